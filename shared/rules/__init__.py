@@ -1,0 +1,35 @@
+"""Rules as data: CEL expressions checked when they are saved, in documents that are never overwritten."""
+
+from shared.rules._documents import (
+    ActiveDocument,
+    DocumentStore,
+    InvalidDocument,
+    NoSuchVersion,
+    StoredDocument,
+    invalid_document,
+)
+from shared.rules._expression import Evaluation, Expression, ExpressionFault, compile_expression, present
+from shared.rules._vocabulary import BOOLEAN, INTEGER, NUMBER, OPEN, TEXT, TEXTS, TIME, Kind, Vocabulary
+
+__all__ = [
+    "BOOLEAN",
+    "INTEGER",
+    "NUMBER",
+    "OPEN",
+    "TEXT",
+    "TEXTS",
+    "TIME",
+    "ActiveDocument",
+    "DocumentStore",
+    "Evaluation",
+    "Expression",
+    "ExpressionFault",
+    "InvalidDocument",
+    "Kind",
+    "NoSuchVersion",
+    "StoredDocument",
+    "Vocabulary",
+    "compile_expression",
+    "invalid_document",
+    "present",
+]

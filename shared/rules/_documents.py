@@ -1,0 +1,180 @@
+"""Versioned rule documents: saved, activated, rolled back, never overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from shared.errors import FieldError, NotFound, Rejected
+from shared.rules._expression import ExpressionFault
+
+if TYPE_CHECKING:  # expressions are of use without a database driver
+    import asyncpg
+
+    from shared.db import Connection
+
+T = TypeVar("T")
+SHIPPED_BY = "throughline"
+DEFAULT = "default"
+_ACTIVE_VERSION = """
+    SELECT version FROM rule_activations
+    WHERE kind = $1 AND name = $2 AND effective_at <= clock_timestamp()
+    ORDER BY effective_at DESC, sequence DESC LIMIT 1"""
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1 || '/' || $2, 0))"
+_SAVE = """
+    INSERT INTO rule_documents (kind, name, version, document, author)
+    SELECT $1::text, $2::text, coalesce(max(version), 0) + 1, $3::json, $4::text FROM rule_documents WHERE kind = $1 AND name = $2
+    RETURNING version"""
+_ACTIVATE = """
+    INSERT INTO rule_activations (kind, name, version, author, effective_at)
+    VALUES ($1, $2, $3, $4, coalesce($5, clock_timestamp()))"""
+_LOAD = (
+    "SELECT version, document, author, created_at FROM rule_documents WHERE kind = $1 AND name = $2 AND version = $3"
+)
+_VERSIONS = """
+    SELECT version, document, author, created_at FROM rule_documents
+    WHERE kind = $1 AND name = $2 AND version < $3 ORDER BY version DESC LIMIT $4"""
+_NAMES = "SELECT DISTINCT name FROM rule_documents WHERE kind = $1 ORDER BY name"
+
+
+class InvalidDocument(Rejected):
+    """A rule document that cannot work; `errors` points at each fault, with the column inside its expression."""
+
+    slug = "rules/invalid-document"
+    title = "The rule document has faults"
+
+
+class NoSuchVersion(NotFound):
+    """The document has no such version."""
+
+    slug = "rules/no-such-version"
+    title = "There is no such version"
+
+
+def invalid_document(faults: Sequence[ExpressionFault]) -> InvalidDocument:
+    """The refusal of a document for its expressions, all of them at once."""
+    errors = [FieldError(pointer=fault.pointer, detail=fault.detail, column=fault.column) for fault in faults]
+    return InvalidDocument(f"{len(errors)} of its expressions cannot work", errors=errors)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """One version of a document, and whether it is the one that counts now."""
+
+    version: int
+    active: bool
+    author: str
+    created_at: datetime
+    document: dict[str, Any]
+
+
+class DocumentStore:
+    """The documents of one kind. Most kinds have a single one, named `default`; sequences and models have many.
+
+    `default` is the document that a new installation starts with: saved as version 1, active, at the first look.
+    """
+
+    def __init__(self, kind: str, default: Mapping[str, Any] | None = None) -> None:
+        self.kind = kind
+        self._default = default
+
+    async def active_version(self, connection: Connection, name: str = DEFAULT) -> int | None:
+        """The version that counts now; None when no version ever counted."""
+        version: int | None = await connection.fetchval(_ACTIVE_VERSION, self.kind, name)
+        if version is None and name == DEFAULT and self._default is not None:
+            await self.install(connection, self._default)
+            version = await connection.fetchval(_ACTIVE_VERSION, self.kind, name)
+        return version
+
+    async def install(self, connection: Connection, document: Mapping[str, Any], name: str = DEFAULT) -> bool:
+        """Save and activate what ships with the product, unless there is any version already."""
+        async with connection.transaction():
+            await connection.execute(_LOCK, self.kind, name)
+            if await connection.fetchrow(_VERSIONS, self.kind, name, 2**31 - 1, 1):
+                return False
+            await connection.execute(_SAVE, self.kind, name, dict(document), SHIPPED_BY)
+            await connection.execute(_ACTIVATE, self.kind, name, 1, SHIPPED_BY, None)
+            return True
+
+    async def active(self, connection: Connection, name: str = DEFAULT) -> StoredDocument:
+        """The version that counts now, raising NoSuchVersion when there is none."""
+        return await self.version(connection, await self.active_version(connection, name) or 0, name)
+
+    async def version(self, connection: Connection, version: int, name: str = DEFAULT) -> StoredDocument:
+        """One version, raising NoSuchVersion."""
+        row = await connection.fetchrow(_LOAD, self.kind, name, version)
+        if row is None:
+            raise NoSuchVersion(f"{self.kind} {name} has no version {version}")
+        return _stored(row, await self.active_version(connection, name))
+
+    async def versions(
+        self, connection: Connection, name: str = DEFAULT, *, before: int = 2**31 - 1, limit: int = 50
+    ) -> list[StoredDocument]:
+        """The versions before one, the newest first."""
+        active = await self.active_version(connection, name)
+        return [_stored(row, active) for row in await connection.fetch(_VERSIONS, self.kind, name, before, limit)]
+
+    async def names(self, connection: Connection) -> list[str]:
+        """The names of all documents of this kind."""
+        return [row["name"] for row in await connection.fetch(_NAMES, self.kind)]
+
+    async def save(
+        self,
+        connection: Connection,
+        document: Mapping[str, Any],
+        author: str,
+        name: str = DEFAULT,
+        *,
+        draft: bool = False,
+    ) -> StoredDocument:
+        """A new version, active at once unless it is a draft. Validate first: this takes any document."""
+        await self.active_version(connection, name)
+        async with connection.transaction():
+            await connection.execute(_LOCK, self.kind, name)
+            version: int = await connection.fetchval(_SAVE, self.kind, name, dict(document), author)
+            if not draft:
+                await connection.execute(_ACTIVATE, self.kind, name, version, author, None)
+        return await self.version(connection, version, name)
+
+    async def activate(
+        self, connection: Connection, version: int, author: str, name: str = DEFAULT, *, at: datetime | None = None
+    ) -> StoredDocument:
+        """Switch to a version, older or newer, now or at a time to come."""
+        await self.version(connection, version, name)
+        async with connection.transaction():
+            await connection.execute(_LOCK, self.kind, name)
+            await connection.execute(_ACTIVATE, self.kind, name, version, author, at)
+        return await self.version(connection, version, name)
+
+
+class ActiveDocument(Generic[T]):
+    """The active version of a document, compiled once: a look per batch is one small query.
+
+    `compiled` makes the rule set out of (version, document).
+    """
+
+    def __init__(self, store: DocumentStore, compiled: Callable[[int, dict[str, Any]], T], name: str = DEFAULT) -> None:
+        self.store = store
+        self._compiled = compiled
+        self._name = name
+        self._kept: dict[int, T] = {}
+
+    async def current(self, connection: Connection) -> T:
+        """What counts now, for the transaction at hand."""
+        version = await self.store.active_version(connection, self._name)
+        return await self.at_version(connection, version or 0)
+
+    async def at_version(self, connection: Connection, version: int) -> T:
+        """Some version, compiled; the last few are kept."""
+        if version not in self._kept:
+            stored = await self.store.version(connection, version, self._name)
+            while len(self._kept) >= 8:
+                del self._kept[next(iter(self._kept))]
+            self._kept[version] = self._compiled(version, stored.document)
+        return self._kept[version]
+
+
+def _stored(row: asyncpg.Record, active: int | None) -> StoredDocument:
+    return StoredDocument(row["version"], row["version"] == active, row["author"], row["created_at"], row["document"])
