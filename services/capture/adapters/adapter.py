@@ -1,0 +1,92 @@
+"""What a kind of webhook source is to capture: requests verified, named and turned into facts, without any I/O.
+
+The endpoint calls, in this order: `handshake`, `verify`, `stored`, and of the stored request `delivery_id` and `answer`.
+The worker, later, calls `facts` of the stored request. Nothing but what is named here is raised, whatever comes in.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from secrets import token_urlsafe
+from typing import ClassVar, Protocol
+
+from services.capture.adapters.errors import BadSignature, Unmappable
+from services.capture.adapters.facts import (
+    ConversionFact,
+    ErasureFact,
+    Fact,
+    Ignored,
+    LeadFact,
+    Person,
+    Reading,
+    RefundFact,
+    Touch,
+    TouchFact,
+)
+from services.capture.adapters.request import SHORTEST_SECRET, Answer, Headers, HookRequest, strip_secrets
+from services.capture.mapping import PLAIN, MappingSettings, overlay
+
+__all__ = [
+    "PLAIN",
+    "Adapter",
+    "Answer",
+    "BadSignature",
+    "ConversionFact",
+    "ErasureFact",
+    "Fact",
+    "Headers",
+    "HookRequest",
+    "Ignored",
+    "LeadFact",
+    "MappingSettings",
+    "Person",
+    "Reading",
+    "RefundFact",
+    "Touch",
+    "TouchFact",
+    "Unmappable",
+]
+
+
+class Adapter(Protocol):
+    """One kind of source. `verify`, `delivery_id` and `read` are its own; the rest fits most as it is."""
+
+    kind: ClassVar[str]
+
+    def verify(self, request: HookRequest, secrets: Sequence[str], now: datetime) -> None:
+        """Raise BadSignature unless the request proves one of the live secrets, and is of now where it tells a time."""
+        ...
+
+    def delivery_id(self, request: HookRequest, settings: MappingSettings = PLAIN) -> str:
+        """The name of this delivery, the same for every attempt at it, prefixed with the kind. Never raises."""
+        ...
+
+    def read(self, request: HookRequest, settings: MappingSettings) -> Reading:
+        """The facts as the source's own shape tells them; Unmappable if it is not that shape."""
+        ...
+
+    def facts(self, request: HookRequest, settings: MappingSettings = PLAIN) -> list[Fact]:
+        """The facts of a stored request, under the mapping of the source's owner; Unmappable if there are none."""
+        return overlay(self.read(request, settings), request, settings)
+
+    def handshake(self, request: HookRequest, secrets: Sequence[str]) -> Answer | None:
+        """The answer to a request that only asks whether we are there; None for a delivery. Stores nothing.
+
+        Handshakes come before `verify`, since each proves itself in a way of its own, or not at all.
+        """
+        return None
+
+    def answer(self, request: HookRequest) -> Answer:
+        """What the source wants back for a delivery that is stored."""
+        return Answer()
+
+    def stored(self, request: HookRequest, secrets: Sequence[str]) -> HookRequest:
+        """The request as it may be kept and logged: whatever opens the door is blanked."""
+        return strip_secrets(request, secrets)
+
+    def new_secret(self) -> str:
+        """A secret for a source whose owner gave none."""
+        return token_urlsafe(32)
+
+    def secret_fault(self, secret: str) -> str | None:
+        """Why this text cannot be a secret of this kind, as a sentence; None if it can."""
+        return None if len(secret) >= SHORTEST_SECRET else f"a secret has at least {SHORTEST_SECRET} characters"
