@@ -1,0 +1,1 @@
+"""What runs Throughline: images, chart, dashboards, the embedded stack."""

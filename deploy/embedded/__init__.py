@@ -1,0 +1,1 @@
+"""The whole system on a bare machine: PostgreSQL, Kafka, every service and a gateway, as ordinary processes."""
