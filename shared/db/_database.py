@@ -1,0 +1,224 @@
+"""Connections and transactions. Whoever opens a transaction commits it; the answer leaves after the commit."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import asyncpg
+import orjson
+
+from shared.errors import Unavailable
+from shared.events import TOPIC_OF, Event
+from shared.ids import EventId
+from shared.telemetry import current_trace
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+else:
+    Connection: TypeAlias = asyncpg.Connection
+
+API_LOG = 0
+CONSUMER_LOG = 1
+TRANSIENT = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.DiskFullError,
+    asyncpg.OutOfMemoryError,
+    asyncpg.ReadOnlySQLTransactionError,
+    ConnectionError,
+    TimeoutError,
+    OSError,
+)
+APPEND = "SELECT append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+
+
+class LogRow(tuple[str, str, str, str, str, str, str | None, bytes | None]):
+    """A row of the event log: event id, topic, key, type, subject, time, traceparent, value (None: a tombstone)."""
+
+    __slots__ = ()
+
+
+def log_row(event: Event, trace: str | None) -> LogRow:
+    """The event as it stands in the log."""
+    kind = type(event)
+    return LogRow(
+        (
+            event.event_id,
+            TOPIC_OF[kind],
+            event.key,
+            kind.ce_type,
+            event.lead_id,
+            event.occurred_at.isoformat(),
+            trace,
+            event.encode(),
+        )
+    )
+
+
+class Tx:
+    """One open transaction: its connection, and the facts that will be appended as its last act."""
+
+    def __init__(self, connection: Connection, *, muted: bool = False) -> None:
+        self.connection = connection
+        self._muted = muted
+        self._rows: list[LogRow] = []
+        self.traces: dict[str, str] = {}
+
+    def emit(self, *events: Event) -> None:
+        """Tell facts: they are appended to the event log in the same commit. A rebuild tells nothing."""
+        if not self._muted:
+            here = current_trace()
+            self._rows.extend(log_row(event, self.traces.get(event.lead_id, here)) for event in events)
+
+    def emit_tombstone(self, event_id: EventId, topic: str, key: str, ce_type: str, at: str) -> None:
+        """Tell a compacted topic to forget a key."""
+        if not self._muted:
+            self._rows.append(LogRow((event_id, topic, key, ce_type, key, at, current_trace(), None)))
+
+    def mark(self) -> int:
+        """How much has been told so far, to be able to take back what comes after."""
+        return len(self._rows)
+
+    def take_back(self, mark: int) -> None:
+        """Untell what was told since the mark: its savepoint was rolled back."""
+        del self._rows[mark:]
+
+    @property
+    def rows(self) -> Sequence[LogRow]:
+        """What will be appended."""
+        return self._rows
+
+
+async def append_rows(connection: Connection, namespace: int, log: int, rows: Sequence[LogRow]) -> None:
+    """Append rows to a log; must be the transaction's last statement, since it takes the log's lock."""
+    columns = list(zip(*rows, strict=True))
+    await connection.execute(APPEND, namespace, log, *columns)
+
+
+async def _prepare(connection: Connection) -> None:
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            name,
+            encoder=lambda value: orjson.dumps(value, default=str).decode(),
+            decoder=orjson.loads,
+            schema="pg_catalog",
+        )
+
+
+class Database:
+    """One service's part of PostgreSQL. `log` says which of its two event logs its transactions append to."""
+
+    def __init__(  # noqa: PLR0913  # the knobs of one pool
+        self,
+        url: str,
+        service: str,
+        *,
+        log: int = API_LOG,
+        pool_size: int = 8,
+        projection: str = "projection",
+        idle_timeout_s: float = 5.0,
+        muted: bool = False,
+        statement_timeout_s: float = 30.0,
+    ) -> None:
+        self.service = service
+        self.url = url
+        self.log = log
+        self.muted = muted
+        self.namespace = zlib.crc32(f"{service}.event_log".encode()) - 2**31
+        self.channel = f"{service}_event_log"
+        self._pool_size = pool_size
+        self._server_settings = {
+            "search_path": f"{service}_{projection},{service}",
+            "application_name": f"throughline-{service}",
+            "idle_in_transaction_session_timeout": str(int(idle_timeout_s * 1000)),
+            "statement_timeout": str(int(statement_timeout_s * 1000)),
+            "lock_timeout": "10000",
+            "timezone": "UTC",
+            "jit": "off",
+        }
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._opening = asyncio.Lock()
+
+    async def open(self) -> asyncpg.Pool[asyncpg.Record]:
+        """The pool, opened at its first use, so that a process can start while PostgreSQL is away."""
+        if self._pool is None:
+            async with self._opening:
+                if self._pool is None:
+                    self._pool = await asyncpg.create_pool(
+                        self.url,
+                        min_size=1,
+                        max_size=self._pool_size,
+                        init=_prepare,
+                        server_settings=self._server_settings,
+                        timeout=5,
+                        command_timeout=60,
+                        max_inactive_connection_lifetime=300,
+                    )
+        return self._pool
+
+    async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
+        """A connection of one's own, outside the pool: for listening, and for one writer that keeps it."""
+        connection = await asyncpg.connect(self.url, server_settings=self._server_settings, timeout=5)
+        await _prepare(connection)
+        return connection
+
+    async def close(self) -> None:
+        """Close the pool, by force if it does not close in time."""
+        if self._pool is not None:
+            try:
+                async with asyncio.timeout(5):
+                    await self._pool.close()
+            except TimeoutError:
+                self._pool.terminate()
+            self._pool = None
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Connection]:
+        """A connection for statements that commit on their own. Raises Unavailable when PostgreSQL is away."""
+        try:
+            pool = await self.open()
+            async with pool.acquire(timeout=5) as connection:
+                yield connection
+        except TRANSIENT as exc:
+            raise Unavailable(f"the database did not answer: {type(exc).__name__}") from exc
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        """A transaction that commits, with the facts it told, on leaving. Raises Unavailable when it cannot."""
+        try:
+            pool = await self.open()
+            async with pool.acquire(timeout=5) as connection:
+                async with connection.transaction():
+                    tx = Tx(connection, muted=self.muted)
+                    yield tx
+                    if tx.rows:
+                        await append_rows(connection, self.namespace, self.log, tx.rows)
+                if tx.rows:
+                    await self.wake_relay(connection)
+        except TRANSIENT as exc:
+            raise Unavailable(f"the database did not take it: {type(exc).__name__}") from exc
+
+    async def wake_relay(self, connection: Connection) -> None:
+        """Tell the relay that there is something to read. Outside the commit: NOTIFY holds a lock on all databases."""
+        await connection.execute("SELECT pg_notify($1, '')", self.channel)
+
+
+async def one(connection: Connection, statement: str, *arguments: Any) -> asyncpg.Record:
+    """The single row that a statement answers with."""
+    row = await connection.fetchrow(statement, *arguments)
+    if row is None:
+        raise LookupError(f"no row: {statement[:80]}")
+    return row

@@ -1,0 +1,96 @@
+"""Each service's own Alembic history, in its own schema, and the tables every service has."""
+
+from importlib import resources
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from psycopg import sql
+from sqlalchemy import create_engine, text
+
+IDENTITY_TABLES = ("shared.identity", "projection.sql")
+RUNTIME_TABLES = (("shared.db", "runtime.sql"), ("shared.rules", "tables.sql"))
+_LOCK = 7_418_111
+
+
+def package_sql(package: str, name: str) -> str:
+    """A SQL file that lies in a package."""
+    return resources.files(package).joinpath(name).read_text()
+
+
+def runtime_sql() -> str:
+    """The tables of the runtime, for a service's first migration."""
+    return "\n".join(package_sql(package, name) for package, name in RUNTIME_TABLES)
+
+
+def projection_sql(service: str) -> str:
+    """The tables of a service's projection, the identity tables among them."""
+    return package_sql(*IDENTITY_TABLES) + package_sql(f"services.{service}", "projection.sql")
+
+
+def schema_sql(service: str) -> str:
+    """What a service's first migration starts with: its two schemas, the runtime's tables, the projection."""
+    return (
+        f"CREATE SCHEMA IF NOT EXISTS {service}_projection;\n"
+        f"SET LOCAL search_path TO {service}_projection;\n{projection_sql(service)}\n"
+        f"SET LOCAL search_path TO {service};\n{runtime_sql()}\n"
+    )
+
+
+def run_sql(op: Operations, script: str) -> None:
+    """Run a script of several statements in a migration, untouched: neither `:` nor `%` means anything in it."""
+    connection = op.get_bind().connection.driver_connection
+    assert isinstance(connection, psycopg.Connection)
+    connection.execute(script.encode())
+
+
+def _config(service: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("shared.db") / "alembic"))
+    config.set_main_option("version_locations", str(resources.files(f"services.{service}") / "migrations" / "versions"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _sync_url(url: str) -> str:
+    return "postgresql+psycopg://" + url.split("://", 1)[1]
+
+
+def migrate(service: str, url: str) -> None:
+    """Bring a service's schema to the newest revision. Two at once wait for each other."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(service)))
+        engine = create_engine(_sync_url(url))
+        try:
+            with engine.connect() as alembic_connection:
+                config = _config(service)
+                config.attributes["connection"] = alembic_connection
+                config.attributes["service"] = service
+                command.upgrade(config, "head")
+        finally:
+            engine.dispose()
+
+
+def migrated(service: str, url: str) -> bool:
+    """Whether a service's schema is at the newest revision."""
+    engine = create_engine(_sync_url(url))
+    try:
+        with engine.connect() as connection:
+            exists = connection.execute(
+                text("SELECT to_regclass(:name) IS NOT NULL"), {"name": f"{service}.alembic_version"}
+            ).scalar_one()
+            if not exists:
+                return False
+            context = MigrationContext.configure(connection, opts={"version_table_schema": service})
+            return set(context.get_current_heads()) == set(heads(service))
+    finally:
+        engine.dispose()
+
+
+def heads(service: str) -> tuple[str, ...]:
+    """The newest revisions of a service's history."""
+    return tuple(ScriptDirectory.from_config(_config(service)).get_heads())

@@ -1,0 +1,13 @@
+"""Alembic's entry: one service's history, over the connection that `shared.db.migrate` opened."""
+
+from alembic import context
+from sqlalchemy import text
+
+config = context.config
+connection = config.attributes["connection"]
+service = config.attributes["service"]
+context.configure(connection=connection, version_table_schema=service)
+with context.begin_transaction():
+    connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+    connection.execute(text(f"SET LOCAL search_path TO {service}_projection, {service}"))
+    context.run_migrations()

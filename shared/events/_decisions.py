@@ -1,0 +1,167 @@
+"""Facts that services derive or decide: scores, stages, assignments, deals, messages."""
+
+from datetime import datetime
+from typing import ClassVar, Literal
+
+from shared.events._event import Event
+from shared.ids import AssignmentId, ConversionId, DealId, LeadId, MessageId, RepId, SequenceId
+
+Stage = Literal[
+    "subscriber", "lead", "mql", "sal", "sql", "opportunity", "customer", "disqualified", "recycled"
+]
+Grade = Literal["A", "B", "C", "D", "F"]
+MessageState = Literal["planned", "sent", "failed", "suppressed", "unknown", "delivered", "bounced"]
+
+
+class LeadScored(Event):
+    """A lead's scores after they changed: a whole snapshot, the highest `revision` wins.
+
+    `engagement` is exact at `occurred_at` and decays after it; `total` is engagement plus fit.
+    """
+
+    ce_type: ClassVar[str] = "throughline.lead.scored.v1"
+
+    revision: int
+    engagement: float
+    fit: int
+    total: float
+    grade: Grade
+    stage: Stage
+    rules_version: int
+
+
+class StageChanged(Event):
+    """A lead entered another lifecycle stage; the highest `revision` wins. Carries the scores that decided."""
+
+    ce_type: ClassVar[str] = "throughline.stage.changed.v1"
+
+    revision: int
+    stage: Stage
+    previous: Stage | None = None
+    reason: str
+    engagement: float
+    fit: int
+    total: float
+    grade: Grade
+    rules_version: int
+
+
+class LeadAssigned(Event):
+    """A rep is responsible for this lead from now on (state `offered`); it replaces the assignment before it.
+
+    `revision` counts the assignments of the lead. `trace` is JSON text: the rules tried, and why.
+    """
+
+    ce_type: ClassVar[str] = "throughline.lead.assigned.v1"
+
+    assignment_id: AssignmentId
+    revision: int
+    rep_id: RepId
+    queue: str
+    strategy: str
+    rules_version: int
+    due_at: datetime | None = None
+    reason: str | None = None
+    trace: str = "[]"
+
+
+class AssignmentAccepted(Event):
+    """The rep took the lead."""
+
+    ce_type: ClassVar[str] = "throughline.assignment.accepted.v1"
+
+    assignment_id: AssignmentId
+    rep_id: RepId
+
+
+class AssignmentRejected(Event):
+    """The rep gave the lead back."""
+
+    ce_type: ClassVar[str] = "throughline.assignment.rejected.v1"
+
+    assignment_id: AssignmentId
+    rep_id: RepId
+    reason: str
+
+
+class AssignmentExpired(Event):
+    """The rep neither accepted nor rejected in time."""
+
+    ce_type: ClassVar[str] = "throughline.assignment.expired.v1"
+
+    assignment_id: AssignmentId
+    rep_id: RepId
+
+
+class DealChanged(Event):
+    """A deal as it stands after a change: a whole snapshot, the highest `revision` wins.
+
+    `status` is `open`, `won` or `lost`; `opened_at` is when it was created, `closed_at` when it was won or lost.
+    """
+
+    ce_type: ClassVar[str] = "throughline.deal.changed.v1"
+
+    deal_id: DealId
+    revision: int
+    external_id: str | None = None
+    name: str
+    status: Literal["open", "won", "lost"]
+    stage: str
+    probability: int
+    value_minor: int
+    currency: str
+    recurring_minor: int | None = None
+    rep_id: RepId | None = None
+    opened_at: datetime
+    closed_at: datetime | None = None
+    reason: str | None = None
+    conversion_id: ConversionId | None = None
+
+
+class EnrolmentStarted(Event):
+    """A lead began a run of a sequence."""
+
+    ce_type: ClassVar[str] = "throughline.enrolment.started.v1"
+
+    enrolment_id: str
+    sequence_id: SequenceId
+    sequence_version: int
+    run: int
+
+
+class EnrolmentEnded(Event):
+    """A run of a sequence came to its end, goal or exit; `reason` says which."""
+
+    ce_type: ClassVar[str] = "throughline.enrolment.ended.v1"
+
+    enrolment_id: str
+    sequence_id: SequenceId
+    reason: str
+
+
+class MessageClaimed(Event):
+    """A message is about to be handed to a provider: from here on this step is never sent again."""
+
+    ce_type: ClassVar[str] = "throughline.message.claimed.v1"
+
+    message_id: MessageId
+    enrolment_id: str
+    sequence_id: SequenceId
+    step_id: str
+    visit: int
+    channel: str
+    person_id: LeadId
+
+
+class MessageSettled(Event):
+    """What became of a message; the later `occurred_at` wins."""
+
+    ce_type: ClassVar[str] = "throughline.message.settled.v1"
+
+    message_id: MessageId
+    enrolment_id: str
+    sequence_id: SequenceId
+    step_id: str
+    channel: str
+    state: MessageState
+    reason: str | None = None

@@ -1,0 +1,103 @@
+"""Facts about people: who they are, what they allow, who turned out to be whom."""
+
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.events._event import Event
+from shared.ids import LeadId
+
+ConsentChannel = Literal["email", "sms", "whatsapp"]
+ConsentState = Literal["granted", "denied"]
+
+
+class LeadPersonal(BaseModel):
+    """The part of a profile that travels only encrypted, with the key of the person."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    email: str | None = None
+    phone: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    title: str | None = None
+    attributes: dict[str, Any] = Field(default_factory=dict)
+
+
+class LeadCaptured(Event):
+    """A person's profile as it stands after a call or delivery that told something about it: a whole snapshot.
+
+    The highest `revision` wins, so that folding needs no order. `captured_at` is when a call or delivery first told
+    who the person is (`occurred_at` of that fact). `personal` opens to `LeadPersonal`.
+    """
+
+    ce_type: ClassVar[str] = "throughline.lead.captured.v1"
+
+    revision: int
+    captured_at: datetime
+    origin: str = "api"
+    company: str | None = None
+    country: str | None = None
+    region: str | None = None
+    industry: str | None = None
+    employees: int | None = None
+    annual_revenue: int | None = None
+    use_case: str | None = None
+    free_mail: bool | None = None
+    personal: str | None = None
+
+
+class IdentityLinked(Event):
+    """`anonymous_lead_id`, the id made from a browser's anonymous id, belongs to `lead_id` from `occurred_at` on."""
+
+    ce_type: ClassVar[str] = "throughline.identity.linked.v1"
+    waits_behind_parked: ClassVar[bool] = False
+
+    anonymous_lead_id: LeadId
+
+
+class LeadMerged(Event):
+    """`from_lead_id` turned out to be `lead_id`, who survives. Facts keep the id they came with."""
+
+    ce_type: ClassVar[str] = "throughline.lead.merged.v1"
+    waits_behind_parked: ClassVar[bool] = False
+
+    from_lead_id: LeadId
+
+
+class LeadUnmerged(Event):
+    """The merge of `from_lead_id` into `lead_id` is undone."""
+
+    ce_type: ClassVar[str] = "throughline.lead.unmerged.v1"
+    waits_behind_parked: ClassVar[bool] = False
+
+    from_lead_id: LeadId
+
+
+class ConsentChanged(Event):
+    """What a person allows on one channel; the latest `occurred_at` wins, of two at once the refusal."""
+
+    ce_type: ClassVar[str] = "throughline.consent.changed.v1"
+    waits_behind_parked: ClassVar[bool] = False
+
+    channel: ConsentChannel
+    state: ConsentState
+    origin: str = "api"
+    reason: str | None = None
+
+
+class LeadErased(Event):
+    """The person's key is destroyed; every service strips identity and keeps counts and credit."""
+
+    ce_type: ClassVar[str] = "throughline.lead.erased.v1"
+    waits_behind_parked: ClassVar[bool] = False
+
+
+class PersonKeyCreated(Event):
+    """The key of a person's personal data, itself encrypted with the installation's key."""
+
+    ce_type: ClassVar[str] = "throughline.key.created.v1"
+    waits_behind_parked: ClassVar[bool] = False
+
+    wrapped_key: str

@@ -1,0 +1,118 @@
+"""The topic table: what each topic carries, who writes it and who reads it."""
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from shared.events._decisions import (
+    AssignmentAccepted,
+    AssignmentExpired,
+    AssignmentRejected,
+    DealChanged,
+    EnrolmentEnded,
+    EnrolmentStarted,
+    LeadAssigned,
+    LeadScored,
+    MessageClaimed,
+    MessageSettled,
+    StageChanged,
+)
+from shared.events._event import Event
+from shared.events._leads import (
+    ConsentChanged,
+    IdentityLinked,
+    LeadCaptured,
+    LeadErased,
+    LeadMerged,
+    LeadUnmerged,
+    PersonKeyCreated,
+)
+from shared.events._touches import (
+    ConversionRecorded,
+    CostRecorded,
+    DeliveryReceived,
+    RefundRecorded,
+    TouchRecorded,
+)
+
+DAY_MS = 86_400_000
+FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A Kafka topic. `name` is without the installation's prefix."""
+
+    name: str
+    carries: tuple[type[Event], ...]
+    writers: frozenset[str]
+    readers: frozenset[str]
+    config: dict[str, str] = field(default_factory=lambda: dict(FOREVER))
+
+
+TOPICS = (
+    Topic(
+        name="keys",
+        carries=(PersonKeyCreated,),
+        writers=frozenset({"capture"}),
+        readers=frozenset({"capture", "scoring", "routing", "nurture"}),
+        config={"cleanup.policy": "compact"},
+    ),
+    Topic(
+        name="deliveries",
+        carries=(DeliveryReceived,),
+        writers=frozenset({"capture"}),
+        readers=frozenset({"capture"}),
+        config={"cleanup.policy": "delete", "retention.ms": str(14 * DAY_MS)},
+    ),
+    Topic(
+        name="leads",
+        carries=(LeadCaptured, IdentityLinked, LeadMerged, LeadUnmerged, ConsentChanged, LeadErased),
+        writers=frozenset({"capture", "nurture"}),
+        readers=frozenset({"capture", "scoring", "routing", "nurture", "attribution"}),
+    ),
+    Topic(
+        name="touches",
+        carries=(TouchRecorded,),
+        writers=frozenset({"capture", "nurture"}),
+        readers=frozenset({"scoring", "nurture", "attribution"}),
+    ),
+    Topic(
+        name="conversions",
+        carries=(ConversionRecorded, RefundRecorded),
+        writers=frozenset({"capture", "routing"}),
+        readers=frozenset({"nurture", "attribution"}),
+    ),
+    Topic(
+        name="costs",
+        carries=(CostRecorded,),
+        writers=frozenset({"capture"}),
+        readers=frozenset({"attribution"}),
+    ),
+    Topic(
+        name="scores",
+        carries=(LeadScored, StageChanged),
+        writers=frozenset({"scoring"}),
+        readers=frozenset({"routing", "nurture"}),
+    ),
+    Topic(
+        name="assignments",
+        carries=(LeadAssigned, AssignmentAccepted, AssignmentRejected, AssignmentExpired),
+        writers=frozenset({"routing"}),
+        readers=frozenset({"scoring", "routing", "nurture"}),
+    ),
+    Topic(
+        name="deals",
+        carries=(DealChanged,),
+        writers=frozenset({"routing"}),
+        readers=frozenset({"scoring", "routing", "nurture", "attribution"}),
+    ),
+    Topic(
+        name="messages",
+        carries=(EnrolmentStarted, EnrolmentEnded, MessageClaimed, MessageSettled),
+        writers=frozenset({"nurture"}),
+        readers=frozenset({"nurture"}),
+    ),
+)
+TOPIC_OF = MappingProxyType({kind: topic.name for topic in TOPICS for kind in topic.carries})
+EVENT_OF = MappingProxyType({kind.ce_type: kind for topic in TOPICS for kind in topic.carries})
+WATERMARK_TYPE = "throughline.watermark.v1"

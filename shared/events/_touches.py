@@ -1,0 +1,117 @@
+"""Facts about interactions, the work queue of deliveries, and money."""
+
+import datetime as dt
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.events._event import Event
+from shared.ids import ConversionId, DealId, LeadId, SourceId, TouchId
+
+
+class TouchPersonal(BaseModel):
+    """The part of a touch that travels only encrypted, with the key of the person."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    url: str | None = None
+    referrer: str | None = None
+    anonymous_id: str | None = None
+    properties: dict[str, Any] = Field(default_factory=dict)
+
+
+class TouchRecorded(Event):
+    """A marketing or sales interaction. `lead_id` is the id the touch came with, perhaps an anonymous one's.
+
+    `origin` and `touch_id` name the touch; the same pair with other content is a correction, and the highest
+    `position` wins. `page` and `referrer_host` are free of queries; `click_ids` names the click ids that were there
+    (`gclid`, …), not their values. `personal` opens to `TouchPersonal`.
+    """
+
+    ce_type: ClassVar[str] = "throughline.touch.recorded.v1"
+
+    origin: str = "api"
+    touch_id: TouchId
+    type: str
+    channel: str | None = None
+    source: str | None = None
+    medium: str | None = None
+    campaign: str | None = None
+    content: str | None = None
+    page: str | None = None
+    referrer_host: str | None = None
+    click_ids: tuple[str, ...] = ()
+    automated: bool = False
+    personal: str | None = None
+
+
+class DeliveryReceived(Event):
+    """A verified webhook delivery, stored before anything is made of it. `sealed` opens to the request.
+
+    Its key is the source's id: `lead_id` is empty, since nobody has looked yet whom it is about.
+    """
+
+    ce_type: ClassVar[str] = "throughline.delivery.received.v1"
+
+    lead_id: LeadId = LeadId("")
+    source_id: SourceId
+    kind: str
+    delivery_id: str
+    sealed: str
+
+    @property
+    def key(self) -> str:
+        return self.delivery_id
+
+
+class ConversionRecorded(Event):
+    """Money, or a success that counts as such. `origin` and `external_id` name it; the highest `position` wins."""
+
+    ce_type: ClassVar[str] = "throughline.conversion.recorded.v1"
+
+    origin: str = "api"
+    conversion_id: ConversionId
+    external_id: str
+    type: str
+    value_minor: int
+    currency: str
+    deal_id: DealId | None = None
+
+
+class RefundRecorded(Event):
+    """Money given back for a conversion. It may arrive before the conversion; the key is the conversion's id.
+
+    `origin`, `external_id` and `refund_id` name it; the highest `position` wins.
+    """
+
+    ce_type: ClassVar[str] = "throughline.refund.recorded.v1"
+
+    lead_id: LeadId = LeadId("")
+    origin: str = "api"
+    conversion_id: ConversionId
+    external_id: str
+    refund_id: str
+    amount_minor: int
+    currency: str
+
+    @property
+    def key(self) -> str:
+        return self.conversion_id
+
+
+class CostRecorded(Event):
+    """What a channel or campaign cost on a day: an upsert by date, channel, campaign, currency and origin."""
+
+    ce_type: ClassVar[str] = "throughline.cost.recorded.v1"
+
+    lead_id: LeadId = LeadId("")
+    origin: str = "api"
+    date: dt.date
+    channel: str
+    campaign: str | None = None
+    amount_minor: int
+    currency: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.date}:{self.channel}"

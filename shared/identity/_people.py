@@ -1,0 +1,167 @@
+"""From the id a fact came with to the person, and back to all ids of a person.
+
+An alias says that an id turned out to be another one; the newest merge or unmerge of an id counts. A link says that
+an anonymous id belongs to a person from a moment on: a touch belongs to the person linked last at or before it
+occurred, else to the first one linked.
+
+Capture tells an alias for every identifier of a known lead whose own id differs from the lead's, since touches that
+come with only that identifier are keyed by its own id.
+"""
+
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from shared.db import Connection, Tx
+from shared.events import IdentityLinked, LeadErased, LeadMerged, LeadUnmerged
+from shared.identity._ids import LeadIds
+from shared.ids import LeadId
+from shared.kafka import Route, on
+
+OnChange = Callable[[IdentityLinked | LeadMerged | LeadUnmerged, Tx, set[LeadId]], Awaitable[None]]
+
+WALK = """
+WITH RECURSIVE walk AS (
+    SELECT id AS origin, id AS here, 0 AS depth FROM unnest($1::text[]) AS id
+    UNION ALL
+    SELECT walk.origin, alias.into_id, walk.depth + 1
+    FROM walk JOIN identity_aliases AS alias ON alias.lead_id = walk.here AND alias.active
+    WHERE walk.depth < 64
+)
+SELECT DISTINCT ON (origin) origin, here FROM walk ORDER BY origin, depth DESC
+"""
+LINKS = """
+SELECT anonymous_lead_id, at, lead_id FROM identity_links
+WHERE anonymous_lead_id = ANY($1) ORDER BY anonymous_lead_id, at, lead_id
+"""
+BELOW = """
+WITH RECURSIVE below AS (
+    SELECT id, 0 AS depth FROM unnest($1::text[]) AS id
+    UNION
+    SELECT alias.lead_id, below.depth + 1
+    FROM below JOIN identity_aliases AS alias ON alias.into_id = below.id AND alias.active
+    WHERE below.depth < 64
+)
+SELECT DISTINCT id FROM below
+"""
+LINKED_TO = "SELECT DISTINCT anonymous_lead_id FROM identity_links WHERE lead_id = ANY($1)"
+PUT_ALIAS = """
+INSERT INTO identity_aliases AS known (lead_id, into_id, active, at, event_id) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (lead_id) DO UPDATE
+SET into_id = excluded.into_id, active = excluded.active, at = excluded.at, event_id = excluded.event_id
+WHERE (known.at, known.event_id) < (excluded.at, excluded.event_id)
+"""
+PUT_LINK = """
+INSERT INTO identity_links (anonymous_lead_id, at, lead_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+"""
+PUT_ERASED = "INSERT INTO identity_erased (lead_id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+ERASED = "SELECT lead_id FROM identity_erased WHERE lead_id = ANY($1)"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An id whose facts belong to a person; for an anonymous id only those in [since, until), None being open."""
+
+    lead_id: LeadId
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def covers(self, at: datetime) -> bool:
+        """Whether a fact of this id that occurred then belongs to the person."""
+        return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
+
+
+async def resolve(connection: Connection, lead_id: LeadId, at: datetime | None = None) -> LeadId:
+    """The person behind an id at a moment (without one: as it stands now)."""
+    return (await resolve_many(connection, [(lead_id, at)]))[0]
+
+
+async def resolve_many(
+    connection: Connection, facts: Sequence[tuple[LeadId, datetime | None]]
+) -> list[LeadId]:
+    """The persons behind many facts' ids, in the same order: two statements, however many facts."""
+    links = await _links(connection, sorted({lead_id for lead_id, _ in facts}))
+    owners = [_owner(links.get(lead_id), lead_id, at) for lead_id, at in facts]
+    rows = await connection.fetch(WALK, sorted(set(owners)))
+    person = {row["origin"]: LeadId(row["here"]) for row in rows}
+    return [person[owner] for owner in owners]
+
+
+async def members(connection: Connection, person_id: LeadId) -> list[Member]:
+    """Every id whose facts belong to the person, itself included."""
+    own = [LeadId(row["id"]) for row in await connection.fetch(BELOW, [person_id])]
+    ids = set(own)
+    anonymous = [row["anonymous_lead_id"] for row in await connection.fetch(LINKED_TO, own)]
+    every_link = await _links(connection, sorted(ids | set(anonymous)))
+    found = [Member(lead_id) for lead_id in own if lead_id not in every_link]
+    for anonymous_id, links in every_link.items():
+        for index, (_, owner) in enumerate(links):
+            if owner in ids:
+                since = links[index][0] if index else None
+                until = links[index + 1][0] if index + 1 < len(links) else None
+                found.append(Member(LeadId(anonymous_id), since, until))
+    return sorted(found, key=lambda member: (member.lead_id, member.since is not None, member.since))
+
+
+async def find_by_email(connection: Connection, ids: LeadIds, email: str) -> LeadId:
+    """The person behind a normalised email address; a new generation after each erasure."""
+    generation = 0
+    while True:
+        lead_id = ids.of_email(email, generation)
+        if not await connection.fetch(ERASED, [lead_id]):
+            return await resolve(connection, lead_id)
+        generation += 1
+
+
+def identity_routes(on_change: OnChange | None = None) -> tuple[Route, ...]:
+    """Fold merges, unmerges, links and erasures; `on_change` learns the persons affected, before and after."""
+
+    async def on_merge(event: LeadMerged | LeadUnmerged, tx: Tx) -> None:
+        before = await _persons(tx.connection, [event.lead_id, event.from_lead_id])
+        active = isinstance(event, LeadMerged)
+        await tx.connection.execute(
+            PUT_ALIAS, event.from_lead_id, event.lead_id, active, event.occurred_at, event.event_id
+        )
+        await _tell(event, tx, before | await _persons(tx.connection, [event.lead_id, event.from_lead_id]))
+
+    async def on_linked(event: IdentityLinked, tx: Tx) -> None:
+        facts = [link[1] for link in (await _links(tx.connection, [event.anonymous_lead_id])).get(event.anonymous_lead_id, [])]
+        before = await _persons(tx.connection, [event.anonymous_lead_id, event.lead_id, *facts])
+        await tx.connection.execute(PUT_LINK, event.anonymous_lead_id, event.occurred_at, event.lead_id)
+        await _tell(event, tx, before | await _persons(tx.connection, [event.lead_id]))
+
+    async def on_erased(event: LeadErased, tx: Tx) -> None:
+        await tx.connection.execute(PUT_ERASED, event.lead_id, event.occurred_at)
+
+    async def _tell(event: IdentityLinked | LeadMerged | LeadUnmerged, tx: Tx, affected: set[LeadId]) -> None:
+        if on_change is not None:
+            await on_change(event, tx, affected)
+
+    return (
+        on(LeadMerged, on_merge),
+        on(LeadUnmerged, on_merge),
+        on(IdentityLinked, on_linked),
+        on(LeadErased, on_erased),
+    )
+
+
+async def _persons(connection: Connection, lead_ids: Iterable[LeadId]) -> set[LeadId]:
+    rows = await connection.fetch(WALK, sorted(set(lead_ids)))
+    return {LeadId(row["here"]) for row in rows}
+
+
+async def _links(connection: Connection, lead_ids: Sequence[str]) -> dict[str, list[tuple[datetime, LeadId]]]:
+    links: dict[str, list[tuple[datetime, LeadId]]] = {}
+    for row in await connection.fetch(LINKS, lead_ids):
+        links.setdefault(row["anonymous_lead_id"], []).append((row["at"], LeadId(row["lead_id"])))
+    return links
+
+
+def _owner(links: list[tuple[datetime, LeadId]] | None, lead_id: LeadId, at: datetime | None) -> LeadId:
+    if not links:
+        return lead_id
+    if at is None:
+        return links[-1][1]
+    index = bisect_right(links, at, key=lambda link: link[0])
+    return links[max(index - 1, 0)][1]

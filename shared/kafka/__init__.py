@@ -1,0 +1,25 @@
+"""Kafka: topics as code, routes, and consumers whose truth lies in PostgreSQL."""
+
+from shared.kafka._batch import Fenced, Guard, Processor, topics_of
+from shared.kafka._consumer import Consumer
+from shared.kafka._keys import KeysProcessor
+from shared.kafka._probe import Probe, probe
+from shared.kafka._routes import Route, on, on_batch
+from shared.kafka._topics import Drift, apply_topics, topic_drift
+
+__all__ = [
+    "Consumer",
+    "Drift",
+    "Fenced",
+    "Guard",
+    "KeysProcessor",
+    "Probe",
+    "Processor",
+    "Route",
+    "apply_topics",
+    "on",
+    "on_batch",
+    "probe",
+    "topic_drift",
+    "topics_of",
+]

@@ -1,0 +1,426 @@
+"""One batch is one transaction: positions, inbox, handlers, derived facts, commit.
+
+Positions come first: the row lock makes a zombie wait, and the comparison with the position it expects makes it give
+up. Then the inbox tells which facts are fresh. A run of facts of one kind goes to its handlers in a savepoint; where a
+handler fails, the run is tried fact by fact, and what can never succeed is parked with its lead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+
+import asyncpg
+from pydantic import ValidationError
+
+from shared.db import TRANSIENT, Connection, Database, Tx, append_rows
+from shared.errors import Rejected, Unavailable
+from shared.events import EVENT_OF, TOPIC_OF, Event, decoder
+from shared.faults import failpoint
+from shared.kafka._routes import Route
+from shared.telemetry import counter, log, set_trace
+
+PROCESSED = counter("throughline_events_processed_total", "Facts by what became of them", ["type", "outcome"])
+PARKED = counter("throughline_consumer_parked_total", "Facts parked because they can never succeed", ["slug"])
+
+MOVE = """
+UPDATE consumer_positions AS known
+SET next_offset = moved.next_offset, last_event_id = moved.last_event_id,
+    last_timestamp_ms = moved.last_timestamp_ms, updated_at = clock_timestamp()
+FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[])
+    AS moved (topic, partition, expected, next_offset, last_event_id, last_timestamp_ms)
+WHERE known.consumer = $1 AND known.topic = moved.topic AND known.partition = moved.partition
+  AND known.next_offset = moved.expected
+"""
+LOCK_POSITIONS = """
+SELECT 1 FROM consumer_positions WHERE consumer = $1 AND (topic, partition) IN
+    (SELECT * FROM unnest($2::text[], $3::integer[])) ORDER BY topic, partition FOR UPDATE
+"""
+INBOX = """
+INSERT INTO inbox (day, version, event_id) SELECT * FROM unnest($1::date[], $2::smallint[], $3::text[])
+ON CONFLICT DO NOTHING RETURNING event_id
+"""
+PARKED_KEYS = "SELECT DISTINCT key FROM parked_events WHERE consumer = $1 AND key = ANY($2)"
+PARK = """
+INSERT INTO parked_events (consumer, key, topic, partition, "offset", event_id, type, value, slug, error, attempts)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING
+"""
+BURY = """
+INSERT INTO dead_letters (consumer, topic, partition, "offset", key, headers, value, error)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
+"""
+WATERMARK = """
+INSERT INTO feed_watermarks AS known (topic, partition, source, at)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::timestamptz[])
+ON CONFLICT (topic, partition, source) DO UPDATE SET at = greatest(known.at, excluded.at)
+"""
+VERSION = "SELECT version FROM projections"
+PARKED_OF_KEY = "SELECT id, type, value FROM parked_events WHERE consumer = $1 AND key = $2 ORDER BY id FOR UPDATE"
+STILL_PARKED = "UPDATE parked_events SET slug = $2, error = $3, attempts = attempts + 1 WHERE id = $1"
+UNPARK = "DELETE FROM parked_events WHERE id = $1"
+WAITING_SLUG = "parked/waits-behind-parked"
+
+
+class Fenced(Exception):
+    """Another process moved the positions, or a rebuild was swapped in: let go, and read them again."""
+
+
+class PartitionStopped(Exception):
+    """So much was refused that the deploy must be at fault; nothing of it was parked."""
+
+    def __init__(self, topic: str, partition: int) -> None:
+        super().__init__(f"{topic}/{partition}")
+        self.topic = topic
+        self.partition = partition
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A record that was read: a fact, or bytes that are none (`event` is None and `error` says why)."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    ce_type: str
+    headers: tuple[tuple[str, bytes], ...]
+    event: Event | None = None
+    error: str | None = None
+
+    @property
+    def trace(self) -> str | None:
+        """The trace the fact belongs to."""
+        return next((value.decode("ascii", "replace") for name, value in self.headers if name == "traceparent"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """All facts that a source recorded before `at` are in this partition up to here."""
+
+    topic: str
+    partition: int
+    source: str
+    at: datetime
+
+
+@dataclass(slots=True)
+class Span:
+    """How far a batch goes in a partition, and from where it expects to start."""
+
+    expected: int
+    next_offset: int
+    last_event_id: str | None
+    last_timestamp_ms: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is to be done in one transaction."""
+
+    records: list[Decoded] = field(default_factory=list)
+    spans: dict[tuple[str, int], Span] = field(default_factory=dict)
+    watermarks: dict[tuple[str, int, str], Watermark] = field(default_factory=dict)
+
+
+def decode(topic: str, record: Any) -> Decoded:
+    """A consumer record as a fact, or with the reason why it is none. Never raises."""
+    headers = tuple(record.headers)
+    ce_type = next((value for name, value in headers if name == "ce_type"), b"").decode("utf-8", "replace")
+    event: Event | None = None
+    error: str | None = None
+    kind = EVENT_OF.get(ce_type)
+    if kind is None:
+        error = f"unknown type {ce_type[:100]!r}" if ce_type else "no ce_type header"
+    elif record.value is not None:
+        try:
+            event = decoder(kind)(record.value)
+        except (ValidationError, ValueError) as exc:
+            error = f"not a {ce_type}: {type(exc).__name__}"
+    return Decoded(
+        topic,
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        ce_type,
+        headers,
+        event,
+        error,
+    )
+
+
+class Guard:
+    """Counts what a partition refuses: too much of it means that the deploy is at fault, not the facts."""
+
+    WINDOW = 10_000
+
+    def __init__(self, share: float, in_a_row: int) -> None:
+        self._share = share
+        self._in_a_row = in_a_row
+        self._counts: dict[tuple[str, int], list[int]] = {}
+
+    def applied(self, places: Iterable[tuple[str, int]]) -> None:
+        """Facts of these partitions went well."""
+        for place in places:
+            counts = self._counts.setdefault(place, [0, 0, 0])
+            counts[0] += 1
+            counts[2] = 0
+            if counts[0] >= self.WINDOW:
+                counts[0] = counts[1] = 0
+
+    def refused(self, place: tuple[str, int]) -> None:
+        """A fact of this partition was refused. Raises PartitionStopped when that is too much."""
+        counts = self._counts.setdefault(place, [0, 0, 0])
+        counts[0] += 1
+        counts[1] += 1
+        counts[2] += 1
+        if counts[2] >= self._in_a_row or counts[1] > self._share * self.WINDOW:
+            self._counts.pop(place)
+            raise PartitionStopped(*place)
+
+
+class Processor:
+    """Carries out batches for one consumer of one service."""
+
+    def __init__(  # noqa: PLR0913  # what a consumer is made of
+        self,
+        database: Database,
+        consumer: str,
+        routes: Sequence[Route],
+        *,
+        version: int,
+        topic_order: Sequence[str],
+        guard: Guard,
+        serving: bool = True,
+    ) -> None:
+        self._database = database
+        self._consumer = consumer
+        self._version = version
+        self._guard = guard
+        self._serving = serving
+        self._handlers: dict[type[Event], list[Route]] = {}
+        for route in routes:
+            self._handlers.setdefault(route.event_type, []).append(route)
+        self._order = {topic: index for index, topic in enumerate(topic_order)}
+
+    async def process(self, connection: asyncpg.Connection[asyncpg.Record], batch: Batch) -> None:
+        """Carry out a batch and commit.
+
+        Raises Fenced, PartitionStopped, Unavailable, or a transient database error: then nothing is done.
+        """
+        async with connection.transaction():
+            await move_positions(connection, self._consumer, self._version if self._serving else None, batch)
+            fresh = await self._take_in(connection, batch)
+            tx = Tx(connection, muted=self._database.muted)
+            await self._handle(tx, fresh)
+            await self._bury(connection, [record for record in batch.records if record.error])
+            await put_watermarks(connection, batch)
+            failpoint("before_consumer_commit")
+            if tx.rows:
+                await append_rows(connection, self._database.namespace, self._database.log, tx.rows)
+        failpoint("after_tx_before_kafka_commit")
+        if tx.rows:
+            await self._database.wake_relay(connection)
+
+    async def retry(self, key: str) -> bool:
+        """Try the parked facts of a key again, in order, in one transaction. True when none is left."""
+        async with self._database.transaction() as tx:
+            for row in await tx.connection.fetch(PARKED_OF_KEY, self._consumer, key):
+                kind = EVENT_OF[row["type"]]
+                try:
+                    async with tx.connection.transaction():
+                        for route in self._handlers[kind]:
+                            await route.handle([decoder(kind)(row["value"])], tx)
+                except (Unavailable, *TRANSIENT):
+                    raise
+                except Exception as exc:
+                    slug, error = _fault(exc)
+                    await tx.connection.execute(STILL_PARKED, row["id"], slug, error)
+                    return False
+                await tx.connection.execute(UNPARK, row["id"])
+        return True
+
+    async def _take_in(self, connection: Connection, batch: Batch) -> list[Decoded]:
+        """The records that were never processed before. Copying is fast; a duplicate makes it start over."""
+        first: dict[str, Decoded] = {}
+        for record in batch.records:
+            if record.event is not None and type(record.event) in self._handlers:
+                first.setdefault(record.event.event_id, record)
+        if not first:
+            return []
+        rows = sorted(
+            (_day(record), self._version, event_id) for event_id, record in first.items()
+        )
+        try:
+            async with connection.transaction():
+                await connection.copy_records_to_table(
+                    "inbox", records=rows, columns=("day", "version", "event_id")
+                )
+            fresh = set(first)
+        except asyncpg.UniqueViolationError:
+            days, versions, ids = (list(column) for column in zip(*rows, strict=True))
+            fresh = {row["event_id"] for row in await connection.fetch(INBOX, days, versions, ids)}
+        for event_id, record in first.items():
+            if event_id not in fresh:
+                PROCESSED.labels(record.ce_type, "duplicate").inc()
+        ordered = [record for event_id, record in first.items() if event_id in fresh]
+        ordered.sort(key=lambda record: (self._order.get(record.topic, 0), record.partition, record.offset))
+        return ordered
+
+    async def _handle(self, tx: Tx, fresh: Sequence[Decoded]) -> None:
+        keys = sorted({record.event.key for record in fresh if record.event is not None})
+        parked = await self._parked(tx.connection, keys)
+        for kind, run_of_kind in groupby(fresh, key=lambda record: type(record.event)):
+            run = list(run_of_kind)
+            if parked and kind.waits_behind_parked:  # type: ignore[union-attr]  # fresh records hold facts
+                waiting = [record for record in run if _key(record) in parked]
+                for record in waiting:
+                    await self._park(tx.connection, record, WAITING_SLUG, "waits behind a parked fact of its lead", 0)
+                run = [record for record in run if _key(record) not in parked]
+            if run:
+                parked |= await self._run(tx, run)
+
+    async def _run(self, tx: Tx, run: Sequence[Decoded]) -> set[str]:
+        """Hand a run of one kind to its handlers; where that fails, fact by fact. Answers the keys parked."""
+        mark = tx.mark()
+        try:
+            await self._call(tx, run)
+        except (Unavailable, *TRANSIENT):
+            raise
+        except Exception as exc:
+            tx.take_back(mark)
+            if len(run) == 1:
+                return {await self._refuse(tx.connection, run[0], exc)}
+            parked: set[str] = set()
+            for record in run:
+                if _key(record) in parked and type(record.event).waits_behind_parked:  # type: ignore[union-attr]
+                    await self._park(tx.connection, record, WAITING_SLUG, "waits behind a parked fact of its lead", 0)
+                else:
+                    parked |= await self._run(tx, [record])
+            return parked
+        PROCESSED.labels(run[0].ce_type, "applied").inc(len(run))
+        self._guard.applied((record.topic, record.partition) for record in run)
+        return set()
+
+    async def _call(self, tx: Tx, run: Sequence[Decoded]) -> None:
+        tx.traces = {record.event.lead_id: record.trace for record in run if record.event and record.trace}
+        set_trace(run[0].trace if len(run) == 1 else None)
+        events = [record.event for record in run]
+        async with tx.connection.transaction():
+            for route in self._handlers[type(run[0].event)]:  # type: ignore[index]
+                await route.handle(events, tx)
+
+    async def _refuse(self, connection: Connection, record: Decoded, exc: Exception) -> str:
+        self._guard.refused((record.topic, record.partition))
+        slug, error = _fault(exc)
+        event_id = record.event and record.event.event_id
+        trace = None if isinstance(exc, Rejected) else exc
+        log.error("fact_parked", event_id=event_id, type=record.ce_type, slug=slug, exc_info=trace)
+        await self._park(connection, record, slug, error, 1)
+        PARKED.labels(slug).inc()
+        return _key(record)
+
+    async def _parked(self, connection: Connection, keys: Sequence[str]) -> set[str]:
+        if not keys:
+            return set()
+        return {row["key"] for row in await connection.fetch(PARKED_KEYS, self._consumer, keys)}
+
+    async def _park(self, connection: Connection, record: Decoded, slug: str, error: str, attempts: int) -> None:
+        assert record.event is not None
+        await connection.execute(
+            PARK,
+            self._consumer,
+            _key(record),
+            record.topic,
+            record.partition,
+            record.offset,
+            record.event.event_id,
+            record.ce_type,
+            record.value,
+            slug,
+            error,
+            attempts,
+        )
+        PROCESSED.labels(record.ce_type, "parked").inc()
+
+    async def _bury(self, connection: Connection, broken: Iterable[Decoded]) -> None:
+        for record in broken:
+            headers = [[name, value.hex()] for name, value in record.headers[:100]]
+            await connection.execute(
+                BURY,
+                self._consumer,
+                record.topic,
+                record.partition,
+                record.offset,
+                record.key,
+                headers,
+                record.value,
+                record.error,
+            )
+            PROCESSED.labels("unreadable", "dead").inc()
+            log.error("dead_letter", topic=record.topic, partition=record.partition, offset=record.offset)
+
+
+async def move_positions(connection: Connection, consumer: str, version: int | None, batch: Batch) -> None:
+    """Move the stored positions from where this batch expects them.
+
+    Raises Fenced when they are elsewhere, or when `version` is not the projection that serves.
+    """
+    if version is not None and await connection.fetchval(VERSION) != version:
+        raise Fenced("another version of the projection was swapped in")
+    keys = sorted(batch.spans)
+    spans = [batch.spans[key] for key in keys]
+    topics, partitions = [topic for topic, _ in keys], [partition for _, partition in keys]
+    await connection.execute(LOCK_POSITIONS, consumer, topics, partitions)
+    moved = await connection.execute(
+        MOVE,
+        consumer,
+        topics,
+        partitions,
+        [span.expected for span in spans],
+        [span.next_offset for span in spans],
+        [span.last_event_id for span in spans],
+        [span.last_timestamp_ms for span in spans],
+    )
+    if int(moved.split()[-1]) != len(keys):
+        raise Fenced("another process moved the positions")
+
+
+async def put_watermarks(connection: Connection, batch: Batch) -> None:
+    """Store how far behind its sources this consumer is."""
+    if batch.watermarks:
+        marks = [batch.watermarks[key] for key in sorted(batch.watermarks)]
+        await connection.execute(
+            WATERMARK,
+            [mark.topic for mark in marks],
+            [mark.partition for mark in marks],
+            [mark.source for mark in marks],
+            [mark.at for mark in marks],
+        )
+
+
+def topics_of(routes: Iterable[Route]) -> list[str]:
+    """The topics that a table of routes needs, in the table's order."""
+    return list(dict.fromkeys(TOPIC_OF[route.event_type] for route in routes))
+
+
+def _fault(exc: Exception) -> tuple[str, str]:
+    if isinstance(exc, Rejected):
+        return exc.slug, exc.detail
+    return f"bug/{type(exc).__name__}", repr(exc)[:500]
+
+
+def _key(record: Decoded) -> str:
+    assert record.event is not None
+    return record.event.key
+
+
+def _day(record: Decoded) -> Any:
+    assert record.event is not None
+    return record.event.received_at.astimezone(UTC).date()

@@ -1,0 +1,165 @@
+"""The lane in: facts that need no decision, gathered from concurrent requests into one commit.
+
+While one commit is under way the next requests gather; so the wait is the commit's own time, and under load a commit
+takes many. A bad submission fails alone. The queue is bounded: beyond it requests are refused before memory grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import asyncpg
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from shared.db import TRANSIENT, Connection, Database, append_rows, log_row
+from shared.errors import Unavailable
+from shared.events import PersonKeyCreated
+from shared.faults import failpoint
+from shared.ids import LeadId
+from shared.personal import Draft, PersonKeys
+from shared.telemetry import counter, current_trace, histogram, log
+
+COMMIT_SECONDS = histogram("throughline_capture_commit_seconds", "Time of a group commit, the user's wait")
+COMMIT_ROWS = histogram(
+    "throughline_capture_commit_rows", "Facts in a group commit", buckets=(1, 4, 16, 64, 256, 1024, 4096)
+)
+SHED = counter("throughline_capture_shed_total", "Requests refused because the queue was full")
+COMMIT_LIMIT = 4_096
+
+
+@dataclass(slots=True)
+class _Submission:
+    drafts: Sequence[Draft]
+    trace: str | None
+    done: asyncio.Future[None]
+
+
+class EventLog:
+    """Appends facts to a service's event log, many requests to a commit. `run` must be running."""
+
+    def __init__(self, database: Database, keys: PersonKeys, *, queue_rows: int) -> None:
+        self._database = database
+        self._keys = keys
+        self._queue: deque[_Submission] = deque()
+        self._queued_rows = 0
+        self._queue_rows = queue_rows
+        self._filled = asyncio.Event()
+        self._closing = False
+
+    @property
+    def load(self) -> float:
+        """How full the queue is, 0 to 1."""
+        return self._queued_rows / self._queue_rows
+
+    async def append(self, drafts: Sequence[Draft]) -> None:
+        """Return when the facts are committed. Raises Unavailable when they are not, or not known to be."""
+        if not drafts:
+            return
+        if self._closing or self._queued_rows + len(drafts) > self._queue_rows:
+            SHED.inc()
+            raise Unavailable("capture is taking all it can; try again")
+        submission = _Submission(drafts, current_trace(), asyncio.get_running_loop().create_future())
+        self._queue.append(submission)
+        self._queued_rows += len(drafts)
+        self._filled.set()
+        await submission.done
+
+    async def run(self) -> None:
+        """Commit what gathers until told to stop, and then the rest."""
+        connection: asyncpg.Connection[asyncpg.Record] | None = None
+        try:
+            while not (self._closing and not self._queue):
+                await self._filled.wait()
+                self._filled.clear()
+                while self._queue:
+                    batch = self._take()
+                    try:
+                        if connection is None or connection.is_closed():
+                            connection = await self._database.connect()
+                        await self._commit(connection, batch)
+                    except TRANSIENT as exc:
+                        _fail(batch, Unavailable(f"the database did not take it: {type(exc).__name__}"))
+                        log.warning("capture_commit_failed", error=type(exc).__name__)
+                        if connection is not None:
+                            connection.terminate()
+                            connection = None
+                    except asyncio.CancelledError:
+                        _fail(batch, Unavailable("capture is stopping"))
+                        raise
+                    except Exception:
+                        await self._commit_singly(batch)
+        finally:
+            _fail(self._queue, Unavailable("capture is stopping"))
+            if connection is not None:
+                with suppress(*TRANSIENT):
+                    await connection.close(timeout=2)
+
+    async def stop(self) -> None:
+        """Take no more; `run` ends when what was taken is committed."""
+        self._closing = True
+        self._filled.set()
+
+    def _take(self) -> list[_Submission]:
+        batch: list[_Submission] = []
+        rows = 0
+        while self._queue and (not batch or rows + len(self._queue[0].drafts) <= COMMIT_LIMIT):
+            submission = self._queue.popleft()
+            rows += len(submission.drafts)
+            batch.append(submission)
+        self._queued_rows -= rows
+        return batch
+
+    async def _commit(self, connection: asyncpg.Connection[asyncpg.Record], batch: Sequence[_Submission]) -> None:
+        drafts = [draft for submission in batch for draft in submission.drafts]
+        with COMMIT_SECONDS.time():
+            personal = [draft.event for draft in drafts if draft.personal is not None]
+            lead_ids = list({event.lead_id for event in personal})
+            if self._keys.lacks(lead_ids):
+                async with connection.transaction():
+                    ciphers, created = await self._keys.ciphers(connection, lead_ids, personal[0].received_at)
+                    await self._append(connection, batch, ciphers, created)
+                self._keys.remember(ciphers)
+            else:
+                ciphers, _ = await self._keys.ciphers(connection, lead_ids, drafts[0].event.received_at)
+                await self._append(connection, batch, ciphers, [])
+        failpoint("after_commit_before_ack")
+        COMMIT_ROWS.observe(len(drafts))
+        for submission in batch:
+            if not submission.done.done():
+                submission.done.set_result(None)
+        await self._database.wake_relay(connection)
+
+    async def _append(
+        self,
+        connection: Connection,
+        batch: Sequence[_Submission],
+        ciphers: dict[LeadId, AESGCM],
+        created: Sequence[PersonKeyCreated],
+    ) -> None:
+        rows = [log_row(event, None) for event in created]
+        for submission in batch:
+            rows.extend(log_row(event, submission.trace) for event in self._keys.sealed(submission.drafts, ciphers))
+        await append_rows(connection, self._database.namespace, self._database.log, rows)
+
+    async def _commit_singly(self, batch: Sequence[_Submission]) -> None:
+        """A row that PostgreSQL refuses fails alone."""
+        for submission in batch:
+            if submission.done.done():
+                continue
+            try:
+                async with self._database.transaction() as tx:
+                    await self._keys.emit_drafts(tx, submission.drafts)
+                submission.done.set_result(None)
+            except Exception as exc:
+                log.warning("capture_fact_refused", error=type(exc).__name__)
+                submission.done.set_exception(exc)
+
+
+def _fail(batch: Sequence[_Submission] | deque[_Submission], error: Exception) -> None:
+    for submission in batch:
+        if not submission.done.done():
+            submission.done.set_exception(error)

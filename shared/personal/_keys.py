@@ -1,0 +1,247 @@
+"""A key per person: what is personal in a fact is readable only as long as the person's key exists.
+
+AES-256-GCM with a random 96-bit nonce; the lead id is the associated data, so that a block cannot be moved to another
+person. The keys themselves are wrapped with the installation's key. Erasing destroys the wrapped key.
+"""
+
+import os
+from base64 import b64decode, b64encode
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from shared.clock import Clock
+from shared.db import Connection, Tx
+from shared.errors import Rejected, Unavailable
+from shared.events import TOPIC_OF, Event, PersonKeyCreated
+from shared.ids import EventId, LeadId, derived_id
+from shared.secrets import Secrets
+
+KNOWN = "SELECT lead_id, wrapped_key FROM person_keys WHERE lead_id = ANY($1)"
+CREATE = """
+INSERT INTO person_keys (lead_id, wrapped_key) SELECT * FROM unnest($1::text[], $2::text[])
+ON CONFLICT DO NOTHING RETURNING lead_id
+"""
+FOLD = """
+INSERT INTO person_keys (lead_id, wrapped_key) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING
+"""
+DESTROY = """
+INSERT INTO person_keys (lead_id, destroyed_at) SELECT id, clock_timestamp() FROM unnest($1::text[]) AS id
+ON CONFLICT (lead_id) DO UPDATE SET wrapped_key = NULL, destroyed_at = clock_timestamp()
+WHERE person_keys.destroyed_at IS NULL
+RETURNING lead_id
+"""
+DESTROYED = "SELECT lead_id FROM person_keys WHERE destroyed_at IS NOT NULL"
+FEED_READ_UP_TO = "SELECT min(at) AS at, count(*) AS partitions FROM feed_watermarks WHERE topic = $1"
+CACHED = 50_000
+
+
+class SealBroken(Rejected):
+    """An encrypted block that does not open with its person's key: it was damaged, or moved to another person."""
+
+    slug = "personal/seal-broken"
+
+
+class PersonErased(Rejected):
+    """The person's key is destroyed; nothing personal can be written under this id any more."""
+
+    slug = "personal/person-erased"
+    status = 410
+    title = "The person was erased"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A fact that is not sealed yet: `personal` is the JSON that goes, encrypted, into its `personal` field."""
+
+    event: Event
+    personal: bytes | None = None
+
+
+class PersonKeys:
+    """Opens and seals the personal blocks of facts."""
+
+    def __init__(self, secrets: Secrets, clock: Clock, partitions: int) -> None:
+        self._wrapper = AESGCM(secrets.wrapping)
+        self._clock = clock
+        self._partitions = partitions
+        self._cache: OrderedDict[LeadId, AESGCM] = OrderedDict()
+        self._missing_since: dict[LeadId, datetime] = {}
+
+    def seal(self, lead_id: LeadId, cipher: AESGCM, plaintext: bytes) -> str:
+        """The text of an encrypted block."""
+        nonce = os.urandom(12)
+        return b64encode(nonce + cipher.encrypt(nonce, plaintext, lead_id.encode())).decode()
+
+    def forget(self, lead_ids: Iterable[LeadId]) -> None:
+        """Drop cached keys: they were destroyed."""
+        for lead_id in lead_ids:
+            self._cache.pop(lead_id, None)
+
+    def lacks(self, lead_ids: Iterable[LeadId]) -> bool:
+        """Whether sealing for these persons needs the database."""
+        return any(lead_id not in self._cache for lead_id in lead_ids)
+
+    async def ciphers(
+        self, connection: Connection, lead_ids: Sequence[LeadId], at: datetime
+    ) -> tuple[dict[LeadId, AESGCM], list[PersonKeyCreated]]:
+        """The keys of persons, made where there were none, and the facts that tell the new ones.
+
+        Raises PersonErased for a person whose key is destroyed. Runs in the caller's transaction; the keys made are
+        cached only by `remember`, after the commit.
+        """
+        found = {lead_id: self._cache[lead_id] for lead_id in lead_ids if lead_id in self._cache}
+        absent = sorted({lead_id for lead_id in lead_ids if lead_id not in found})
+        if not absent:
+            return found, []
+        known = await self._known(connection, absent)
+        fresh = {lead_id: AESGCM.generate_key(256) for lead_id in absent if lead_id not in known}
+        created: list[PersonKeyCreated] = []
+        if fresh:
+            wrapped = {lead_id: self._wrap(lead_id, key) for lead_id, key in fresh.items()}
+            rows = await connection.fetch(CREATE, list(wrapped), list(wrapped.values()))
+            ours = {row["lead_id"] for row in rows}
+            created = [_key_created(lead_id, wrapped[lead_id], at) for lead_id in fresh if lead_id in ours]
+            known |= {lead_id: AESGCM(key) for lead_id, key in fresh.items() if lead_id in ours}
+            known |= await self._known(connection, [lead_id for lead_id in fresh if lead_id not in ours])
+        return found | known, created
+
+    def remember(self, ciphers: dict[LeadId, AESGCM]) -> None:
+        """Cache keys that are committed."""
+        for lead_id, cipher in ciphers.items():
+            self._cache[lead_id] = cipher
+            self._cache.move_to_end(lead_id)
+        while len(self._cache) > CACHED:
+            self._cache.popitem(last=False)
+
+    def sealed(self, drafts: Iterable[Draft], ciphers: dict[LeadId, AESGCM]) -> list[Event]:
+        """The facts with their personal blocks encrypted."""
+        return [
+            draft.event
+            if draft.personal is None
+            else draft.event.model_copy(
+                update={
+                    "personal": self.seal(draft.event.lead_id, ciphers[draft.event.lead_id], draft.personal)
+                }
+            )
+            for draft in drafts
+        ]
+
+    async def emit_drafts(self, tx: Tx, drafts: Sequence[Draft]) -> list[Event]:
+        """Seal drafts and tell them in a transaction, new keys first. Answers the sealed facts."""
+        personal = [draft.event for draft in drafts if draft.personal is not None]
+        ciphers: dict[LeadId, AESGCM] = {}
+        if personal:
+            ciphers, created = await self.ciphers(
+                tx.connection, [event.lead_id for event in personal], personal[0].received_at
+            )
+            tx.emit(*created)
+        events = self.sealed(drafts, ciphers)
+        tx.emit(*events)
+        return events
+
+    async def open_many(
+        self, connection: Connection, blocks: Sequence[tuple[LeadId, str | None]]
+    ) -> list[bytes | None]:
+        """The plain text of each block; None where there is none or the person is erased.
+
+        Raises Unavailable while a key is still on its way: the batch is then tried again.
+        """
+        wanted = sorted({lead_id for lead_id, block in blocks if block and lead_id not in self._cache})
+        ciphers: dict[LeadId, AESGCM | None] = {}
+        if wanted:
+            rows = await connection.fetch(KNOWN, wanted)
+            for row in rows:
+                lead_id = LeadId(row["lead_id"])
+                ciphers[lead_id] = self._unwrap(lead_id, row["wrapped_key"]) if row["wrapped_key"] else None
+            await self._await_keys(connection, [lead_id for lead_id in wanted if lead_id not in ciphers])
+            self.remember({lead_id: cipher for lead_id, cipher in ciphers.items() if cipher is not None})
+        opened: list[bytes | None] = []
+        for lead_id, block in blocks:
+            cipher = (self._cache.get(lead_id) or ciphers.get(lead_id)) if block else None
+            opened.append(self._open(lead_id, cipher, block) if cipher and block else None)
+        return opened
+
+    async def fold_keys(self, connection: Connection, facts: Sequence[tuple[LeadId, PersonKeyCreated | None]]) -> None:
+        """Keep keys that were told, and destroy those whose tombstone came."""
+        keys = {lead_id: fact.wrapped_key for lead_id, fact in facts if fact is not None}
+        gone = sorted({lead_id for lead_id, fact in facts if fact is None})
+        if keys:
+            await connection.execute(FOLD, sorted(keys), [keys[lead_id] for lead_id in sorted(keys)])
+        if gone:
+            await connection.execute(DESTROY, gone)
+            self.forget(gone)
+
+    async def destroy(self, tx: Tx, lead_id: LeadId, at: datetime) -> None:
+        """Destroy a person's key, here and, by a tombstone, everywhere."""
+        await tx.connection.fetch(DESTROY, [lead_id])
+        self.forget([lead_id])
+        kind = PersonKeyCreated
+        tx.emit_tombstone(
+            EventId(derived_id("key-destroyed", lead_id)), TOPIC_OF[kind], lead_id, kind.ce_type, at.isoformat()
+        )
+
+    async def destroyed(self, connection: Connection) -> set[LeadId]:
+        """Every person whose key is destroyed."""
+        return {LeadId(row["lead_id"]) for row in await connection.fetch(DESTROYED)}
+
+    async def _await_keys(self, connection: Connection, absent: Sequence[LeadId]) -> None:
+        """Wait, by raising Unavailable, until the keys feed was read past the moment the key was missed first."""
+        if not absent:
+            return
+        now = self._clock.now()
+        for lead_id in absent:
+            self._missing_since.setdefault(lead_id, now)
+        row = await connection.fetchrow(FEED_READ_UP_TO, "keys")
+        read_up_to = row["at"] if row and row["partitions"] >= self._partitions else None
+        waiting = [lead_id for lead_id in absent if not read_up_to or read_up_to < self._missing_since[lead_id]]
+        if waiting:
+            raise Unavailable(f"the keys of {len(waiting)} persons have not arrived yet")
+        for lead_id in absent:
+            self._missing_since.pop(lead_id, None)
+
+    async def _known(self, connection: Connection, lead_ids: Sequence[LeadId]) -> dict[LeadId, AESGCM]:
+        known = {}
+        for row in await connection.fetch(KNOWN, lead_ids) if lead_ids else ():
+            lead_id = LeadId(row["lead_id"])
+            if row["wrapped_key"] is None:
+                raise PersonErased(f"the person behind lead {lead_id} was erased; send the identifiers again")
+            known[lead_id] = self._unwrap(lead_id, row["wrapped_key"])
+        return known
+
+    def _wrap(self, lead_id: LeadId, key: bytes) -> str:
+        return self.seal(lead_id, self._wrapper, key)
+
+    def _unwrap(self, lead_id: LeadId, wrapped: str) -> AESGCM:
+        return AESGCM(self._open(lead_id, self._wrapper, wrapped))
+
+    def _open(self, lead_id: LeadId, cipher: AESGCM, block: str) -> bytes:
+        try:
+            raw = b64decode(block, validate=True)
+            return cipher.decrypt(raw[:12], raw[12:], lead_id.encode())
+        except (InvalidTag, ValueError) as exc:
+            raise SealBroken(f"a personal block of lead {lead_id} does not open") from exc
+
+    def seal_request(self, content: dict[str, object], label: str) -> str:
+        """Encrypt what has no person yet, such as a delivery that nobody has looked into."""
+        return self.seal(LeadId(label), self._wrapper, orjson.dumps(content))
+
+    def open_request(self, block: str, label: str) -> dict[str, object]:
+        """What `seal_request` encrypted under this label."""
+        content: dict[str, object] = orjson.loads(self._open(LeadId(label), self._wrapper, block))
+        return content
+
+
+def _key_created(lead_id: LeadId, wrapped: str, at: datetime) -> PersonKeyCreated:
+    return PersonKeyCreated(
+        event_id=EventId(derived_id("key-created", lead_id)),
+        lead_id=lead_id,
+        occurred_at=at,
+        received_at=at,
+        wrapped_key=wrapped,
+    )

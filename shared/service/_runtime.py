@@ -1,0 +1,114 @@
+"""What a service is given, and what it gives: routers, routes, timers."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from fastapi import APIRouter
+
+from shared.clock import Clock, SystemClock
+from shared.db import CONSUMER_LOG, Connection, Database
+from shared.events import TOPICS
+from shared.identity import LeadIds
+from shared.kafka import Route
+from shared.outbox import EventLog
+from shared.personal import PersonKeys
+from shared.secrets import Secrets
+from shared.settings import Settings
+
+Role = Literal["api", "consumer", "worker"]
+FEED = "SELECT source, min(at) AS at, count(*) AS partitions FROM feed_watermarks WHERE topic = $1 GROUP BY source"
+PARKED = "SELECT DISTINCT key FROM parked_events WHERE key = ANY($1)"
+
+
+class Feeds:
+    """How far this service has read what others tell."""
+
+    def __init__(self, clock: Clock, partitions: int) -> None:
+        self._clock = clock
+        self._partitions = partitions
+
+    async def fresh(self, connection: Connection, topic: str, within: timedelta) -> bool:
+        """Whether everything that the topic's writers told until `within` ago has been carried out here."""
+        writers = next(entry.writers for entry in TOPICS if entry.name == topic)
+        since = self._clock.now() - within
+        fresh = {
+            row["source"]
+            for row in await connection.fetch(FEED, topic)
+            if row["partitions"] >= self._partitions and row["at"] >= since
+        }
+        return writers <= fresh
+
+    async def parked(self, connection: Connection, lead_ids: Iterable[str]) -> set[str]:
+        """Those leads that have a parked fact, so that something about them is not known here."""
+        return {row["key"] for row in await connection.fetch(PARKED, sorted(set(lead_ids)))}
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Everything a service's role may use. Built by the entry point, passed inwards."""
+
+    service: str
+    settings: Settings
+    secrets: Secrets
+    database: Database
+    clock: Clock
+    keys: PersonKeys
+    ids: LeadIds
+    log: EventLog
+    feeds: Feeds
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """A duty that comes round: `run` may answer a shorter wait than `every` until its next time."""
+
+    name: str
+    run: Callable[[], Awaitable[timedelta | None]]
+    every: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCode:
+    """A service's three entry points; what they return depends on the runtime alone."""
+
+    name: str
+    routers: Callable[[Runtime], tuple[APIRouter, ...]]
+    routes: Callable[[Runtime], tuple[Route, ...]]
+    timers: Callable[[Runtime], tuple[Timer, ...]]
+
+
+def build_runtime(
+    service: str,
+    settings: Settings,
+    *,
+    log: int = CONSUMER_LOG,
+    clock: Clock | None = None,
+    projection: str = "projection",
+    muted: bool = False,
+) -> Runtime:
+    """The parts of one role of a service; nothing is connected yet."""
+    clock = clock or SystemClock()
+    secrets = Secrets(settings.secret.get_secret_value())
+    database = Database(
+        settings.database_url.get_secret_value(),
+        service,
+        log=log,
+        pool_size=settings.database_pool_size,
+        projection=projection,
+        idle_timeout_s=settings.idle_in_transaction_timeout.total_seconds(),
+        muted=muted,
+    )
+    keys = PersonKeys(secrets, clock, settings.topic_partitions)
+    return Runtime(
+        service=service,
+        settings=settings,
+        secrets=secrets,
+        database=database,
+        clock=clock,
+        keys=keys,
+        ids=LeadIds(secrets),
+        log=EventLog(database, keys, queue_rows=settings.capture_queue_rows),
+        feeds=Feeds(clock, settings.topic_partitions),
+    )

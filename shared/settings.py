@@ -1,0 +1,47 @@
+"""Everything that is read from the environment. Secrets other than these are derived from `secret`."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One process's settings, prefix `THROUGHLINE_`. A wrong value stops the start."""
+
+    model_config = SettingsConfigDict(env_prefix="THROUGHLINE_", frozen=True, extra="ignore")
+
+    database_url: SecretStr
+    kafka_bootstrap_servers: str
+    topic_prefix: str = "throughline."
+    topic_partitions: int = Field(default=12, ge=1)
+    topic_replication_factor: int = Field(default=1, ge=1)
+    secret: SecretStr = Field(description="32 random bytes as 64 hexadecimal digits", min_length=64)
+    host: str = "127.0.0.1"
+    port: int = 8000
+    management_port: int = 9000
+    public_url: str = "http://127.0.0.1:8080"
+    data_dir: Path = Path(".throughline")
+    smtp_url: str | None = None
+    mail_from: str = "Throughline <hello@throughline.example>"
+    body_limit: int = 2_000_000
+    log_level: str = "info"
+    failpoints: str = ""
+    database_pool_size: int = 8
+    capture_queue_rows: int = 20_000
+    consumer_batch: int = 5_000
+    consumer_session_timeout: timedelta = timedelta(seconds=6)
+    consumer_stuck_after: timedelta = timedelta(seconds=60)
+    idle_in_transaction_timeout: timedelta = timedelta(seconds=5)
+    parked_share_limit: float = 0.01
+    parked_run_limit: int = 50
+    lease_seconds: float = 6.0
+    watermark_every: timedelta = timedelta(seconds=5)
+    event_log_days: int = 7
+    inbox_days: int = 14
+    fresh_within: timedelta = timedelta(seconds=60)
+    otlp_endpoint: str | None = None
+    oidc_issuer: str | None = None
+    oidc_jwks_url: str | None = None
+    oidc_audience: str = "throughline"

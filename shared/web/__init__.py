@@ -1,0 +1,47 @@
+"""HTTP: apps, problem documents, tokens, strict models, pages, idempotency.
+
+An endpoint raises `shared.errors` and the app answers with a problem document. A POST that creates reads its body as
+bytes, validates it, and runs its transaction through `idempotent`. Lists answer a `Page`; its cursor is made by
+`make_cursor` and read by `read_cursor`.
+"""
+
+from shared.web._app import Check, ManagementApp, create_app, edged
+from shared.web._idempotency import Make, idempotent
+from shared.web._models import (
+    Input,
+    Limit,
+    OccurredAt,
+    Page,
+    make_cursor,
+    read_cursor,
+)
+from shared.web._problems import PROBLEM_JSON, faults_of, invalid, problem, problem_body, rejected, unavailable
+from shared.web._tokens import SCOPES, Authenticator, Principal, authorise, create_token, requires
+
+__all__ = [
+    "PROBLEM_JSON",
+    "SCOPES",
+    "Authenticator",
+    "Check",
+    "Input",
+    "Limit",
+    "Make",
+    "ManagementApp",
+    "OccurredAt",
+    "Page",
+    "Principal",
+    "authorise",
+    "create_app",
+    "create_token",
+    "edged",
+    "faults_of",
+    "idempotent",
+    "invalid",
+    "make_cursor",
+    "problem",
+    "problem_body",
+    "read_cursor",
+    "rejected",
+    "requires",
+    "unavailable",
+]

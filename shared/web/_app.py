@@ -1,0 +1,77 @@
+"""The HTTP app of a service, and the little one on its management port."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import orjson
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import ORJSONResponse
+from starlette.responses import Response
+
+from shared.secrets import Secrets
+from shared.settings import Settings
+from shared.telemetry import render
+from shared.web._edge import App, Edge, Receive, Scope, Send
+from shared.web._problems import install_problem_handlers
+from shared.web._tokens import Authenticator
+
+Check = Callable[[], Awaitable[str | None]]
+
+
+def create_app(
+    service: str, settings: Settings, secrets: Secrets, routers: Sequence[APIRouter], *, version: str = "0.1.0"
+) -> FastAPI:
+    """A service's API below its own prefix, its OpenAPI at `/<service>/openapi.json`."""
+    prefix = f"/{service}"
+    app = FastAPI(
+        title=f"Throughline {service}",
+        version=version,
+        openapi_url=f"{prefix}/openapi.json",
+        docs_url=f"{prefix}/docs",
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        default_response_class=ORJSONResponse,
+        redirect_slashes=False,
+    )
+    app.state.authenticator = Authenticator(settings, secrets)
+    install_problem_handlers(app)
+    for router in routers:
+        app.include_router(router, prefix=prefix)
+    return app
+
+
+def edged(app: App, settings: Settings) -> App:
+    """The app with what surrounds every request."""
+    return Edge(app, body_limit=settings.body_limit)
+
+
+class ManagementApp:
+    """`/livez` (the process), `/readyz` (what it depends on) and `/metrics`, on a port of their own."""
+
+    def __init__(self, checks: dict[str, Check]) -> None:
+        self._checks = checks
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        await (await self._answer(scope["path"]))(scope, receive, send)
+
+    async def _answer(self, path: str) -> Response:
+        if path == "/livez":
+            return _json(200, {"status": "pass"})
+        if path == "/metrics":
+            return Response(render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        if path == "/readyz":
+            faults = {name: await check() for name, check in self._checks.items()}
+            if self.draining:
+                faults["draining"] = "the process is stopping"
+            checks = {name: {"status": "fail", "detail": fault} if fault else {"status": "pass"}
+                      for name, fault in faults.items()}
+            failed = any(faults.values())
+            return _json(503 if failed else 200, {"status": "fail" if failed else "pass", "checks": checks})
+        return _json(404, {"status": "unknown", "paths": ["/livez", "/readyz", "/metrics"]})
+
+
+def _json(status: int, body: object) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")

@@ -1,0 +1,90 @@
+"""What surrounds every request, as plain ASGI: size limit while streaming, headers, trace, measures.
+
+No `BaseHTTPMiddleware`: one of those costs more than a durable write.
+"""
+
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from shared.errors import TooLarge
+from shared.telemetry import counter, current_trace, histogram, log, new_trace, parse_trace, set_trace
+from shared.web._problems import rejected
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SECONDS = histogram("http_server_request_duration_seconds", "Time of a request, by its route", ["route", "status"])
+BROKEN = counter("throughline_http_aborted_total", "Requests whose answer could not be started")
+SECURITY = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
+_SECURITY_NAMES = {name for name, _ in SECURITY}
+_REQUEST_ID = re.compile(rb"^[\w.:-]{1,100}$")
+_SERVER_ERRORS = 500
+
+
+class Edge:
+    """Wraps an ASGI app."""
+
+    def __init__(self, app: App, *, body_limit: int) -> None:
+        self._app = app
+        self._body_limit = body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = dict(scope["headers"])
+        trace = parse_trace(headers.get(b"traceparent", b"").decode("latin-1")) or new_trace()
+        set_trace(trace)
+        request_id = headers.get(b"x-request-id", b"")
+        if not _REQUEST_ID.match(request_id):
+            request_id = secrets.token_hex(8).encode()
+        received = 0
+        status = 0
+
+        async def limited_receive() -> Message:
+            nonlocal received
+            message = await receive()
+            if message["type"] == "http.request":
+                received += len(message.get("body", b""))
+                if received > self._body_limit:
+                    raise TooLarge(f"the body is over {self._body_limit} bytes; send less at once")
+            return message
+
+        async def dressed_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                given = message["headers"] if "headers" in message else []
+                names = {name for name, _ in given} & _SECURITY_NAMES
+                extra = [pair for pair in SECURITY if pair[0] not in names] if names else SECURITY
+                message["headers"] = [*given, *extra, (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            length = headers.get(b"content-length", b"0")
+            if length.isdigit() and int(length) > self._body_limit:
+                raise TooLarge(f"the body is over {self._body_limit} bytes; send less at once")
+            await self._app(scope, limited_receive, dressed_send)
+        except TooLarge as exc:
+            if status == 0:
+                await rejected(exc)(scope, limited_receive, dressed_send)
+        finally:
+            route = scope.get("route")
+            path = getattr(route, "path", "unmatched")
+            SECONDS.labels(path, str(status)).observe(time.perf_counter() - began)
+            if status >= _SERVER_ERRORS:
+                log.warning("request_answered", route=path, status=status, trace=current_trace())

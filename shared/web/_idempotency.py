@@ -1,0 +1,52 @@
+"""`Idempotency-Key`: the answer is stored in the transaction of its effect, so that either both exist or neither.
+
+Two requests at once with one key: the second waits for the first's transaction, then gets its answer. Kept 24 hours.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shared.db import Database, Tx
+from shared.errors import FieldError, IdempotencyKeyReused, Invalid
+
+BEGIN = """
+INSERT INTO idempotency_keys (scope, key, fingerprint) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING key
+"""
+FIRST = "SELECT fingerprint, status, content_type, body FROM idempotency_keys WHERE scope = $1 AND key = $2"
+FINISH = "UPDATE idempotency_keys SET status = $3, content_type = $4, body = $5 WHERE scope = $1 AND key = $2"
+LONGEST_KEY = 255
+
+Make = Callable[[Tx], Awaitable[Response]]
+
+
+async def idempotent(database: Database, request: Request, body: bytes, make: Make) -> Response:
+    """Run `make` in a transaction and answer what it answers; with the same key and body again, that same answer.
+
+    Raises IdempotencyKeyReused for the same key with another body, Invalid for a key that is none. An error of `make`
+    stores nothing.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        async with database.transaction() as tx:
+            return await make(tx)
+    key = key.strip().strip('"')
+    if not (0 < len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
+        fault = FieldError("header:Idempotency-Key", f"is not 1 to {LONGEST_KEY} printable ASCII characters")
+        raise Invalid("the Idempotency-Key is not valid", [fault])
+    caller = hashlib.sha256(request.headers.get("authorization", "").encode()).hexdigest()[:16]
+    scope = f"{caller} {request.method} {request.url.path}"
+    fingerprint = hashlib.sha256(body).digest()
+    async with database.transaction() as tx:
+        if await tx.connection.fetchval(BEGIN, scope, key, fingerprint) is not None:
+            response = await make(tx)
+            content = bytes(response.body)
+            await tx.connection.execute(FINISH, scope, key, response.status_code, response.media_type, content)
+            return response
+        row = await tx.connection.fetchrow(FIRST, scope, key)
+    if row is None or row["fingerprint"] != fingerprint:
+        raise IdempotencyKeyReused("send the same body, or another Idempotency-Key")
+    replayed = {"Idempotency-Replayed": "true"}
+    return Response(row["body"], row["status"], replayed, row["content_type"])

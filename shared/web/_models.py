@@ -1,0 +1,87 @@
+"""What requests are made of: strict models, times, pages."""
+
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Generic, TypeVar
+
+import orjson
+from fastapi import Query
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, model_validator
+
+from shared.errors import FieldError, Malformed
+from shared.secrets import Secrets
+
+T = TypeVar("T")
+FUTURE = timedelta(days=1)
+MAX_DEPTH = 32
+
+
+def _storable(value: Any, depth: int = 0) -> None:
+    """Refuse what PostgreSQL text cannot hold, before anything is stored."""
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise ValueError("contains a NUL character")
+        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+            raise ValueError("contains half of a surrogate pair")
+    elif isinstance(value, dict | list | tuple):
+        if depth > MAX_DEPTH:
+            raise ValueError(f"is nested deeper than {MAX_DEPTH}")
+        for item in value.items() if isinstance(value, dict) else value:
+            _storable(item, depth + 1)
+
+
+class Input(BaseModel):
+    """Base of request bodies: unknown fields are refused, and so is text that cannot be stored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_max_length=10_000)
+
+    @model_validator(mode="after")
+    def _all_text_is_storable(self) -> "Input":
+        for name, value in self.__dict__.items():
+            if isinstance(value, str | dict | list | tuple):
+                try:
+                    _storable(value)
+                except ValueError as exc:
+                    raise ValueError(f"{name} {exc}") from None
+        return self
+
+
+def _not_far_ahead(value: datetime) -> datetime:
+    if value > datetime.now(UTC) + FUTURE:
+        raise ValueError("lies more than a day in the future")
+    return value.astimezone(UTC)
+
+
+OccurredAt = Annotated[AwareDatetime, AfterValidator(_not_far_ahead)]
+"""When something happened by its source's clock: with an offset, at most a day ahead; becomes UTC."""
+
+
+class Page(BaseModel, Generic[T]):
+    """One page of a list; `next_cursor` is null on the last."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+Limit = Annotated[int, Query(ge=1, le=200, description="Most items on a page")]
+
+
+def make_cursor(secrets: Secrets, place: Any) -> str:
+    """An opaque, signed cursor for a place in a list (anything JSON can hold)."""
+    body = orjson.dumps(place)
+    return urlsafe_b64encode(hmac.digest(secrets.cursors, body, "sha256")[:8] + body).decode().rstrip("=")
+
+
+def read_cursor(secrets: Secrets, cursor: str | None) -> Any:
+    """The place a cursor stands for; None without one. Raises Malformed for one that we did not make."""
+    if cursor is None:
+        return None
+    try:
+        raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        if hmac.compare_digest(hmac.digest(secrets.cursors, raw[8:], "sha256")[:8], raw[:8]):
+            return orjson.loads(raw[8:])
+    except ValueError:
+        pass
+    detail = "is not a cursor of this list; begin again without one"
+    raise Malformed("the cursor is not valid", [FieldError("query:cursor", detail)])

@@ -1,0 +1,118 @@
+"""Access tokens: signed, scoped, expiring; or those of an OpenID Connect issuer, by its key set."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import jwt
+from starlette.requests import Request
+
+from shared.errors import OutOfScope, Unauthenticated
+from shared.ids import new_id
+from shared.secrets import Secrets
+from shared.settings import Settings
+
+ISSUER = "throughline"
+SERVICES = ("capture", "scoring", "routing", "nurture", "attribution")
+SCOPES = frozenset(f"{service}:{right}" for service in SERVICES for right in ("read", "write", "admin"))
+_CACHED = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks, and what it may do."""
+
+    subject: str
+    scopes: frozenset[str]
+    expires_at: float
+
+    def may(self, scope: str) -> bool:
+        """Whether the scope is given; `admin` of a service includes `write`, and that includes `read`."""
+        service, _, right = scope.partition(":")
+        if scope in self.scopes or f"{service}:admin" in self.scopes:
+            return True
+        return right == "read" and f"{service}:write" in self.scopes
+
+
+def create_token(secrets: Secrets, scopes: list[str], expires: timedelta, now: datetime, subject: str = "cli") -> str:
+    """A token for these scopes. Raises ValueError for a scope that does not exist."""
+    unknown = sorted(set(scopes) - SCOPES)
+    if unknown or not scopes:
+        raise ValueError(f"unknown scopes: {', '.join(unknown) or 'none given'}; there are {', '.join(sorted(SCOPES))}")
+    claims = {
+        "iss": ISSUER,
+        "sub": subject,
+        "scope": " ".join(sorted(set(scopes))),
+        "iat": int(now.timestamp()),
+        "exp": int((now + expires).timestamp()),
+        "jti": new_id(),
+    }
+    return jwt.encode(claims, secrets.tokens, "HS256")
+
+
+class Authenticator:
+    """Checks bearer tokens; a token that was good is remembered until it expires."""
+
+    def __init__(self, settings: Settings, secrets: Secrets) -> None:
+        self._key = secrets.tokens
+        self._settings = settings
+        self._good: OrderedDict[str, Principal] = OrderedDict()
+        self._jwks = jwt.PyJWKClient(settings.oidc_jwks_url) if settings.oidc_jwks_url else None
+
+    async def principal(self, authorization: str | None) -> Principal:
+        """Who a request's Authorization header speaks for. Raises Unauthenticated."""
+        if authorization is None:
+            raise Unauthenticated("send `Authorization: Bearer <token>`; `throughline tokens create` makes one")
+        principal = self._good.get(authorization)
+        if principal is not None and principal.expires_at > time.time():
+            return principal
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated("the Authorization header is not `Bearer <token>`")
+        claims = await self._claims(token.strip())
+        scopes = claims.get("scope") or " ".join(claims.get("scp", ()))
+        principal = Principal(str(claims.get("sub", "")), frozenset(str(scopes).split()), float(claims["exp"]))
+        self._good[authorization] = principal
+        if len(self._good) > _CACHED:
+            self._good.popitem(last=False)
+        return principal
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        try:
+            if self._jwks is not None and jwt.get_unverified_header(token).get("alg") != "HS256":
+                key = await asyncio.to_thread(self._jwks.get_signing_key_from_jwt, token)
+                return jwt.decode(
+                    token,
+                    key.key,
+                    algorithms=["RS256", "ES256", "EdDSA"],
+                    issuer=self._settings.oidc_issuer,
+                    audience=self._settings.oidc_audience,
+                    options={"require": ["exp"]},
+                )
+            return jwt.decode(token, self._key, algorithms=["HS256"], issuer=ISSUER, options={"require": ["exp"]})
+        except jwt.ExpiredSignatureError as exc:
+            raise Unauthenticated("the token has expired; make a new one") from exc
+        except (jwt.PyJWTError, ValueError) as exc:
+            raise Unauthenticated("the token is not valid here") from exc
+
+
+async def authorise(request: Request, scope: str) -> Principal:
+    """The request's principal if it has the scope. Raises Unauthenticated or OutOfScope."""
+    authenticator: Authenticator = request.app.state.authenticator
+    principal = await authenticator.principal(request.headers.get("authorization"))
+    if not principal.may(scope):
+        raise OutOfScope(f"this needs the scope {scope}")
+    return principal
+
+
+def requires(scope: str) -> Callable[[Request], Coroutine[Any, Any, Principal]]:
+    """A FastAPI dependency that lets only holders of the scope pass, and answers the principal."""
+
+    async def check(request: Request) -> Principal:
+        return await authorise(request, scope)
+
+    return check
