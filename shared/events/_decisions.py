@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import ClassVar, Literal
 
 from shared.events._event import Event
-from shared.ids import AssignmentId, ConversionId, DealId, LeadId, MessageId, RepId, SequenceId
+from shared.ids import AssignmentId, ConversionId, DealId, EventId, LeadId, MessageId, RepId, SequenceId
 
 Stage = Literal[
     "subscriber", "lead", "mql", "sal", "sql", "opportunity", "customer", "disqualified", "recycled"
@@ -119,7 +119,7 @@ class DealChanged(Event):
 
 
 class EnrolmentStarted(Event):
-    """A lead began a run of a sequence."""
+    """A lead began a run of a sequence; `cause_event_id` is the fact that triggered it, `triggered_at` its time."""
 
     ce_type: ClassVar[str] = "throughline.enrolment.started.v1"
 
@@ -127,6 +127,8 @@ class EnrolmentStarted(Event):
     sequence_id: SequenceId
     sequence_version: int
     run: int
+    cause_event_id: EventId | None = None
+    triggered_at: datetime | None = None
 
 
 class EnrolmentEnded(Event):
@@ -151,6 +153,7 @@ class MessageClaimed(Event):
     visit: int
     channel: str
     person_id: LeadId
+    run: int = 1
 
 
 class MessageSettled(Event):
