@@ -9,6 +9,7 @@ from shared.rules._documents import (
     invalid_document,
 )
 from shared.rules._expression import Evaluation, Expression, ExpressionFault, compile_expression, present
+from shared.rules._router import Simulate, Validate, documents_router
 from shared.rules._vocabulary import BOOLEAN, INTEGER, NUMBER, OPEN, TEXT, TEXTS, TIME, Kind, Vocabulary
 
 __all__ = [
@@ -27,9 +28,12 @@ __all__ = [
     "InvalidDocument",
     "Kind",
     "NoSuchVersion",
+    "Simulate",
     "StoredDocument",
+    "Validate",
     "Vocabulary",
     "compile_expression",
+    "documents_router",
     "invalid_document",
     "present",
 ]

@@ -1,19 +1,15 @@
 """Versioned rule documents: saved, activated, rolled back, never overwritten."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+import asyncpg
+
+from shared.db import Connection
 from shared.errors import FieldError, NotFound, Rejected
 from shared.rules._expression import ExpressionFault
-
-if TYPE_CHECKING:  # expressions are of use without a database driver
-    import asyncpg
-
-    from shared.db import Connection
 
 T = TypeVar("T")
 SHIPPED_BY = "throughline"

@@ -7,7 +7,7 @@ from typing import Any
 
 import cel
 
-from shared.rules._source import Call, Reference, names_in, place
+from shared.rules._source import Call, Reference, names_in, numbers_in, place
 from shared.rules._vocabulary import Kind, Vocabulary
 
 LONGEST = 4_000
@@ -45,10 +45,16 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A compiled expression. `references` are the variables and fields it reads, for callers that fetch or cache."""
+    """A compiled expression.
+
+    `references` are the variables and fields it reads, `numbers` its number literals and `functions` what it calls,
+    operators in CEL's own spelling (`_+_`): for callers that fetch, cache or look ahead.
+    """
 
     source: str
     references: tuple[tuple[str, ...], ...]
+    numbers: tuple[float, ...]
+    functions: frozenset[str]
     program: cel.Program
 
     def value(self, values: Mapping[str, Any] | Evaluation) -> Any:
@@ -117,11 +123,12 @@ def compile_expression(source: str, vocabulary: Vocabulary, pointer: str = "", *
         _check_reference(source, reference, vocabulary, pointer)
     if depth > DEEPEST_COMPREHENSION:
         raise ExpressionFault(pointer, 1, f"comprehensions may be nested {DEEPEST_COMPREHENSION} deep at most")
-    unseen = set(program.functions()) - {call.name for call in calls}
+    functions = frozenset(program.functions())
+    unseen = functions - {call.name for call in calls}
     if hidden := sorted(name for name in unseen if name.isidentifier() and not name.startswith("_")):
         raise ExpressionFault(pointer, 1, f"there is no function {hidden[0]}")
     paths = tuple(dict.fromkeys(reference.path for reference in references))
-    expression = Expression(source, paths, program)
+    expression = Expression(source, paths, numbers_in(source), functions, program)
     _try_out(expression, vocabulary, pointer, boolean)
     return expression
 

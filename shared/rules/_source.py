@@ -87,6 +87,12 @@ def names_in(source: str) -> tuple[list[Reference], list[Call], int]:
     return references, calls, deepest
 
 
+def numbers_in(source: str) -> tuple[float, ...]:
+    """The number literals of an expression, each once, in ascending order."""
+    texts = {token.text.rstrip("uU") for token in _tokens(source) if token.kind == "number"}
+    return tuple(sorted({float(int(text, 16)) if text[:2] in ("0x", "0X") else float(text) for text in texts}))
+
+
 def place(source: str, start: int) -> tuple[int, int]:
     """Line and column, both from 1, of a character."""
     before = source[:start]

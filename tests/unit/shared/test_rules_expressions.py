@@ -176,3 +176,9 @@ def test_an_expression_tells_what_it_reads() -> None:
 def test_times_compare() -> None:
     expression = compile_expression("event.occurred_at < timestamp('2026-01-01T00:00:00Z')", VOCABULARY)
     assert expression.holds({"event": {"occurred_at": datetime(2025, 1, 1, tzinfo=UTC)}})[0]
+
+
+def test_an_expression_tells_its_numbers_and_operators() -> None:
+    expression = compile_expression("score.total * 2.0 >= 50 && lead.employees > 0x10 && stage != '99'", VOCABULARY)
+    assert expression.numbers == (2.0, 16.0, 50.0)
+    assert "_*_" in expression.functions
