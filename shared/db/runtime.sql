@@ -65,7 +65,7 @@ CREATE TABLE leases (
 );
 
 CREATE TABLE projections (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
     version smallint NOT NULL DEFAULT 1,
     built_at timestamptz NOT NULL DEFAULT now()
 );

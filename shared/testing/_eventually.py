@@ -1,0 +1,27 @@
+"""Waiting for a condition, never for a length of time."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def eventually(probe: Callable[[], T | Awaitable[T]], within: float = 30.0) -> T:
+    """What `probe` answers, as soon as that is true and no assertion in it fails; its last failure after `within` s."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within
+    while True:
+        failure: BaseException
+        try:
+            answer = probe()
+            value: T = await answer if inspect.isawaitable(answer) else answer
+            if value or value is None:
+                return value
+            failure = AssertionError(f"still {value!r} after {within} s")
+        except (AssertionError, LookupError) as exc:
+            failure = exc
+        if loop.time() > deadline:
+            raise failure
+        await asyncio.sleep(0.02)

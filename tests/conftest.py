@@ -1,0 +1,126 @@
+"""Real servers for the tests: given ones, else containers, else the embedded ones; the run says which."""
+
+import asyncio
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from deploy.embedded.kafka import KafkaNode
+from deploy.embedded.ports import free_port
+from deploy.embedded.postgres import PostgresNode
+from deploy.embedded.processes import running
+from shared.db import migrate
+from shared.kafka import apply_topics
+from shared.service import prepare_partitions
+from shared.settings import Settings
+from shared.testing import make_settings
+from throughline.services import SERVICES
+
+GIVEN_DATABASE = "TEST_DATABASE_URL"
+GIVEN_KAFKA = "TEST_KAFKA_BOOTSTRAP"
+CONTAINERS = "TEST_CONTAINERS"
+_used: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class DatabaseServer:
+    """A PostgreSQL server on which databases can be made."""
+
+    url: str
+
+    def make(self, name: str, template: str | None = None) -> str:
+        """A new database; answers its address."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            suffix = f' TEMPLATE "{template}"' if template else ""
+            connection.execute(f'CREATE DATABASE "{name}"{suffix}'.encode())
+        return self.url.rsplit("/", 1)[0] + f"/{name}"
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[DatabaseServer]:
+    """PostgreSQL 18."""
+    with ExitStack() as stack:
+        if url := os.environ.get(GIVEN_DATABASE):
+            _used["PostgreSQL"] = "given"
+        elif os.environ.get(CONTAINERS):
+            from shared.testing.containers import start_postgres  # noqa: PLC0415  # needs Docker
+
+            url, stop = start_postgres()
+            stack.callback(stop)
+            _used["PostgreSQL"] = "container"
+        else:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="throughline-postgres-")))
+            folder.chmod(0o755)
+            settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+            node = PostgresNode(folder / "data", free_port(), "test", settings)
+            stack.enter_context(running(node, folder / "postgres.log"))
+            url = node.url
+            _used["PostgreSQL"] = "embedded"
+        yield DatabaseServer(url)
+
+
+@pytest.fixture(scope="session")
+def template_database(database_server: DatabaseServer) -> str:
+    """The name of a database with every service's schema, to copy from."""
+    name = f"template_{uuid.uuid4().hex[:8]}"
+    url = database_server.make(name)
+    for service in (name for name in SERVICES if list(Path(f"services/{name}/migrations").glob("versions/0001*"))):
+        migrate(service, url)
+        prepare_partitions(url, service)
+    return name
+
+
+@pytest.fixture
+def database_url(database_server: DatabaseServer, template_database: str) -> str:
+    """A database of one's own, migrated."""
+    return database_server.make(f"test_{uuid.uuid4().hex[:12]}", template_database)
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> Iterator[str]:
+    """The address of a real Kafka."""
+    with ExitStack() as stack:
+        if bootstrap := os.environ.get(GIVEN_KAFKA):
+            _used["Kafka"] = "given"
+        elif os.environ.get(CONTAINERS):
+            from shared.testing.containers import start_kafka  # noqa: PLC0415  # needs Docker
+
+            bootstrap, stop = start_kafka()
+            stack.callback(stop)
+            _used["Kafka"] = "container"
+        else:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="throughline-kafka-")))
+            port = free_port()
+            node = KafkaNode(folder / "data", port, free_port([port]))
+            stack.enter_context(running(node, folder / "kafka.log"))
+            bootstrap = node.bootstrap_servers
+            _used["Kafka"] = "embedded"
+        yield bootstrap
+
+
+@pytest.fixture
+def settings(database_url: str) -> Settings:
+    """Settings on a database of one's own; no Kafka."""
+    return make_settings(database_url)
+
+
+@pytest.fixture
+def kafka_settings(database_url: str, kafka_server: str) -> Settings:
+    """Settings on a database and topics of one's own."""
+    made = make_settings(database_url, kafka_server, prefix=f"t{uuid.uuid4().hex[:8]}.")
+    asyncio.run(apply_topics(made))
+    return made
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which servers the run used."""
+    if _used:
+        used = ", ".join(f"{name}: {how}" for name, how in sorted(_used.items()))
+        terminalreporter.write_line(f"servers: {used}")

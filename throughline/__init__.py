@@ -1,0 +1,1 @@
+"""The command line: the only code that may name every service."""

@@ -1,0 +1,19 @@
+"""The five services by name; the only table that knows them all."""
+
+from importlib import import_module
+
+from shared.service import ServiceCode
+
+SERVICES = ("capture", "scoring", "routing", "nurture", "attribution")
+
+
+def service_code(name: str) -> ServiceCode:
+    """The entry points of a service. Raises KeyError for a name that is none."""
+    if name not in SERVICES:
+        raise KeyError(name)
+    return ServiceCode(
+        name=name,
+        routers=import_module(f"services.{name}.api").routers,
+        routes=import_module(f"services.{name}.consumer").routes,
+        timers=import_module(f"services.{name}.worker").timers,
+    )
