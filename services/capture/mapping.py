@@ -1,24 +1,56 @@
 """What the owner of a source says about its bodies: which field stands where, and what to assume.
 
-A mapping is data: a fact's field and where to find it. A text is a key of the answers as written, else a dotted path
-into the body; `{"cel": …}` is an expression over `body`, `query` and `headers`. Fields are those of a lead, `name`
-(split into first and last), `occurred_at`, `idempotency_key`, `event`, and below `touch.`, `consent.` and `attributes.`.
+A mapping is data: a field and where to find it. A text is a key of the answers as written, else a dotted path into the
+body; `{"cel": …}` is an expression over `body`, `query` and `headers`. Fields are those of a lead as in the API, `name`
+(split into first and last), `occurred_at`, `idempotency_key`, `event`, and below `touch.`, `consent.`, `attributes.`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
-from services.capture.adapters.facts import Fact, Reading
+import orjson
+
+from services.capture.adapters.bodies import plain
+from services.capture.adapters.facts import ConversionFact, Fact, Ignored, LeadFact, Reading, Touch, TouchFact
+from services.capture.adapters.fields import (
+    CONSENT_CHANNELS,
+    LEAD_FIELDS,
+    TOUCH_FIELDS,
+    happened_at,
+    person_of,
+    text,
+    touch_of,
+)
 from services.capture.adapters.request import HookRequest
-from shared.errors import FieldError
+from shared.errors import FieldError, Invalid
+from shared.money import UnknownCurrency, exponent
+from shared.phones import known_country
+from shared.rules import OPEN, Evaluation, Expression, ExpressionFault, Vocabulary, compile_expression
+
+MOST_FIELDS = 200
+LONGEST_NAME = 200
+FORM_SUBMITTED = "form_submitted"
+_VOCABULARY = Vocabulary({"body": OPEN, "query": OPEN, "headers": OPEN})
+_CEL_FAILURES = (KeyError, TypeError, RuntimeError, ValueError, ArithmeticError, IndexError)
+_OWN_FIELDS = LEAD_FIELDS | {"occurred_at", "idempotency_key", "event"}
+_GROUPS = ("attributes.", "touch.properties.")
+_SNAKE = re.compile(r"[a-z][a-z0-9_]{0,99}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class MappingSettings:
-    """A source's mapping, ready for use, and its defaults: where a phone number without a country code is from, which
-    channel its touches have, and of which type they are."""
+    """A source's mapping, ready for use, and its defaults.
 
+    `phone_country` is where a number without a country code is from; `channel` and `touch_type` are those of the
+    source's touches, `currency` is that of amounts that name none.
+    """
+
+    places: tuple[tuple[str, str | Expression], ...] = ()
     phone_country: str | None = None
     channel: str | None = None
     touch_type: str | None = None
@@ -26,18 +58,207 @@ class MappingSettings:
 
     @classmethod
     def of(cls, mapping: Mapping[str, Any], defaults: Mapping[str, Any]) -> "MappingSettings":
-        """The settings of a source as saved; cached, since every delivery asks. Both must be without faults."""
-        raise NotImplementedError
+        """The settings of a source as saved; kept, since every delivery asks. Raises Invalid with the faults."""
+        return _settings(orjson.dumps([mapping, defaults]))
+
+    def find(self, reading: Reading, request: HookRequest) -> dict[str, Any]:
+        """The mapped fields that this delivery has."""
+        with_expressions = any(not isinstance(place, str) for _, place in self.places)
+        evaluation = _evaluation(reading, request) if with_expressions else Evaluation({})
+        found: dict[str, Any] = {}
+        for field, place in self.places:
+            value = look_up(place, reading) if isinstance(place, str) else _result(place, evaluation)
+            if value is not None and value != "":
+                found[field] = value
+        return found
 
 
 PLAIN = MappingSettings()
 
 
-def validate_mapping(mapping: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[FieldError]:
-    """The faults of a source's mapping and defaults, with pointers from `/mapping` and `/defaults`; empty if none."""
-    raise NotImplementedError
-
-
 def overlay(reading: Reading, request: HookRequest, settings: MappingSettings) -> list[Fact]:
-    """The facts with the mapped fields in place of the adapter's own; one about nobody is ignored."""
-    raise NotImplementedError
+    """The facts with the mapped fields in place of the adapter's own; what is about nobody is ignored. Unmappable."""
+    found = settings.find(reading, request) if settings.places else {}
+    return [_identified(_overlaid(fact, found, request, settings)) for fact in reading.facts]
+
+
+def look_up(place: str, reading: Reading) -> Any:
+    """What stands under a key of the answers as written, else at a dotted path."""
+    for whole in (reading.answers, reading.body):
+        if isinstance(whole, Mapping) and place in whole:
+            return whole[place]
+    for whole in (reading.answers, reading.body):
+        value = _at_path(whole, place.split("."))
+        if value is not None:
+            return value
+    return None
+
+
+def validate_mapping(mapping: Any, defaults: Any) -> list[FieldError]:
+    """The faults of a source's mapping and defaults, with pointers below `/mapping` and `/defaults`."""
+    return [*_mapping_faults(mapping), *_defaults_faults(defaults)]
+
+
+def _overlaid(fact: Fact, found: Mapping[str, Any], request: HookRequest, settings: MappingSettings) -> Fact:
+    if not isinstance(fact, LeadFact | TouchFact | ConversionFact):
+        return fact
+    touch = fact.touch
+    if touch is None and any(field.startswith("touch.") for field in found):
+        touch = Touch(type=FORM_SUBMITTED, touch_id=fact.external_id or fact.idempotency_key)
+    if touch is not None:
+        touch = touch_of(found, replace(touch, channel=touch.channel or settings.channel))
+    changed: dict[str, Any] = {"person": person_of(found, settings.phone_country, fact.person), "touch": touch}
+    if found.get("occurred_at") is not None:
+        changed["occurred_at"], changed["timed_by"] = happened_at(found["occurred_at"], request)
+    if event := text(found.get("event")):
+        changed["event"] = event
+    return replace(fact, **changed)
+
+
+def _identified(fact: Fact) -> Fact:
+    if isinstance(fact, LeadFact | TouchFact | ConversionFact) and not fact.person.identified:
+        return Ignored(
+            idempotency_key=fact.idempotency_key,
+            occurred_at=fact.occurred_at,
+            timed_by=fact.timed_by,
+            event=fact.event,
+            reason="no_identifier",
+        )
+    return fact
+
+
+def _at_path(whole: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        if isinstance(whole, Mapping):
+            whole = whole.get(name)
+        elif isinstance(whole, list) and name.isdecimal() and len(name) < 5:
+            whole = whole[int(name)] if int(name) < len(whole) else None
+        else:
+            return None
+    return whole
+
+
+def _evaluation(reading: Reading, request: HookRequest) -> Evaluation:
+    """The values of one delivery, converted once for all its expressions; of a header that comes twice, the first."""
+    headers = dict(reversed(request.headers.pairs))
+    return Evaluation({"body": plain(reading.body), "query": dict(request.query), "headers": headers})
+
+
+def _result(expression: Expression, evaluation: Evaluation) -> Any:
+    """What the expression comes to; None when it reads what this delivery does not have."""
+    try:
+        return _told(expression.value(evaluation))
+    except _CEL_FAILURES:
+        return None
+
+
+def _told(value: Any) -> Any:
+    """A result of CEL among the kinds of values that bodies have."""
+    match value:
+        case datetime():
+            return value.isoformat()
+        case float():
+            return Decimal(str(value))
+        case dict():
+            return {str(name): _told(inner) for name, inner in value.items()}
+        case list():
+            return [_told(inner) for inner in value]
+        case str() | bool() | int():
+            return value
+        case _:
+            return None
+
+
+@lru_cache(maxsize=1_000)
+def _settings(saved: bytes) -> MappingSettings:
+    mapping, defaults = orjson.loads(saved)
+    if faults := validate_mapping(mapping, defaults):
+        raise Invalid("the source's mapping or defaults have faults", faults)
+    places = tuple((field, _compiled(place)) for field, place in mapping.items())
+    return MappingSettings(places=places, **defaults)
+
+
+def _compiled(place: str | Mapping[str, str]) -> str | Expression:
+    if isinstance(place, str):
+        return place
+    return compile_expression(place["cel"], _VOCABULARY, boolean=False)
+
+
+def _mapping_faults(mapping: Any) -> Iterator[FieldError]:
+    if not isinstance(mapping, Mapping):
+        yield FieldError("/mapping", "a mapping is an object: a field of the lead, and where it stands")
+        return
+    if len(mapping) > MOST_FIELDS:
+        yield FieldError("/mapping", f"a mapping has at most {MOST_FIELDS} fields")
+    for field, place in mapping.items():
+        pointer = f"/mapping/{_escaped(field)}"
+        if detail := _field_fault(field):
+            yield FieldError(pointer, detail)
+        yield from _place_faults(place, pointer)
+
+
+def _field_fault(field: str) -> str | None:
+    if field in _OWN_FIELDS or (len(field) <= LONGEST_NAME and any(_names_one_of(field, group) for group in _GROUPS)):
+        return None
+    group, _, name = field.partition(".")
+    match group:
+        case "touch" if name:
+            return None if name in TOUCH_FIELDS else f"a touch has no {name}; it has {', '.join(sorted(TOUCH_FIELDS))}"
+        case "consent" if name:
+            return None if name in CONSENT_CHANNELS else f"consent is for one of {', '.join(CONSENT_CHANNELS)}"
+        case _:
+            return f"a lead has no {field[:LONGEST_NAME]}; put it below `attributes.`"
+
+
+def _names_one_of(field: str, group: str) -> bool:
+    return field.startswith(group) and len(field) > len(group)
+
+
+def _place_faults(place: Any, pointer: str) -> Iterator[FieldError]:
+    match place:
+        case str():
+            if not place or len(place) > LONGEST_NAME:
+                yield FieldError(pointer, f"a key or path has 1 to {LONGEST_NAME} characters")
+        case {"cel": str(source), **others} if not others:
+            try:
+                compile_expression(source, _VOCABULARY, f"{pointer}/cel", boolean=False)
+            except ExpressionFault as fault:
+                yield FieldError(fault.pointer, fault.detail, fault.column)
+        case _:
+            yield FieldError(pointer, 'a place is a key, a dotted path, or {"cel": "an expression"}')
+
+
+def _defaults_faults(defaults: Any) -> Iterator[FieldError]:
+    if not isinstance(defaults, Mapping):
+        yield FieldError("/defaults", "defaults are an object")
+        return
+    for name, value in defaults.items():
+        if detail := _default_fault(name, value):
+            yield FieldError(f"/defaults/{_escaped(name)}", detail)
+
+
+def _default_fault(name: str, value: Any) -> str | None:
+    if name not in ("phone_country", "channel", "touch_type", "currency"):
+        return "the defaults are phone_country, channel, touch_type and currency"
+    if not isinstance(value, str):
+        return "a default is a text"
+    match name:
+        case "phone_country":
+            return None if known_country(value) else "not the ISO 3166 code of a country, such as DE"
+        case "currency":
+            return _currency_fault(value)
+        case _:
+            return None if _SNAKE.fullmatch(value) else "not a name in snake_case"
+
+
+def _currency_fault(value: str) -> str | None:
+    try:
+        exponent(value)
+    except UnknownCurrency as exc:
+        return str(exc)
+    return None
+
+
+def _escaped(name: str) -> str:
+    """As a part of a JSON Pointer."""
+    return name[:LONGEST_NAME].replace("~", "~0").replace("/", "~1")

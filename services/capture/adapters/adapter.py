@@ -1,7 +1,7 @@
 """What a kind of webhook source is to capture: requests verified, named and turned into facts, without any I/O.
 
-The endpoint calls, in this order: `handshake`, `verify`, `stored`, and of the stored request `delivery_id` and `answer`.
-The worker, later, calls `facts` of the stored request. Nothing but what is named here is raised, whatever comes in.
+The endpoint calls, in this order, `handshake`, `verify`, `stored`, and then with the stored request `delivery_id` and
+`answer`. The worker, later, calls `facts` of it. Nothing but what is named here is raised, whatever comes in.
 """
 
 from collections.abc import Sequence

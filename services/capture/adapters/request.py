@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode
 
 import orjson
 
@@ -60,7 +60,7 @@ class HookRequest:
     def query(self) -> Mapping[str, str]:
         """The parameters of the address; of one that comes twice, the first."""
         found: dict[str, str] = {}
-        for name, value in parse_qsl(urlsplit(self.url).query, keep_blank_values=True):
+        for name, value in parse_qsl(self.url.partition("?")[2], keep_blank_values=True):
             found.setdefault(name, value)
         return found
 
@@ -104,15 +104,15 @@ class Answer:
 
 
 def strip_secrets(request: HookRequest, secrets: Sequence[str]) -> HookRequest:
-    """The request without what proves a secret: credentials, tokens in the address, and the secret wherever it is echoed."""
-    parts = urlsplit(request.url)
+    """The request without credentials and tokens in the address, and without the secret wherever it is echoed."""
+    address, _, query = request.url.partition("?")
     parameters = [
         (name, BLANK if name.lower() in _SECRET_PARAMETERS or value in secrets else value)
-        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+        for name, value in parse_qsl(query, keep_blank_values=True)
     ]
     url, body = request.url, request.raw_body
     if any(value == BLANK for _, value in parameters):
-        url = urlunsplit(parts._replace(query=urlencode(parameters)))
+        url = f"{address}?{urlencode(parameters)}"
     headers = [(name, BLANK if name in _SECRET_HEADERS else value) for name, value in request.headers.pairs]
     for spelling in sorted({s for secret in secrets for s in _spellings(secret)}, key=len, reverse=True):
         url = url.replace(spelling, BLANK)

@@ -1,0 +1,59 @@
+"""What the ways of signing have in common: constant-time comparison, timestamps, secrets as keys."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+
+from services.capture.adapters.errors import BadSignature
+
+TOLERANCE = timedelta(minutes=5)
+_SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
+
+
+def hmac_sha256(key: bytes, *signed: bytes) -> bytes:
+    """The HMAC-SHA256 of the parts put together."""
+    mac = hmac.new(key, digestmod=hashlib.sha256)
+    for part in signed:
+        mac.update(part)
+    return mac.digest()
+
+
+def keys(secrets: Sequence[str]) -> Iterator[bytes]:
+    """The secrets as they stand, as keys. An empty one is no key: everybody could sign with it."""
+    return (secret.encode() for secret in secrets if secret)
+
+
+def require_any(expected: Iterable[bytes], given: Iterable[bytes]) -> None:
+    """BadSignature unless one of the given signatures is one of the expected ones; compared in constant time."""
+    offered = list(given)
+    fits = False
+    for signature in expected:
+        for candidate in offered:
+            fits |= hmac.compare_digest(signature, candidate)
+    if not fits:
+        raise BadSignature("the signature does not fit")
+
+
+def require_now(seconds: str, now: datetime) -> None:
+    """BadSignature unless the text is a Unix time within five minutes of now, on either side."""
+    if not _SECONDS.fullmatch(seconds):
+        raise BadSignature("the timestamp is not a number of seconds")
+    if abs(now.timestamp() - int(seconds)) > TOLERANCE.total_seconds():
+        raise BadSignature("the timestamp is more than five minutes off")
+
+
+def header_bytes(value: str) -> bytes:
+    """The bytes that a header had on the wire; servers read them as Latin-1."""
+    return value.encode("latin-1", "replace")
+
+
+def base64_bytes(text: str) -> bytes | None:
+    """What the base64 stands for, with or without its padding; None if it is none."""
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None

@@ -1,0 +1,152 @@
+"""Typeform: form responses. https://www.typeform.com/developers/webhooks/"""
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+from services.capture.adapters.adapter import (
+    PLAIN,
+    Adapter,
+    HookRequest,
+    LeadFact,
+    MappingSettings,
+    Reading,
+    Touch,
+    Unmappable,
+)
+from services.capture.adapters.bodies import object_at, read_object
+from services.capture.adapters.fields import (
+    CONSENT_CHANNELS,
+    click_ids_of,
+    happened_at,
+    ignored,
+    is_tracking,
+    lead_field,
+    person_of,
+    touch_of,
+    utm_of,
+)
+from services.capture.adapters.naming import delivery_name
+from services.capture.adapters.signatures import header_bytes, hmac_sha256, keys, require_any
+from services.capture.mapping import FORM_SUBMITTED
+
+_BY_TYPE = {"email": "email", "phone_number": "phone"}
+_TERMS = ("terms", "privacy", "policy", "tos", "gdpr_notice")  # agreeing to these allows no mail
+
+
+class Typeform(Adapter):
+    """Questions are known by their `ref`, which the form's owner sets, then by their type."""
+
+    kind: ClassVar[str] = "typeform"
+
+    def verify(self, request: HookRequest, secrets: Sequence[str], now: datetime) -> None:
+        given = (header_bytes(value) for value in request.headers.all("typeform-signature"))
+        require_any((_signature(key, request.raw_body) for key in keys(secrets)), given)
+
+    def delivery_id(self, request: HookRequest, settings: MappingSettings = PLAIN) -> str:
+        """By the response's token: the owner can send a response again, under an `event_id` of its own."""
+        return delivery_name(self.kind, request, lambda: read_object(request.raw_body)["form_response"]["token"])
+
+    def read(self, request: HookRequest, settings: MappingSettings) -> Reading:
+        body = read_object(request.raw_body)
+        key = self.delivery_id(request)
+        if body.get("event_type") != "form_response":
+            return Reading((ignored(key, request, "event_type"),), {}, body)
+        response = object_at(body, "form_response")
+        if not isinstance(token := response.get("token"), str) or not token:
+            raise Unmappable("a form response has a token")
+        answers, hidden = _answers(response), object_at(response, "hidden")
+        values = {_name(answer): _value(answer) for answer in answers}
+        at, timed_by = happened_at(response.get("submitted_at"), request)
+        touch = Touch(
+            type=settings.touch_type or FORM_SUBMITTED,
+            touch_id=token,
+            utm=utm_of(hidden),
+            click_ids=click_ids_of(hidden),
+            properties={"form_id": str(response.get("form_id", ""))},
+        )
+        fact = LeadFact(
+            idempotency_key=key,
+            occurred_at=at,
+            timed_by=timed_by,
+            person=person_of(_hidden_fields(hidden) | _fields(answers), settings.phone_country),
+            touch=touch_of({}, touch),
+            external_id=token,
+        )
+        return Reading((fact,), {**hidden, **values}, body)
+
+
+def _signature(key: bytes, raw_body: bytes) -> bytes:
+    return b"sha256=" + base64.b64encode(hmac_sha256(key, raw_body))
+
+
+def _fields(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The answers by what they say about a lead."""
+    asked = [(answer, _field(answer)) for answer in answers]
+    taken = {field for _, field in asked if field is not None}
+    fields: dict[str, Any] = {}
+    for answer, field in asked:
+        if field is None:
+            field = _BY_TYPE.get(str(answer.get("type")))
+            if field in taken:
+                field = None
+            taken.add(str(field))
+        fields.setdefault(field or f"attributes.{_name(answer)}", _value(answer))
+    return fields
+
+
+def _field(answer: Mapping[str, Any]) -> str | None:
+    """The field that the question's own name asks for; a box that allows something is consent."""
+    name = _name(answer)
+    if answer.get("type") == "boolean":
+        return _consent_field(name, legal=object_at(answer, "field").get("type") == "legal")
+    return lead_field(name)
+
+
+def _consent_field(name: str, legal: bool) -> str | None:
+    lowered = name.lower()
+    if not (lowered.startswith("consent") or legal) or any(word in lowered for word in _TERMS):
+        return None
+    named = [channel for channel in CONSENT_CHANNELS if channel in lowered]
+    if named:
+        return f"consent.{named[0]}"
+    return "consent.email" if legal else None
+
+
+def _hidden_fields(hidden: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page around the form knew, below the answers in rank."""
+    return {lead_field(name) or f"attributes.{name}": value for name, value in hidden.items() if not is_tracking(name)}
+
+
+def _value(answer: Mapping[str, Any]) -> Any:
+    value = answer.get(str(answer.get("type")))
+    match answer.get("type"), value:
+        case "choice", dict():
+            return value.get("label") or value.get("other")
+        case "choices", dict():
+            return [*_texts(value.get("labels")), *_texts([value.get("other")])]
+        case "payment", dict():
+            return value.get("amount")
+        case _:
+            return value
+
+
+def _name(answer: Mapping[str, Any]) -> str:
+    """The stable name of the question: texts and positions change, this does not."""
+    question = object_at(answer, "field")
+    return str(question.get("ref") or question.get("id") or answer.get("type"))
+
+
+def _answers(response: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    answers = response.get("answers") or []
+    if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
+        raise Unmappable("the answers are not a list of answers")
+    return answers
+
+
+def _texts(value: Any) -> Iterator[str]:
+    return (item for item in value if isinstance(item, str) and item) if isinstance(value, list) else iter(())
+
+
+ADAPTER = Typeform()
