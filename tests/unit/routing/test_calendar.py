@@ -1,0 +1,134 @@
+"""Working time is right in every zone, also on the days when clocks change."""
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.routing.reps.calendar import Calendar, Span, local_midnight
+
+BERLIN = ZoneInfo("Europe/Berlin")
+NINE_TO_FIVE = ((540, 1020),)
+OFFICE = Calendar(BERLIN, (NINE_TO_FIVE,) * 5 + ((), ()))
+MINUTE = timedelta(minutes=1)
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def berlin(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=BERLIN).astimezone(UTC)
+
+
+@pytest.mark.parametrize(
+    ("at", "opens"),
+    [
+        ("2026-11-25T08:59", "2026-11-25T09:00"),
+        ("2026-11-25T09:00", "2026-11-25T09:00"),
+        ("2026-11-25T16:59", "2026-11-25T16:59"),
+        ("2026-11-25T17:00", "2026-11-26T09:00"),
+        ("2026-11-27T18:00", "2026-11-30T09:00"),
+    ],
+)
+def test_the_next_working_moment_skips_evenings_and_weekends(at: str, opens: str) -> None:
+    assert OFFICE.next_working(berlin(at)) == berlin(opens)
+
+
+def test_nine_o_clock_stays_nine_o_clock_when_the_clocks_change() -> None:
+    assert OFFICE.next_working(utc("2026-03-27T20:00")) == utc("2026-03-30T07:00")  # summer time from the 29th on
+    assert OFFICE.next_working(utc("2026-10-23T20:00")) == utc("2026-10-26T08:00")  # winter time from the 25th on
+
+
+def test_working_minutes_are_real_minutes_on_a_night_that_is_an_hour_short() -> None:
+    nights = Calendar(BERLIN, (((0, 1440),),) * 7)
+    assert nights.after_working(berlin("2026-03-29T00:00"), 23 * 60) == berlin("2026-03-30T00:00")
+    assert nights.after_working(berlin("2026-10-25T00:00"), 25 * 60) == berlin("2026-10-26T00:00")
+
+
+def test_hours_inside_the_hour_that_is_left_out_begin_where_the_clock_jumps() -> None:
+    early = Calendar(BERLIN, (((150, 600),),) * 7)  # from 02:30, which 29 March does not have
+    assert early.next_working(berlin("2026-03-29T00:00")) == utc("2026-03-29T01:00")
+    gone = Calendar(BERLIN, (((130, 150),),) * 7)
+    assert gone.next_working(berlin("2026-03-29T00:00")) == berlin("2026-03-30T02:10")
+
+
+def test_hours_that_end_inside_the_repeated_hour_end_at_its_last_time() -> None:
+    late = Calendar(BERLIN, (((0, 150),),) * 7)
+    assert late.works_at(utc("2026-10-25T01:29"))  # 02:29 for the second time
+    assert not late.works_at(utc("2026-10-25T01:30"))
+
+
+def test_working_minutes_go_on_the_next_morning_and_after_leave() -> None:
+    assert OFFICE.after_working(berlin("2026-11-25T16:45"), 30) == berlin("2026-11-26T09:15")
+    leave = Calendar(BERLIN, OFFICE.hours, (Span(berlin("2026-11-26T00:00"), berlin("2026-11-28T00:00")),))
+    assert leave.after_working(berlin("2026-11-25T16:45"), 30) == berlin("2026-11-30T09:15")
+
+
+def test_without_hours_all_time_is_working_time_but_leave() -> None:
+    off = Span(utc("2026-12-24T00:00"), utc("2026-12-27T00:00"))
+    always = Calendar(BERLIN, None, (off,))
+    assert always.works_at(utc("2026-12-23T23:59"))
+    assert always.next_working(utc("2026-12-24T00:00")) == off.end
+    assert always.after_working(utc("2026-12-23T23:00"), 90) == utc("2026-12-27T00:30")
+
+
+def test_overlapping_leave_ends_with_the_last_of_it() -> None:
+    spans = (
+        Span(utc("2026-12-25T00:00"), utc("2027-01-02T00:00")),
+        Span(utc("2026-12-24T00:00"), utc("2026-12-26T00:00")),
+    )
+    assert Calendar(BERLIN, None, spans).back_from_leave(utc("2026-12-24T12:00")) == utc("2027-01-02T00:00")
+
+
+def test_leave_longer_than_the_horizon_has_no_next_working_moment() -> None:
+    gone = Calendar(BERLIN, None, (Span(utc("2026-01-01T00:00"), utc("2099-01-01T00:00")),))
+    assert gone.next_working(utc("2026-11-25T00:00")) is None
+    assert gone.after_working(utc("2026-11-25T00:00"), 1) is None
+
+
+def test_a_local_day_begins_at_its_own_midnight() -> None:
+    assert local_midnight(date(2026, 7, 1), ZoneInfo("America/New_York")) == utc("2026-07-01T04:00")
+    assert local_midnight(date(2026, 9, 6), ZoneInfo("America/Santiago")) == utc(
+        "2026-09-06T04:00"
+    )  # 00:00 is left out
+
+
+whole_minutes = st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1)).map(
+    lambda at: at.replace(second=0, microsecond=0, tzinfo=UTC)
+)
+stretches = st.lists(st.integers(0, 96).map(lambda quarter: quarter * 15), min_size=2, max_size=6, unique=True).map(
+    lambda edges: tuple(zip(*[iter(sorted(edges)[: len(edges) // 2 * 2])] * 2, strict=True))
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "UTC"]),
+    st.lists(stretches, min_size=7, max_size=7).map(tuple),
+    whole_minutes,
+    st.integers(1, 3_000),
+)
+def test_working_minutes_are_those_the_local_clock_shows_as_working(
+    zone_name: str, hours: tuple[tuple[tuple[int, int], ...], ...], at: datetime, minutes: int
+) -> None:
+    zone = ZoneInfo(zone_name)
+    calendar = Calendar(zone, hours)
+
+    def shown_as_working(moment: datetime) -> bool:
+        local = moment.astimezone(zone)
+        minute = local.hour * 60 + local.minute
+        return any(start <= minute < end for start, end in hours[local.weekday()])
+
+    due = calendar.after_working(at, minutes)
+    assert due is not None
+    moments = [at + count * MINUTE for count in range(int((due - at) / MINUTE))]
+    repeated = [
+        moment
+        for moment in moments
+        if moment.astimezone(zone).fold or (moment + timedelta(hours=1)).astimezone(zone).fold
+    ]
+    if not repeated:  # there the stretches need not be what the clock shows; see Calendar
+        assert sum(map(shown_as_working, moments)) == minutes
