@@ -10,6 +10,7 @@ from shared.ids import LeadId
 
 ConsentChannel = Literal["email", "sms", "whatsapp"]
 ConsentState = Literal["granted", "denied"]
+IdentifierKind = Literal["email", "phone", "external", "anonymous"]
 
 
 class LeadPersonal(BaseModel):
@@ -23,13 +24,15 @@ class LeadPersonal(BaseModel):
     last_name: str | None = None
     title: str | None = None
     attributes: dict[str, Any] = Field(default_factory=dict)
+    external_ids: dict[str, str] = Field(default_factory=dict)
 
 
 class LeadCaptured(Event):
     """A person's profile as it stands after a call or delivery that told something about it: a whole snapshot.
 
     The highest `revision` wins, so that folding needs no order. `captured_at` is when a call or delivery first told
-    who the person is (`occurred_at` of that fact). `personal` opens to `LeadPersonal`.
+    who the person is (`occurred_at` of that fact). `made_from` says which identifier the lead's id was made from.
+    `personal` opens to `LeadPersonal`.
     """
 
     ce_type: ClassVar[str] = "throughline.lead.captured.v1"
@@ -45,6 +48,7 @@ class LeadCaptured(Event):
     annual_revenue: int | None = None
     use_case: str | None = None
     free_mail: bool | None = None
+    made_from: IdentifierKind | None = None
     personal: str | None = None
 
 
@@ -58,12 +62,17 @@ class IdentityLinked(Event):
 
 
 class LeadMerged(Event):
-    """`from_lead_id` turned out to be `lead_id`, who survives. Facts keep the id they came with."""
+    """`from_lead_id` turned out to be `lead_id`, who survives. Facts keep the id they came with.
+
+    With `identifier`, `from_lead_id` never was a lead: it is the id that touches get which only know this kind of
+    identifier of the person.
+    """
 
     ce_type: ClassVar[str] = "throughline.lead.merged.v1"
     waits_behind_parked: ClassVar[bool] = False
 
     from_lead_id: LeadId
+    identifier: IdentifierKind | None = None
 
 
 class LeadUnmerged(Event):
