@@ -157,7 +157,9 @@ class KafkaNode:
         )
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise CannotStart(f"Kafka's storage could not be formatted: {' '.join((done.stdout + done.stderr).split())}")
+            raise CannotStart(
+                f"Kafka's storage could not be formatted: {' '.join((done.stdout + done.stderr).split())}"
+            )
 
     def _java(self, *words: str) -> list[str]:
         data = self.folder.resolve()

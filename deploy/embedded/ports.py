@@ -27,7 +27,7 @@ def free_port(taken: Iterable[int] = ()) -> int:
     """A port on which nothing listens and which is not among `taken`."""
     refused = set(taken)
     while True:
-        port = random.choice(_CHOICE)  # noqa: S311 - a place to listen, not a secret
+        port = random.choice(_CHOICE)
         if port not in refused and is_free(port):
             return port
 

@@ -121,7 +121,7 @@ class PostgresNode:
         lock.unlink(missing_ok=True)
 
     def _works_here(self, process: psutil.Process) -> bool:
-        return process.info["name"] == "postgres" and process.info["cwd"] == str(self.data)
+        return (process.info["name"], process.info["cwd"]) == ("postgres", str(self.data))
 
     def _initialise(self) -> None:
         """Make the folder under another name and rename it: a start that was killed half-way leaves nothing behind."""

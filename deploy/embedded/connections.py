@@ -1,0 +1,480 @@
+"""The two kinds of connection of the gateway: from a client, and to a service."""
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, cast
+
+from deploy.embedded.http1 import (
+    HEAD_END,
+    HEAD_LIMIT,
+    LAST_CHUNK,
+    BadHead,
+    Chunks,
+    RequestHead,
+    ResponseHead,
+    answer,
+    chunk,
+    problem,
+    read_request,
+    read_response,
+)
+from deploy.embedded.ports import LOOPBACK
+
+if TYPE_CHECKING:
+    from deploy.embedded.gateway import Gateway
+
+CONNECTIONS = 4_000
+HELD_BYTES = 64 * 1024  # of a body, while its service is being connected
+KEEP_UPSTREAM = 30.0  # seconds; less than the services keep an idle connection (75 s), so that none closes under us
+KEEP_CLIENT = 75.0
+CONNECT_WITHIN = 5.0
+HEAD_WITHIN = 15.0
+PROGRESS_WITHIN = 60.0
+LINGER = 3.0
+LINGER_BYTES = 16 * 1024 * 1024
+RETRY_AFTER = 2
+
+
+class Service:
+    """A service's address, and the connections to it that wait for their next request."""
+
+    def __init__(self, name: str, port: int) -> None:
+        self.name = name
+        self.port = port
+        self.idle: list[Upstream] = []
+
+    def take(self) -> "Upstream | None":
+        """The connection used last, which is the least likely to be closing."""
+        while self.idle:
+            upstream = self.idle.pop()
+            if not upstream.transport.is_closing():
+                return upstream
+        return None
+
+
+class Client(asyncio.Protocol):
+    """A client's connection: one request at a time is read, passed on and answered.
+
+    States: "head" (a request head is awaited), "body" (its body is passed on), "answer" (all of it was passed on),
+    "linger" (answered for good; what still comes is thrown away, so that the answer is not lost in a reset).
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self, gateway: "Gateway") -> None:
+        self.gateway = gateway
+        self.loop = gateway.loop
+        self.state = "head"
+        self.buffer = b""
+        self.peer = b"unknown"
+        self.request = RequestHead()
+        self.service: Service | None = None
+        self.upstream: Upstream | None = None
+        self.connecting: asyncio.Task[None] | None = None
+        self.head = b""
+        self.left = 0
+        self.chunks: Chunks | None = None
+        self.held: list[bytes] = []
+        self.held_bytes = 0
+        self.retried = False
+        self.answering = False
+        self.last_request = False
+        self.lingered = 0
+        self.deadline = self.loop.time() + HEAD_WITHIN
+
+    # --- from the client
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0].encode() if peer else b"unknown"
+        self.gateway.clients.add(self)
+        if len(self.gateway.clients) > CONNECTIONS:
+            self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "Too many connections are open.", RETRY_AFTER)
+
+    def data_received(self, data: bytes) -> None:
+        if self.state == "head":
+            if not self.buffer:
+                self.deadline = self.loop.time() + HEAD_WITHIN
+            self.buffer += data
+            self._read_head()
+        elif self.state == "body":
+            self.deadline = self.loop.time() + PROGRESS_WITHIN
+            self._read_body(data)
+        elif self.state == "answer":  # the next request, early: it waits in the socket
+            self.buffer += data
+            self.hold()
+        else:
+            self.lingered += len(data)
+            if self.lingered > LINGER_BYTES:
+                self.transport.close()
+
+    def eof_received(self) -> bool:
+        """A client that closed its half still gets the answer to what it has sent in full."""
+        self.last_request = True
+        return self.state == "answer"
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.connecting is not None:
+            self.connecting.cancel()
+        if self.upstream is not None:
+            self.upstream.abandon()
+        self.upstream = None
+        self.gateway.forget(self)
+
+    def pause_writing(self) -> None:
+        if self.upstream is not None and not self.upstream.transport.is_closing():
+            self.upstream.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.upstream is not None and not self.upstream.transport.is_closing():
+            self.upstream.transport.resume_reading()
+
+    def _read_head(self) -> None:
+        end = self.buffer.find(HEAD_END)
+        if end == 0 or self.buffer.startswith(b"\r\n"):  # an empty line before a request means nothing
+            self.buffer = self.buffer.lstrip(b"\r\n")
+            end = self.buffer.find(HEAD_END)
+        if end > HEAD_LIMIT or (end < 0 and len(self.buffer) > HEAD_LIMIT):
+            self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The request head is too large.")
+            return
+        if end < 0:
+            return
+        end += len(HEAD_END)
+        head, body, self.buffer = self.buffer[:end], self.buffer[end:], b""
+        try:
+            self.request = read_request(head)
+        except BadHead as exc:
+            self.refuse(exc.status, "invalid-request", exc.detail)
+            return
+        self._begin(body)
+
+    def _begin(self, body: bytes) -> None:
+        request = self.request
+        self.deadline = self.loop.time() + PROGRESS_WITHIN
+        self.retried = False
+        self.last_request = not request.keep_alive or request.http_1_0 or self.gateway.closing
+        self.chunks = Chunks() if request.chunked else None
+        self.left = request.content_length or 0
+        self.state = "body" if request.chunked or self.left else "answer"
+        self.service = self.gateway.service(request.target)
+        if self.service is None:
+            self._answer_here(body)
+            return
+        self.head = request.for_upstream(self.peer)
+        if self.state == "answer":
+            self.buffer = body
+        elif body:
+            self._read_body(body)
+        if self.state == "linger":  # the body was not what it should be
+            return
+        upstream = self.service.take()
+        if upstream is not None:
+            self._attach(upstream)
+        else:
+            self.connecting = self.loop.create_task(self._connect(self.service))
+
+    def _read_body(self, data: bytes) -> None:
+        try:
+            passed_on = self._framed(data)
+        except BadHead as exc:
+            self._give_up_upstream()
+            if self.answering:
+                self.transport.abort()
+            else:
+                self.refuse(exc.status, "invalid-request", exc.detail)
+            return
+        if self.upstream is not None:
+            self.upstream.transport.write(passed_on)
+        else:
+            self.held.append(passed_on)
+            self.held_bytes += len(passed_on)
+            if self.held_bytes > HELD_BYTES:
+                self.hold()
+
+    def _framed(self, data: bytes) -> bytes:
+        """The part of `data` that belongs to this request's body, framed for the service."""
+        if self.chunks is not None:
+            passed_on = b"".join(map(chunk, self.chunks.feed(data)))
+            if self.chunks.complete:
+                self.state = "answer"
+                self.last_request = self.last_request or self.chunks.excess
+                return passed_on + LAST_CHUNK
+            return passed_on
+        if len(data) > self.left:
+            data, self.buffer = data[: self.left], data[self.left :]
+            self.hold()
+        self.left -= len(data)
+        if self.left == 0:
+            self.state = "answer"
+        return data
+
+    # --- to the service
+
+    async def _connect(self, service: Service) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN):
+                _, upstream = await self.loop.create_connection(
+                    lambda: Upstream(service, self.loop), LOOPBACK, service.port
+                )
+        except (OSError, TimeoutError):
+            self.connecting = None
+            self.unavailable()
+            return
+        self.connecting = None
+        self._attach(upstream)
+
+    def _attach(self, upstream: "Upstream") -> None:
+        self.upstream = upstream
+        upstream.client = self
+        upstream.transport.write(b"".join((self.head, *self.held)) if self.held else self.head)
+        if self.held:
+            self.held = []
+            self.held_bytes = 0
+            self.read_on()
+
+    def _give_up_upstream(self) -> None:
+        if self.connecting is not None:
+            self.connecting.cancel()
+            self.connecting = None
+        if self.upstream is not None:
+            self.upstream.abandon()
+            self.upstream = None
+
+    # --- back to the client
+
+    def upstream_lost(self, upstream: "Upstream") -> None:
+        """The service's connection ended before its answer did."""
+        self.upstream = None
+        if self.answering:
+            self.transport.abort()  # a cut answer must not look like a whole one
+        elif upstream.used and not self.retried and self.request.safe_to_repeat:
+            assert self.service is not None
+            self.retried = True
+            self.connecting = self.loop.create_task(self._connect(self.service))
+        else:
+            self.unavailable()
+
+    def answered(self) -> None:
+        """The answer has been written in full."""
+        self.upstream = None
+        self.answering = False
+        if self.state == "body":  # answered before the body was in: the rest of it is of no use
+            self._linger()
+        elif self.last_request or self.gateway.closing:
+            self._linger() if self.buffer or self.chunks is not None else self.transport.close()
+        else:
+            self.state = "head"
+            self.deadline = self.loop.time() + KEEP_CLIENT
+            self.read_on()
+            if self.buffer:
+                self.loop.call_soon(self._next_request)
+
+    def _next_request(self) -> None:
+        if self.state == "head" and self.buffer and not self.transport.is_closing():
+            self._read_head()
+
+    def hold(self) -> None:
+        """Read no more for now."""
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def read_on(self) -> None:
+        """Read again."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _answer_here(self, body: bytes) -> None:
+        request = self.request
+        head_only = request.method == b"HEAD"
+        close = self.last_request or self.state == "body"
+        if request.target.partition(b"?")[0] != b"/":
+            raw = problem(
+                HTTPStatus.NOT_FOUND, "not-found", "No service has this path.", head_only=head_only, close=close
+            )
+        elif request.method not in (b"GET", b"HEAD"):
+            raw = problem(
+                HTTPStatus.METHOD_NOT_ALLOWED, "method-not-allowed", "Only read.", head_only=head_only, close=close
+            )
+        else:
+            raw = answer(
+                HTTPStatus.OK, self.gateway.index(), kind=b"application/json", head_only=head_only, close=close
+            )
+        self.transport.write(raw)
+        if self.state == "answer":
+            self.buffer = body
+        self.answered()
+
+    def unavailable(self) -> None:
+        """The service is away; it will be back."""
+        name = self.service.name if self.service else "service"
+        self.refuse(
+            HTTPStatus.SERVICE_UNAVAILABLE, "dependency-unavailable", f"{name} is away for the moment.", RETRY_AFTER
+        )
+
+    def refuse(self, status: HTTPStatus, slug: str, detail: str, retry_after: int | None = None) -> None:
+        """Answer with a problem; the connection goes on where the request was read to its end."""
+        if self.transport.is_closing() or self.state == "linger":
+            return
+        close = self.state != "answer" or self.last_request
+        head_only = self.request.method == b"HEAD"
+        self.transport.write(problem(status, slug, detail, retry_after=retry_after, head_only=head_only, close=close))
+        self.held = []
+        if close:
+            self._linger()
+        else:
+            self.answered()
+
+    def _linger(self) -> None:
+        self.state = "linger"
+        self.buffer = b""
+        self.deadline = self.loop.time() + LINGER
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+            self.transport.resume_reading()
+
+    def close_if_idle(self) -> None:
+        """Close a connection that waits for its next request."""
+        if self.state == "head" and not self.buffer:
+            self.transport.close()
+
+    def out_of_time(self) -> None:
+        """Nothing has moved for too long."""
+        if self.state == "head" and not self.buffer:
+            self.transport.close()
+        elif self.state == "linger" or self.answering:
+            self.transport.abort()
+        elif self.state == "head":
+            self.refuse(HTTPStatus.REQUEST_TIMEOUT, "timeout", "The request did not arrive in time.")
+        else:
+            self._give_up_upstream()
+            self.unavailable()
+
+
+class Upstream(asyncio.Protocol):
+    """A connection to a service: it carries one client's request at a time."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+        self.service = service
+        self.loop = loop
+        self.client: Client | None = None
+        self.buffer = b""
+        self.response: ResponseHead | None = None
+        self.left: int | None = None
+        self.chunks: Chunks | None = None
+        self.used = False
+        self.idle_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        client = self.client
+        if client is None:  # nobody asked
+            self.transport.abort()
+            return
+        client.deadline = self.loop.time() + PROGRESS_WITHIN
+        try:
+            if self.response is None:
+                self._read_head(client, self.buffer + data if self.buffer else data)
+            else:
+                self._read_body(client, data)
+        except (ValueError, BadHead):
+            self.abandon()
+            client.upstream_lost(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self in self.service.idle:
+            self.service.idle.remove(self)
+        client, self.client = self.client, None
+        if client is None:
+            return
+        if self.response is not None and self.left is None and self.chunks is None and exc is None:
+            self._finish(client)  # the end of the connection was the end of the answer
+        else:
+            client.upstream_lost(self)
+
+    def pause_writing(self) -> None:
+        if self.client is not None:
+            self.client.hold()
+
+    def resume_writing(self) -> None:
+        if self.client is not None:
+            self.client.read_on()
+
+    def abandon(self) -> None:
+        """Nobody waits for the answer any more."""
+        self.client = None
+        self.transport.abort()
+
+    def _read_head(self, client: Client, data: bytes) -> None:
+        end = data.find(HEAD_END)
+        if end < 0:
+            if len(data) > HEAD_LIMIT:
+                raise ValueError("a head without end")
+            self.buffer = data
+            return
+        end += len(HEAD_END)
+        response = read_response(data[:end])
+        body, self.buffer = data[end:], b""
+        if response.interim:
+            if not client.request.http_1_0:
+                client.transport.write(response.for_client(chunked=False, close=False))
+            if body:
+                self._read_head(client, body)
+            return
+        self.response = response
+        has_body = response.has_body(client.request.method)
+        if not has_body:
+            self.left = 0
+        elif response.chunked:
+            self.chunks = Chunks()
+        else:
+            self.left = response.content_length
+        until_close = has_body and self.left is None
+        client.last_request = client.last_request or client.state == "body"
+        client.answering = True
+        head = response.for_client(
+            chunked=(until_close or (response.chunked and not has_body)) and not client.request.http_1_0,
+            close=client.last_request,
+        )
+        self._read_body(client, body, head)
+
+    def _read_body(self, client: Client, data: bytes, head: bytes = b"") -> None:
+        complete = False
+        if self.chunks is not None:
+            pieces = self.chunks.feed(data) if data else []
+            data = b"".join(pieces if client.request.http_1_0 else map(chunk, pieces))
+            complete = self.chunks.complete
+            if complete and not client.request.http_1_0:
+                data += LAST_CHUNK
+        elif self.left is not None:
+            if len(data) > self.left:
+                raise ValueError("more than was announced")
+            self.left -= len(data)
+            complete = self.left == 0
+        elif data and not client.request.http_1_0:
+            data = chunk(data)
+        if head or data:
+            client.transport.write(head + data)
+        if complete:
+            self._finish(client)
+
+    def _finish(self, client: Client) -> None:
+        assert self.response is not None
+        until_close = self.left is None and self.chunks is None
+        if until_close and not client.request.http_1_0:
+            client.transport.write(LAST_CHUNK)
+        excess = self.chunks is not None and self.chunks.excess
+        reusable = self.response.keep_alive and client.state == "answer" and not until_close and not excess
+        self.client = self.response = self.left = self.chunks = None
+        self.used = True
+        if reusable:
+            self.idle_since = self.loop.time()
+            self.transport.resume_reading()
+            self.service.idle.append(self)
+        else:
+            self.transport.close()
+        client.answered()
