@@ -1,6 +1,7 @@
 """Identifiers, one type each, as text: a TouchId is not accepted where a LeadId is wanted."""
 
 import hashlib
+import os
 import uuid
 from typing import NewType
 
@@ -30,5 +31,7 @@ def derived_id(*parts: str) -> str:
 
 
 def new_id() -> str:
-    """A random id for a thing that nothing else identifies."""
-    return str(uuid.uuid4())
+    """A random id for a thing that nothing else identifies; a UUIDv4, written out since `uuid` takes five times as long."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
