@@ -1,0 +1,1 @@
+"""Scoring: how interested a lead is, how well it fits, and how far it has come."""
