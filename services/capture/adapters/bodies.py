@@ -113,21 +113,20 @@ def _refuse_constant(name: str) -> Any:
 def _check(value: Any) -> None:
     """Refuse what is too deep, or has texts that cannot be stored."""
     level: list[Any] = [value]
-    for _ in range(DEEPEST + 1):
+    depth = 0
+    while level:
         below: list[Any] = []
         for found in level:
             if isinstance(found, str):
                 if _UNSTORABLE.search(found):
                     raise Unmappable("a text has a NUL or half a character in it")
-            elif isinstance(found, dict):
+            elif isinstance(found, dict | list):
+                if depth == DEEPEST:
+                    raise Unmappable(f"the JSON is nested deeper than {DEEPEST}")
                 below.extend(found)
-                below.extend(found.values())
-            elif isinstance(found, list):
-                below.extend(found)
-        if not below:
-            return
+                below.extend(found.values() if isinstance(found, dict) else ())
         level = below
-    raise Unmappable(f"the JSON is nested deeper than {DEEPEST}")
+        depth += 1
 
 
 def _form(raw_body: bytes) -> list[tuple[str, str]]:

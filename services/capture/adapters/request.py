@@ -1,18 +1,21 @@
 """A webhook request as it came in, as it is kept, and the answer to it."""
 
 import base64
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from urllib.parse import parse_qsl, quote, quote_plus, urlencode
+from urllib.parse import parse_qsl, quote, quote_plus, unquote_plus
 
 import orjson
 
 BLANK = "[blanked]"
 SHORTEST_SECRET = 8  # a shorter text would be found, and blanked, where it is no secret
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie"})
-_SECRET_PARAMETERS = frozenset({"token", "secret", "api_key", "access_token"})
+_SECRET_PARAMETER = re.compile(r"(?<![^&])(token|secret|api_key|access_token)=[^&]*", re.IGNORECASE)
+_JSON_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -105,25 +108,58 @@ class Answer:
 
 def strip_secrets(request: HookRequest, secrets: Sequence[str]) -> HookRequest:
     """The request without credentials and tokens in the address, and without the secret wherever it is echoed."""
-    address, _, query = request.url.partition("?")
-    parameters = [
-        (name, BLANK if name.lower() in _SECRET_PARAMETERS or value in secrets else value)
-        for name, value in parse_qsl(query, keep_blank_values=True)
+    spellings = sorted({text for secret in secrets for text in _spellings(secret)}, key=len, reverse=True)
+    address, mark, query = request.url.partition("?")
+    headers = [
+        (name, BLANK if name in _SECRET_HEADERS else _blanked(value, spellings))
+        for name, value in request.headers.pairs
     ]
-    url, body = request.url, request.raw_body
-    if any(value == BLANK for _, value in parameters):
-        url = f"{address}?{urlencode(parameters)}"
-    headers = [(name, BLANK if name in _SECRET_HEADERS else value) for name, value in request.headers.pairs]
-    for spelling in sorted({s for secret in secrets for s in _spellings(secret)}, key=len, reverse=True):
-        url = url.replace(spelling, BLANK)
-        headers = [(name, value.replace(spelling, BLANK)) for name, value in headers]
-        body = body.replace(spelling.encode(), BLANK.encode())
-    return replace(request, url=url, headers=Headers(tuple(headers)), raw_body=body)
+    body = _blanked(request.raw_body.decode(errors="surrogateescape"), spellings)
+    if body.lstrip()[:1] in ("{", "["):
+        if "\\" in body:
+            body = _JSON_TEXT.sub(lambda found: _blanked_json_text(found[0], spellings), body)
+    elif request.content_type == "application/x-www-form-urlencoded":
+        body = _blanked_form(body, spellings)
+    return replace(
+        request,
+        url=address + mark + _blanked_form(_SECRET_PARAMETER.sub(rf"\1={quote(BLANK)}", query), spellings),
+        headers=Headers(tuple(headers)),
+        raw_body=body.encode(errors="surrogateescape"),
+    )
 
 
 def _spellings(secret: str) -> set[str]:
-    """How a secret may be written in a header, a form, an address or JSON."""
+    """How a secret may be written in a header, an address within a text, or JSON within a text."""
     if len(secret) < SHORTEST_SECRET:
         return set()
-    in_json = orjson.dumps(secret).decode()[1:-1]
-    return {secret, quote(secret, safe=""), quote_plus(secret), in_json, in_json.replace("/", "\\/")}
+    on_the_wire = secret.encode().decode("latin-1")
+    in_json = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    slashed = {text.replace("/", "\\/") for text in in_json}  # as PHP writes it
+    return {secret, on_the_wire, quote(secret, safe=""), quote_plus(secret), *in_json, *slashed}
+
+
+def _blanked(text: str, spellings: Sequence[str]) -> str:
+    for spelling in spellings:
+        text = text.replace(spelling, BLANK)
+    return text
+
+
+def _blanked_json_text(quoted: str, spellings: Sequence[str]) -> str:
+    """A text in JSON, quotes included: any character of the secret may be escaped in it."""
+    try:
+        text = json.loads(quoted, strict=False)
+    except ValueError:
+        return quoted
+    blanked = _blanked(text, spellings)
+    return quoted if blanked == text else json.dumps(blanked)
+
+
+def _blanked_form(form: str, spellings: Sequence[str]) -> str:
+    """Names and values of a form or a query: any character of the secret may be percent-encoded in them."""
+
+    def part(found: re.Match[str]) -> str:
+        text = unquote_plus(found[0])
+        blanked = _blanked(text, spellings)
+        return found[0] if blanked == text else quote_plus(blanked, errors="replace")
+
+    return re.sub(r"[^&=]+", part, form)

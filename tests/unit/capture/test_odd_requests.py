@@ -16,7 +16,13 @@ from services.capture.adapters.adapter import BadSignature, Headers, HookRequest
 from tests.samples.signed import KINDS, sample
 
 SETTINGS = MappingSettings.of(
-    {"email": "a.b.0", "name": {"cel": "body.name"}, "touch.url": "url", "attributes.x": {"cel": "body"}, "employees": "n"},
+    {
+        "email": "a.b.0",
+        "name": {"cel": "body.name"},
+        "touch.url": "url",
+        "attributes.x": {"cel": "body"},
+        "employees": "n",
+    },
     {"phone_country": "US"},
 )
 HEADER_NAMES = st.sampled_from(
@@ -69,7 +75,7 @@ BODIES = st.one_of(
             b"[" * 100_000,
             b'{"a":' * 33 + b"1" + b"}" * 33,
             b"\xff\xfe{}",
-            b"--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx\r\n--b--\r\n",
+            b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--b--\r\n',
             b"--b\r\nContent-Disposition: form-data\r\n\r\nx",
             b"a=%00&b=%ff",
         ]
@@ -78,13 +84,17 @@ BODIES = st.one_of(
 
 
 def request_with(headers: list[tuple[str, str]], body: bytes, query: str = "") -> HookRequest:
-    return replace(sample("generic").request, headers=Headers.of(headers), raw_body=body, url=f"https://x.example/h?{query}")
+    return replace(
+        sample("generic").request, headers=Headers.of(headers), raw_body=body, url=f"https://x.example/h?{query}"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=60, deadline=None)
 @given(headers=HEADERS, body=BODIES, query=st.text(max_size=40))
-def test_no_request_is_accepted_without_proof(kind: str, headers: list[tuple[str, str]], body: bytes, query: str) -> None:
+def test_no_request_is_accepted_without_proof(
+    kind: str, headers: list[tuple[str, str]], body: bytes, query: str
+) -> None:
     known = sample(kind)
     request = request_with(headers, body, query)
     with pytest.raises(BadSignature):
