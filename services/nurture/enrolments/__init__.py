@@ -1,0 +1,1 @@
+"""Runs: who is in which sequence, how they came in and how they leave."""

@@ -1,0 +1,151 @@
+"""Which facts start or end a run, and whether a person may enter (again)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from services.nurture.people.domain import Person
+from services.nurture.sequences.document import EveryDays
+from services.nurture.sequences.domain import Plan
+from shared.ids import EventId, LeadId, SequenceId
+from shared.rules import Evaluation, Expression
+
+MAX_AGE = timedelta(days=7)
+KEPT_FOR = timedelta(hours=1)
+_SCREENED = 10_000
+_NEVER_SCREENED = ("properties", "occurred_at", "value_minor")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that happened to a lead, as expressions see it. `sealed` opens to the rest of a touch."""
+
+    event_id: EventId
+    lead_id: LeadId
+    occurred_at: datetime
+    received_at: datetime
+    fields: Mapping[str, Any]
+    sealed: str | None = None
+
+    def values(self) -> dict[str, Any]:
+        """`event` for expressions."""
+        return {"event": dict(self.fields) | {"occurred_at": self.occurred_at}}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One passage of a person through a sequence. `lead_id` is the id the person had when entering."""
+
+    enrolment_id: str
+    sequence_id: SequenceId
+    version: int
+    lead_id: LeadId
+    run: int
+    active: bool
+    triggered_at: datetime
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a run ends now."""
+
+    kind: Literal["goal", "exit"]
+    because: str
+
+
+@dataclass(slots=True)
+class Screen:
+    """Tells quickly that a fact cannot matter, whoever it is about.
+
+    An expression over `event` and `lead` that is false whatever the lead says is settled without looking at anyone.
+    Most facts (page views) are settled by the few fields that the expressions read, so the answer is remembered.
+    """
+
+    expressions: tuple[Expression, ...]
+    _read: tuple[str, ...] | None = field(init=False)
+    _answers: dict[tuple[Any, ...], bool] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        paths = {path for expression in self.expressions for path in expression.references if path[0] == "event"}
+        names = {path[1] if len(path) > 1 else "properties" for path in paths}
+        self._read = tuple(sorted(names)) if names.isdisjoint(_NEVER_SCREENED) else None
+
+    def may_matter(self, fact: Fact) -> bool:
+        """Whether any expression could hold for this fact."""
+        if self._read is None:
+            return self._any_open(fact)
+        key = tuple(fact.fields.get(name) for name in self._read)
+        if key not in self._answers:
+            if len(self._answers) >= _SCREENED:
+                self._answers.clear()
+            self._answers[key] = self._any_open(fact)
+        return self._answers[key]
+
+    def _any_open(self, fact: Fact) -> bool:
+        evaluation = Evaluation(fact.values())
+        return any(not settled(expression, evaluation, fact) for expression in self.expressions)
+
+
+def settled(expression: Expression, evaluation: Evaluation, fact: Fact) -> bool:
+    """Whether the expression is false whatever the lead says. What names no event is tried on stage changes only."""
+    if not expression.reads("event"):
+        return bool(fact.fields["type"] != "stage_changed")
+    if expression.reads("event", "properties") and fact.sealed is not None:
+        return False
+    return expression.holds(evaluation) == (False, "false")
+
+
+def screen_of(plans: Iterable[Plan]) -> Screen:
+    """One screen for all these plans, each different condition once."""
+    expressions = {expression.source: expression for plan in plans for expression in plan.conditions}
+    return Screen(tuple(expressions[source] for source in sorted(expressions)))
+
+
+def triggered(plan: Plan, fact: Fact, person: Person) -> tuple[bool, str]:
+    """Whether the fact starts the sequence for this person, and why not."""
+    if person.erased:
+        return False, "the person was erased"
+    if not plan.trigger.reads("event") and fact.fields["type"] != "stage_changed":
+        return False, "the trigger names no event: only a stage change can start it"
+    return plan.trigger.holds(fact.values() | person.values())
+
+
+def may_enter(reentry: str | EveryDays, runs: Sequence[Run], now: datetime) -> tuple[bool, str]:
+    """Whether a person with these runs of the sequence may enter it, and why not."""
+    if any(run.active for run in runs):
+        return False, "the person is in the sequence already"
+    if not runs or reentry == "after_exit":
+        return True, "allowed"
+    if isinstance(reentry, EveryDays):
+        again = max(run.started_at for run in runs) + timedelta(days=reentry.days)
+        return again <= now, f"the person may enter again at {again.isoformat()}"
+    return False, "the person was in the sequence before, and it is entered once"
+
+
+def ending(plan: Plan, facts: Sequence[Fact], person: Person, since: datetime) -> Ending | None:
+    """Why a run that was triggered at `since` ends, given what happened since; the goal counts before the exit."""
+    later = [fact for fact in facts if fact.occurred_at >= since]
+    contexts: list[tuple[str, dict[str, Any]]] = [
+        (f"{fact.fields['type']} of {fact.occurred_at.isoformat()}", fact.values() | person.values()) for fact in later
+    ]
+    contexts.append(("what is known of the person", person.values()))
+    for because, values in contexts:
+        evaluation = Evaluation(values)
+        if plan.goal is not None and plan.goal.holds(evaluation)[0]:
+            return Ending("goal", because)
+        if plan.exit is not None and plan.exit.holds(evaluation)[0]:
+            return Ending("exit", because)
+    return None
+
+
+def superfluous(runs: Sequence[Run]) -> list[Run]:
+    """Of a person's active runs of each sequence all but the earliest: two ids turned out to be one person."""
+    seen: set[SequenceId] = set()
+    extra = []
+    for run in sorted((run for run in runs if run.active), key=lambda run: (run.started_at, run.enrolment_id)):
+        if run.sequence_id in seen:
+            extra.append(run)
+        seen.add(run.sequence_id)
+    return extra

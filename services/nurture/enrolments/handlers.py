@@ -1,0 +1,290 @@
+"""Who comes in, who leaves, and what becomes of runs when two people turn out to be one."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import groupby
+
+from services.nurture.enrolments import queries
+from services.nurture.enrolments.domain import (
+    MAX_AGE,
+    Fact,
+    Run,
+    ending,
+    may_enter,
+    settled,
+    superfluous,
+    triggered,
+)
+from services.nurture.enrolments.facts import acceptance_fact, conversion_fact, opened, stage_fact, touch_fact
+from services.nurture.parts import Parts
+from services.nurture.people import queries as people
+from services.nurture.people.domain import Person
+from services.nurture.sending import queries as ledger
+from services.nurture.sequences.domain import Plan
+from shared.db import Tx
+from shared.events import (
+    AssignmentAccepted,
+    ConsentChanged,
+    ConversionRecorded,
+    EnrolmentEnded,
+    EnrolmentStarted,
+    IdentityLinked,
+    LeadCaptured,
+    LeadErased,
+    LeadMerged,
+    LeadUnmerged,
+    StageChanged,
+    TouchRecorded,
+)
+from shared.identity import Member, resolve_many
+from shared.ids import EventId, LeadId, derived_id
+from shared.rules import Evaluation, NoSuchVersion
+from shared.telemetry import counter
+
+STARTED = counter("throughline_nurture_enrolments_started_total", "Runs of sequences begun", ["sequence"])
+ENDED = counter("throughline_nurture_enrolments_ended_total", "Runs of sequences over, by how", ["sequence", "how"])
+
+
+@dataclass(frozen=True, slots=True)
+class Someone:
+    """A person, locked and loaded, with the ids whose facts are theirs and their runs."""
+
+    person: Person
+    family: Sequence[Member]
+    runs: list[Run]
+
+    @property
+    def active_runs(self) -> list[Run]:
+        """Those under way."""
+        return [run for run in self.runs if run.active]
+
+
+async def on_touches(events: Sequence[TouchRecorded], tx: Tx, parts: Parts) -> None:
+    """A touch may start or end runs. Machines' opens and clicks do neither."""
+    await consider(tx, parts, [touch_fact(event) for event in events if not event.automated])
+
+
+async def on_stages(events: Sequence[StageChanged], tx: Tx, parts: Parts) -> None:
+    """A new stage may start or end runs, and make an earlier fact count."""
+    await consider(tx, parts, [stage_fact(event) for event in events])
+    await reconsider(tx, parts, {event.lead_id for event in events})
+
+
+async def on_conversions(events: Sequence[ConversionRecorded], tx: Tx, parts: Parts) -> None:
+    """A success may start or end runs."""
+    await consider(tx, parts, [conversion_fact(event) for event in events])
+
+
+async def on_acceptances(events: Sequence[AssignmentAccepted], tx: Tx, parts: Parts) -> None:
+    """A rep who takes the lead may start or end runs."""
+    await consider(tx, parts, [acceptance_fact(event) for event in events])
+
+
+async def on_profiles(events: Sequence[LeadCaptured], tx: Tx, parts: Parts) -> None:
+    """What is known now may make an earlier fact count."""
+    await reconsider(tx, parts, {event.lead_id for event in events})
+
+
+async def on_consents(events: Sequence[ConsentChanged], tx: Tx, parts: Parts) -> None:
+    """A refusal ends marketing at once; a consent may make an earlier fact count."""
+    denied = {event.lead_id for event in events if event.channel == "email" and event.state == "denied"}
+    for someone in await meet(tx, parts, denied):
+        await end_refused(tx, parts, someone)
+    await reconsider(tx, parts, {event.lead_id for event in events})
+
+
+async def on_identity(event: IdentityLinked | LeadMerged | LeadUnmerged, tx: Tx, parts: Parts) -> None:
+    """Ids that turned out to be one person share one run of each sequence, one consent and one past."""
+    ids = {event.lead_id}
+    ids.add(event.anonymous_lead_id if isinstance(event, IdentityLinked) else event.from_lead_id)
+    for someone in await meet(tx, parts, ids):
+        for run in superfluous(someone.runs):
+            await end_run(tx, parts, someone, run, "merged: the person is in the sequence under another id")
+        await end_refused(tx, parts, someone)
+    await reconsider(tx, parts, ids)
+
+
+async def on_erased(event: LeadErased, tx: Tx, parts: Parts) -> None:
+    """Nothing is sent to an erased person any more, and what was sent forgets whom it went to."""
+    for someone in await meet(tx, parts, {event.lead_id}):
+        for run in someone.active_runs:
+            await end_run(tx, parts, someone, run, "erased")
+        await queries.drop_pending_of(tx.connection, someone.person.ids)
+        await ledger.forget(tx.connection, someone.person.ids)
+
+
+async def on_started(event: EnrolmentStarted, tx: Tx, parts: Parts) -> None:
+    """Our own decision, read back: it is here already, unless the database is an earlier copy."""
+    try:
+        plan = await parts.catalogue.plan(tx.connection, event.sequence_id, event.sequence_version)
+    except NoSuchVersion:
+        return  # this version was saved after the copy; its messages are known all the same
+    run = Run(
+        enrolment_id=event.enrolment_id,
+        sequence_id=event.sequence_id,
+        version=event.sequence_version,
+        lead_id=event.lead_id,
+        run=event.run,
+        active=True,
+        triggered_at=event.triggered_at or event.occurred_at,
+        started_at=event.occurred_at,
+    )
+    await queries.restore_run(tx.connection, run, event.cause_event_id or EventId(event.enrolment_id), plan.first)
+
+
+async def on_ended(event: EnrolmentEnded, tx: Tx) -> None:
+    """Our own decision, read back."""
+    await queries.end_run(tx.connection, event.enrolment_id, event.reason, event.occurred_at)
+
+
+async def consider(tx: Tx, parts: Parts, facts: Sequence[Fact]) -> None:
+    """Let facts end and start runs. Most concern nobody's, and are settled without a look at anyone."""
+    entered = await parts.catalogue.entered(tx.connection)
+    screen = await parts.catalogue.screen(tx.connection, entered)
+    matter = [fact for fact in facts if screen.may_matter(fact)]
+    if not matter:
+        return
+    matter = await opened(tx.connection, parts.runtime.keys, matter)
+    owners = await resolve_many(tx.connection, [(fact.lead_id, fact.occurred_at) for fact in matter])
+    met = {someone.person.person_id: someone for someone in await meet(tx, parts, set(owners))}
+    now_at = await resolve_many(tx.connection, [(owner, None) for owner in owners])
+    by_person = sorted(zip(now_at, matter, strict=True), key=lambda item: (item[0], item[1].occurred_at))
+    for person_id, theirs in groupby(by_person, key=lambda item: item[0]):
+        someone = met[person_id]
+        for _, fact in theirs:
+            await end_runs_by(tx, parts, someone, fact)
+            for plan in entered:
+                await try_to_enter(tx, parts, someone, plan, fact)
+
+
+async def reconsider(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
+    """Try again the facts that would have started a sequence had more been known of the person then."""
+    if not await queries.any_pending(tx.connection):
+        return
+    plans = {plan.sequence_id: plan for plan in await parts.catalogue.entered(tx.connection)}
+    persons = {person_id for person_id in await resolve_many(tx.connection, [(one, None) for one in sorted(lead_ids)])}
+    families = await people.load_families(tx.connection, persons)
+    waiting = await queries.pending_facts(
+        tx.connection, sorted({member.lead_id for family in families.values() for member in family})
+    )
+    if not waiting:
+        return
+    facts = await opened(tx.connection, parts.runtime.keys, [fact for _, fact in waiting])
+    for someone in await meet(tx, parts, persons):
+        for (sequence_id, _), fact in zip(waiting, facts, strict=True):
+            plan = plans.get(sequence_id)
+            if plan is not None and people.covers(someone.family, fact.lead_id, fact.occurred_at):
+                await try_to_enter(tx, parts, someone, plan, fact)
+
+
+async def meet(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> list[Someone]:
+    """Lock and load the persons behind ids: from here on to the commit nobody else decides about them."""
+    persons = sorted(set((await people.lock_persons(tx.connection, lead_ids)).values()))
+    if not persons:
+        return []
+    loaded = await people.load_persons(tx.connection, parts.addresses, persons)
+    families = await people.load_families(tx.connection, persons)
+    ids = sorted({lead_id for person in loaded.values() for lead_id in person.ids})
+    runs = await queries.runs_of(tx.connection, ids)
+    return [
+        Someone(person, families[person_id], [run for run in runs if run.lead_id in person.ids])
+        for person_id, person in sorted(loaded.items())
+    ]
+
+
+async def try_to_enter(tx: Tx, parts: Parts, someone: Someone, plan: Plan, fact: Fact) -> None:
+    """Begin a run if the fact starts the sequence for this person and they may enter it."""
+    now = parts.runtime.clock.now()
+    if fact.received_at < now - MAX_AGE:
+        return  # history, read for the first time or again: it greets nobody
+    holds, _ = triggered(plan, fact, someone.person)
+    if not holds:
+        if not settled(plan.trigger, Evaluation(fact.values()), fact):
+            await queries.keep_pending(tx.connection, plan.sequence_id, fact)
+        return
+    await queries.drop_pending(tx.connection, plan.sequence_id, fact.event_id)
+    runs = [run for run in someone.runs if run.sequence_id == plan.sequence_id]
+    allowed, _ = may_enter(plan.reentry, runs, now)
+    if not allowed or await queries.was_caused(tx.connection, plan.sequence_id, fact.event_id):
+        return
+    since = await people.milestones_since(tx.connection, someone.family, fact.occurred_at)
+    if ending(plan, since, someone.person, fact.occurred_at) is not None:
+        return  # it was over before it began
+    await start_run(tx, someone, plan, fact, max((run.run for run in runs), default=0) + 1, now)
+
+
+async def start_run(tx: Tx, someone: Someone, plan: Plan, fact: Fact, number: int, now: datetime) -> None:
+    """Begin a run and tell it."""
+    person_id = someone.person.person_id
+    run = Run(
+        enrolment_id=derived_id("enrolment", plan.sequence_id, person_id, str(number)),
+        sequence_id=plan.sequence_id,
+        version=plan.version,
+        lead_id=person_id,
+        run=number,
+        active=True,
+        triggered_at=fact.occurred_at,
+        started_at=now,
+    )
+    if not await queries.save_run(tx.connection, run, fact.event_id, plan.first):
+        return
+    someone.runs.append(run)
+    STARTED.labels(plan.sequence_id).inc()
+    tx.emit(
+        EnrolmentStarted(
+            event_id=EventId(f"enrolment-started:{run.enrolment_id}"),
+            lead_id=person_id,
+            occurred_at=now,
+            received_at=now,
+            enrolment_id=run.enrolment_id,
+            sequence_id=plan.sequence_id,
+            sequence_version=plan.version,
+            run=number,
+            cause_event_id=fact.event_id,
+            triggered_at=fact.occurred_at,
+        )
+    )
+
+
+async def end_runs_by(tx: Tx, parts: Parts, someone: Someone, fact: Fact) -> None:
+    """End the runs whose goal or exit the fact is."""
+    for run in someone.active_runs:
+        plan = await parts.catalogue.plan(tx.connection, run.sequence_id, run.version)
+        over = ending(plan, [fact], someone.person, run.triggered_at)
+        if over is not None:
+            await end_run(tx, parts, someone, run, f"{over.kind}: {over.because}")
+
+
+async def end_refused(tx: Tx, parts: Parts, someone: Someone) -> None:
+    """End marketing to a person who does not want it."""
+    consent = someone.person.consents.get("email")
+    if consent is None or consent.state != "denied":
+        return
+    for run in someone.active_runs:
+        plan = await parts.catalogue.plan(tx.connection, run.sequence_id, run.version)
+        if plan.purpose == "marketing":
+            await end_run(tx, parts, someone, run, "consent for email is denied")
+
+
+async def end_run(tx: Tx, parts: Parts, someone: Someone, run: Run, reason: str) -> None:
+    """End a run, withdraw its message that has not left, and tell both."""
+    now = parts.runtime.clock.now()
+    someone.runs[someone.runs.index(run)] = replace(run, active=False)
+    if not await queries.end_run(tx.connection, run.enrolment_id, reason, now):
+        return
+    ENDED.labels(run.sequence_id, reason.partition(":")[0]).inc()
+    tx.emit(*await ledger.withdraw(tx.connection, run.enrolment_id, reason), run_ended(run, reason, now))
+
+
+def run_ended(run: Run, reason: str, at: datetime) -> EnrolmentEnded:
+    """The fact that a run is over."""
+    return EnrolmentEnded(
+        event_id=EventId(f"enrolment-ended:{run.enrolment_id}"),
+        lead_id=run.lead_id,
+        occurred_at=at,
+        received_at=at,
+        enrolment_id=run.enrolment_id,
+        sequence_id=run.sequence_id,
+        reason=reason,
+    )

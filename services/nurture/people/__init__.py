@@ -1,0 +1,1 @@
+"""What nurture knows of people: profile, consent, stage, and what happened to them."""

@@ -1,0 +1,73 @@
+"""Folds of what others tell about people: the same result in every order of arrival."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from services.nurture.enrolments.facts import acceptance_fact, conversion_fact
+from services.nurture.parts import Parts
+from services.nurture.people import queries
+from shared.db import Tx
+from shared.events import (
+    AssignmentAccepted,
+    ConsentChanged,
+    ConversionRecorded,
+    LeadCaptured,
+    LeadErased,
+    LeadPersonal,
+    StageChanged,
+)
+from shared.rules import present
+
+
+async def on_profiles(events: Sequence[LeadCaptured], tx: Tx, parts: Parts) -> None:
+    """Keep each id's newest profile, opened."""
+    texts = await parts.runtime.keys.open_many(tx.connection, [(event.lead_id, event.personal) for event in events])
+    await queries.save_profiles(
+        tx.connection, [(event, _fields(event, text)) for event, text in zip(events, texts, strict=True)]
+    )
+
+
+def _fields(event: LeadCaptured, text: bytes | None) -> dict[str, Any]:
+    personal = LeadPersonal() if text is None else LeadPersonal.model_validate_json(text)
+    return present(
+        email=personal.email,
+        phone=personal.phone,
+        first_name=personal.first_name,
+        last_name=personal.last_name,
+        title=personal.title,
+        attributes=personal.attributes or None,
+        company=event.company,
+        country=event.country,
+        region=event.region,
+        industry=event.industry,
+        employees=event.employees,
+        annual_revenue=event.annual_revenue,
+        use_case=event.use_case,
+        free_mail=event.free_mail,
+    )
+
+
+async def on_consents(events: Sequence[ConsentChanged], tx: Tx) -> None:
+    """Keep each id's latest word on each channel."""
+    await queries.save_consents(tx.connection, events)
+
+
+async def on_stages(events: Sequence[StageChanged], tx: Tx) -> None:
+    """Keep each id's newest stage."""
+    await queries.save_stages(tx.connection, events)
+
+
+async def on_conversion(event: ConversionRecorded, tx: Tx) -> None:
+    """Keep a success: it may arrive before the run that it ends."""
+    await queries.save_milestone(tx.connection, event.conversion_id, event.position, conversion_fact(event))
+
+
+async def on_accepted(event: AssignmentAccepted, tx: Tx) -> None:
+    """Keep that a rep took the lead: it may arrive before the run that it ends."""
+    await queries.save_milestone(tx.connection, event.assignment_id, event.position, acceptance_fact(event))
+
+
+async def on_erased(event: LeadErased, tx: Tx) -> None:
+    """Delete the profile, under every id of the person."""
+    family = (await queries.load_families(tx.connection, [event.lead_id]))[event.lead_id]
+    await queries.forget(tx.connection, sorted({member.lead_id for member in family}))

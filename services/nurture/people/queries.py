@@ -1,0 +1,329 @@
+"""What nurture knows of people, in its projection."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from services.nurture.enrolments.domain import Fact
+from services.nurture.people.domain import (
+    Addresses,
+    Consent,
+    Person,
+    Profile,
+    Suppression,
+    combine_profiles,
+    latest_consents,
+)
+from shared.db import Connection, one
+from shared.events import ConsentChanged, LeadCaptured, StageChanged
+from shared.identity import Member, members, resolve_many
+from shared.ids import EventId, LeadId, derived_id
+
+PUT_PROFILES = """
+INSERT INTO profiles AS known (lead_id, revision, captured_at, fields)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::jsonb[])
+ON CONFLICT (lead_id) DO UPDATE
+SET revision = excluded.revision, captured_at = excluded.captured_at, fields = excluded.fields
+WHERE known.revision < excluded.revision
+"""
+PUT_CONSENTS = """
+INSERT INTO consents AS known (lead_id, channel, state, at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])
+ON CONFLICT (lead_id, channel) DO UPDATE SET state = excluded.state, at = excluded.at
+WHERE (known.at, known.state = 'denied') < (excluded.at, excluded.state = 'denied')
+"""
+PUT_STAGES = """
+INSERT INTO stages AS known (lead_id, revision, stage) SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])
+ON CONFLICT (lead_id) DO UPDATE SET revision = excluded.revision, stage = excluded.stage
+WHERE known.revision < excluded.revision
+"""
+PUT_MILESTONE = """
+INSERT INTO milestones AS known (kind, fact_id, lead_id, position, event_id, occurred_at, fields)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (kind, fact_id) DO UPDATE
+SET lead_id = excluded.lead_id, position = excluded.position, event_id = excluded.event_id,
+    occurred_at = excluded.occurred_at, fields = excluded.fields
+WHERE known.position < excluded.position
+"""
+ERASED = "SELECT lead_id FROM identity_erased WHERE lead_id = ANY($1)"
+FORGET = "DELETE FROM profiles WHERE lead_id = ANY($1)"
+PROFILES = """
+INSERT INTO profiles AS known (lead_id, revision, captured_at, fields)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::jsonb[])
+ON CONFLICT (lead_id) DO UPDATE
+SET revision = excluded.revision, captured_at = excluded.captured_at, fields = excluded.fields
+WHERE known.revision < excluded.revision
+"""
+PUT_CONSENTS = """
+INSERT INTO consents AS known (lead_id, channel, state, at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])
+ON CONFLICT (lead_id, channel) DO UPDATE SET state = excluded.state, at = excluded.at
+WHERE (known.at, known.state = 'denied') < (excluded.at, excluded.state = 'denied')
+"""
+PUT_STAGES = """
+INSERT INTO stages AS known (lead_id, revision, stage) SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])
+ON CONFLICT (lead_id) DO UPDATE SET revision = excluded.revision, stage = excluded.stage
+WHERE known.revision < excluded.revision
+"""
+PUT_MILESTONE = """
+INSERT INTO milestones AS known (kind, fact_id, lead_id, position, event_id, occurred_at, fields)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (kind, fact_id) DO UPDATE
+SET lead_id = excluded.lead_id, position = excluded.position, event_id = excluded.event_id,
+    occurred_at = excluded.occurred_at, fields = excluded.fields
+WHERE known.position < excluded.position
+"""
+ERASED = "SELECT lead_id FROM identity_erased WHERE lead_id = ANY($1)"
+FORGET = """
+WITH gone AS (DELETE FROM profiles WHERE lead_id = ANY($1))
+DELETE FROM consents WHERE lead_id = ANY($1)
+"""
+PROFILES = "SELECT lead_id, captured_at, fields FROM profiles WHERE lead_id = ANY($1)"
+CONSENTS = "SELECT lead_id, channel, state, at FROM consents WHERE lead_id = ANY($1)"
+STANDING = """
+SELECT id AS lead_id, stages.stage, coalesce(stages.revision, -1) AS revision,
+       EXISTS (SELECT FROM identity_erased WHERE identity_erased.lead_id = id) AS erased,
+       EXISTS (SELECT FROM parked_events WHERE key = id) AS parked
+FROM unnest($1::text[]) AS id LEFT JOIN stages ON stages.lead_id = id
+"""
+SUPPRESSIONS = """
+SELECT lead_id, address_hash, reason, since FROM suppressions
+WHERE channel = 'email' AND (lead_id = ANY($1) OR address_hash = ANY($2)) ORDER BY since, reason
+"""
+RELATED = """
+SELECT id AS lead_id FROM unnest($1::text[]) AS id
+WHERE EXISTS (SELECT FROM identity_aliases WHERE into_id = id AND active)
+   OR EXISTS (SELECT FROM identity_links WHERE lead_id = id OR anonymous_lead_id = id)
+"""
+MILESTONES = """
+SELECT kind, lead_id, event_id, occurred_at, fields FROM milestones
+WHERE lead_id = ANY($1) AND occurred_at >= $2 ORDER BY occurred_at, event_id
+"""
+PUT_SUPPRESSION = """
+INSERT INTO suppressions AS known (suppression_id, lead_id, address_hash, channel, reason, since, origin)
+VALUES ($1, $2, $3, 'email', $4, $5, $6)
+ON CONFLICT (suppression_id) DO UPDATE SET since = greatest(known.since, excluded.since)
+RETURNING suppression_id, lead_id, channel, reason, since, origin
+"""
+LISTED_SUPPRESSIONS = """
+SELECT suppression_id, lead_id, channel, reason, since, origin FROM suppressions
+WHERE ($1::text IS NULL OR address_hash = $1) AND suppression_id > $2 ORDER BY suppression_id LIMIT $3
+"""
+LIFT_SUPPRESSION = "DELETE FROM suppressions WHERE suppression_id = $1 RETURNING suppression_id"
+LOCK = """
+SELECT pg_advisory_xact_lock(1_853_190, bucket) FROM (
+    SELECT DISTINCT abs(hashtext(id) % 512) AS bucket FROM unnest($1::text[]) AS id ORDER BY bucket
+) AS buckets
+"""
+
+
+async def save_profiles(connection: Connection, snapshots: Sequence[tuple[LeadCaptured, dict[str, Any]]]) -> None:
+    """Keep each id's newest snapshot; nothing of an erased person."""
+    gone = await erased(connection, {event.lead_id for event, _ in snapshots})
+    newest: dict[LeadId, tuple[LeadCaptured, dict[str, Any]]] = {}
+    for event, fields in snapshots:
+        known = newest.get(event.lead_id)
+        if event.lead_id not in gone and (known is None or known[0].revision < event.revision):
+            newest[event.lead_id] = (event, fields)
+    rows = [newest[lead_id] for lead_id in sorted(newest)]
+    if rows:
+        await connection.execute(
+            PUT_PROFILES,
+            [event.lead_id for event, _ in rows],
+            [event.revision for event, _ in rows],
+            [event.captured_at for event, _ in rows],
+            [fields for _, fields in rows],
+        )
+
+
+async def save_consents(connection: Connection, events: Iterable[ConsentChanged]) -> None:
+    """Keep each id's latest word on each channel."""
+    latest: dict[tuple[str, str], ConsentChanged] = {}
+    for event in events:
+        known = latest.get((event.lead_id, event.channel))
+        if known is None or _rank(known) < _rank(event):
+            latest[event.lead_id, event.channel] = event
+    rows = [latest[key] for key in sorted(latest)]
+    await connection.execute(
+        PUT_CONSENTS,
+        [row.lead_id for row in rows],
+        [row.channel for row in rows],
+        [row.state for row in rows],
+        [row.occurred_at for row in rows],
+    )
+
+
+def _rank(event: ConsentChanged) -> tuple[datetime, bool]:
+    return event.occurred_at, event.state == "denied"
+
+
+async def save_stages(connection: Connection, events: Iterable[StageChanged]) -> None:
+    """Keep each id's newest stage."""
+    newest: dict[LeadId, StageChanged] = {}
+    for event in events:
+        known = newest.get(event.lead_id)
+        if known is None or known.revision < event.revision:
+            newest[event.lead_id] = event
+    rows = [newest[lead_id] for lead_id in sorted(newest)]
+    await connection.execute(
+        PUT_STAGES, [row.lead_id for row in rows], [row.revision for row in rows], [row.stage for row in rows]
+    )
+
+
+async def save_milestone(connection: Connection, fact_id: str, position: int, fact: Fact) -> None:
+    """Keep a fact that may end a run; of corrections the one received last."""
+    await connection.execute(
+        PUT_MILESTONE,
+        fact.fields["type"],
+        fact_id,
+        fact.lead_id,
+        position,
+        fact.event_id,
+        fact.occurred_at,
+        dict(fact.fields),
+    )
+
+
+async def forget(connection: Connection, lead_ids: Sequence[LeadId]) -> None:
+    """Delete what is personal."""
+    await connection.execute(FORGET, lead_ids)
+
+
+async def erased(connection: Connection, lead_ids: Iterable[LeadId]) -> set[LeadId]:
+    """Which of these ids were erased."""
+    return {LeadId(row["lead_id"]) for row in await connection.fetch(ERASED, sorted(lead_ids))}
+
+
+async def load_persons(
+    connection: Connection, addresses: Addresses, person_ids: Iterable[LeadId]
+) -> dict[LeadId, Person]:
+    """All that is known of persons, from all their ids: a handful of statements, however many persons."""
+    families = await load_families(connection, person_ids)
+    owner = {(member.lead_id, person_id) for person_id, family in families.items() for member in family}
+    ids = sorted({lead_id for lead_id, _ in owner})
+    profiles: dict[str, Profile] = {
+        row["lead_id"]: Profile(LeadId(row["lead_id"]), row["captured_at"], row["fields"])
+        for row in await connection.fetch(PROFILES, ids)
+    }
+    consents: dict[str, list[Consent]] = {}
+    for row in await connection.fetch(CONSENTS, ids):
+        consents.setdefault(row["lead_id"], []).append(Consent(row["channel"], row["state"], row["at"]))
+    standing = {row["lead_id"]: row for row in await connection.fetch(STANDING, ids)}
+    hashes = {
+        lead_id: addresses.hash_of(email)
+        for lead_id, profile in profiles.items()
+        if (email := profile.fields.get("email"))
+    }
+    suppressed = await connection.fetch(SUPPRESSIONS, ids, sorted(set(hashes.values())))
+    persons = {}
+    for person_id, family in families.items():
+        own = {member.lead_id for member in family}
+        theirs = {hashes[lead_id] for lead_id in own if lead_id in hashes}
+        ranked = sorted(own, key=lambda lead_id: (lead_id == person_id, standing[lead_id]["revision"]), reverse=True)
+        persons[person_id] = Person(
+            person_id=person_id,
+            ids=tuple(sorted(own)),
+            fields=combine_profiles(person_id, [profiles[lead_id] for lead_id in own if lead_id in profiles]),
+            consents=latest_consents(
+                consent
+                for lead_id in own
+                for consent in consents.get(lead_id, ())
+                if covers(family, lead_id, consent.at)
+            ),
+            stage=next((stage for lead_id in ranked if (stage := standing[lead_id]["stage"])), None),
+            suppressions=tuple(
+                dict.fromkeys(
+                    Suppression(row["reason"], row["since"])
+                    for row in suppressed
+                    if row["lead_id"] in own or row["address_hash"] in theirs
+                )
+            ),
+            erased=any(standing[lead_id]["erased"] for lead_id in own),
+            parked=any(standing[lead_id]["parked"] for lead_id in own),
+        )
+    return persons
+
+
+async def load_person(connection: Connection, addresses: Addresses, person_id: LeadId) -> Person:
+    """All that is known of one person."""
+    return (await load_persons(connection, addresses, [person_id]))[person_id]
+
+
+async def load_families(connection: Connection, person_ids: Iterable[LeadId]) -> dict[LeadId, list[Member]]:
+    """Every id whose facts belong to each person, the person's own among them."""
+    wanted = sorted(set(person_ids))
+    related = {row["lead_id"] for row in await connection.fetch(RELATED, wanted)}
+    families: dict[LeadId, list[Member]] = {}
+    for person_id in wanted:
+        family = await members(connection, person_id) if person_id in related else []
+        families[person_id] = family if any(m.lead_id == person_id for m in family) else [*family, Member(person_id)]
+    return families
+
+
+async def milestones_since(connection: Connection, family: Sequence[Member], since: datetime) -> list[Fact]:
+    """Conversions and accepted assignments of a person from a moment on."""
+    ids = sorted({member.lead_id for member in family})
+    return [
+        Fact(EventId(row["event_id"]), LeadId(row["lead_id"]), row["occurred_at"], row["occurred_at"], row["fields"])
+        for row in await connection.fetch(MILESTONES, ids, since)
+        if covers(family, row["lead_id"], row["occurred_at"])
+    ]
+
+
+def covers(family: Sequence[Member], lead_id: str, at: datetime) -> bool:
+    """Whether a fact of this id, of then, is the person's."""
+    return any(member.lead_id == lead_id and member.covers(at) for member in family)
+
+
+async def lock_persons(connection: Connection, lead_ids: Iterable[LeadId]) -> dict[LeadId, LeadId]:
+    """The persons behind ids, each ours alone to decide about until the end of the transaction.
+
+    Locks are shared by persons whose hash is the same, so that a large batch does not fill the lock table.
+    """
+    ids = sorted(set(lead_ids))
+    locked: set[LeadId] = set()
+    while True:
+        owners = await resolve_many(connection, [(lead_id, None) for lead_id in ids])
+        missing = sorted(set(owners) - locked)
+        if not missing:
+            return dict(zip(ids, owners, strict=True))
+        await connection.execute(LOCK, missing)
+        locked |= set(missing)
+
+
+async def lock_person(connection: Connection, lead_id: LeadId) -> LeadId:
+    """The person behind an id, ours alone to decide about until the end of the transaction."""
+    return (await lock_persons(connection, [lead_id]))[lead_id]
+
+
+async def person_of(connection: Connection, lead_id: LeadId) -> LeadId:
+    """The person behind an id, as it stands now."""
+    return (await resolve_many(connection, [(lead_id, None)]))[0]
+
+
+async def suppress(  # a row
+    connection: Connection,
+    lead_id: LeadId | None,
+    address_hash: str | None,
+    reason: str,
+    since: datetime,
+    origin: str,
+) -> asyncpg.Record:
+    """Suppress a person, an address or both; the same again counts from the later time."""
+    suppression_id = derived_id("suppression", address_hash or lead_id or "", reason)
+    return await one(connection, PUT_SUPPRESSION, suppression_id, lead_id, address_hash, reason, since, origin)
+
+
+async def listed_suppressions(
+    connection: Connection, address_hash: str | None, after: str, limit: int
+) -> list[asyncpg.Record]:
+    """A page of the suppression list, or what it has of one address."""
+    rows: list[asyncpg.Record] = await connection.fetch(LISTED_SUPPRESSIONS, address_hash, after, limit)
+    return rows
+
+
+async def lift_suppression(connection: Connection, suppression_id: str) -> bool:
+    """Take an entry off the list; False when it is not there."""
+    return await connection.fetchval(LIFT_SUPPRESSION, suppression_id) is not None

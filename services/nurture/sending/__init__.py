@@ -1,0 +1,1 @@
+"""Messages: the ledger, the provider, and what became of each."""

@@ -1,0 +1,157 @@
+"""What was written to a lead, what was not, and why; and where the lead stands in each sequence."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
+
+from services.nurture.enrolments import queries as enrolments
+from services.nurture.errors import NoSuchLead
+from services.nurture.parts import Parts
+from services.nurture.people import queries as people
+from services.nurture.sending import queries
+from shared.db import Connection
+from shared.emails import Email
+from shared.identity import find_by_email
+from shared.ids import LeadId, SequenceId
+from shared.rules import NoSuchVersion
+from shared.web import Limit, Page, make_cursor, read_cursor, requires
+
+END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+class MessageOut(BaseModel):
+    """A message as the ledger has it; `reason` says why it stands as it does."""
+
+    message_id: str
+    state: str
+    reason: str | None
+    channel: str
+    subject: str | None
+    sequence_id: str
+    sequence: str
+    sequence_version: int
+    step_id: str
+    visit: int
+    run: int
+    enrolment_id: str
+    attempts: int
+    planned_at: datetime
+    claimed_at: datetime | None
+    sent_at: datetime | None
+    settled_at: datetime
+
+
+class EnrolmentOut(BaseModel):
+    """A run of a sequence: where it stands, or how it ended."""
+
+    enrolment_id: str
+    sequence_id: str
+    sequence_version: int
+    run: int
+    state: str
+    reason: str | None
+    triggered_at: datetime
+    started_at: datetime
+    ended_at: datetime | None
+    next_step_id: str | None
+    due_at: datetime | None
+    waits_because: str | None
+
+
+def messages_router(parts: Parts) -> APIRouter:
+    """Messages and runs, by lead or by address."""
+    router = APIRouter(tags=["messages"], dependencies=[Depends(requires("nurture:read"))])
+    runtime = parts.runtime
+    by_address = Annotated[Email, Query(description="The lead's address")]
+
+    @router.get("/v1/leads/{lead_id}/messages")
+    async def messages_of_lead(lead_id: str, limit: Limit = 50, cursor: str | None = None) -> Page[MessageOut]:
+        """All messages to a lead, the newest first."""
+        async with runtime.database.reading() as connection:
+            return await messages(connection, await people.person_of(connection, LeadId(lead_id)), limit, cursor)
+
+    @router.get("/v1/messages")
+    async def messages_by_address(email: by_address, limit: Limit = 50, cursor: str | None = None) -> Page[MessageOut]:
+        """All messages to the lead with this address, the newest first."""
+        async with runtime.database.reading() as connection:
+            return await messages(connection, await find_by_email(connection, runtime.ids, email), limit, cursor)
+
+    @router.get("/v1/leads/{lead_id}/enrolments")
+    async def runs_of_lead(lead_id: str) -> Page[EnrolmentOut]:
+        """A lead's runs of sequences, the newest first."""
+        async with runtime.database.reading() as connection:
+            return await runs(connection, await people.person_of(connection, LeadId(lead_id)))
+
+    @router.get("/v1/enrolments")
+    async def runs_by_address(email: by_address) -> Page[EnrolmentOut]:
+        """The runs of the lead with this address, the newest first."""
+        async with runtime.database.reading() as connection:
+            return await runs(connection, await find_by_email(connection, runtime.ids, email))
+
+    async def messages(connection: Connection, person_id: LeadId, limit: int, cursor: str | None) -> Page[MessageOut]:
+        place = read_cursor(runtime.secrets, cursor)
+        before = (datetime.fromisoformat(place[0]), str(place[1])) if place else (END_OF_TIME, "")
+        ids = await known_ids(connection, person_id)
+        rows = await queries.messages_of(connection, ids, before, limit + 1)
+        items = [await message_out(connection, row) for row in rows[:limit]]
+        last = rows[limit - 1] if len(rows) > limit else None
+        more = make_cursor(runtime.secrets, [last["created_at"].isoformat(), last["message_id"]]) if last else None
+        return Page(items=items, next_cursor=more)
+
+    async def runs(connection: Connection, person_id: LeadId) -> Page[EnrolmentOut]:
+        ids = await known_ids(connection, person_id)
+        return Page(items=[_run_out(row) for row in await enrolments.listed_runs(connection, ids)])
+
+    async def known_ids(connection: Connection, person_id: LeadId) -> tuple[LeadId, ...]:
+        person = await people.load_person(connection, parts.addresses, person_id)
+        if not person.known and not await enrolments.runs_of(connection, person.ids):
+            raise NoSuchLead(f"nothing is known of a lead {person_id}")
+        return person.ids
+
+    async def message_out(connection: Connection, row: Any) -> MessageOut:
+        try:
+            plan = await parts.catalogue.plan(connection, SequenceId(row["sequence_id"]), row["version"])
+            name = plan.name
+        except NoSuchVersion:
+            name = row["sequence_id"]
+        return MessageOut(
+            message_id=row["message_id"],
+            state=row["state"],
+            reason=row["reason"],
+            channel=row["channel"],
+            subject=row["subject"],
+            sequence_id=row["sequence_id"],
+            sequence=name,
+            sequence_version=row["version"],
+            step_id=row["step_id"],
+            visit=row["visit"],
+            run=row["run"],
+            enrolment_id=row["enrolment_id"],
+            attempts=row["attempts"],
+            planned_at=row["created_at"],
+            claimed_at=row["claimed_at"],
+            sent_at=row["sent_at"],
+            settled_at=row["settled_at"],
+        )
+
+    return router
+
+
+def _run_out(row: Any) -> EnrolmentOut:
+    active = row["active"]
+    return EnrolmentOut(
+        enrolment_id=row["enrolment_id"],
+        sequence_id=row["sequence_id"],
+        sequence_version=row["version"],
+        run=row["run"],
+        state="active" if active else "ended",
+        reason=row["reason"],
+        triggered_at=row["triggered_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        next_step_id=row["step_id"] if active else None,
+        due_at=row["due_at"] if active else None,
+        waits_because=row["hold"] if active else None,
+    )

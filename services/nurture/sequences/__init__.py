@@ -1,0 +1,1 @@
+"""Sequences: documents that say who is written to, when and what."""

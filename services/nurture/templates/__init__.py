@@ -1,0 +1,1 @@
+"""Templates: what they may contain, and filling them where nothing can be harmed."""

@@ -1,0 +1,1 @@
+"""Opens, clicks and unsubscriptions that come back from messages."""

@@ -1,0 +1,112 @@
+"""The addresses in messages. No token is needed: the address itself is signed."""
+
+from base64 import b64decode
+from html import escape
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from services.nurture.errors import NoSuchLink, NotOneClick
+from services.nurture.parts import Parts
+from services.nurture.tracking import handlers
+from services.nurture.tracking.links import LinkKind, Links, Place
+from shared.errors import Unavailable
+
+PIXEL = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+ONE_CLICK = "List-Unsubscribe"
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta name="robots" content="noindex"><title>{title}</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:30rem;margin:15vh auto;padding:0 1rem}}
+button{{font:inherit;padding:.6rem 1.2rem}}</style></head>
+<body><main><h1>{title}</h1>{body}</main></body></html>
+"""
+_POLICY = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
+    "frame-ancestors 'none'"
+}
+_BUTTON = (
+    f'<p>You will get no more of these messages.</p><form method="post">'
+    f'<input type="hidden" name="{ONE_CLICK}" value="One-Click"><button>Unsubscribe</button></form>'
+)
+
+
+def tracking_router(parts: Parts) -> APIRouter:
+    """Open, click and unsubscribe."""
+    router = APIRouter(tags=["tracking"])
+    links = Links(parts.runtime.secrets.links, parts.runtime.settings.public_url)
+
+    def place_of(kind: LinkKind, token: str) -> Place:
+        place = links.read(kind, token)
+        if place is None:
+            raise NoSuchLink("this address was not made here, or not for this")
+        return place
+
+    @router.api_route("/o/{token}", methods=["GET", "HEAD"], response_class=Response, summary="The open pixel")
+    async def opened(request: Request, token: str) -> Response:
+        place = links.read("o", token)
+        if place is not None:
+            try:
+                async with parts.runtime.database.transaction() as tx:
+                    await handlers.record_response(
+                        tx,
+                        parts,
+                        "email_opened",
+                        place,
+                        method=request.method,
+                        user_agent=request.headers.get("user-agent"),
+                    )
+            except Unavailable:
+                pass  # a picture that does not load is worse than an open that is not counted
+        return Response(PIXEL, media_type="image/gif")
+
+    @router.api_route("/c/{token}", methods=["GET", "HEAD"], status_code=302, response_class=RedirectResponse)
+    async def clicked(request: Request, token: str) -> Response:
+        """To where the link of the message leads; the click is told as a touch."""
+        place = place_of("c", token)
+        async with parts.runtime.database.transaction() as tx:
+            message = await handlers.record_response(
+                tx,
+                parts,
+                "email_clicked",
+                place,
+                method=request.method,
+                user_agent=request.headers.get("user-agent"),
+            )
+        if message is None:
+            raise NoSuchLink("there is no such link any more")
+        return RedirectResponse(message.links[place.number], status_code=302)
+
+    @router.get("/u/{token}", response_class=HTMLResponse)
+    async def ask(token: str) -> Response:
+        """A page with a button, and nothing more: mail scanners open every address."""
+        place_of("u", token)
+        return _page("Unsubscribe", _BUTTON)
+
+    @router.post("/u/{token}", response_class=HTMLResponse)
+    async def unsubscribe(request: Request, token: str) -> Response:
+        """Unsubscribe (RFC 8058): by the button, or by the mail program. As often as wanted."""
+        place = place_of("u", token)
+        if await _one_click(request) != "One-Click":
+            raise NotOneClick(f"send the form field {ONE_CLICK}=One-Click")
+        async with parts.runtime.database.transaction() as tx:
+            if not await handlers.unsubscribe(tx, parts, place):
+                raise NoSuchLink("there is no such message")
+        return _page("You are unsubscribed", "<p>You will get no more of these messages.</p>")
+
+    return router
+
+
+async def _one_click(request: Request) -> str | None:
+    """The one field of the form, urlencoded or multipart."""
+    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        async with request.form(max_files=1, max_fields=10) as form:
+            value = form.get(ONE_CLICK)
+            return value if isinstance(value, str) else None
+    values = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10).get(ONE_CLICK)
+    return values[0] if values else None
+
+
+def _page(title: str, body: str) -> HTMLResponse:
+    return HTMLResponse(_PAGE.format(title=escape(title), body=body), headers=_POLICY)

@@ -1,0 +1,49 @@
+"""Messages as responses to them find them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from shared.db import Connection
+from shared.ids import LeadId, MessageId, SequenceId, TouchId
+
+SENT_MESSAGE = """
+SELECT message_id, sequence_id, version, step_id, lead_id, links, claimed_at FROM messages
+WHERE message_id = $1 AND claimed_at IS NOT NULL
+"""
+PUT_RESPONSE = """
+INSERT INTO responses (touch_id, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING touch_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SentMessage:
+    """A message that was handed over, or may have been."""
+
+    message_id: MessageId
+    sequence_id: SequenceId
+    version: int
+    step_id: str
+    lead_id: LeadId
+    links: tuple[str, ...]
+    claimed_at: datetime
+
+
+async def sent_message(connection: Connection, message_id: MessageId) -> SentMessage | None:
+    """The message; None when no such message ever left."""
+    row = await connection.fetchrow(SENT_MESSAGE, message_id)
+    if row is None:
+        return None
+    return SentMessage(
+        message_id=MessageId(row["message_id"]),
+        sequence_id=SequenceId(row["sequence_id"]),
+        version=row["version"],
+        step_id=row["step_id"],
+        lead_id=LeadId(row["lead_id"]),
+        links=tuple(row["links"]),
+        claimed_at=row["claimed_at"],
+    )
+
+
+async def save_response(connection: Connection, touch_id: TouchId, message_id: MessageId) -> bool:
+    """Note a response; False when it was noted before."""
+    return await connection.fetchval(PUT_RESPONSE, touch_id, message_id) is not None
