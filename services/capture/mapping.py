@@ -28,7 +28,6 @@ from services.capture.adapters.fields import (
 )
 from services.capture.adapters.request import HookRequest
 from shared.errors import FieldError, Invalid
-from shared.money import UnknownCurrency, exponent
 from shared.phones import known_country
 from shared.rules import OPEN, Evaluation, Expression, ExpressionFault, Vocabulary, compile_expression
 
@@ -47,14 +46,13 @@ class MappingSettings:
     """A source's mapping, ready for use, and its defaults.
 
     `phone_country` is where a number without a country code is from; `channel` and `touch_type` are those of the
-    source's touches, `currency` is that of amounts that name none.
+    source's touches.
     """
 
     places: tuple[tuple[str, str | Expression], ...] = ()
     phone_country: str | None = None
     channel: str | None = None
     touch_type: str | None = None
-    currency: str | None = None
 
     @classmethod
     def of(cls, mapping: Mapping[str, Any], defaults: Mapping[str, Any]) -> "MappingSettings":
@@ -238,25 +236,13 @@ def _defaults_faults(defaults: Any) -> Iterator[FieldError]:
 
 
 def _default_fault(name: str, value: Any) -> str | None:
-    if name not in ("phone_country", "channel", "touch_type", "currency"):
-        return "the defaults are phone_country, channel, touch_type and currency"
+    if name not in ("phone_country", "channel", "touch_type"):
+        return "the defaults are phone_country, channel and touch_type"
     if not isinstance(value, str):
         return "a default is a text"
-    match name:
-        case "phone_country":
-            return None if known_country(value) else "not the ISO 3166 code of a country, such as DE"
-        case "currency":
-            return _currency_fault(value)
-        case _:
-            return None if _SNAKE.fullmatch(value) else "not a name in snake_case"
-
-
-def _currency_fault(value: str) -> str | None:
-    try:
-        exponent(value)
-    except UnknownCurrency as exc:
-        return str(exc)
-    return None
+    if name == "phone_country":
+        return None if known_country(value) else "not the ISO 3166 code of a country, such as DE"
+    return None if _SNAKE.fullmatch(value) else "not a name in snake_case"
 
 
 def _escaped(name: str) -> str:

@@ -22,12 +22,23 @@ from shared.phones import parse_phone
 
 CONSENT_CHANNELS: tuple[ConsentChannel, ...] = get_args(ConsentChannel)
 TEXT_FIELDS = frozenset(
-    "external_id anonymous_id first_name last_name title company country region industry use_case".split()
+    {
+        "external_id",
+        "anonymous_id",
+        "first_name",
+        "last_name",
+        "title",
+        "company",
+        "country",
+        "region",
+        "industry",
+        "use_case",
+    }
 )
 NUMBER_FIELDS = frozenset({"employees", "annual_revenue"})
 LEAD_FIELDS = TEXT_FIELDS | NUMBER_FIELDS | {"email", "phone", "name"}
 UTM_FIELDS = frozenset({"source", "medium", "campaign", "term", "content"})
-CLICK_IDS = frozenset("gclid gbraid wbraid fbclid msclkid ttclid li_fat_id".split())
+CLICK_IDS = frozenset({"gclid", "gbraid", "wbraid", "fbclid", "msclkid", "ttclid", "li_fat_id"})
 TOUCH_FIELDS = UTM_FIELDS | CLICK_IDS | {"type", "touch_id", "channel", "url", "referrer"}
 
 LONGEST_TEXT = 500
@@ -39,8 +50,12 @@ _OTHER_NAMES = {
     "companyname": "company",
     "jobtitle": "title",
 }
-_GRANTED = frozenset("granted true yes y on 1 checked opt_in opted_in subscribed accepted".split())
-_DENIED = frozenset("denied false no n off 0 unchecked opt_out opted_out unsubscribed declined".split())
+_GRANTED = frozenset(
+    {"granted", "true", "yes", "y", "on", "1", "checked", "opt_in", "opted_in", "subscribed", "accepted"}
+)
+_DENIED = frozenset(
+    {"denied", "false", "no", "n", "off", "0", "unchecked", "opt_out", "opted_out", "unsubscribed", "declined"}
+)
 _UTM_NAME = re.compile(r"utm[_-]?(source|medium|campaign|term|content)", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
 _TYPE_BREAKS = re.compile(r"[^a-z0-9]+")
@@ -48,7 +63,7 @@ _TYPE_BREAKS = re.compile(r"[^a-z0-9]+")
 
 def lead_field(name: str) -> str | None:
     """The field of a lead that a question of this name asks for: `First Name`, `firstName` and `first-name` are one."""
-    squeezed = re.sub(r"[^a-z]", "", name.lower())
+    squeezed = re.sub(r"[^a-z0-9]", "", name.lower())
     return _OTHER_NAMES.get(squeezed) or _FIELDS_BY_SQUEEZED_NAME.get(squeezed)
 
 

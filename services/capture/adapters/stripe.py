@@ -40,8 +40,10 @@ from services.capture.adapters.signatures import header_bytes, hmac_sha256, keys
 from shared.money import UnknownCurrency, exponent
 
 # https://docs.stripe.com/currencies: all others have two decimals, also those of which ISO 4217 says otherwise.
-_NO_DECIMALS = frozenset("BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF".split())
-_THREE_DECIMALS = frozenset("BHD JOD KWD OMR TND".split())
+_NO_DECIMALS = frozenset(
+    {"BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF"}
+)
+_THREE_DECIMALS = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
 _PROMOTIONS = {"opt_in": "granted", "opt_out": "denied"}
 
 

@@ -82,17 +82,13 @@ def _signature(key: bytes, raw_body: bytes) -> bytes:
 
 
 def _fields(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The answers by what they say about a lead."""
-    asked = [(answer, _field(answer)) for answer in answers]
-    taken = {field for _, field in asked if field is not None}
-    fields: dict[str, Any] = {}
-    for answer, field in asked:
-        if field is None:
-            field = _BY_TYPE.get(str(answer.get("type")))
-            if field in taken:
-                field = None
-            taken.add(str(field))
-        fields.setdefault(field or f"attributes.{_name(answer)}", _value(answer))
+    """The answers by what they say about a lead: by the question's name, else the first of a type, else an attribute."""
+    fields = {field: _value(answer) for answer in reversed(answers) if (field := _field(answer)) is not None}
+    for answer in answers:
+        if _field(answer) is None:
+            by_type = _BY_TYPE.get(str(answer.get("type")))
+            taken = by_type is None or by_type in fields
+            fields[f"attributes.{_name(answer)}" if taken else str(by_type)] = _value(answer)
     return fields
 
 

@@ -172,7 +172,8 @@ def test_without_a_mapping_the_body_has_the_fields_of_the_api() -> None:
 
 
 def test_a_plain_html_form_needs_no_mapping() -> None:
-    body = b"Full+Name=Nora+Fieldgate&Email+Address=a%40acme.com&Company+Name=Acme&message=Hi&utm_source=news&consent.email=on"
+    body = b"Full+Name=Nora+Fieldgate&Email+Address=a%40acme.com&Company+Name=Acme&message=Hi"
+    body += b"&utm_source=news&consent.email=on"
     fact = lead(request(body, content_type=FORM))
     person = fact.person
     assert (person.first_name, person.last_name, person.email, person.company) == (

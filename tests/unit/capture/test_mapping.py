@@ -167,7 +167,6 @@ def test_an_override_works_for_every_kind(kind: str) -> None:
         ({}, {"phone_country": "Germany"}, "/defaults/phone_country", None),
         ({}, {"channel": "Paid Social"}, "/defaults/channel", None),
         ({}, {"touch_type": 7}, "/defaults/touch_type", None),
-        ({}, {"currency": "EURO"}, "/defaults/currency", None),
     ],
 )
 def test_a_fault_is_pointed_at_when_the_source_is_saved(
@@ -182,10 +181,7 @@ def test_a_fault_is_pointed_at_when_the_source_is_saved(
 
 def test_a_mapping_without_faults_has_none() -> None:
     mapping = {"name": "n", "email": {"cel": "body.a"}, "touch.gclid": "g", "consent.sms": "c", "attributes.a.b": "x"}
-    assert (
-        validate_mapping(mapping, {"phone_country": "DE", "channel": "email", "touch_type": "x_y", "currency": "EUR"})
-        == []
-    )
+    assert validate_mapping(mapping, {"phone_country": "DE", "channel": "email", "touch_type": "x_y"}) == []
 
 
 def test_the_settings_of_a_source_are_made_once() -> None:

@@ -27,8 +27,7 @@ OTHER_SECRET = "whsec_" + base64.b64encode(b"another secret, and a good one").de
 def accepts(given: Sample, request: HookRequest, secrets: Sequence[str], later: timedelta = timedelta()) -> bool:
     try:
         adapters()[given.kind].verify(request, secrets, given.now + later)
-    except BadSignature as refused:
-        assert refused.status == 401
+    except BadSignature:
         return False
     return True
 

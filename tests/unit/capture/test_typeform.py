@@ -38,6 +38,12 @@ def test_a_ref_goes_before_a_type() -> None:
     assert person.attributes == {"friend": "friend@acme.com"}
 
 
+def test_a_second_address_is_not_the_first() -> None:
+    person = lead(EMAIL, answer("text", "b@acme.com", "email_2"), answer("text", "Nora", "firstName")).person
+    assert (person.email, person.first_name) == ("nora@acme.com", "Nora")
+    assert person.attributes == {"email_2": "b@acme.com"}
+
+
 def test_a_whole_name_is_split_at_the_first_blank_unless_there_are_parts() -> None:
     whole = answer("text", "Nora van Dijk", "full_name")
     assert (lead(EMAIL, whole).person.first_name, lead(EMAIL, whole).person.last_name) == ("Nora", "van Dijk")
