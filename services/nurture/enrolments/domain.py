@@ -69,7 +69,7 @@ class Screen:
 
     def __post_init__(self) -> None:
         paths = {path for expression in self.expressions for path in expression.references if path[0] == "event"}
-        names = {path[1] if len(path) > 1 else "properties" for path in paths}
+        names = {"type", *(path[1] if len(path) > 1 else "properties" for path in paths)}
         self._read = tuple(sorted(names)) if names.isdisjoint(_NEVER_SCREENED) else None
 
     def may_matter(self, fact: Fact) -> bool:

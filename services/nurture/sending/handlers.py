@@ -32,7 +32,7 @@ from services.nurture.sending.domain import (
     next_act,
     pause_before,
 )
-from services.nurture.sending.mail import Envelope, NotMailable, compose
+from services.nurture.sending.mail import Envelope, NotMailable, compose, name_and_address
 from services.nurture.sending.queries import Due
 from services.nurture.sending.smtp import Mailer
 from services.nurture.sequences.domain import Plan, SendStep
@@ -177,7 +177,7 @@ class Sender:
         context = {
             "lead": {name: value for name, value in values.items() if name != "consent"},
             "sequence": {"name": look.plan.name},
-            "sender": {"name": runtime.settings.mail_from.partition("<")[0].strip()},
+            "sender": {"name": name_and_address(runtime.settings.mail_from)[0]},
             "site_url": self._parts.site_url,
             "unsubscribe_url": self._links.address("u", this),
         }

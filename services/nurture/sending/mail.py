@@ -8,7 +8,7 @@ from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import EmailPolicy
-from email.utils import format_datetime, parseaddr
+from email.utils import format_datetime
 
 from services.nurture.sequences.document import Purpose
 from services.nurture.templates.rendering import Rendered
@@ -17,6 +17,8 @@ from shared.ids import MessageId, SequenceId
 
 _PIXEL = '<img src="{}" width="1" height="1" alt="" style="display:block">'
 _BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 _VERBATIM = frozenset({"list-unsubscribe", "message-id", "list-id", "x-throughline-message"})
 
 
@@ -53,17 +55,22 @@ def one_line(text: str, what: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
+def name_and_address(sender: str) -> tuple[str, str]:
+    """The two parts of `Name <address>`; a name may hold what it likes."""
+    name, bracket, rest = sender.rpartition("<")
+    return (name.strip().strip('"'), rest.strip().removesuffix(">")) if bracket else ("", sender.strip())
+
+
 def address_of(email: str, what: str) -> Address:
     """One address, and nothing but one. Raises NotMailable."""
     local, _, domain = one_line(email, what).rpartition("@")
     try:
-        found = Address(username=local, domain=domain.encode("idna").decode("ascii"))
-        str(found).encode("ascii")
-    except (MessageError, ValueError, IndexError) as exc:
-        raise NotMailable(f"{what} is not an address that mail can go to") from exc
-    if not local or not domain:
+        host = domain.encode("idna").decode("ascii")
+    except UnicodeError:
+        host = ""
+    if not (_LOCAL.fullmatch(local) and _HOST.fullmatch(host)):
         raise NotMailable(f"{what} is not an address that mail can go to")
-    return found
+    return Address(username=local, domain=host)
 
 
 def tracked_html(rendered: Rendered, links: Links, message_id: MessageId) -> str:
@@ -90,7 +97,7 @@ def compose(  # what an email is made of
     at: datetime,
 ) -> Envelope:
     """The email. Its Message-ID follows from the message's id. Raises NotMailable."""
-    name, from_email = parseaddr(sender)
+    name, from_email = name_and_address(sender)
     from_address = address_of(from_email, "the sender")
     to_address = address_of(recipient, "the recipient")
     message = EmailMessage(policy=_POLICY)
