@@ -4,10 +4,12 @@ import asyncio
 import os
 import secrets
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 from typing import Any
 
 import orjson
@@ -39,7 +41,7 @@ class Renderer:
 
     def __init__(self, timeout_s: float = 5.0) -> None:
         self._timeout_s = timeout_s
-        self._process: Process | None = None
+        self._process: Popen[bytes] | None = None
         self._turn = asyncio.Lock()
 
     async def render(self, template: Template, context: Mapping[str, Any], *, footer: bool) -> Rendered:
@@ -59,43 +61,55 @@ class Renderer:
             raise CannotRender(answer["fault"])
         return Rendered(answer["subject"], answer["text"], answer["html"], tuple(answer["links"]), marker)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """End the process."""
-        process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            process.kill()
-            await process.wait()
+        if self._process is not None:
+            _end(self._process)
+        self._process = None
 
     async def _answer(self, request: bytes) -> dict[str, Any]:
         try:
             async with asyncio.timeout(self._timeout_s):
-                process = await self._running()
-                assert process.stdin is not None and process.stdout is not None
-                process.stdin.write(request + b"\n")
-                await process.stdin.drain()
-                line = await process.stdout.readuntil(b"\n")
+                line = await asyncio.to_thread(_exchange, self._running(), request)
         except TimeoutError:
-            await self.close()
+            self.close()
             raise CannotRender("rendering took too long") from None
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError) as exc:
-            await self.close()
-            raise CannotRender("the renderer ended: too much time, memory or text") from exc
         except BaseException:
-            await self.close()  # its answer would be taken for the next request's
+            self.close()  # its answer would be taken for the next request's
             raise
+        if not line.endswith(b"\n"):
+            self.close()
+            raise CannotRender("the renderer ended: too much time, memory or text")
         answer: dict[str, Any] = orjson.loads(line)
         return answer
 
-    async def _running(self) -> Process:
-        if self._process is None or self._process.returncode is not None:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-I",
-                str(SCRIPT),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=DEVNULL,
-                env=_ENVIRONMENT,
-                limit=ANSWER_LIMIT,
-            )
+    def _running(self) -> "Popen[bytes]":
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            command = [sys.executable, "-I", str(SCRIPT)]
+            self._process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=_ENVIRONMENT)
+            weakref.finalize(self, _end, self._process)
         return self._process
+
+
+def _exchange(process: "Popen[bytes]", request: bytes) -> bytes:
+    """Send a line, await a line; what is short of a line means that the process has ended."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(request + b"\n")
+        process.stdin.flush()
+        return process.stdout.readline(ANSWER_LIMIT)
+    except (BrokenPipeError, ValueError):
+        return b""
+
+
+def _end(process: "Popen[bytes]") -> None:
+    """Kill a process and reap it; closing its pipes wakes whoever reads from it."""
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError, ValueError):
+                pipe.close()

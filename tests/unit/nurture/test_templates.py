@@ -1,10 +1,9 @@
 """Templates: what may be saved, and what the renderer does with what was not expected."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from services.nurture.sequences.document import Template
 from services.nurture.templates.check import template_faults
@@ -18,11 +17,11 @@ CONTEXT: dict[str, Any] = {
 }
 
 
-@pytest_asyncio.fixture
-async def renderer() -> AsyncIterator[Renderer]:
+@pytest.fixture
+def renderer() -> Iterator[Renderer]:
     made = Renderer(timeout_s=20)
     yield made
-    await made.close()
+    made.close()
 
 
 async def rendered(
@@ -148,4 +147,4 @@ async def test_a_renderer_that_hangs_is_ended() -> None:
     renderer = Renderer(timeout_s=0.001)
     with pytest.raises(CannotRender, match="too long"):
         await rendered(renderer, text="x")
-    await renderer.close()
+    renderer.close()
