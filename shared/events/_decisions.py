@@ -31,7 +31,11 @@ class LeadScored(Event):
 
 
 class StageChanged(Event):
-    """A lead entered another lifecycle stage; the highest `revision` wins. Carries the scores that decided."""
+    """A lead entered another lifecycle stage; the highest `revision` wins. Carries the scores that decided.
+
+    `profile_revision` is that of the newest `LeadCaptured` of the person that scoring had read (0: none), so that who
+    decides upon the stage can wait for that profile.
+    """
 
     ce_type: ClassVar[str] = "throughline.stage.changed.v1"
 
@@ -44,6 +48,7 @@ class StageChanged(Event):
     total: float
     grade: Grade
     rules_version: int
+    profile_revision: int | None = None
 
 
 class LeadAssigned(Event):
