@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -75,13 +75,20 @@ class Tx:
         self.connection = connection
         self._muted = muted
         self._rows: list[LogRow] = []
-        self.traces: dict[str, str] = {}
+        self._traces: Callable[[], dict[str, str | None]] | dict[str, str | None] = {}
 
     def emit(self, *events: Event) -> None:
         """Tell facts: they are appended to the event log in the same commit. A rebuild tells nothing."""
         if not self._muted:
             here = current_trace()
-            self._rows.extend(log_row(event, self.traces.get(event.lead_id, here)) for event in events)
+            if callable(self._traces):
+                self._traces = self._traces()
+            traces = self._traces
+            self._rows.extend(log_row(event, traces.get(event.lead_id, here)) for event in events)
+
+    def trace_causes(self, traces: Callable[[], dict[str, str | None]]) -> None:
+        """Facts told from here on belong to the trace of what their lead did; looked up only if any is told."""
+        self._traces = traces
 
     def emit_tombstone(self, event_id: EventId, topic: str, key: str, ce_type: str, at: str) -> None:
         """Tell a compacted topic to forget a key."""

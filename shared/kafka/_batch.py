@@ -7,14 +7,14 @@ handler fails, the run is tried fact by fact, and what can never succeed is park
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
-from pydantic import ValidationError
 
 from shared.db import TRANSIENT, Connection, Database, Tx, append_rows
 from shared.errors import Rejected, Unavailable
@@ -77,18 +77,16 @@ class PartitionStopped(Exception):
         self.partition = partition
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):
     """A record that was read: a fact, or bytes that are none (`event` is None and `error` says why)."""
 
     topic: str
     partition: int
     offset: int
-    timestamp_ms: int
     key: bytes | None
     value: bytes | None
     ce_type: str
-    headers: tuple[tuple[str, bytes], ...]
+    headers: Sequence[tuple[str, bytes]]
     event: Event | None = None
     error: str | None = None
 
@@ -96,6 +94,9 @@ class Decoded:
     def trace(self) -> str | None:
         """The trace the fact belongs to."""
         return next((value.decode("ascii", "replace") for name, value in self.headers if name == "traceparent"), None)
+
+
+_DECODERS = {name.encode(): (name, decoder(kind)) for name, kind in EVENT_OF.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,30 +130,20 @@ class Batch:
 
 def decode(topic: str, record: Any) -> Decoded:
     """A consumer record as a fact, or with the reason why it is none. Never raises."""
-    headers = tuple(record.headers)
-    ce_type = next((value for name, value in headers if name == "ce_type"), b"").decode("utf-8", "replace")
-    event: Event | None = None
-    error: str | None = None
-    kind = EVENT_OF.get(ce_type)
-    if kind is None:
-        error = f"unknown type {ce_type[:100]!r}" if ce_type else "no ce_type header"
-    elif record.value is not None:
-        try:
-            event = decoder(kind)(record.value)
-        except (ValidationError, ValueError) as exc:
-            error = f"not a {ce_type}: {type(exc).__name__}"
-    return Decoded(
-        topic,
-        record.partition,
-        record.offset,
-        record.timestamp,
-        record.key,
-        record.value,
-        ce_type,
-        headers,
-        event,
-        error,
-    )
+    headers = record.headers
+    wire_type = next((value for name, value in headers if name == "ce_type"), b"")
+    place = (topic, record.partition, record.offset, record.key, record.value)
+    known = _DECODERS.get(wire_type)
+    if known is None:
+        ce_type = wire_type.decode("utf-8", "replace")
+        return Decoded(*place, ce_type, headers, None, f"unknown type {ce_type[:100]!r}" if ce_type else "no ce_type")
+    ce_type, read = known
+    if record.value is None:
+        return Decoded(*place, ce_type, headers)
+    try:
+        return Decoded(*place, ce_type, headers, read(record.value))
+    except ValueError as exc:
+        return Decoded(*place, ce_type, headers, None, f"not a {ce_type}: {type(exc).__name__}")
 
 
 class Guard:
@@ -167,9 +158,9 @@ class Guard:
 
     def applied(self, places: Iterable[tuple[str, int]]) -> None:
         """Facts of these partitions went well."""
-        for place in places:
+        for place, number in Counter(places).items():
             counts = self._counts.setdefault(place, [0, 0, 0])
-            counts[0] += 1
+            counts[0] += number
             counts[2] = 0
             if counts[0] >= self.WINDOW:
                 counts[0] = counts[1] = 0
@@ -254,9 +245,8 @@ class Processor:
                 first.setdefault(record.event.event_id, record)
         if not first:
             return []
-        rows = sorted(
-            (_day(record), self._version, event_id) for event_id, record in first.items()
-        )
+        version = self._version
+        rows = [(first[event_id].event.received_at.date(), version, event_id) for event_id in sorted(first)]  # type: ignore[union-attr]  # all hold facts
         try:
             async with connection.transaction():
                 await connection.copy_records_to_table(
@@ -266,11 +256,15 @@ class Processor:
         except asyncpg.UniqueViolationError:
             days, versions, ids = (list(column) for column in zip(*rows, strict=True))
             fresh = {row["event_id"] for row in await connection.fetch(INBOX, days, versions, ids)}
-        for event_id, record in first.items():
-            if event_id not in fresh:
-                PROCESSED.labels(record.ce_type, "duplicate").inc()
-        ordered = [record for event_id, record in first.items() if event_id in fresh]
-        ordered.sort(key=lambda record: (self._order.get(record.topic, 0), record.partition, record.offset))
+        if len(fresh) == len(first):
+            ordered = list(first.values())
+        else:
+            ordered = [record for event_id, record in first.items() if event_id in fresh]
+            for event_id, record in first.items():
+                if event_id not in fresh:
+                    PROCESSED.labels(record.ce_type, "duplicate").inc()
+        if len({record.topic for record in ordered}) > 1:
+            ordered.sort(key=lambda record: self._order.get(record.topic, 0))
         return ordered
 
     async def _handle(self, tx: Tx, fresh: Sequence[Decoded]) -> None:
@@ -309,7 +303,7 @@ class Processor:
         return set()
 
     async def _call(self, tx: Tx, run: Sequence[Decoded]) -> None:
-        tx.traces = {record.event.lead_id: record.trace for record in run if record.event and record.trace}
+        tx.trace_causes(lambda: {record.event.lead_id: record.trace for record in run if record.event})
         set_trace(run[0].trace if len(run) == 1 else None)
         events = [record.event for record in run]
         async with tx.connection.transaction():
@@ -419,8 +413,3 @@ def _fault(exc: Exception) -> tuple[str, str]:
 def _key(record: Decoded) -> str:
     assert record.event is not None
     return record.event.key
-
-
-def _day(record: Decoded) -> Any:
-    assert record.event is not None
-    return record.event.received_at.astimezone(UTC).date()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -36,6 +38,24 @@ BACKED_OFF = counter("throughline_consumer_backed_off_total", "Batches tried aga
 STUCK_EXIT = 70
 FETCH_RECORDS = 500
 PENDING_LIMIT = 4
+
+
+_NOT_OURS = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Records of one partition that were fetched together, read."""
+
+    place: TopicPartition
+    topic: str
+    facts: list[Decoded]
+    watermarks: list[Watermark]
+    first: int
+    last: int
+    last_event_id: str | None
+    last_timestamp_ms: int
+    count: int
 
 
 class BatchProcessor(Protocol):
@@ -68,7 +88,8 @@ class Consumer:
         self._expected: dict[TopicPartition, int] = {}
         self._reading: dict[TopicPartition, int] = {}
         self._stopped: set[TopicPartition] = set()
-        self._pending: list[tuple[TopicPartition, Decoded | Watermark, int, str | None, int]] = []
+        self._pending: deque[_Chunk] = deque()
+        self._pending_records = 0
         self._arrived = asyncio.Event()
         self._drained = asyncio.Event()
         self._assigned = asyncio.Event()
@@ -111,7 +132,7 @@ class Consumer:
     async def _serve(self) -> None:
         self._expected.clear()
         self._reading.clear()
-        self._pending.clear()
+        self._clear_pending()
         self._broken = None
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._settings.kafka_bootstrap_servers,
@@ -181,8 +202,19 @@ class Consumer:
         for place in gone:
             self._expected.pop(place, None)
             self._reading.pop(place, None)
-        self._pending = [item for item in self._pending if item[0] not in gone]
+        kept = [chunk for chunk in self._pending if chunk.place not in gone]
+        self._clear_pending()
+        for chunk in kept:
+            self._put(chunk)
         self._drained.set()
+
+    def _put(self, chunk: _Chunk) -> None:
+        self._pending.append(chunk)
+        self._pending_records += chunk.count
+
+    def _clear_pending(self) -> None:
+        self._pending.clear()
+        self._pending_records = 0
 
     _client: AIOKafkaConsumer | None = None
 
@@ -196,26 +228,29 @@ class Consumer:
                 self._let_in(place, records)
             if self._pending:
                 self._arrived.set()
-            while len(self._pending) > PENDING_LIMIT * self._settings.consumer_batch and not self._stopping:
+            while self._pending_records > PENDING_LIMIT * self._settings.consumer_batch and not self._stopping:
                 self._drained.clear()
                 await self._drained.wait()
             await asyncio.sleep(0)
 
     def _let_in(self, place: TopicPartition, records: Sequence[Any]) -> None:
+        reading = self._reading.get(place)
+        if reading is None or place in self._stopped:
+            return
+        if records[0].offset < reading:
+            records = [record for record in records if record.offset >= reading]
+        if not records:
+            return
+        last = records[-1]
+        self._reading[place] = last.offset + 1
         topic = place.topic.removeprefix(self._settings.topic_prefix)
-        for record in records:
-            reading = self._reading.get(place)
-            if reading is None or record.offset < reading or place in self._stopped:
-                continue
-            self._reading[place] = record.offset + 1
-            read = decode(topic, record)
-            event_id = next((value.decode("utf-8", "replace") for name, value in record.headers if name == "ce_id"), None)
-            item: Decoded | Watermark = read
-            if read.ce_type == WATERMARK_TYPE:
-                mark = _watermark(topic, record)
-                if mark is not None:
-                    item = mark
-            self._pending.append((place, item, record.offset, event_id, record.timestamp))
+        read = [decode(topic, record) for record in records]
+        facts = [record for record in read if record.ce_type != WATERMARK_TYPE]
+        marks: list[Watermark] = []
+        if len(facts) != len(read):
+            marks = [mark for record in records if (mark := _watermark(topic, record)) is not None]
+        event_id = next((value.decode("utf-8", "replace") for name, value in last.headers if name == "ce_id"), None)
+        self._put(_Chunk(place, topic, facts, marks, records[0].offset, last.offset, event_id, last.timestamp, len(read)))
 
     async def _write(self) -> None:
         connection: asyncpg.Connection[asyncpg.Record] | None = None
@@ -226,8 +261,7 @@ class Consumer:
                 while self._pending:
                     if self._stopping:
                         return
-                    taken = self._pending[: self._settings.consumer_batch]
-                    del self._pending[: self._settings.consumer_batch]
+                    taken = self._take()
                     self._drained.set()
                     connection = await self._carry_out(connection, taken)
                 if self._stopping:
@@ -236,16 +270,27 @@ class Consumer:
             if connection is not None:
                 connection.terminate()
 
+    def _take(self) -> list[_Chunk]:
+        taken: list[_Chunk] = []
+        records = 0
+        while self._pending and records < self._settings.consumer_batch:
+            chunk = self._pending.popleft()
+            taken.append(chunk)
+            records += chunk.count
+        self._pending_records -= records
+        return taken
+
     async def _carry_out(
-        self,
-        connection: asyncpg.Connection[asyncpg.Record] | None,
-        taken: Sequence[tuple[TopicPartition, Decoded | Watermark, int, str | None, int]],
+        self, connection: asyncpg.Connection[asyncpg.Record] | None, taken: Sequence[_Chunk]
     ) -> asyncpg.Connection[asyncpg.Record] | None:
         """Try a batch until it is done, or nothing of it is ours any more."""
         attempt = 0
         while True:
-            mine = [item for item in taken if item[0] in self._expected and item[0] not in self._stopped]
-            mine = [item for item in mine if item[2] >= self._expected[item[0]]]
+            mine = [
+                chunk
+                for chunk in taken
+                if chunk.first >= self._expected.get(chunk.place, _NOT_OURS) and chunk.place not in self._stopped
+            ]
             if not mine:
                 return connection
             batch = self._batch(mine)
@@ -273,19 +318,15 @@ class Consumer:
             self._moved(batch)
             return connection
 
-    def _batch(self, items: Sequence[tuple[TopicPartition, Decoded | Watermark, int, str | None, int]]) -> Batch:
+    def _batch(self, chunks: Sequence[_Chunk]) -> Batch:
         batch = Batch()
-        for place, item, offset, event_id, timestamp in items:
-            key = (item.topic, item.partition)
-            span = batch.spans.get(key)
-            if span is None:
-                batch.spans[key] = Span(self._expected[place], offset + 1, event_id, timestamp)
-            else:
-                span.next_offset, span.last_event_id, span.last_timestamp_ms = offset + 1, event_id, timestamp
-            if isinstance(item, Watermark):
-                batch.watermarks[item.topic, item.partition, item.source] = item
-            else:
-                batch.records.append(item)
+        for chunk in chunks:
+            key = (chunk.topic, chunk.place.partition)
+            expected = batch.spans[key].expected if key in batch.spans else self._expected[chunk.place]
+            batch.spans[key] = Span(expected, chunk.last + 1, chunk.last_event_id, chunk.last_timestamp_ms)
+            batch.records.extend(chunk.facts)
+            for mark in chunk.watermarks:
+                batch.watermarks[mark.topic, mark.partition, mark.source] = mark
         return batch
 
     def _moved(self, batch: Batch) -> None:
@@ -355,6 +396,8 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # untyped in 
 
 
 def _watermark(topic: str, record: Any) -> Watermark | None:
+    if not any(name == "ce_type" and value == WATERMARK_TYPE.encode() for name, value in record.headers):
+        return None
     try:
         value = orjson.loads(record.value)
         return Watermark(topic, record.partition, value["source"], datetime.fromisoformat(value["at"]))

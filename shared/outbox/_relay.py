@@ -158,24 +158,32 @@ class Relay:
             stopping.cancel()
 
     async def _drain(self, producer: AIOKafkaProducer, which: int, cursor: int) -> int:
-        """Publish all there is behind the cursor; up to four pages are under way at once."""
+        """Publish all there is behind the cursor; up to four pages are under way while the next is read."""
         under_way: deque[_Page] = deque()
-        read_up_to = cursor
-        more = True
-        while more or under_way:
-            while more and len(under_way) < PAGES_UNDER_WAY:
-                async with self._database.reading() as connection:
-                    rows = await connection.fetch(READ, which, read_up_to, PAGE)
-                more = len(rows) == PAGE
-                if not rows:
-                    break
-                read_up_to = rows[-1]["position"]
-                under_way.append(_Page(which, read_up_to, await self._send(producer, rows)))
-            if under_way:
-                page = under_way.popleft()
-                await self._confirm(page)
-                cursor = page.last
-        return cursor
+        reading: asyncio.Task[list[asyncpg.Record]] | None = asyncio.create_task(self._page(which, cursor))
+        try:
+            while reading is not None or under_way:
+                while reading is not None and len(under_way) < PAGES_UNDER_WAY:
+                    rows = await reading
+                    reading = None
+                    if not rows:
+                        break
+                    last = int(rows[-1]["position"])
+                    if len(rows) == PAGE:
+                        reading = asyncio.create_task(self._page(which, last))
+                    under_way.append(_Page(which, last, await self._send(producer, rows)))
+                if under_way:
+                    page = under_way.popleft()
+                    await self._confirm(page)
+                    cursor = page.last
+            return cursor
+        finally:
+            if reading is not None:
+                reading.cancel()
+
+    async def _page(self, which: int, after: int) -> list[asyncpg.Record]:
+        async with self._database.reading() as connection:
+            return await connection.fetch(READ, which, after, PAGE)
 
     async def _send(
         self, producer: AIOKafkaProducer, rows: Sequence[asyncpg.Record]

@@ -16,7 +16,7 @@ import httpx
 
 from shared.clock import Clock
 from shared.db import API_LOG, Database
-from shared.events import EVENT_OF, TOPIC_OF, Event
+from shared.events import EVENT_OF, TOPIC_OF, Event, with_position
 from shared.kafka._batch import Batch, Decoded  # noqa: TID251  # the harness stands in for the consumer
 from shared.outbox import Relay
 from shared.secrets import Secrets
@@ -97,11 +97,9 @@ class Harness:
             await timer.run()
 
     def _decoded(self, event: Event) -> Decoded:
-        value = event.encode()
-        if event.position:
-            value = value[:-1] + b',"position":%d}' % event.position
+        value = with_position(event.encode(), event.position)
         offset = next(self._offsets)
-        return Decoded(TOPIC_OF[type(event)], 0, offset, 0, event.key.encode(), value, event.ce_type, (), event)
+        return Decoded(TOPIC_OF[type(event)], 0, offset, event.key.encode(), value, event.ce_type, (), event)
 
 
 @asynccontextmanager
