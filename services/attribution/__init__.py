@@ -1,0 +1,1 @@
+"""Attribution: journeys, and which touches earned the money."""

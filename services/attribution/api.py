@@ -1,0 +1,19 @@
+"""Attribution over HTTP: journeys, conversions with their credits and reasons, models, reports."""
+
+from fastapi import APIRouter
+
+from services.attribution.conversions import api as conversions
+from services.attribution.journeys import api as journeys
+from services.attribution.models import api as models
+from services.attribution.reports import api as reports
+from shared.service import Runtime
+
+
+def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
+    """The endpoints, below `/attribution`."""
+    return (
+        journeys.router(runtime),
+        conversions.router(runtime),
+        models.router(runtime),
+        reports.router(runtime),
+    )

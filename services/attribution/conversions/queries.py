@@ -1,0 +1,204 @@
+"""The statements about conversions, refunds and deals."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from services.attribution.domain import Conversion, left_after_refunds
+from services.attribution.journeys.queries import member_columns
+from shared.db import Connection
+from shared.events import ConversionRecorded, DealChanged, RefundRecorded
+from shared.identity import Member
+from shared.ids import ConversionId, DealId, LeadId
+
+PUT_CONVERSIONS = """
+INSERT INTO conversions AS known
+    (conversion_id, position, origin, external_id, lead_id, type, value_minor, currency, occurred_at, received_at,
+    deal_id)
+SELECT * FROM unnest(
+    $1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[],
+    $9::timestamptz[], $10::timestamptz[], $11::text[])
+ON CONFLICT (conversion_id) DO UPDATE SET
+    position = excluded.position, origin = excluded.origin, external_id = excluded.external_id,
+    lead_id = excluded.lead_id, type = excluded.type, value_minor = excluded.value_minor, currency = excluded.currency,
+    occurred_at = excluded.occurred_at, received_at = excluded.received_at, deal_id = excluded.deal_id
+WHERE known.lead_id IS NULL OR (known.position, known.received_at) < (excluded.position, excluded.received_at)
+RETURNING conversion_id, old.lead_id AS old_lead_id, old.occurred_at AS old_at, new.lead_id, new.occurred_at
+"""
+# The conversion's row is locked first, made up if need be, so that a refund and its conversion cannot miss each other.
+LOCK_CONVERSIONS = """
+INSERT INTO conversions AS known (conversion_id) SELECT unnest($1::text[])
+ON CONFLICT (conversion_id) DO UPDATE SET conversion_id = known.conversion_id
+RETURNING conversion_id, lead_id, occurred_at
+"""
+PUT_REFUNDS = """
+INSERT INTO refunds AS known
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::timestamptz[], $7::timestamptz[])
+ON CONFLICT (conversion_id, refund_id) DO UPDATE SET
+    position = excluded.position, amount_minor = excluded.amount_minor, currency = excluded.currency,
+    occurred_at = excluded.occurred_at, received_at = excluded.received_at
+WHERE (known.position, known.received_at) < (excluded.position, excluded.received_at)
+"""
+PUT_DEALS = """
+INSERT INTO deals AS known SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[])
+ON CONFLICT (deal_id) DO UPDATE SET
+    revision = excluded.revision, lead_id = excluded.lead_id, opened_at = excluded.opened_at
+WHERE known.revision < excluded.revision
+RETURNING deal_id, old.opened_at AS before, new.opened_at AS after
+"""
+DEALS_OPENED = "SELECT deal_id, opened_at FROM deals WHERE deal_id = ANY($1)"
+OF_DEALS = "SELECT conversion_id, lead_id, occurred_at FROM conversions WHERE deal_id = ANY($1)"
+REFUNDED = """
+LEFT JOIN LATERAL (
+    SELECT array_agg(refund.amount_minor) AS amounts FROM refunds AS refund
+    WHERE refund.conversion_id = conversion.conversion_id AND refund.currency = conversion.currency
+) AS refunded ON true
+"""
+BELONGING = """
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
+    AS member (person_id, lead_id, since, until)
+JOIN conversions AS conversion ON conversion.lead_id = member.lead_id
+    AND (member.since IS NULL OR conversion.occurred_at >= member.since)
+    AND (member.until IS NULL OR conversion.occurred_at < member.until)
+"""
+OF_PEOPLE = f"""
+SELECT member.person_id, conversion.*, refunded.amounts {BELONGING} {REFUNDED}
+ORDER BY conversion.occurred_at, conversion.conversion_id
+"""
+PAGE = f"""
+SELECT conversion.*, refunded.amounts {BELONGING} {REFUNDED}
+WHERE $5::timestamptz IS NULL OR (conversion.occurred_at, conversion.conversion_id) > ($5, $6::text)
+ORDER BY conversion.occurred_at, conversion.conversion_id LIMIT $7
+"""
+ONE = f"""
+SELECT conversion.*, refunded.amounts FROM conversions AS conversion {REFUNDED}
+WHERE conversion.conversion_id = $1 AND conversion.lead_id IS NOT NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A conversion with the id it came with and its time: what decides whose it is."""
+
+    conversion_id: ConversionId
+    lead_id: LeadId
+    occurred_at: datetime
+
+
+async def put_conversions(connection: Connection, events: Sequence[ConversionRecorded]) -> list[Placed]:
+    """Store conversions, one per id; of two the one received last stays.
+
+    Answers those that changed, and also where they were before.
+    """
+    rows = await connection.fetch(
+        PUT_CONVERSIONS,
+        [event.conversion_id for event in events],
+        [event.position for event in events],
+        [event.origin for event in events],
+        [event.external_id for event in events],
+        [event.lead_id for event in events],
+        [event.type for event in events],
+        [event.value_minor for event in events],
+        [event.currency for event in events],
+        [event.occurred_at for event in events],
+        [event.received_at for event in events],
+        [event.deal_id for event in events],
+    )
+    changed = [Placed(row["conversion_id"], row["lead_id"], row["occurred_at"]) for row in rows]
+    before = [
+        Placed(row["conversion_id"], row["old_lead_id"], row["old_at"])
+        for row in rows
+        if row["old_lead_id"] is not None
+    ]
+    return changed + before
+
+
+async def lock_conversions(connection: Connection, conversion_ids: Iterable[ConversionId]) -> list[Placed]:
+    """Take the locks of these conversions; answers those that are known already."""
+    rows = await connection.fetch(LOCK_CONVERSIONS, sorted(set(conversion_ids)))
+    return [
+        Placed(row["conversion_id"], row["lead_id"], row["occurred_at"]) for row in rows if row["lead_id"] is not None
+    ]
+
+
+async def put_refunds(connection: Connection, events: Sequence[RefundRecorded]) -> None:
+    """Store refunds, one per conversion and refund id; of two the one received last stays."""
+    await connection.execute(
+        PUT_REFUNDS,
+        [event.conversion_id for event in events],
+        [event.refund_id for event in events],
+        [event.position for event in events],
+        [event.amount_minor for event in events],
+        [event.currency for event in events],
+        [event.occurred_at for event in events],
+        [event.received_at for event in events],
+    )
+
+
+async def put_deals(connection: Connection, events: Sequence[DealChanged]) -> list[DealId]:
+    """Store when deals were created, the highest revision winning; answers those for which that changed."""
+    rows = await connection.fetch(
+        PUT_DEALS,
+        [event.deal_id for event in events],
+        [event.revision for event in events],
+        [event.lead_id for event in events],
+        [event.opened_at for event in events],
+    )
+    return [row["deal_id"] for row in rows if row["before"] != row["after"]]
+
+
+async def deals_opened(connection: Connection, deal_ids: Iterable[DealId]) -> dict[DealId, datetime]:
+    """When deals were created, where that is known."""
+    return {row["deal_id"]: row["opened_at"] for row in await connection.fetch(DEALS_OPENED, sorted(set(deal_ids)))}
+
+
+async def conversions_of_deals(connection: Connection, deal_ids: Iterable[DealId]) -> list[Placed]:
+    """The conversions that deals were won with."""
+    rows = await connection.fetch(OF_DEALS, sorted(set(deal_ids)))
+    return [Placed(row["conversion_id"], row["lead_id"], row["occurred_at"]) for row in rows]
+
+
+async def conversions_of_people(
+    connection: Connection, people: Mapping[LeadId, Sequence[Member]]
+) -> dict[LeadId, list[Conversion]]:
+    """The conversions of persons, in order of time; persons without any are left out."""
+    found: dict[LeadId, list[Conversion]] = defaultdict(list)
+    for row in await connection.fetch(OF_PEOPLE, *member_columns(people)):
+        found[row["person_id"]].append(_conversion(row))
+    return dict(found)
+
+
+async def conversions_page(
+    connection: Connection, members: Sequence[Member], *, after: tuple[datetime, str] | None, limit: int
+) -> list[Conversion]:
+    """The conversions of one person after a place in the list, in order of time."""
+    at, conversion_id = after or (None, None)
+    columns = member_columns({LeadId(""): members})
+    return [_conversion(row) for row in await connection.fetch(PAGE, *columns, at, conversion_id, limit)]
+
+
+async def conversion(connection: Connection, conversion_id: ConversionId) -> Conversion | None:
+    """One conversion."""
+    row = await connection.fetchrow(ONE, conversion_id)
+    return _conversion(row) if row else None
+
+
+def _conversion(row: asyncpg.Record) -> Conversion:
+    amounts = row["amounts"] or ()
+    return Conversion(
+        conversion_id=row["conversion_id"],
+        origin=row["origin"],
+        external_id=row["external_id"],
+        lead_id=row["lead_id"],
+        type=row["type"],
+        value_minor=left_after_refunds(row["value_minor"], amounts),
+        currency=row["currency"],
+        occurred_at=row["occurred_at"],
+        received_at=row["received_at"],
+        deal_id=row["deal_id"],
+        refunded_minor=sum(amounts),
+    )

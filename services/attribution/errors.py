@@ -1,0 +1,45 @@
+"""What attribution refuses to do."""
+
+from shared.errors import NotFound, Rejected
+
+
+class NoSuchConversion(NotFound):
+    """No conversion with this id has arrived here."""
+
+    slug = "attribution/no-such-conversion"
+    title = "There is no such conversion"
+
+
+class NoSuchLead(NotFound):
+    """No fact about this person has arrived here."""
+
+    slug = "attribution/no-such-lead"
+    title = "Nothing is known of this lead"
+
+
+class NoSuchModel(Rejected):
+    """Neither a built-in model nor a custom one has this id."""
+
+    slug = "attribution/no-such-model"
+    title = "There is no such model"
+
+
+class ModelNotAvailable(Rejected):
+    """The model is known by name but cannot answer this."""
+
+    slug = "attribution/model-not-available"
+    title = "The model is not available here"
+
+
+class SeveralCurrencies(Rejected):
+    """The answer would mix currencies, and money of different currencies is never added."""
+
+    slug = "attribution/several-currencies"
+    title = "The answer has several currencies; ask for one"
+
+
+class ShippedModel(Rejected):
+    """The models that ship with the product cannot be written over."""
+
+    slug = "attribution/shipped-model"
+    title = "This model ships with the product"

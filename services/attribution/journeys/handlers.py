@@ -1,0 +1,109 @@
+"""What happens to journeys when a fact arrives.
+
+A handler takes the locks of the ids it is about, changes the journey, and has the conversions concerned credited anew.
+Most ids never convert; `converting_among` spares them all the rest.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from services.attribution.channels.domain import group_touch
+from services.attribution.credits.crediting import Window, recredit
+from services.attribution.domain import Conversion
+from services.attribution.journeys import queries
+from services.attribution.models.catalogue import Catalogue
+from shared.db import Tx
+from shared.events import (
+    IdentityLinked,
+    LeadCaptured,
+    LeadErased,
+    LeadMerged,
+    LeadUnmerged,
+    TouchRecorded,
+)
+from shared.ids import LeadId
+
+
+async def on_touches(events: Sequence[TouchRecorded], tx: Tx, catalogue: Catalogue) -> None:
+    """Add touches to journeys; late ones change the credits of the conversions that they may have led to."""
+    connection = tx.connection
+    lead_ids = {event.lead_id for event in events}
+    erased = await queries.lock_leads(connection, lead_ids)
+    facts = await queries.add_touches(connection, [_row(event, event.lead_id in erased) for event in events])
+    if facts is not None:  # a correction may take a touch from another id
+        lead_ids = {lead_id for lead_id, _ in facts}
+    converting = await queries.converting_among(connection, lead_ids)
+    if not converting:
+        return
+    if facts is None:
+        facts = [(event.lead_id, event.occurred_at) for event in events]
+    late = [(lead_id, at) for lead_id, at in facts if lead_id in converting]
+    longest = await catalogue.longest_lookback(connection)
+
+    def concerned(conversion: Conversion, window: Window | None) -> bool:
+        return window is not None and _may_have_led_to(window, conversion.occurred_at, longest)
+
+    await recredit(connection, catalogue, late, concerned)
+
+
+async def on_leads_captured(events: Sequence[LeadCaptured], tx: Tx, catalogue: Catalogue) -> None:
+    """Store when leads were created: a milestone on the paths to their conversions."""
+    newest: dict[LeadId, LeadCaptured] = {}
+    for event in sorted(events, key=lambda event: (event.lead_id, event.revision)):
+        newest[event.lead_id] = event
+    rows = [(event.lead_id, event.revision, event.captured_at) for event in newest.values()]
+    changed = await queries.put_captured(tx.connection, rows)
+    if converting := await queries.converting_among(tx.connection, changed):
+        await recredit(tx.connection, catalogue, [(lead_id, None) for lead_id in converting])
+
+
+async def on_identity_changed(
+    event: IdentityLinked | LeadMerged | LeadUnmerged, tx: Tx, affected: set[LeadId], catalogue: Catalogue
+) -> None:
+    """Journeys were joined or parted: credit the conversions of everyone affected anew."""
+    other = event.anonymous_lead_id if isinstance(event, IdentityLinked) else event.from_lead_id
+    lead_ids = {*affected, event.lead_id, other}
+    await queries.lock_leads(tx.connection, lead_ids)
+    if await queries.converting_among(tx.connection, lead_ids):
+        await recredit(tx.connection, catalogue, [(lead_id, None) for lead_id in lead_ids])
+
+
+async def on_lead_erased(event: LeadErased, tx: Tx) -> None:
+    """Take away what might tell who it was; counts and credit stay."""
+    await queries.strip_lead(tx.connection, event.lead_id)
+
+
+def _may_have_led_to(window: Window, converted_at: datetime, lookback: timedelta | None) -> bool:
+    first, last = window
+    return first <= converted_at and (lookback is None or last >= converted_at - lookback)
+
+
+def _row(event: TouchRecorded, erased: bool) -> tuple[Any, ...]:
+    """A touch as a row of `queries.TOUCH_COLUMNS`."""
+    grouping = group_touch(
+        channel=event.channel,
+        source=event.source,
+        medium=event.medium,
+        campaign=event.campaign,
+        click_ids=event.click_ids,
+        referrer_host=event.referrer_host,
+        page=event.page,
+    )
+    return (
+        event.origin,
+        event.touch_id,
+        event.position,
+        event.lead_id,
+        event.occurred_at,
+        event.received_at,
+        event.type,
+        grouping.channel,
+        grouping.rule,
+        grouping.source,
+        grouping.medium,
+        event.campaign,
+        None if erased else event.content,
+        None if erased else event.page,
+        event.automated,
+    )

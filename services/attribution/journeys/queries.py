@@ -1,0 +1,225 @@
+"""The statements about leads and their touches."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from services.attribution.domain import Touch
+from shared.db import Connection
+from shared.identity import Member
+from shared.ids import LeadId, TouchId
+
+Fact = tuple[LeadId, datetime]
+"""The id that a fact came with, and when it occurred: what decides whose it is."""
+
+TOUCH_COLUMNS = (
+    "origin",
+    "touch_id",
+    "position",
+    "lead_id",
+    "occurred_at",
+    "received_at",
+    "type",
+    "channel",
+    "channel_rule",
+    "source",
+    "medium",
+    "campaign",
+    "content",
+    "page",
+    "automated",
+)
+# `WHERE erased` leaves the other rows as they are, but locks them all the same.
+LOCK_LEADS = """
+WITH locked AS (
+    INSERT INTO leads (lead_id) SELECT unnest($1::text[])
+    ON CONFLICT (lead_id) DO UPDATE SET erased = leads.erased WHERE leads.erased
+    RETURNING lead_id, erased
+)
+SELECT lead_id FROM locked WHERE erased
+"""
+CONVERTING = "SELECT lead_id FROM converting_leads WHERE lead_id = ANY($1)"
+PUT_CONVERTING = "INSERT INTO converting_leads (lead_id) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
+CORRECT_TOUCHES = """
+INSERT INTO touches AS known
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[],
+    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::boolean[])
+ON CONFLICT (touch_id, origin) DO UPDATE SET
+    position = excluded.position, lead_id = excluded.lead_id, occurred_at = excluded.occurred_at,
+    received_at = excluded.received_at, type = excluded.type, channel = excluded.channel,
+    channel_rule = excluded.channel_rule, source = excluded.source, medium = excluded.medium,
+    campaign = excluded.campaign, content = excluded.content, page = excluded.page, automated = excluded.automated
+WHERE (known.position, known.received_at) < (excluded.position, excluded.received_at)
+RETURNING old.lead_id AS old_lead_id, old.occurred_at AS old_at, new.lead_id, new.occurred_at
+"""
+PUT_CAPTURED = """
+INSERT INTO leads AS known (lead_id, revision, captured_at)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[])
+ON CONFLICT (lead_id) DO UPDATE SET revision = excluded.revision, captured_at = excluded.captured_at
+WHERE known.revision IS NULL OR known.revision < excluded.revision
+RETURNING lead_id, old.captured_at AS before, new.captured_at AS after
+"""
+STRIP_LEAD = """
+INSERT INTO leads (lead_id, erased) VALUES ($1, true)
+ON CONFLICT (lead_id) DO UPDATE SET erased = true WHERE NOT leads.erased
+"""
+STRIP_TOUCHES = """
+UPDATE touches SET page = NULL, content = NULL
+WHERE lead_id = $1 AND (page IS NOT NULL OR content IS NOT NULL)
+"""
+CAPTURED_AT = """
+SELECT member.person_id, min(leads.captured_at) AS captured_at
+FROM unnest($1::text[], $2::text[]) AS member (person_id, lead_id) JOIN leads USING (lead_id)
+WHERE leads.captured_at IS NOT NULL GROUP BY member.person_id
+"""
+KNOWN = "SELECT EXISTS (SELECT 1 FROM leads WHERE lead_id = ANY($1))"
+BELONGING = """
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
+    AS member (person_id, lead_id, since, until)
+JOIN touches AS touch ON touch.lead_id = member.lead_id
+    AND (member.since IS NULL OR touch.occurred_at >= member.since)
+    AND (member.until IS NULL OR touch.occurred_at < member.until)
+"""
+JOURNEYS = f"""
+SELECT member.person_id, touch.* {BELONGING}
+JOIN unnest($5::text[], $6::timestamptz[], $7::timestamptz[]) AS wanted (person_id, earliest, latest)
+    ON wanted.person_id = member.person_id
+    AND (wanted.earliest IS NULL OR touch.occurred_at >= wanted.earliest) AND touch.occurred_at <= wanted.latest
+"""
+JOURNEY_PAGE = f"""
+SELECT touch.* {BELONGING}
+WHERE $5::timestamptz IS NULL
+    OR (touch.occurred_at >= $5 AND (touch.occurred_at, touch.touch_id, touch.origin) > ($5, $6::text, $7::text))
+ORDER BY touch.occurred_at, touch.touch_id, touch.origin LIMIT $8
+"""
+
+
+async def lock_leads(connection: Connection, lead_ids: Iterable[LeadId]) -> set[LeadId]:
+    """Take the locks of these ids until the end of the transaction; answers those that are erased."""
+    return {row["lead_id"] for row in await connection.fetch(LOCK_LEADS, sorted(set(lead_ids)))}
+
+
+async def converting_among(connection: Connection, lead_ids: Iterable[LeadId]) -> set[LeadId]:
+    """Those ids whose facts may concern a conversion."""
+    return {row["lead_id"] for row in await connection.fetch(CONVERTING, list(set(lead_ids)))}
+
+
+async def mark_converting(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
+    """Remember that facts of these ids may concern a conversion."""
+    await connection.execute(PUT_CONVERTING, sorted(set(lead_ids)))
+
+
+async def add_touches(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[Fact] | None:
+    """Add touches, rows of `TOUCH_COLUMNS`. Of two with one name the one received last stays.
+
+    Copying is fastest, and nearly always right; where a name is taken, nothing was copied and the rows are compared.
+    Answers what the comparison changed, before and after; None when each row was new.
+    """
+    try:
+        async with connection.transaction():
+            await connection.copy_records_to_table("touches", records=rows, columns=TOUCH_COLUMNS)
+        return None
+    except asyncpg.UniqueViolationError:
+        pass
+    newest: dict[tuple[str, str], tuple[Any, ...]] = {}
+    for row in sorted(rows, key=lambda row: (row[1], row[0], row[2], row[5])):
+        newest[row[1], row[0]] = row
+    columns = [list(column) for column in zip(*newest.values(), strict=True)]
+    changed: list[Fact] = []
+    for found in await connection.fetch(CORRECT_TOUCHES, *columns):
+        changed.append((found["lead_id"], found["occurred_at"]))
+        if found["old_lead_id"] is not None:
+            changed.append((found["old_lead_id"], found["old_at"]))
+    return changed
+
+
+async def put_captured(connection: Connection, rows: Sequence[tuple[LeadId, int, datetime]]) -> list[LeadId]:
+    """Store when leads were created, the highest revision winning; answers those for whom that changed."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    found = await connection.fetch(PUT_CAPTURED, *columns)
+    return [row["lead_id"] for row in found if row["before"] != row["after"]]
+
+
+async def strip_lead(connection: Connection, lead_id: LeadId) -> None:
+    """Take from an erased id's touches what might tell who it was; their channels and times stay."""
+    await connection.execute(STRIP_LEAD, lead_id)
+    await connection.execute(STRIP_TOUCHES, lead_id)
+
+
+async def captured_at(connection: Connection, people: Mapping[LeadId, Sequence[Member]]) -> dict[LeadId, datetime]:
+    """When each person was created as a lead, where that is known."""
+    pairs = [(person, member.lead_id) for person, ids in people.items() for member in ids]
+    rows = await connection.fetch(CAPTURED_AT, [person for person, _ in pairs], [lead_id for _, lead_id in pairs])
+    return {row["person_id"]: row["captured_at"] for row in rows}
+
+
+async def is_known(connection: Connection, lead_ids: Iterable[LeadId]) -> bool:
+    """Whether any fact came with one of these ids."""
+    return bool(await connection.fetchval(KNOWN, list(lead_ids)))
+
+
+async def journeys(
+    connection: Connection,
+    people: Mapping[LeadId, Sequence[Member]],
+    windows: Mapping[LeadId, tuple[datetime | None, datetime]],
+) -> dict[LeadId, list[Touch]]:
+    """The touches of persons that occurred in their windows, both ends included; in no order."""
+    wanted = list(windows.items())
+    rows = await connection.fetch(
+        JOURNEYS,
+        *member_columns({person: people[person] for person in windows}),
+        [person for person, _ in wanted],
+        [window[0] for _, window in wanted],
+        [window[1] for _, window in wanted],
+    )
+    found: dict[LeadId, list[Touch]] = {person: [] for person in windows}
+    for row in rows:
+        found[row["person_id"]].append(touch_of(row))
+    return found
+
+
+async def journey_page(
+    connection: Connection,
+    members: Sequence[Member],
+    *,
+    after: tuple[datetime, str, str] | None,
+    limit: int,
+) -> list[Touch]:
+    """The touches of one person after a place in its journey, in order."""
+    at, touch_id, origin = after or (None, None, None)
+    columns = member_columns({LeadId(""): members})
+    rows = await connection.fetch(JOURNEY_PAGE, *columns, at, touch_id, origin, limit)
+    return [touch_of(row) for row in rows]
+
+
+def member_columns(people: Mapping[LeadId, Sequence[Member]]) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    """The members of persons as the columns that statements join with."""
+    pairs = [(person, member) for person, ids in people.items() for member in ids]
+    return (
+        [person for person, _ in pairs],
+        [member.lead_id for _, member in pairs],
+        [member.since for _, member in pairs],
+        [member.until for _, member in pairs],
+    )
+
+
+def touch_of(row: asyncpg.Record) -> Touch:
+    """A row of `touches` as a value."""
+    return Touch(
+        origin=row["origin"],
+        touch_id=TouchId(row["touch_id"]),
+        occurred_at=row["occurred_at"],
+        received_at=row["received_at"],
+        type=row["type"],
+        channel=row["channel"],
+        channel_rule=row["channel_rule"],
+        source=row["source"],
+        medium=row["medium"],
+        campaign=row["campaign"],
+        content=row["content"],
+        page=row["page"],
+        automated=row["automated"],
+    )

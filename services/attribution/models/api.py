@@ -1,0 +1,148 @@
+"""Models over HTTP: those that ship, and custom ones as versioned documents."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+
+from services.attribution.domain import Model
+from services.attribution.errors import ShippedModel
+from services.attribution.models import queries
+from services.attribution.models.catalogue import Catalogue
+from services.attribution.models.custom import STORE, ModelDocument, compile_model
+from services.attribution.models.domain import BUILT_IN, NOT_A_SPLIT, RESERVED
+from shared.db import Connection
+from shared.rules import NoSuchVersion, StoredDocument
+from shared.service import Runtime
+from shared.web import Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
+
+NEWEST = 2**31 - 1
+ModelId = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+
+
+class Summary(BaseModel):
+    """A model in the list."""
+
+    model_id: str
+    title: str
+    kind: Literal["shipped", "custom"]
+    version: int
+    lookback_days: float | None
+
+
+class Progress(BaseModel):
+    """How far conversions are credited by the active version; until it is finished, some stand by the one before."""
+
+    version: int
+    credited: int
+    started_at: datetime
+    finished_at: datetime | None
+
+
+class ModelOut(BaseModel):
+    """One version of a custom model."""
+
+    model_id: str
+    version: int
+    active: bool
+    author: str
+    created_at: datetime
+    document: dict[str, Any]
+    backfill: Progress | None = None
+
+
+class ActivateIn(Input):
+    """Which version counts from now, or from a time to come."""
+
+    version: int = Field(ge=1, le=NEWEST)
+    at: AwareDatetime | None = None
+
+
+def router(runtime: Runtime) -> APIRouter:
+    """The endpoints of models."""
+    made = APIRouter(tags=["models"])
+    may_read = Depends(requires("attribution:read"))
+    may_change = requires("attribution:write")
+    catalogue = Catalogue()
+    database = runtime.database
+
+    @made.get("/v1/models", dependencies=[may_read])
+    async def models() -> Page[Summary]:
+        """All models that divide the credit of conversions."""
+        async with database.reading() as connection:
+            found = (await catalogue.models(connection)).values()
+        return Page(items=[_summary(model) for model in found])
+
+    @made.get("/v1/models/{model_id}", dependencies=[may_read])
+    async def model(model_id: ModelId) -> ModelOut:
+        """The active version of a custom model."""
+        async with database.reading() as connection:
+            return await _out(connection, model_id, await STORE.active(connection, model_id))
+
+    @made.put("/v1/models/{model_id}")
+    async def save_model(
+        request: Request,
+        model_id: ModelId,
+        principal: Annotated[Principal, Depends(may_change)],
+        draft: Annotated[bool, Query(description="Only save it")] = False,
+    ) -> ModelOut:
+        """Save a new version and make it active, unless it is a draft; all conversions are credited by it anew."""
+        if model_id in BUILT_IN or model_id in NOT_A_SPLIT or model_id in RESERVED:
+            raise ShippedModel(f"{model_id} is the name of a model that ships with the product; take another")
+        try:
+            document = ModelDocument.model_validate_json(await request.body())
+        except ValidationError as exc:
+            raise invalid(exc) from exc
+        compile_model(model_id, 0, document)
+        async with database.transaction() as tx:
+            stored = document.model_dump(mode="json")
+            saved = await STORE.save(tx.connection, stored, principal.subject, model_id, draft=draft)
+            return await _out(tx.connection, model_id, saved)
+
+    @made.get("/v1/models/{model_id}/versions", dependencies=[may_read])
+    async def versions(model_id: ModelId, limit: Limit = 50, cursor: str | None = None) -> Page[ModelOut]:
+        """All versions of a custom model, the newest first."""
+        before = read_cursor(runtime.secrets, cursor) or NEWEST
+        async with database.reading() as connection:
+            found = await STORE.versions(connection, model_id, before=before, limit=limit + 1)
+            if not found and cursor is None:
+                raise NoSuchVersion(f"there is no custom model {model_id}")
+            items = [await _out(connection, model_id, version) for version in found[:limit]]
+        more = make_cursor(runtime.secrets, found[limit - 1].version) if len(found) > limit else None
+        return Page(items=items, next_cursor=more)
+
+    @made.post("/v1/models/{model_id}:activate")
+    async def activate_model(
+        model_id: ModelId, body: ActivateIn, principal: Annotated[Principal, Depends(may_change)]
+    ) -> ModelOut:
+        """Switch to a version, also back; all conversions are credited by it anew."""
+        async with database.transaction() as tx:
+            version = await STORE.activate(tx.connection, body.version, principal.subject, model_id, at=body.at)
+            return await _out(tx.connection, model_id, version)
+
+    return made
+
+
+async def _out(connection: Connection, model_id: str, stored: StoredDocument) -> ModelOut:
+    walk = await queries.backfill_of(connection, model_id) if stored.active else None
+    return ModelOut(
+        model_id=model_id,
+        version=stored.version,
+        active=stored.active,
+        author=stored.author,
+        created_at=stored.created_at,
+        document=stored.document,
+        backfill=Progress.model_validate(walk, from_attributes=True) if walk else None,
+    )
+
+
+def _summary(model: Model) -> Summary:
+    days = None if model.lookback is None else model.lookback.total_seconds() / 86_400
+    return Summary(
+        model_id=model.model_id,
+        title=model.title,
+        kind="shipped" if model.model_id in BUILT_IN else "custom",
+        version=model.version,
+        lookback_days=days,
+    )

@@ -1,0 +1,110 @@
+-- What attribution folds from the facts: journeys, conversions, what they cost, and who earned. Facts keep the id they
+-- came with; reading resolves it.
+
+-- One row per id that any fact came with. Its lock orders what is told about a person: a touch takes that of its own id,
+-- crediting takes those of all ids of the person, so that neither misses the other.
+CREATE TABLE leads (
+    lead_id text PRIMARY KEY,
+    revision bigint,
+    captured_at timestamptz,
+    erased boolean NOT NULL DEFAULT false
+) WITH (fillfactor = 70);
+
+CREATE TABLE touches (
+    origin text NOT NULL,
+    touch_id text NOT NULL,
+    position bigint NOT NULL,
+    lead_id text NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    received_at timestamptz NOT NULL,
+    type text NOT NULL,
+    channel text NOT NULL,
+    channel_rule text NOT NULL,
+    source text,
+    medium text,
+    campaign text,
+    content text,
+    page text,
+    automated boolean NOT NULL,
+    PRIMARY KEY (touch_id, origin)
+);
+CREATE INDEX touches_journey ON touches (lead_id, occurred_at);
+
+-- A refund may come before its conversion: then only the id is known, and `lead_id` is null.
+CREATE TABLE conversions (
+    conversion_id text PRIMARY KEY,
+    position bigint NOT NULL DEFAULT -1,
+    origin text,
+    external_id text,
+    lead_id text,
+    type text,
+    value_minor bigint,
+    currency text,
+    occurred_at timestamptz,
+    received_at timestamptz,
+    deal_id text
+) WITH (fillfactor = 80);
+CREATE INDEX conversions_journey ON conversions (lead_id, occurred_at);
+CREATE INDEX conversions_time ON conversions (occurred_at);
+CREATE INDEX conversions_deal ON conversions (deal_id) WHERE deal_id IS NOT NULL;
+
+CREATE TABLE refunds (
+    conversion_id text NOT NULL,
+    refund_id text NOT NULL,
+    position bigint NOT NULL,
+    amount_minor bigint NOT NULL,
+    currency text NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    received_at timestamptz NOT NULL,
+    PRIMARY KEY (conversion_id, refund_id)
+);
+
+CREATE TABLE deals (
+    deal_id text PRIMARY KEY,
+    revision bigint NOT NULL,
+    lead_id text NOT NULL,
+    opened_at timestamptz NOT NULL
+) WITH (fillfactor = 70);
+
+CREATE TABLE costs (
+    day date NOT NULL,
+    channel text NOT NULL,
+    campaign text NOT NULL,
+    currency text NOT NULL,
+    origin text NOT NULL,
+    position bigint NOT NULL,
+    received_at timestamptz NOT NULL,
+    amount_minor bigint NOT NULL,
+    PRIMARY KEY (day, channel, campaign, currency, origin)
+);
+
+-- What each touch earned, by model; the keys are those it counted under, so that they can be subtracted again.
+CREATE TABLE credits (
+    conversion_id text NOT NULL,
+    model text NOT NULL,
+    ordinal integer NOT NULL,
+    version integer NOT NULL,
+    origin text,
+    touch_id text,
+    channel text NOT NULL,
+    source text NOT NULL,
+    medium text NOT NULL,
+    campaign text NOT NULL,
+    units bigint NOT NULL,
+    value_minor bigint NOT NULL,
+    currency text NOT NULL,
+    day date NOT NULL,
+    PRIMARY KEY (conversion_id, model, ordinal)
+);
+
+-- The sums of the credits, kept up to date by adding and subtracting.
+CREATE TABLE credit_days (
+    model text NOT NULL,
+    dimension text NOT NULL,
+    currency text NOT NULL,
+    day date NOT NULL,
+    key text NOT NULL,
+    units bigint NOT NULL,
+    value_minor bigint NOT NULL,
+    PRIMARY KEY (model, dimension, currency, day, key)
+) WITH (fillfactor = 70);
