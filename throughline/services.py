@@ -1,14 +1,18 @@
 """The five services by name; the only table that knows them all."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from shared.service import ServiceCode
+if TYPE_CHECKING:
+    from shared.service import ServiceCode
 
 SERVICES = ("capture", "scoring", "routing", "nurture", "attribution")
 
 
-def service_code(name: str) -> ServiceCode:
+def service_code(name: str) -> "ServiceCode":
     """The entry points of a service. Raises KeyError for a name that is none."""
+    from shared.service import ServiceCode
+
     if name not in SERVICES:
         raise KeyError(name)
     return ServiceCode(

@@ -119,7 +119,7 @@ class KafkaNode:
         """Where clients begin."""
         return f"{LOOPBACK}:{self.port}"
 
-    def prepare(self) -> None:
+    def prepare(self, environment: Mapping[str, str]) -> None:
         """Properties for this start, and formatted storage."""
         java()
         data = self.folder.resolve()
@@ -129,7 +129,7 @@ class KafkaNode:
         )
         (data / "log4j2.yaml").write_text(_LOGGING)
         if not (data / "log" / "meta.properties").exists():
-            self._format(data)
+            self._format(data, environment)
 
     def start(self, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Start the node in the foreground of its own session."""
@@ -150,12 +150,12 @@ class KafkaNode:
             return False
         return len(answer) == 12 and struct.unpack(">iii", answer)[2] > 0
 
-    def _format(self, data: Path) -> None:
+    def _format(self, data: Path, environment: Mapping[str, str]) -> None:
         words = self._java(
             *("-Xmx128M", "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", "--ignore-formatted"),
             *("--cluster-id", "dGhyb3VnaGxpbmUta2Fma2E", "--config", str(data / "server.properties")),
         )
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, env=dict(environment), check=False)
         if done.returncode != 0:
             raise CannotStart(
                 f"Kafka's storage could not be formatted: {' '.join((done.stdout + done.stderr).split())}"

@@ -81,11 +81,11 @@ class PostgresNode:
         """The folder by a name that holds wherever the server is started from."""
         return self.folder.resolve()
 
-    def prepare(self) -> None:
+    def prepare(self, environment: Mapping[str, str]) -> None:
         """A data folder with the role and the database in it, and no old server on it."""
         self._end_leftovers()
         if not (self.folder / "PG_VERSION").exists():
-            self._initialise()
+            self._initialise(environment)
 
     def start(self, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Start the server in the foreground of its own session."""
@@ -123,7 +123,7 @@ class PostgresNode:
     def _works_here(self, process: psutil.Process) -> bool:
         return (process.info["name"], process.info["cwd"]) == ("postgres", str(self.data))
 
-    def _initialise(self) -> None:
+    def _initialise(self, environment: Mapping[str, str]) -> None:
         """Make the folder under another name and rename it: a start that was killed half-way leaves nothing behind."""
         account = server_account()
         making = self.data.with_name(f"{self.folder.name}.making")
@@ -137,16 +137,18 @@ class PostgresNode:
             os.chown(password, account.uid, account.gid)
         try:
             self._run(
+                environment,
                 *("initdb", "-D", str(making), "-U", ROLE, f"--pwfile={password}"),
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"),
                 *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
             )
-            self._run("postgres", "--single", "-D", str(making), "postgres", text=f"CREATE DATABASE {DATABASE}\n")
+            single = ("postgres", "--single", "-D", str(making), "postgres")
+            self._run(environment, *single, text=f"CREATE DATABASE {DATABASE}\n")
         finally:
             password.unlink()
         making.rename(self.folder)
 
-    def _run(self, program: str, *words: str, text: str = "") -> None:
+    def _run(self, environment: Mapping[str, str], program: str, *words: str, text: str = "") -> None:
         account = server_account()
         prefix = account.prefix([self.data, binaries()]) if account else []
         drop = account if not prefix else None
@@ -155,6 +157,7 @@ class PostgresNode:
             input=text,
             capture_output=True,
             text=True,
+            env=dict(environment),
             cwd="/",
             user=drop.uid if drop else None,
             group=drop.gid if drop else None,

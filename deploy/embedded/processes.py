@@ -87,7 +87,8 @@ def launch(
     """Start a process in a session of its own (a Ctrl-C in the terminal is ours to handle), its output in `log`."""
     prefix = account.prefix(reaching) if account is not None else []
     drop = account if not prefix else None  # otherwise the prefix gives up root itself
-    with log.open("ab") as output:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab", opener=_private) as output:
         return subprocess.Popen(
             [*prefix, *argv],
             stdin=subprocess.DEVNULL,
@@ -101,6 +102,10 @@ def launch(
             group=drop.gid if drop else None,
             extra_groups=[] if drop else None,
         )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def marked(folder: Path) -> list[psutil.Process]:
@@ -142,7 +147,7 @@ class Program(Protocol):
     def stop_signal(self) -> signal.Signals:
         """What ends it cleanly."""
 
-    def prepare(self) -> None:
+    def prepare(self, environment: Mapping[str, str]) -> None:
         """Whatever must be there before it starts; nothing when it is there already."""
 
     def start(self, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -178,7 +183,7 @@ def stop(process: subprocess.Popen[bytes], first: signal.Signals, within: float 
 @contextmanager
 def running(program: Program, log: Path, timeout: float = 60.0) -> Iterator[subprocess.Popen[bytes]]:
     """One program by itself, ready, for as long as the block lasts; for tests and tools that need no whole stack."""
-    program.prepare()
+    program.prepare(os.environ)
     process = program.start(log, os.environ)
     try:
         if not wait_until(lambda: process.poll() is not None or program.is_ready(process.pid), timeout):

@@ -1,0 +1,68 @@
+"""The command line: a table of its commands. Each is carried out by the module that is named after its subject."""
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from deploy.embedded.errors import CannotStart
+from throughline import operations, parked, stack, tokens
+from throughline.errors import FAILED, USAGE, CommandFailed
+
+_UsageError: Any = typer.BadParameter.__base__  # the class of every wrong call; only its children are exported
+
+
+class Commands(TyperGroup):
+    """Ends with the status that a command answers, and says what kept it from its work in one sentence."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line."""
+        try:
+            status = super().main(*args, **{**extra, "standalone_mode": False})
+        except _UsageError as exc:
+            exc.show()
+            sys.exit(USAGE)
+        except CommandFailed as exc:
+            print(exc, file=sys.stderr)
+            sys.exit(exc.status)
+        except CannotStart as exc:
+            print(exc, file=sys.stderr)
+            sys.exit(FAILED)
+        sys.exit(status or 0)
+
+
+app = typer.Typer(
+    name="throughline",
+    cls=Commands,
+    help="Takes every lead from first touch to attributed revenue.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("up")(stack.up)
+app.command("down")(stack.down)
+app.command("ps")(stack.ps)
+app.command("run")(operations.run)
+app.command("migrate")(operations.migrate)
+app.command("prepare")(operations.prepare)
+app.command("lag")(operations.lag)
+app.command("rebuild")(operations.rebuild)
+
+topics_app = typer.Typer(help="Kafka's topics, as the topic table says.", no_args_is_help=True)
+topics_app.command("apply")(operations.apply_topics)
+topics_app.command("drift")(operations.topic_drift)
+app.add_typer(topics_app, name="topics")
+
+parked_app = typer.Typer(
+    help="Facts that could not be carried out, and those that wait behind them.", no_args_is_help=True
+)
+parked_app.command("list")(parked.list_parked)
+parked_app.command("show")(parked.show)
+parked_app.command("retry")(parked.retry)
+parked_app.command("discard")(parked.discard)
+app.add_typer(parked_app, name="parked")
+
+tokens_app = typer.Typer(help="Access tokens.", no_args_is_help=True)
+tokens_app.command("create")(tokens.create)
+app.add_typer(tokens_app, name="tokens")

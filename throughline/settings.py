@@ -1,0 +1,54 @@
+"""A command's settings: the environment, and beside a stack of this machine what that was started with."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.embedded.folder import DataFolder
+from throughline.errors import BadSettings
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
+
+SECRET = "THROUGHLINE_SECRET"
+NEEDED = ("THROUGHLINE_DATABASE_URL", "THROUGHLINE_KAFKA_BOOTSTRAP_SERVERS", SECRET)
+
+
+def load_settings(data_dir: Path) -> "Settings":
+    """The settings of a command. Where the environment does not give them all, the running stack's fill the gaps."""
+    from pydantic import ValidationError
+
+    from shared.settings import Settings
+
+    if any(name not in os.environ for name in NEEDED):
+        folder = DataFolder(data_dir)
+        beside = folder.read_settings() if folder.supervisor() else None
+        if beside is None:
+            missing = ", ".join(name for name in NEEDED if name not in os.environ)
+            raise BadSettings(
+                f"No stack runs on {data_dir} and {missing} is not set: "
+                "start one with `throughline up`, name its folder with --data-dir, or set what is missing."
+            )
+        for name, value in beside.items():
+            os.environ.setdefault(name, value)
+    try:
+        return Settings.model_validate({})  # the environment gives the values
+    except ValidationError as exc:
+        faults = "; ".join(
+            f"THROUGHLINE_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in exc.errors()
+        )
+        raise BadSettings(f"The settings cannot be used: {faults}.") from exc
+
+
+def load_secret(data_dir: Path) -> str:
+    """The installation's secret, which is all that some commands need; the stack need not run."""
+    secret = os.environ.get(SECRET)
+    if secret is None:
+        kept = DataFolder(data_dir).read_secrets()
+        if kept is None:
+            raise BadSettings(
+                f"There is no secret: {SECRET} is not set, and no stack was ever started on {data_dir} "
+                "(name another folder with --data-dir)."
+            )
+        secret = kept.secret
+    return secret
