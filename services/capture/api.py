@@ -1,0 +1,23 @@
+"""Everything that capture serves over HTTP."""
+
+from fastapi import APIRouter
+
+from services.capture.facts.api import facts_router
+from services.capture.forgotten import Forgotten
+from services.capture.hooks.api import hooks_router
+from services.capture.leads.api import leads_router
+from services.capture.sources.api import sources_router
+from services.capture.sources.known import KnownSources
+from shared.service import Runtime
+
+
+def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
+    """The table of endpoints."""
+    forgotten = Forgotten(runtime)
+    known = KnownSources(runtime)
+    return (
+        leads_router(runtime, forgotten),
+        facts_router(runtime, forgotten),
+        sources_router(runtime, known),
+        hooks_router(runtime, known),
+    )

@@ -1,0 +1,28 @@
+"""What capture reacts to: deliveries, to map them; and what it told itself, should an older database come back."""
+
+from services.capture.hooks.handlers import on_deliveries
+from services.capture.leads import folding
+from shared.events import (
+    ConsentChanged,
+    DeliveryReceived,
+    IdentityLinked,
+    LeadCaptured,
+    LeadErased,
+    LeadMerged,
+    LeadUnmerged,
+)
+from shared.kafka import Route, on, on_batch
+from shared.service import Runtime
+
+
+def routes(runtime: Runtime) -> tuple[Route, ...]:
+    """The table of facts. None is folded into a projection, so a rebuild has nothing to do with them."""
+    return (
+        on_batch(DeliveryReceived, lambda events, tx: on_deliveries(events, tx, runtime), decides=True),
+        on_batch(LeadCaptured, lambda events, tx: folding.on_captured(events, tx, runtime), decides=True),
+        on(LeadMerged, folding.on_merged, decides=True),
+        on(LeadUnmerged, folding.on_merged, decides=True),
+        on(IdentityLinked, lambda event, tx: folding.on_linked(event, tx, runtime), decides=True),
+        on(ConsentChanged, folding.on_consent, decides=True),
+        on(LeadErased, folding.on_erased, decides=True),
+    )

@@ -1,0 +1,73 @@
+"""The door for webhooks: prove, keep, answer; nothing is mapped before the answer."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.capture.adapters.adapter import Answer
+from services.capture.adapters.request import Headers, HookRequest
+from services.capture.hooks.sealing import delivery_fact
+from services.capture.sources.known import KnownSources, Source
+from shared.errors import Unavailable
+from shared.personal import Draft
+from shared.service import Runtime
+from shared.telemetry import counter
+
+DELIVERIES = counter("throughline_hook_requests_total", "Webhook requests by what was answered", ["kind", "outcome"])
+OK = 200
+
+
+def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
+    """The endpoint of all sources. It takes no token: each source proves itself by its own secret."""
+    router = APIRouter(tags=["hooks"])
+    base = runtime.settings.public_url.rstrip("/")
+
+    @router.api_route(
+        "/hooks/{source_id}",
+        methods=["POST", "GET", "HEAD"],
+        responses={OK: {"description": "Kept (POST), or there (GET, HEAD)"}},
+    )
+    async def receive(request: Request, source_id: str) -> Response:
+        """Take a source's delivery; 200 when it is kept, whatever body the source wants back."""
+        source = await known.get(source_id)
+        raw_body = await request.body()
+        hook = _hook_request(request, raw_body, f"{base}{request.url.path}")
+        handshake = source.adapter.handshake(hook, source.secrets)
+        if handshake is not None:
+            DELIVERIES.labels(source.kind, "handshake").inc()
+            return _response(handshake)
+        if request.method != "POST":
+            return Response(status_code=OK)
+        try:
+            source.adapter.verify(hook, source.secrets, hook.received_at)
+        except Exception:
+            DELIVERIES.labels(source.kind, "refused").inc()
+            raise
+        return await _keep(hook, source)
+
+    def _hook_request(request: Request, raw_body: bytes, address: str) -> HookRequest:
+        query = request.scope["query_string"].decode("latin-1")
+        return HookRequest(
+            method=request.method,
+            url=f"{address}?{query}" if query else address,
+            headers=Headers.of([(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]),
+            raw_body=raw_body,
+            received_at=runtime.clock.now(),
+        )
+
+    async def _keep(hook: HookRequest, source: Source) -> Response:
+        stored = source.adapter.stored(hook, source.secrets)
+        delivery_id = source.adapter.delivery_id(stored, source.settings)
+        fact = delivery_fact(stored, source.source_id, source.kind, delivery_id, runtime.keys)
+        try:
+            await runtime.log.append([Draft(fact)])
+        except Unavailable:
+            DELIVERIES.labels(source.kind, "unavailable").inc()
+            raise
+        DELIVERIES.labels(source.kind, "kept").inc()
+        return _response(source.adapter.answer(stored))
+
+    return router
+
+
+def _response(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, media_type=answer.content_type)

@@ -1,0 +1,37 @@
+"""Deliveries that could not be mapped, tried again: the mapping was corrected, or the code was."""
+
+from services.capture.hooks import queries
+from services.capture.hooks.handlers import handle_delivery
+from services.capture.sources.inputs import RetriedOut
+from services.capture.sources.known import source_in
+from shared.events import DeliveryReceived
+from shared.ids import EventId, SourceId, derived_id
+from shared.service import Runtime
+
+MOST_AT_ONCE = 1_000
+
+
+async def retry_quarantined(source_id: SourceId, runtime: Runtime) -> RetriedOut:
+    """Map a source's quarantined deliveries anew, a transaction each."""
+    async with runtime.database.reading() as connection:
+        waiting = await queries.quarantined(connection, source_id, MOST_AT_ONCE)
+    tried = still = 0
+    for delivery_id in waiting:
+        async with runtime.database.transaction() as tx:
+            row = await tx.connection.fetchrow(queries.TAKE_QUARANTINED, source_id, delivery_id)
+            if row is None:
+                continue
+            event = DeliveryReceived(
+                event_id=EventId(derived_id("delivery", source_id, delivery_id)),
+                occurred_at=row["received_at"],
+                received_at=row["received_at"],
+                source_id=source_id,
+                kind=row["kind"],
+                delivery_id=delivery_id,
+                sealed=row["sealed"],
+            )
+            source = await source_in(tx.connection, source_id, runtime.keys)
+            handled = await handle_delivery(event, source, tx, runtime)
+        tried += 1
+        still += handled.state == "quarantined"
+    return RetriedOut(tried=tried, still_quarantined=still)

@@ -1,0 +1,1 @@
+"""Leads: who is who, what is known and allowed, merging, forgetting."""

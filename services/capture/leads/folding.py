@@ -1,0 +1,117 @@
+"""What Kafka remembers of this service's own decisions: normally all known, needed when an older database came back."""
+
+from collections.abc import Sequence
+
+from services.capture.leads import queries
+from services.capture.leads.domain import ATTRIBUTE, EXTERNAL, FIELDS, Consent, Identifier
+from services.capture.leads.erasure import STRIP
+from services.capture.leads.telling import lead_erased
+from shared.db import Connection, Tx
+from shared.events import (
+    ConsentChanged,
+    IdentifierKind,
+    IdentityLinked,
+    LeadCaptured,
+    LeadErased,
+    LeadMerged,
+    LeadPersonal,
+    LeadUnmerged,
+)
+from shared.ids import LeadId
+from shared.service import Runtime
+
+BEHIND = """
+SELECT told.lead_id FROM unnest($1::text[], $2::integer[]) AS told (lead_id, revision)
+LEFT JOIN leads USING (lead_id)
+WHERE leads.lead_id IS NULL OR (leads.revision < told.revision AND leads.erased_at IS NULL)
+"""
+RESTORE = """
+INSERT INTO leads AS known (lead_id, made_from, revision, statements, origin, captured_at)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (lead_id) DO UPDATE SET revision = excluded.revision, made_from = excluded.made_from,
+    statements = known.statements || excluded.statements,
+    captured_at = least(known.captured_at, excluded.captured_at), updated_at = clock_timestamp()
+WHERE known.revision < excluded.revision AND known.erased_at IS NULL
+"""
+PLACE = """
+INSERT INTO leads (lead_id, made_from, origin, captured_at) VALUES ($1, 'external', '', $2) ON CONFLICT DO NOTHING
+"""
+REPARENT = """
+UPDATE leads SET merged_into = $2, alias_at = $3 WHERE lead_id = $1 AND (alias_at IS NULL OR alias_at < $3)
+"""
+ERASED_AT = "SELECT erased_at FROM leads WHERE lead_id = $1"
+IS_MISSING = "SELECT NOT EXISTS (SELECT 1 FROM identifiers WHERE own_id = $1)"
+
+
+async def on_captured(events: Sequence[LeadCaptured], tx: Tx, runtime: Runtime) -> None:
+    """Bring back leads of which this database knows nothing, or less."""
+    newest = {event.lead_id: event for event in sorted(events, key=lambda event: event.revision)}
+    lead_ids = sorted(newest)
+    revisions = [newest[lead_id].revision for lead_id in lead_ids]
+    behind = [LeadId(row["lead_id"]) for row in await tx.connection.fetch(BEHIND, lead_ids, revisions)]
+    if not behind:
+        return
+    blocks = [(lead_id, newest[lead_id].personal) for lead_id in behind]
+    opened = await runtime.keys.open_many(tx.connection, blocks)
+    for lead_id, personal in zip(behind, opened, strict=True):
+        if personal is not None:
+            await _restore(newest[lead_id], LeadPersonal.model_validate_json(personal), tx.connection, runtime)
+
+
+async def _restore(event: LeadCaptured, personal: LeadPersonal, connection: Connection, runtime: Runtime) -> None:
+    told = {name: getattr(source, name) for source in (event, personal) for name in FIELDS if hasattr(source, name)}
+    told |= {f"{ATTRIBUTE}{name}": value for name, value in personal.attributes.items()}
+    told |= {f"{EXTERNAL}{name}": value for name, value in personal.external_ids.items()}
+    statements = {
+        name: [value, event.occurred_at.isoformat()] for name, value in told.items() if value is not None
+    }
+    made_from: IdentifierKind = event.made_from or "external"
+    await connection.execute(
+        RESTORE, event.lead_id, made_from, event.revision, statements, event.origin, event.captured_at
+    )
+    await queries.attach(connection, event.lead_id, [Identifier(made_from, event.lead_id)])
+
+
+async def on_merged(event: LeadMerged | LeadUnmerged, tx: Tx) -> None:
+    """Keep who is whom; the newest merge or unmerge of a lead counts."""
+    merged = isinstance(event, LeadMerged)
+    if isinstance(event, LeadMerged) and event.identifier is not None:
+        identifier = Identifier(event.identifier, event.from_lead_id)
+        destroyed = await queries.destroyed_at(tx.connection, [event.from_lead_id])
+        if not destroyed and await tx.connection.fetchval(IS_MISSING, event.from_lead_id):
+            await tx.connection.execute(PLACE, event.lead_id, event.occurred_at)
+            await queries.attach(tx.connection, event.lead_id, [identifier])
+        return
+    if merged:
+        await tx.connection.execute(PLACE, event.from_lead_id, event.occurred_at)
+    await tx.connection.execute(
+        REPARENT, event.from_lead_id, event.lead_id if merged else None, event.occurred_at
+    )
+
+
+async def on_linked(event: IdentityLinked, tx: Tx, runtime: Runtime) -> None:
+    """Keep to whom a browser belonged; of a person who was erased since then, forget the browser too."""
+    root = await queries.root_of(tx.connection, event.lead_id) or event.lead_id
+    erased_at = await tx.connection.fetchval(ERASED_AT, root)
+    destroyed = await queries.destroyed_at(tx.connection, [event.lead_id, event.anonymous_lead_id])
+    erased_at = erased_at or destroyed.get(event.lead_id)
+    if erased_at is None:
+        await queries.link(tx.connection, event.anonymous_lead_id, event.occurred_at, event.lead_id)
+    elif event.anonymous_lead_id not in destroyed and event.received_at <= erased_at:
+        await runtime.keys.destroy(tx, event.anonymous_lead_id, erased_at)
+        tx.emit(lead_erased(event.anonymous_lead_id, erased_at))
+
+
+async def on_consent(event: ConsentChanged, tx: Tx) -> None:
+    """Keep what other services heard about consent in the one ledger."""
+    consent = Consent(event.channel, event.state, event.occurred_at)
+    await queries.tell_consent(
+        tx.connection, event.event_id, event.lead_id, consent, event.received_at, event.origin, event.reason
+    )
+
+
+async def on_erased(event: LeadErased, tx: Tx) -> None:
+    """Strip a lead that an older database brought back."""
+    if await tx.connection.fetchval("SELECT 1 FROM leads WHERE lead_id = $1 AND erased_at IS NULL", event.lead_id):
+        await tx.connection.execute(STRIP, [event.lead_id], event.occurred_at)
+        await tx.connection.execute("DELETE FROM identifiers WHERE lead_id = $1", event.lead_id)

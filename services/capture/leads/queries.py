@@ -1,0 +1,281 @@
+"""The statements about leads, identifiers, links and consent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from services.capture.leads.domain import Consent, Identifier, Person, Statement, Statements
+from shared.db import Connection
+from shared.events import IdentifierKind
+from shared.ids import LeadId
+
+OWNERS = """
+WITH RECURSIVE up AS (
+    SELECT own_id, lead_id AS here, 0 AS depth FROM identifiers WHERE own_id = ANY($1)
+    UNION ALL
+    SELECT up.own_id, leads.merged_into, depth + 1
+    FROM up JOIN leads ON leads.lead_id = up.here WHERE leads.merged_into IS NOT NULL AND depth < 64
+)
+SELECT DISTINCT ON (own_id) own_id, here FROM up ORDER BY own_id, depth DESC
+"""
+ROOT = """
+WITH RECURSIVE up AS (
+    SELECT lead_id, merged_into, 0 AS depth FROM leads WHERE lead_id = $1
+    UNION ALL
+    SELECT leads.lead_id, leads.merged_into, depth + 1
+    FROM up JOIN leads ON leads.lead_id = up.merged_into WHERE depth < 64
+)
+SELECT lead_id FROM up ORDER BY depth DESC LIMIT 1
+"""
+ATTACHED_TO = "SELECT lead_id FROM identifiers WHERE own_id = $1"
+LOCK = "SELECT lead_id FROM leads WHERE lead_id = ANY($1) AND merged_into IS NULL ORDER BY lead_id FOR UPDATE"
+FAMILIES = """
+WITH RECURSIVE down AS (
+    SELECT lead_id AS root, lead_id, 0 AS depth FROM leads WHERE lead_id = ANY($1)
+    UNION ALL
+    SELECT down.root, leads.lead_id, depth + 1
+    FROM down JOIN leads ON leads.merged_into = down.lead_id WHERE depth < 64
+)
+SELECT down.root, leads.* FROM down JOIN leads USING (lead_id) ORDER BY down.root, leads.lead_id
+"""
+EMAILS = "SELECT own_id, lead_id FROM identifiers WHERE lead_id = ANY($1) AND kind = 'email'"
+SEPARATED = """
+SELECT lead_id, other_id FROM separations WHERE lead_id = ANY($1) AND other_id = ANY($1)
+"""
+SEPARATE = "INSERT INTO separations (lead_id, other_id) VALUES (least($1, $2), greatest($1, $2)) ON CONFLICT DO NOTHING"
+REUNITE = "DELETE FROM separations WHERE lead_id = ANY($1) AND other_id = ANY($1)"
+ADD_LEAD = """
+INSERT INTO leads (lead_id, made_from, origin, captured_at) VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING RETURNING lead_id
+"""
+ATTACH = """
+INSERT INTO identifiers (own_id, kind, lead_id)
+SELECT own_id, kind, $3 FROM unnest($1::text[], $2::text[]) AS new (own_id, kind) ORDER BY own_id
+ON CONFLICT DO NOTHING RETURNING own_id
+"""
+ATTACHED = "SELECT own_id, lead_id FROM identifiers WHERE own_id = ANY($1)"
+SAVE = """
+UPDATE leads SET statements = $2, captured_at = $3, revision = $4, updated_at = clock_timestamp() WHERE lead_id = $1
+"""
+MERGE = "UPDATE leads SET merged_into = $2, alias_at = $3, updated_at = clock_timestamp() WHERE lead_id = $1"
+LINKS = "SELECT at, lead_id FROM links WHERE anonymous_id = $1"
+LINK = "INSERT INTO links (anonymous_id, at, lead_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING lead_id"
+DESTROYED = "SELECT lead_id, destroyed_at FROM person_keys WHERE lead_id = ANY($1) AND destroyed_at IS NOT NULL"
+TELL_CONSENT = """
+INSERT INTO consent_entries (event_id, lead_id, channel, state, occurred_at, received_at, origin, reason)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING event_id
+"""
+CONSENTS = "SELECT channel, state, occurred_at FROM consent_entries WHERE lead_id = ANY($1)"
+LEDGER = """
+SELECT event_id, lead_id, channel, state, occurred_at, received_at, origin, reason FROM consent_entries
+WHERE lead_id = ANY($1) ORDER BY occurred_at DESC, event_id
+"""
+NEWEST = """
+SELECT lead_id, created_at FROM leads
+WHERE merged_into IS NULL AND erased_at IS NULL AND revision > 0
+  AND ($1::timestamptz IS NULL OR (created_at, lead_id) < ($1, $2))
+ORDER BY created_at DESC, lead_id DESC LIMIT $3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LeadRow:
+    """A lead as it stands."""
+
+    lead_id: LeadId
+    made_from: IdentifierKind
+    revision: int
+    statements: Statements
+    origin: str
+    captured_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    merged_into: LeadId | None
+    alias_at: datetime | None
+    erased_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A person: the row of the lead that stands for them, and the rows of those merged into it, itself included."""
+
+    root: LeadRow
+    rows: tuple[LeadRow, ...]
+
+    @property
+    def members(self) -> frozenset[LeadId]:
+        """The ids of all leads of the person."""
+        return frozenset(row.lead_id for row in self.rows)
+
+
+async def owners_of(connection: Connection, own_ids: Sequence[LeadId]) -> dict[LeadId, LeadId]:
+    """The lead that stands for the owner of each known identifier."""
+    rows = await connection.fetch(OWNERS, sorted(own_ids))
+    return {LeadId(row["own_id"]): LeadId(row["here"]) for row in rows}
+
+
+async def root_of(connection: Connection, lead_id: LeadId) -> LeadId | None:
+    """The lead that stands for the person of a lead, or of an identifier by its own id; None if there is none."""
+    root = await connection.fetchval(ROOT, lead_id)
+    if root is None:
+        attached = await connection.fetchval(ATTACHED_TO, lead_id)
+        root = attached and await connection.fetchval(ROOT, attached)
+    return LeadId(root) if root else None
+
+
+async def lock_roots(connection: Connection, lead_ids: Sequence[LeadId]) -> set[LeadId]:
+    """Lock leads in the order of their ids. Answers those that still stand for themselves."""
+    return {LeadId(row["lead_id"]) for row in await connection.fetch(LOCK, sorted(set(lead_ids)))}
+
+
+async def families_of(connection: Connection, roots: Sequence[LeadId]) -> dict[LeadId, Family]:
+    """The persons that leads stand for."""
+    rows: dict[LeadId, list[LeadRow]] = {}
+    for row in await connection.fetch(FAMILIES, sorted(set(roots))):
+        rows.setdefault(LeadId(row["root"]), []).append(_lead_row(row))
+    return {
+        root: Family(next(row for row in members if row.lead_id == root), tuple(members))
+        for root, members in rows.items()
+    }
+
+
+async def persons_of(connection: Connection, families: Mapping[LeadId, Family]) -> dict[LeadId, Person]:
+    """The persons with what decides whether they are one."""
+    lead_ids = sorted(lead_id for family in families.values() for lead_id in family.members)
+    emails: dict[str, set[LeadId]] = {}
+    for row in await connection.fetch(EMAILS, lead_ids):
+        emails.setdefault(row["lead_id"], set()).add(LeadId(row["own_id"]))
+    return {
+        root: Person(
+            root,
+            family.root.made_from,
+            family.members,
+            frozenset(own_id for lead_id in family.members for own_id in emails.get(lead_id, ())),
+        )
+        for root, family in families.items()
+    }
+
+
+async def told_apart(connection: Connection, lead_ids: Sequence[LeadId]) -> frozenset[frozenset[LeadId]]:
+    """Those pairs of these leads that somebody told apart."""
+    rows = await connection.fetch(SEPARATED, lead_ids)
+    return frozenset(frozenset((LeadId(row["lead_id"]), LeadId(row["other_id"]))) for row in rows)
+
+
+async def tell_apart(connection: Connection, one: LeadId, other: LeadId) -> None:
+    """Remember that two leads are not one person."""
+    await connection.execute(SEPARATE, one, other)
+
+
+async def reunite(connection: Connection, lead_ids: Sequence[LeadId]) -> None:
+    """Forget that any of these leads were told apart."""
+    await connection.execute(REUNITE, lead_ids)
+
+
+async def add_lead(
+    connection: Connection, lead_id: LeadId, made_from: IdentifierKind, origin: str, captured_at: datetime
+) -> bool:
+    """Add a lead, at revision 0 until something is saved. False if it was there; waits for one being added."""
+    return await connection.fetchval(ADD_LEAD, lead_id, made_from, origin, captured_at) is not None
+
+
+async def attach(connection: Connection, lead_id: LeadId, identifiers: Sequence[Identifier]) -> set[LeadId]:
+    """Give a lead identifiers. Answers the own ids of those that nobody else got meanwhile."""
+    if not identifiers:
+        return set()
+    own_ids = [identifier.own_id for identifier in identifiers]
+    kinds = [identifier.kind for identifier in identifiers]
+    return {LeadId(row["own_id"]) for row in await connection.fetch(ATTACH, own_ids, kinds, lead_id)}
+
+
+async def attached_leads(connection: Connection, own_ids: Sequence[LeadId]) -> dict[LeadId, LeadId]:
+    """The lead that each identifier was given to, before any merge."""
+    rows = await connection.fetch(ATTACHED, own_ids)
+    return {LeadId(row["own_id"]): LeadId(row["lead_id"]) for row in rows}
+
+
+async def save_lead(
+    connection: Connection, lead_id: LeadId, statements: Statements, captured_at: datetime, revision: int
+) -> None:
+    """Save what was told about a lead."""
+    await connection.execute(SAVE, lead_id, _dumped(statements), captured_at, revision)
+
+
+async def set_parent(connection: Connection, lead_id: LeadId, into: LeadId | None, at: datetime) -> None:
+    """Merge a lead into another, or into none."""
+    await connection.execute(MERGE, lead_id, into, at)
+
+
+async def links_of(connection: Connection, anonymous_id: LeadId) -> list[tuple[datetime, LeadId]]:
+    """To whom a browser belonged, and from when."""
+    return [(row["at"], LeadId(row["lead_id"])) for row in await connection.fetch(LINKS, anonymous_id)]
+
+
+async def link(connection: Connection, anonymous_id: LeadId, at: datetime, lead_id: LeadId) -> bool:
+    """Say that a browser belongs to a lead from a moment on. False if that was known."""
+    return await connection.fetchval(LINK, anonymous_id, at, lead_id) is not None
+
+
+async def destroyed_at(connection: Connection, own_ids: Sequence[LeadId]) -> dict[LeadId, datetime]:
+    """When the persons behind ids were erased, of those who were."""
+    rows = await connection.fetch(DESTROYED, own_ids)
+    return {LeadId(row["lead_id"]): row["destroyed_at"] for row in rows}
+
+
+async def tell_consent(  # noqa: PLR0913  # the columns of the ledger
+    connection: Connection,
+    event_id: str,
+    lead_id: LeadId,
+    consent: Consent,
+    received_at: datetime,
+    origin: str,
+    reason: str | None,
+) -> bool:
+    """Write a statement into the ledger. False if it stands there already."""
+    row = await connection.fetchval(
+        TELL_CONSENT, event_id, lead_id, consent.channel, consent.state, consent.at, received_at, origin, reason
+    )
+    return row is not None
+
+
+async def consents_of(connection: Connection, members: Sequence[LeadId]) -> list[Consent]:
+    """All statements of a person about what they allow."""
+    rows = await connection.fetch(CONSENTS, members)
+    return [Consent(row["channel"], row["state"], row["occurred_at"]) for row in rows]
+
+
+async def ledger_of(connection: Connection, members: Sequence[LeadId]) -> list[asyncpg.Record]:
+    """The ledger's entries about a person, newest first."""
+    return await connection.fetch(LEDGER, members)
+
+
+async def newest_leads(
+    connection: Connection, after: tuple[datetime, str] | None, limit: int
+) -> list[tuple[LeadId, datetime]]:
+    """Leads that stand for persons, newest first, after a place in that list."""
+    at, lead_id = after or (None, None)
+    return [(LeadId(row["lead_id"]), row["created_at"]) for row in await connection.fetch(NEWEST, at, lead_id, limit)]
+
+
+def _lead_row(row: asyncpg.Record) -> LeadRow:
+    return LeadRow(
+        lead_id=LeadId(row["lead_id"]),
+        made_from=row["made_from"],
+        revision=row["revision"],
+        statements={
+            name: Statement(value, datetime.fromisoformat(at)) for name, (value, at) in row["statements"].items()
+        },
+        origin=row["origin"],
+        captured_at=row["captured_at"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        merged_into=LeadId(row["merged_into"]) if row["merged_into"] else None,
+        alias_at=row["alias_at"],
+        erased_at=row["erased_at"],
+    )
+
+
+def _dumped(statements: Statements) -> dict[str, list[object]]:
+    return {name: [statement.value, statement.at.isoformat()] for name, statement in statements.items()}

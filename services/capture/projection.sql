@@ -1,0 +1,1 @@
+-- Capture is where who is whom is decided: its leads are decisions, not a fold, and so it has no projection of its own.

@@ -1,0 +1,1 @@
+"""Webhook sources: what they are, their secrets, and what became of their deliveries."""

@@ -1,0 +1,210 @@
+"""Sources over HTTP."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Request
+from starlette.responses import Response
+
+from services.capture.adapters import adapters
+from services.capture.deciding import decided
+from services.capture.errors import LastSecret, NoSuchSecret, NoSuchSource, TwoSecretsLive
+from services.capture.hooks.retrying import retry_quarantined
+from services.capture.mapping import validate_mapping
+from services.capture.reading import body_of, read_body
+from services.capture.sources import queries
+from services.capture.sources.inputs import (
+    DeliveryOut,
+    DeliveryState,
+    NewSecret,
+    NewSource,
+    RetriedOut,
+    SecretInput,
+    SecretOut,
+    SourceInput,
+    SourceOut,
+    SourcePatch,
+)
+from services.capture.sources.known import KnownSources, seal_secret
+from services.capture.sources.queries import SecretRow, SourceRow
+from shared.db import Connection, Tx
+from shared.errors import FieldError, Invalid
+from shared.ids import SourceId, new_id
+from shared.service import Runtime
+from shared.web import Limit, Page, authorise, make_cursor, read_cursor, requires
+
+CREATED = 201
+JSON = "application/json"
+MOST_LIVE = 2
+SCOPE = "capture:write"
+Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
+
+
+def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
+    """The endpoints about sources."""
+    router = APIRouter(tags=["sources"])
+    may_read = [Depends(requires("capture:read"))]
+    may_write = [Depends(requires(SCOPE))]
+
+    @router.post(
+        "/v1/sources", status_code=CREATED, openapi_extra=body_of(SourceInput), responses={CREATED: {"model": NewSource}}
+    )
+    async def create_source(request: Request) -> Response:
+        """Make a source. Its secret is made when it is not given, and shown this once."""
+        await authorise(request, SCOPE)
+        body = await request.body()
+        asked = read_body(SourceInput, body)
+        secret = _checked(asked)
+
+        async def make(tx: Tx) -> Response:
+            source_id = SourceId(new_id())
+            await queries.add_source(
+                tx.connection, source_id, asked.kind, asked.name, asked.mapping, asked.defaults
+            )
+            await queries.add_secret(tx.connection, source_id, seal_secret(runtime.keys, source_id, secret))
+            out = NewSource(**(await _source_out(tx.connection, source_id)).model_dump(), secret=secret)
+            return Response(out.model_dump_json(), CREATED, media_type=JSON)
+
+        return await decided(runtime.database, request, body, make)
+
+    @router.get("/v1/sources", dependencies=may_read)
+    async def list_sources(limit: Limit = 50, cursor: str | None = None) -> Page[SourceOut]:
+        """All sources, without their secrets."""
+        after = str(read_cursor(runtime.secrets, cursor) or "")
+        async with runtime.database.reading() as connection:
+            rows = await queries.sources(connection, after, limit + 1)
+        more = make_cursor(runtime.secrets, rows[limit - 1].source_id) if len(rows) > limit else None
+        return Page(items=[_out(row) for row in rows[:limit]], next_cursor=more)
+
+    @router.get("/v1/sources/{source_id}", dependencies=may_read)
+    async def get_source(source_id: str) -> SourceOut:
+        """A source, without its secrets."""
+        async with runtime.database.reading() as connection:
+            return await _source_out(connection, source_id)
+
+    @router.patch("/v1/sources/{source_id}", openapi_extra=body_of(SourcePatch), responses={200: {"model": SourceOut}})
+    async def change_source(request: Request, source_id: str) -> SourceOut:
+        """Change a source's name, mapping or defaults; deliveries that are mapped from now on follow them."""
+        await authorise(request, SCOPE)
+        patch = read_body(SourcePatch, await request.body())
+        if faults := validate_mapping(patch.mapping or {}, patch.defaults or {}):
+            raise Invalid(f"look at {', '.join(fault.pointer for fault in faults[:5])}", faults)
+        async with runtime.database.transaction() as tx:
+            changed = await queries.change_source(
+                tx.connection, SourceId(source_id), patch.name, patch.mapping, patch.defaults
+            )
+            if not changed:
+                raise NoSuchSource(f"there is no source {source_id}")
+            out = await _source_out(tx.connection, source_id)
+        known.changed(source_id)
+        return out
+
+    @router.post(
+        "/v1/sources/{source_id}/secrets",
+        status_code=CREATED,
+        openapi_extra=body_of(SecretInput),
+        responses={CREATED: {"model": NewSecret}},
+    )
+    async def add_secret(request: Request, source_id: str) -> Response:
+        """Add a secret beside the one in use, to rotate without losing a delivery. Two at most are live."""
+        await authorise(request, SCOPE)
+        body = await request.body()
+        asked = read_body(SecretInput, body or b"{}")
+
+        async def make(tx: Tx) -> Response:
+            row = await _locked(tx.connection, source_id)
+            if len(row.live) >= MOST_LIVE:
+                raise TwoSecretsLive("retire one of the two live secrets first")
+            secret = _secret_for(row.kind, asked.secret)
+            added = await queries.add_secret(
+                tx.connection, row.source_id, seal_secret(runtime.keys, source_id, secret)
+            )
+            out = NewSecret(**_secret_out(added).model_dump(), secret=secret)
+            return Response(out.model_dump_json(), CREATED, media_type=JSON)
+
+        answer = await decided(runtime.database, request, body, make)
+        known.changed(source_id)
+        return answer
+
+    @router.delete("/v1/sources/{source_id}/secrets/{n}", status_code=204, dependencies=may_write)
+    async def retire_secret(source_id: str, n: Number) -> Response:
+        """Retire a secret: deliveries signed with it are refused, here at once and everywhere within seconds."""
+        async with runtime.database.transaction() as tx:
+            row = await _locked(tx.connection, source_id)
+            if [secret.n for secret in row.live] == [n]:
+                raise LastSecret("add the next secret before retiring the last one")
+            if not await queries.retire_secret(tx.connection, row.source_id, n):
+                raise NoSuchSecret(f"the source has no live secret {n}")
+        known.changed(source_id)
+        return Response(status_code=204)
+
+    @router.get("/v1/sources/{source_id}/deliveries", dependencies=may_read)
+    async def list_deliveries(
+        source_id: str, state: DeliveryState | None = None, limit: Limit = 50, cursor: str | None = None
+    ) -> Page[DeliveryOut]:
+        """What became of the source's deliveries, newest first."""
+        place = read_cursor(runtime.secrets, cursor)
+        after = (datetime.fromisoformat(place[0]), str(place[1])) if place else None
+        async with runtime.database.reading() as connection:
+            await _source_out(connection, source_id)
+            rows = await queries.deliveries(connection, source_id, state, after, limit + 1)
+        last = rows[limit - 1] if len(rows) > limit else None
+        more = make_cursor(runtime.secrets, [last["received_at"].isoformat(), last["delivery_id"]]) if last else None
+        return Page(items=[DeliveryOut(**dict(row)) for row in rows[:limit]], next_cursor=more)
+
+    @router.post("/v1/sources/{source_id}/deliveries:retry", dependencies=may_write)
+    async def retry_deliveries(source_id: str) -> RetriedOut:
+        """Try the source's quarantined deliveries again, for instance after its mapping was corrected."""
+        async with runtime.database.reading() as connection:
+            await _source_out(connection, source_id)
+        return await retry_quarantined(SourceId(source_id), runtime)
+
+    async def _source_out(connection: Connection, source_id: str) -> SourceOut:
+        row = await queries.source(connection, source_id)
+        if row is None:
+            raise NoSuchSource(f"there is no source {source_id}")
+        return _out(row)
+
+    async def _locked(connection: Connection, source_id: str) -> SourceRow:
+        row = await queries.source(connection, source_id, lock=True)
+        if row is None:
+            raise NoSuchSource(f"there is no source {source_id}")
+        return row
+
+    def _out(row: SourceRow) -> SourceOut:
+        return SourceOut(
+            source_id=row.source_id,
+            kind=row.kind,
+            name=row.name,
+            hook_url=f"{runtime.settings.public_url.rstrip('/')}/capture/hooks/{row.source_id}",
+            mapping=row.mapping,
+            defaults=row.defaults,
+            secrets=[_secret_out(secret) for secret in row.secrets],
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    return router
+
+
+def _checked(asked: SourceInput) -> str:
+    """The secret of a source to be made. Raises Invalid with every fault of what was asked."""
+    if asked.kind not in adapters():
+        fault = FieldError("/kind", f"is not one of {', '.join(sorted(adapters()))}")
+        raise Invalid("look at /kind", [fault])
+    if faults := validate_mapping(asked.mapping, asked.defaults):
+        raise Invalid(f"look at {', '.join(fault.pointer for fault in faults[:5])}", faults)
+    return _secret_for(asked.kind, asked.secret)
+
+
+def _secret_for(kind: str, given: str | None) -> str:
+    adapter = adapters()[kind]
+    if given is None:
+        return adapter.new_secret()
+    if (detail := adapter.secret_fault(given)) is not None:
+        raise Invalid("look at /secret", [FieldError("/secret", detail)])
+    return given
+
+
+def _secret_out(row: SecretRow) -> SecretOut:
+    return SecretOut(n=row.n, created_at=row.created_at, retired_at=row.retired_at)

@@ -1,0 +1,86 @@
+"""Sources as the door needs them: verified against without asking the database every time."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.capture.adapters import adapters
+from services.capture.adapters.adapter import Adapter, MappingSettings
+from services.capture.errors import NoSuchSource
+from services.capture.sources import queries
+from services.capture.sources.queries import SourceRow
+from shared.db import TRANSIENT, Connection
+from shared.errors import Unavailable
+from shared.ids import SourceId
+from shared.personal import PersonKeys
+from shared.service import Runtime
+
+FRESH_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source, ready for use: its adapter, its live secrets, its mapping."""
+
+    source_id: SourceId
+    kind: str
+    adapter: Adapter
+    secrets: tuple[str, ...]
+    settings: MappingSettings
+
+
+def seal_secret(keys: PersonKeys, source_id: str, secret: str) -> str:
+    """A secret as it is stored."""
+    return keys.seal_request({"secret": secret}, f"source/{source_id}")
+
+
+def ready_source(row: SourceRow, keys: PersonKeys) -> Source:
+    """A source as it is used, from how it is stored."""
+    opened: Sequence[str] = [
+        str(keys.open_request(secret.sealed, f"source/{row.source_id}")["secret"]) for secret in row.live
+    ]
+    settings = MappingSettings.of(row.mapping, row.defaults)
+    return Source(row.source_id, row.kind, adapters()[row.kind], tuple(opened), settings)
+
+
+async def source_in(connection: Connection, source_id: str, keys: PersonKeys) -> Source:
+    """A source by the database. Raises NoSuchSource."""
+    row = await queries.source(connection, source_id)
+    if row is None:
+        raise NoSuchSource("there is no such source")
+    return ready_source(row, keys)
+
+
+class KnownSources:
+    """Sources that were used lately, at most five seconds old while PostgreSQL answers.
+
+    That somebody is unknown is never remembered: Typeform switches a webhook off at the first 404. While PostgreSQL is
+    away an old entry still serves, so that handshakes work; deliveries are refused later, when they cannot be stored.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._known: dict[str, tuple[float, Source]] = {}
+
+    async def get(self, source_id: str) -> Source:
+        """The source. Raises NoSuchSource when the database says so, Unavailable when it cannot be asked."""
+        now = asyncio.get_running_loop().time()
+        entry = self._known.get(source_id)
+        if entry is not None and now - entry[0] < FRESH_S:
+            return entry[1]
+        try:
+            async with self._runtime.database.reading() as connection:
+                source = await source_in(connection, source_id, self._runtime.keys)
+        except NoSuchSource:
+            self._known.pop(source_id, None)
+            raise
+        except (Unavailable, *TRANSIENT):
+            if entry is None:
+                raise
+            return entry[1]
+        self._known[source_id] = (now, source)
+        return source
+
+    def changed(self, source_id: str) -> None:
+        """Ask the database next time."""
+        self._known.pop(source_id, None)
