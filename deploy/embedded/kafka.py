@@ -1,6 +1,7 @@
 """A real single-node Apache Kafka 4 (KRaft: broker and controller in one) on the machine's Java.
 
-`python -m deploy.embedded.kafka` makes the class archive that halves its start; `make install` runs it once.
+`python -m deploy.embedded.kafka check|archive` looks whether this machine can run it, and makes the class archive that
+halves its start; `make install` does both once.
 """
 
 import re
@@ -9,6 +10,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -172,8 +174,6 @@ class KafkaNode:
 def make_class_archive() -> None:
     """Run a node once and keep what it loaded, so that later ones start in half the time."""
     archive = class_archive()
-    if archive.exists():
-        return
     with tempfile.TemporaryDirectory(dir=HOME) as scratch:
         making = Path(scratch) / archive.name
         port = free_port()
@@ -181,8 +181,19 @@ def make_class_archive() -> None:
         with running(node, Path(scratch) / "log"):
             pass
         if making.exists():
-            making.rename(archive)
+            making.replace(archive)
+
+
+def main(task: str) -> None:
+    """Carry out a task of the installation; ends with a sentence where it cannot be done."""
+    try:
+        if task == "check":
+            java()
+        else:
+            make_class_archive()
+    except CannotStart as exc:
+        sys.exit(str(exc))
 
 
 if __name__ == "__main__":
-    make_class_archive()
+    main(sys.argv[1])
