@@ -45,6 +45,9 @@ class Sales:
     rejected_at: datetime | None = None
 
 
+NO_SALES = Sales()
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """All that stages look at."""
@@ -52,7 +55,7 @@ class Standing:
     engagement: Engagement
     fit: Fit
     lead: Mapping[str, Any] = field(default_factory=dict)
-    sales: Sales = Sales()
+    sales: Sales = NO_SALES
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """When the stage must be looked at again, and the engagement that it is then below (None: another reason)."""
+    """When the stage must be looked at again. Until then the engagement does not fall below `below`, if that is set."""
 
     at: datetime
     below: float | None = None
@@ -153,7 +156,7 @@ class StageRules:
         found = self._next_bar(standing, moment, known if known and known.at > earliest else None)
         until = standing.engagement.raised_until
         if self._reads_hand_raise and until is not None and until > moment and (found is None or until < found.at):
-            found = Check(until)
+            found = Check(until, found.below if found else None)
         if found is None or found.at > earliest:
             return found
         return Check(earliest + timedelta(milliseconds=1), found.below)

@@ -1,0 +1,54 @@
+"""What scoring reacts to. A fact is folded first, which a rebuild does too; then those concerned are judged."""
+
+from services.scoring.engagement.handlers import on_touches
+from services.scoring.fit.handlers import on_consents, on_erased, on_profiles
+from services.scoring.parts import make_parts
+from services.scoring.people.identity import on_identity_changed
+from services.scoring.sales.handlers import on_assigned, on_assignment_settled, on_deals
+from services.scoring.stages.handlers import settle_identified, settle_told, settle_touched
+from shared.events import (
+    AssignmentAccepted,
+    AssignmentExpired,
+    AssignmentRejected,
+    ConsentChanged,
+    DealChanged,
+    IdentityLinked,
+    LeadAssigned,
+    LeadCaptured,
+    LeadErased,
+    LeadMerged,
+    LeadUnmerged,
+    TouchRecorded,
+)
+from shared.identity import identity_routes
+from shared.kafka import Route, on, on_batch
+from shared.service import Runtime
+
+
+def routes(runtime: Runtime) -> tuple[Route, ...]:
+    """The handlers of every fact, in the order in which they run."""
+    parts = make_parts(runtime.keys, runtime.clock)
+    return (
+        on_batch(LeadCaptured, lambda events, tx: on_profiles(events, tx, parts=parts)),
+        on_batch(ConsentChanged, lambda events, tx: on_consents(events, tx, parts=parts)),
+        *identity_routes(lambda event, tx, affected: on_identity_changed(event, tx, affected, parts=parts)),
+        on(LeadErased, lambda event, tx: on_erased(event, tx, parts=parts)),
+        on_batch(TouchRecorded, lambda events, tx: on_touches(events, tx, parts=parts)),
+        on_batch(LeadAssigned, lambda events, tx: on_assigned(events, tx, parts=parts)),
+        on_batch(AssignmentAccepted, lambda events, tx: on_assignment_settled(events, tx, parts=parts)),
+        on_batch(AssignmentRejected, lambda events, tx: on_assignment_settled(events, tx, parts=parts)),
+        on_batch(AssignmentExpired, lambda events, tx: on_assignment_settled(events, tx, parts=parts)),
+        on_batch(DealChanged, lambda events, tx: on_deals(events, tx, parts=parts)),
+        on_batch(LeadCaptured, lambda events, tx: settle_told(events, tx, parts=parts), decides=True),
+        on_batch(ConsentChanged, lambda events, tx: settle_told(events, tx, parts=parts), decides=True),
+        on(LeadMerged, lambda event, tx: settle_identified(event, tx, parts=parts), decides=True),
+        on(LeadUnmerged, lambda event, tx: settle_identified(event, tx, parts=parts), decides=True),
+        on(IdentityLinked, lambda event, tx: settle_identified(event, tx, parts=parts), decides=True),
+        on_batch(LeadErased, lambda events, tx: settle_told(events, tx, parts=parts), decides=True),
+        on_batch(TouchRecorded, lambda events, tx: settle_touched(events, tx, parts=parts), decides=True),
+        on_batch(LeadAssigned, lambda events, tx: settle_told(events, tx, parts=parts), decides=True),
+        on_batch(AssignmentAccepted, lambda events, tx: settle_told(events, tx, parts=parts), decides=True),
+        on_batch(AssignmentRejected, lambda events, tx: settle_told(events, tx, parts=parts), decides=True),
+        on_batch(AssignmentExpired, lambda events, tx: settle_told(events, tx, parts=parts), decides=True),
+        on_batch(DealChanged, lambda events, tx: settle_told(events, tx, parts=parts), decides=True),
+    )

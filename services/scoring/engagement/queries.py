@@ -1,0 +1,88 @@
+"""Touches: kept once, corrected by the one received last."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
+
+import asyncpg
+
+from shared.db import Connection
+from shared.events import TouchRecorded
+from shared.ids import LeadId
+
+ADD = """
+INSERT INTO touches (origin, touch_id, lead_id, event_id, position, occurred_at, type, channel, source, medium,
+    campaign, content, page, referrer_host, automated, personal)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[], $7::text[],
+    $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::boolean[], $16::text[])
+ON CONFLICT DO NOTHING RETURNING origin, touch_id
+"""
+LOCK = """
+SELECT origin, touch_id, lead_id, event_id, position, occurred_at FROM touches
+WHERE (origin, touch_id) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY origin, touch_id FOR UPDATE
+"""
+REMOVE = "DELETE FROM touches WHERE (origin, touch_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
+OF_IDS = """
+SELECT lead_id, event_id, origin, occurred_at, type, channel, source, medium, campaign, content, page, referrer_host,
+    automated, personal
+FROM touches WHERE lead_id = ANY($1) ORDER BY occurred_at, event_id
+"""
+FORGET_PERSONAL = "UPDATE touches SET personal = NULL WHERE lead_id = $1 AND personal IS NOT NULL"
+PAGE = 2_000
+
+Key = tuple[str, str]
+
+
+async def add_touches(connection: Connection, events: Sequence[TouchRecorded]) -> set[Key]:
+    """Keep touches whose keys are new; answers these keys."""
+    ordered = sorted(events, key=lambda event: (event.origin, event.touch_id))
+    columns = zip(*[_row(event) for event in ordered], strict=True)
+    rows = await connection.fetch(ADD, *columns)
+    return {(row["origin"], row["touch_id"]) for row in rows}
+
+
+async def lock_touches(connection: Connection, keys: Iterable[Key]) -> dict[Key, asyncpg.Record]:
+    """What is kept under keys."""
+    origins, touch_ids = zip(*sorted(keys), strict=True)
+    rows = await connection.fetch(LOCK, origins, touch_ids)
+    return {(row["origin"], row["touch_id"]): row for row in rows}
+
+
+async def replace_touches(connection: Connection, events: Sequence[TouchRecorded]) -> None:
+    """Keep these instead of what is kept under their keys."""
+    keys = sorted((event.origin, event.touch_id) for event in events)
+    origins, touch_ids = zip(*keys, strict=True)
+    await connection.execute(REMOVE, origins, touch_ids)
+    await add_touches(connection, events)
+
+
+async def touches_of(connection: Connection, lead_ids: Sequence[LeadId]) -> AsyncIterator[list[asyncpg.Record]]:
+    """All touches of ids in time order, in pages. Needs a transaction."""
+    cursor = await connection.cursor(OF_IDS, lead_ids)
+    while page := await cursor.fetch(PAGE):
+        yield page
+
+
+async def forget_personal(connection: Connection, lead_id: LeadId) -> None:
+    """Drop what is personal in touches of an id."""
+    await connection.execute(FORGET_PERSONAL, lead_id)
+
+
+def _row(event: TouchRecorded) -> tuple[str | int | bool | datetime | None, ...]:
+    return (
+        event.origin,
+        event.touch_id,
+        event.lead_id,
+        event.event_id,
+        event.position,
+        event.occurred_at,
+        event.type,
+        event.channel,
+        event.source,
+        event.medium,
+        event.campaign,
+        event.content,
+        event.page,
+        event.referrer_host,
+        event.automated,
+        event.personal,
+    )

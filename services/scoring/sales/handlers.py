@@ -1,0 +1,37 @@
+"""Fold what sales made of leads."""
+
+from collections.abc import Sequence
+
+from services.scoring.parts import Parts
+from services.scoring.people.handlers import reconsider_sales
+from services.scoring.sales import queries
+from shared.db import Tx
+from shared.events import AssignmentAccepted, AssignmentExpired, AssignmentRejected, DealChanged, LeadAssigned
+
+
+async def on_assigned(events: Sequence[LeadAssigned], tx: Tx, *, parts: Parts) -> None:
+    """Keep who is responsible."""
+    await queries.save_assignments(tx.connection, events)
+    await reconsider_sales(tx.connection, parts, [event.lead_id for event in events])
+
+
+async def on_assignment_settled(
+    events: Sequence[AssignmentAccepted | AssignmentRejected | AssignmentExpired], tx: Tx, *, parts: Parts
+) -> None:
+    """Keep what became of assignments."""
+    for event in events:
+        match event:
+            case AssignmentAccepted():
+                state = "accepted"
+            case AssignmentRejected():
+                state = "rejected"
+            case AssignmentExpired():
+                state = "expired"
+        await queries.settle_assignment(tx.connection, event.assignment_id, event.lead_id, state, event.occurred_at)
+    await reconsider_sales(tx.connection, parts, [event.lead_id for event in events])
+
+
+async def on_deals(events: Sequence[DealChanged], tx: Tx, *, parts: Parts) -> None:
+    """Keep how deals stand."""
+    await queries.save_deals(tx.connection, events)
+    await reconsider_sales(tx.connection, parts, [event.lead_id for event in events])

@@ -1,0 +1,174 @@
+"""Where persons stand, what was told of it, and when to look again."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from services.scoring.stages.domain import FIRST, Check, Verdict
+from shared.db import Connection
+from shared.events import Stage, StageChanged
+from shared.ids import LeadId
+
+COLUMNS = "person_id, stage, held, furthest, since, reason, revision, told_total, told_grade, due_at, due_below"
+LOAD = f"SELECT {COLUMNS} FROM standings WHERE person_id = ANY($1)"
+LOCK = f"SELECT {COLUMNS} FROM standings WHERE person_id = ANY($1) ORDER BY person_id FOR UPDATE"
+MAKE = """
+INSERT INTO standings (person_id) SELECT id FROM unnest($1::text[]) AS id ORDER BY id ON CONFLICT DO NOTHING
+"""
+SAVE = """
+UPDATE standings SET stage = new.stage, held = ARRAY(SELECT jsonb_array_elements_text(new.held)),
+    furthest = new.furthest, since = new.since, reason = new.reason, revision = new.revision,
+    told_total = new.told_total, told_grade = new.told_grade
+FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::text[], $5::timestamptz[], $6::text[], $7::bigint[],
+    $8::integer[], $9::text[])
+    AS new (person_id, stage, held, furthest, since, reason, revision, told_total, told_grade)
+WHERE standings.person_id = new.person_id
+"""
+SCHEDULE = """
+UPDATE standings SET due_at = new.due_at, due_below = new.due_below
+FROM unnest($1::text[], $2::timestamptz[], $3::double precision[]) AS new (person_id, due_at, due_below)
+WHERE standings.person_id = new.person_id
+"""
+RECORD = """
+INSERT INTO stage_changes (person_id, revision, stage, previous, reason, at, engagement, fit, total, grade,
+    rules_version, cause)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[],
+    $7::double precision[], $8::integer[], $9::double precision[], $10::text[], $11::integer[], $12::text[])
+"""
+DUE = """
+SELECT person_id, due_at FROM standings WHERE due_at <= $1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+"""
+NEXT_DUE = "SELECT min(due_at) FROM standings WHERE due_at IS NOT NULL"
+MARK_UNSETTLED = "INSERT INTO unsettled SELECT id FROM unnest($1::text[]) AS id ORDER BY id ON CONFLICT DO NOTHING"
+TAKE_UNSETTLED = """
+DELETE FROM unsettled WHERE person_id IN
+    (SELECT person_id FROM unsettled ORDER BY person_id LIMIT $1 FOR UPDATE SKIP LOCKED)
+RETURNING person_id
+"""
+CHANGES = """
+SELECT revision, stage, previous, reason, at, engagement, fit, total, grade, rules_version, cause FROM stage_changes
+WHERE person_id = $1 AND revision < $2 ORDER BY revision DESC LIMIT $3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stood:
+    """Where a person stood, what was told of it (None: nothing yet), and when to look again."""
+
+    person_id: LeadId
+    verdict: Verdict
+    furthest: Stage = FIRST
+    since: datetime | None = None
+    revision: int = 0
+    told_total: int | None = None
+    told_grade: str | None = None
+    due: Check | None = None
+
+
+async def load_stood(connection: Connection, person_ids: Iterable[LeadId]) -> dict[LeadId, Stood]:
+    """Where those of the persons that were ever judged stand."""
+    rows = await connection.fetch(LOAD, sorted(set(person_ids)))
+    return {LeadId(row["person_id"]): _stood(row) for row in rows}
+
+
+async def lock_stood(connection: Connection, person_ids: Iterable[LeadId]) -> dict[LeadId, Stood]:
+    """Where the persons stand, and nobody else judges them before this transaction ends."""
+    ids = sorted(set(person_ids))
+    rows = await connection.fetch(LOCK, ids)
+    if len(rows) < len(ids):
+        await connection.execute(MAKE, ids)
+        rows = await connection.fetch(LOCK, ids)
+    return {LeadId(row["person_id"]): _stood(row) for row in rows}
+
+
+async def save_stood(connection: Connection, changed: Iterable[Stood]) -> None:
+    """Write where persons stand now, and what was told."""
+    ordered = sorted(changed, key=lambda stood: stood.person_id)
+    if ordered:
+        await connection.execute(
+            SAVE,
+            [stood.person_id for stood in ordered],
+            [stood.verdict.stage for stood in ordered],
+            [sorted(stood.verdict.held) for stood in ordered],
+            [stood.furthest for stood in ordered],
+            [stood.since for stood in ordered],
+            [stood.verdict.reason for stood in ordered],
+            [stood.revision for stood in ordered],
+            [stood.told_total for stood in ordered],
+            [stood.told_grade for stood in ordered],
+        )
+
+
+async def schedule(connection: Connection, checks: Sequence[tuple[LeadId, Check | None]]) -> None:
+    """Write when to look again; None: not before another fact."""
+    if checks:
+        ordered = sorted(checks, key=lambda check: check[0])
+        await connection.execute(
+            SCHEDULE,
+            [person_id for person_id, _ in ordered],
+            [check.at if check else None for _, check in ordered],
+            [check.below if check else None for _, check in ordered],
+        )
+
+
+async def record_changes(connection: Connection, changes: Sequence[tuple[StageChanged, str]]) -> None:
+    """Keep stage changes, each with its cause."""
+    if changes:
+        await connection.execute(
+            RECORD,
+            [event.lead_id for event, _ in changes],
+            [event.revision for event, _ in changes],
+            [event.stage for event, _ in changes],
+            [event.previous for event, _ in changes],
+            [event.reason for event, _ in changes],
+            [event.occurred_at for event, _ in changes],
+            [event.engagement for event, _ in changes],
+            [event.fit for event, _ in changes],
+            [event.total for event, _ in changes],
+            [event.grade for event, _ in changes],
+            [event.rules_version for event, _ in changes],
+            [cause for _, cause in changes],
+        )
+
+
+async def claim_due(connection: Connection, now: datetime, limit: int) -> dict[LeadId, datetime]:
+    """Persons whose time has come, locked, and which time it was."""
+    return {LeadId(row["person_id"]): row["due_at"] for row in await connection.fetch(DUE, now, limit)}
+
+
+async def next_due(connection: Connection) -> datetime | None:
+    """When the next person's time comes."""
+    at: datetime | None = await connection.fetchval(NEXT_DUE)
+    return at
+
+
+async def mark_unsettled(connection: Connection, person_ids: Iterable[LeadId]) -> None:
+    """Have persons looked at soon."""
+    if ids := sorted(set(person_ids)):
+        await connection.execute(MARK_UNSETTLED, ids)
+
+
+async def take_unsettled(connection: Connection, limit: int) -> list[LeadId]:
+    """Persons to be looked at; they are taken off the list."""
+    return [LeadId(row["person_id"]) for row in await connection.fetch(TAKE_UNSETTLED, limit)]
+
+
+async def stage_changes(connection: Connection, person_id: LeadId, before: int, limit: int) -> list[asyncpg.Record]:
+    """A person's stage changes before a revision, the newest first."""
+    return await connection.fetch(CHANGES, person_id, before, limit)
+
+
+def _stood(row: asyncpg.Record) -> Stood:
+    due = Check(row["due_at"], row["due_below"]) if row["due_at"] is not None else None
+    return Stood(
+        LeadId(row["person_id"]),
+        Verdict(row["stage"], frozenset(row["held"]), row["reason"]),
+        row["furthest"],
+        row["since"],
+        row["revision"],
+        row["told_total"],
+        row["told_grade"],
+        due,
+    )
