@@ -8,15 +8,17 @@ from fractions import Fraction
 from typing import Any, Literal, assert_never
 
 from services.routing.assignments.turns import next_turn
-from services.routing.people.domain import Person
 from services.routing.reps.domain import Rep
-from services.routing.rules.domain import BY_HAND, RE_ENTRY, Rule, Rules, Sla
 from services.routing.rules.document import Strategy
+from services.routing.rules.domain import BY_HAND, RE_ENTRY, Rule, Rules, Sla
 from shared.events import Stage
 from shared.ids import AssignmentId, EventId, LeadId, RepId
 from shared.rules import Evaluation, Expression
 
 State = Literal["offered", "accepted", "rejected", "expired"]
+GIVEN_BY_HAND = "by_hand"
+MOST_OFFERS = 5
+"""So many reps are asked about a lead that came in; after that a person has to look at it."""
 NEVER = datetime.min.replace(tzinfo=UTC)
 DONE: frozenset[Stage] = frozenset({"customer", "disqualified", "recycled"})
 """Stages at which the work of the rep who accepted is over, so that the lead no longer counts as held."""
@@ -60,11 +62,11 @@ class Pool:
 class Case:
     """A lead to be given to a rep.
 
-    `previous_owner` had it before, `account_owner` has the latest lead of its company; `passed_by` are those who gave
+    `inputs` are what rules see: `lead`, `score`, `stage`, `deal`, as far as they are known. `previous_owner` had it before, `account_owner` has the latest lead of its company; `passed_by` are those who gave
     it back or let it lapse since it came in.
     """
 
-    person: Person
+    inputs: Mapping[str, Any]
     at: datetime
     previous_owner: RepId | None = None
     account_owner: RepId | None = None
@@ -72,7 +74,7 @@ class Case:
 
     def values(self) -> dict[str, Any]:
         """The variables of rules."""
-        return {"lead": {}, **self.person.values(), "now": self.at}
+        return {"lead": {}, **self.inputs, "now": self.at}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ def choose(case: Case, rules: Rules, pool: Pool) -> Choice | Nobody:
 def by_hand(rep: Rep, queue: str, reason: str, rules: Rules, case: Case) -> Choice:
     """What a person decided, in the form of what rules decide."""
     sla = _sla_of(rules, Evaluation(case.values()))
-    return Choice(rep, queue, "by_hand", sla, (Trial(BY_HAND, True, reason),))
+    return Choice(rep, queue, GIVEN_BY_HAND, sla, (Trial(BY_HAND, True, reason),))
 
 
 def one_owner(current: Sequence[Assignment]) -> Assignment:
@@ -184,10 +186,12 @@ def wants_rep(current: Assignment | None, previous: Stage | None, *, routed_befo
     """Whether a lead that entered a stage at which leads are routed is to be given to a rep now.
 
     One that has a current assignment is not, unless its rep accepted it and it had left since: then it comes back.
+    One that was given by hand stays where it is.
     """
     if current is None:
         return True
-    return current.state == "accepted" and not routed_before and previous not in WORKED_ON
+    left = not routed_before and previous is not None and previous not in WORKED_ON
+    return left and current.state == "accepted" and current.strategy != GIVEN_BY_HAND
 
 
 def _after(rep: Rep, at: datetime, minutes: int | None) -> datetime | None:

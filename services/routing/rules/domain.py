@@ -13,7 +13,8 @@ from shared.rules import Expression, ExpressionFault, InvalidDocument, Vocabular
 RE_ENTRY = "re-entry"
 CATCH_ALL = "catch-all"
 BY_HAND = "by-hand"
-RESERVED = frozenset({RE_ENTRY, CATCH_ALL, BY_HAND})
+PROFILE = "profile"
+RESERVED = frozenset({RE_ENTRY, CATCH_ALL, BY_HAND, PROFILE})
 MAY_FIND_NOBODY: frozenset[Strategy] = frozenset({"account_owner", "previous_owner"})
 CASE = Vocabulary(people.FIELDS)
 MATCH = Vocabulary({**people.FIELDS, "rep": reps.FIELDS})

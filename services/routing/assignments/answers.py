@@ -1,0 +1,113 @@
+"""What reps and their managers do with an assignment: accept, reject, reassign."""
+
+from dataclasses import replace
+
+from services.routing.assignments import queries
+from services.routing.assignments.dispatch import Dispatcher
+from services.routing.assignments.domain import Assignment, Nobody, by_hand, choose
+from services.routing.assignments.facts import assignment_accepted, assignment_rejected
+from services.routing.errors import NobodyElse, NotAssigned, NotCurrent
+from services.routing.params import no_such_lead
+from services.routing.parts import Parts
+from services.routing.people.domain import Person
+from services.routing.people.handlers import person
+from services.routing.people.queries import is_known
+from services.routing.reps.domain import Rep
+from services.routing.reps.queries import unknown_reps
+from services.routing.rules.domain import BY_HAND
+from shared.db import Connection, Tx
+from shared.errors import FieldError, Invalid
+from shared.ids import AssignmentId, EventId, LeadId, RepId, new_id
+
+
+async def known_person(connection: Connection, lead_id: LeadId) -> Person:
+    """The person behind a lead id. Raises NoSuchLead when nothing was ever told about it."""
+    who = await person(connection, lead_id)
+    if not await is_known(connection, who.ids):
+        raise no_such_lead(lead_id)
+    return who
+
+
+async def latest_assignment(connection: Connection, lead_id: LeadId) -> Assignment:
+    """The lead's current assignment, else its last. Raises NoSuchLead, NotAssigned."""
+    who = await known_person(connection, lead_id)
+    latest = await queries.latest(connection, [who.person_id])
+    if latest is not None:
+        return latest
+    holds = await queries.holds_of(connection, [who.person_id])
+    why = f"it is held: {holds[0].reason}" if holds else f"it was not routed; its stage is {who.stage or 'not known'}"
+    raise NotAssigned(f"the lead has no rep; {why}")
+
+
+async def accept(tx: Tx, parts: Parts, lead_id: LeadId, assignment_id: AssignmentId | None) -> Assignment:
+    """The rep takes the lead; a second time changes nothing. Raises NotCurrent when the offer is over."""
+    at = parts.runtime.clock.now()
+    offered = await latest_assignment(tx.connection, lead_id)
+    if assignment_id is not None and assignment_id != offered.assignment_id:
+        raise _not_current(f"the lead's assignment is {offered.assignment_id}")
+    accepted = await queries.accept(tx.connection, offered.assignment_id, at)
+    if accepted is not None:
+        tx.emit(assignment_accepted(accepted, at))
+        return accepted
+    now = await queries.one(tx.connection, offered.assignment_id)
+    if now is None or now.state != "accepted":
+        raise _not_current(f"it is {now.state if now and now.state != 'offered' else 'over'} by now")
+    return now
+
+
+async def reject(
+    tx: Tx, parts: Parts, lead_id: LeadId, assignment_id: AssignmentId | None, reason: str
+) -> tuple[Assignment, Assignment | None]:
+    """The rep gives the lead back, and it goes to the next one. Answers both; raises NotCurrent."""
+    at = parts.runtime.clock.now()
+    dispatcher = await Dispatcher.open(tx, await parts.rules.current(tx.connection), at)
+    latest = await latest_assignment(tx.connection, lead_id)
+    if assignment_id is not None and assignment_id != latest.assignment_id:
+        raise _not_current(f"the lead's assignment is {latest.assignment_id}")
+    rejected = await queries.end(tx.connection, latest.assignment_id, at, "rejected", state="rejected", reason=reason)
+    if rejected is None:
+        raise _not_current(f"it is {latest.state} by now")
+    fact = assignment_rejected(rejected, reason, at)
+    tx.emit(fact)
+    who = await person(tx.connection, lead_id)
+    return rejected, await dispatcher.offer_to_next(rejected, who, fact.event_id)
+
+
+async def reassign(tx: Tx, parts: Parts, lead_id: LeadId, rep_id: RepId | None, reason: str) -> Assignment:
+    """Give a lead to this rep, else to the next by the rules. Also places a lead that nobody has.
+
+    Raises Invalid for a rep who cannot be given leads, NobodyElse when the rules find nobody.
+    """
+    at = parts.runtime.clock.now()
+    dispatcher = await Dispatcher.open(tx, await parts.rules.current(tx.connection), at)
+    who = await known_person(tx.connection, lead_id)
+    cause = EventId(new_id())
+    current = await queries.current(tx.connection, who.person_id)
+    situation = await dispatcher.situation(who, current.entry_id if current is not None else None)
+    if current is not None and current.rep_id == rep_id:
+        return current
+    case = dispatcher.case(who, situation)
+    if rep_id is not None:
+        rep = await _rep_by_hand(dispatcher, rep_id)
+        queue = current.queue if current is not None else BY_HAND
+        choice = by_hand(rep, queue, f"given by hand: {reason}", dispatcher.rules, case)
+    else:
+        passed_by = case.passed_by | ({current.rep_id} if current is not None else set())
+        decision = choose(replace(case, previous_owner=None, passed_by=passed_by), dispatcher.rules, dispatcher.pool)
+        if isinstance(decision, Nobody):
+            raise NobodyElse(decision.reason)
+        choice = decision
+    return await dispatcher.assign(who, situation, choice, cause, cause, reason=reason, instead="reassigned")
+
+
+async def _rep_by_hand(dispatcher: Dispatcher, rep_id: RepId) -> Rep:
+    rep = dispatcher.pool.rep(rep_id)
+    if rep is None:
+        unknown = await unknown_reps(dispatcher.tx.connection, [rep_id])
+        detail = "is not the id of a rep" if unknown else "is a rep who is deactivated"
+        raise Invalid("look at /rep_id", [FieldError("/rep_id", detail)])
+    return rep
+
+
+def _not_current(detail: str) -> NotCurrent:
+    return NotCurrent(f"{detail}; read the lead's assignment again")

@@ -1,0 +1,387 @@
+"""The statements about assignments, turns and holds."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from fractions import Fraction
+from typing import Any
+
+import asyncpg
+
+from services.routing.assignments.domain import Assignment, State
+from services.routing.assignments.turns import FINEST
+from shared.db import Connection
+from shared.ids import AssignmentId, EventId, LeadId, RepId
+
+COLUMNS = ", ".join(column.name for column in fields(Assignment))
+PLACES = ", ".join(f"${index}" for index in range(1, len(fields(Assignment)) + 1))
+LOCK_DISPATCHER = "SELECT 1 FROM dispatcher FOR UPDATE"
+TURNS = "SELECT queue_id, rep_id, numerator, denominator FROM turns"
+PUT_TURNS = """
+INSERT INTO turns (queue_id, rep_id, numerator, denominator)
+SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[])
+ON CONFLICT (queue_id, rep_id) DO UPDATE SET numerator = excluded.numerator, denominator = excluded.denominator
+"""
+SITUATION = """
+SELECT
+    (SELECT assignment_id FROM assignments WHERE person_id = $1 AND ended_at IS NULL) AS current_id,
+    (SELECT rep_id FROM assignments WHERE person_id = $1 AND state IN ('offered', 'accepted')
+        ORDER BY revision DESC LIMIT 1) AS previous_owner,
+    (SELECT rep_id FROM assignments WHERE company = $2 AND person_id <> $1 AND state IN ('offered', 'accepted')
+        ORDER BY assigned_at DESC LIMIT 1) AS account_owner,
+    (SELECT coalesce(max(revision), 0) FROM assignments WHERE person_id = $1) AS revision,
+    (SELECT coalesce(array_agg(rep_id), '{}') FROM assignments
+        WHERE person_id = $1 AND entry_id = $3 AND state IN ('rejected', 'expired')) AS passed_by
+"""
+CAUSED = "SELECT 1 FROM assignments WHERE assignment_id = $1"
+ONE = f"SELECT {COLUMNS} FROM assignments WHERE assignment_id = $1"
+LOCK_ONE = f"{ONE} FOR UPDATE"
+CURRENT = f"SELECT {COLUMNS} FROM assignments WHERE person_id = $1 AND ended_at IS NULL"
+LATEST = f"""
+SELECT {COLUMNS} FROM assignments WHERE person_id = ANY($1) ORDER BY (ended_at IS NULL) DESC, revision DESC LIMIT 1
+"""
+OF_PERSONS = f"""
+SELECT {COLUMNS} FROM assignments WHERE person_id = ANY($1) OR lead_id = ANY($1) ORDER BY assignment_id
+"""
+KNOWN = "SELECT assignment_id, rep_id, state FROM assignments WHERE assignment_id = ANY($1)"
+INSERT = f"""
+WITH made AS (
+    INSERT INTO assignments ({COLUMNS}) VALUES ({PLACES}) ON CONFLICT (assignment_id) DO NOTHING
+    RETURNING rep_id, assigned_at, ended_at
+), counted AS (
+    UPDATE reps SET open_leads = open_leads + 1, last_assigned_at = greatest(last_assigned_at, made.assigned_at)
+    FROM made WHERE reps.rep_id = made.rep_id AND made.ended_at IS NULL
+)
+SELECT 1 FROM made
+"""
+ACCEPT = f"""
+UPDATE assignments SET state = 'accepted', settled_at = $2
+WHERE assignment_id = $1 AND state = 'offered' AND ended_at IS NULL RETURNING {COLUMNS}
+"""
+END = f"""
+WITH ended AS (
+    UPDATE assignments SET
+        state = coalesce($3, state), settled_at = CASE WHEN $3 IS NULL THEN settled_at ELSE $4 END,
+        reason = coalesce($5, reason), ended_at = $4, end_reason = $6
+    WHERE assignment_id = $1 AND state = ANY($2) AND ended_at IS NULL RETURNING {COLUMNS}
+), counted AS (
+    UPDATE reps SET open_leads = greatest(open_leads - 1, 0) FROM ended WHERE reps.rep_id = ended.rep_id
+)
+SELECT {COLUMNS} FROM ended
+"""
+REOPEN = """
+WITH reopened AS (
+    UPDATE assignments SET ended_at = NULL, end_reason = NULL
+    WHERE assignment_id = $1 AND ended_at IS NOT NULL RETURNING rep_id
+)
+UPDATE reps SET open_leads = open_leads + 1 FROM reopened WHERE reps.rep_id = reopened.rep_id
+"""
+MOVE = "UPDATE assignments SET person_id = $2 WHERE assignment_id = $1"
+RAISE_REVISION = "UPDATE assignments SET revision = $2 WHERE assignment_id = $1"
+REPLACE_REP = """
+WITH before AS (
+    SELECT rep_id FROM assignments WHERE assignment_id = $1
+), changed AS (
+    UPDATE assignments SET rep_id = $2, queue = $3, strategy = $4, due_at = $5, trace = $6, rules_version = $7
+    WHERE assignment_id = $1 RETURNING ended_at
+)
+UPDATE reps SET open_leads = open_leads + CASE reps.rep_id WHEN $2 THEN 1 ELSE -1 END
+FROM before, changed WHERE changed.ended_at IS NULL AND reps.rep_id IN ($2, before.rep_id)
+"""
+FORGET_INPUTS = "UPDATE assignments SET inputs = NULL WHERE lead_id = $1 OR person_id = $1"
+OVERDUE = f"""
+SELECT {COLUMNS} FROM assignments WHERE state = 'offered' AND ended_at IS NULL AND due_at <= $1
+ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+"""
+NEXT_DUE = "SELECT min(due_at) FROM assignments WHERE state = 'offered' AND ended_at IS NULL"
+LIST = f"""
+SELECT {COLUMNS} FROM assignments
+WHERE (assigned_at, assignment_id) < ($1, $2)
+    AND ($3::text[] IS NULL OR person_id = ANY($3)) AND ($4::text IS NULL OR rep_id = $4)
+    AND ($5::text IS NULL OR state = $5) AND ($6::boolean IS NULL OR (ended_at IS NULL) = $6)
+ORDER BY assigned_at DESC, assignment_id DESC LIMIT $7
+"""
+MADE_SINCE = f"""
+SELECT {COLUMNS} FROM assignments WHERE assigned_at >= $1 AND cause_id = entry_id AND inputs IS NOT NULL
+ORDER BY assigned_at, assignment_id LIMIT $2
+"""
+HOLD_COLUMNS = "person_id, lead_id, cause_id, entry_id, reason, trace, awaits, since, retry_at, attempts"
+PUT_HOLD = """
+INSERT INTO holds AS known (person_id, lead_id, cause_id, entry_id, reason, trace, awaits, since, retry_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (person_id) DO UPDATE
+SET lead_id = excluded.lead_id, cause_id = excluded.cause_id, entry_id = excluded.entry_id, reason = excluded.reason,
+    trace = excluded.trace, awaits = excluded.awaits, retry_at = excluded.retry_at, attempts = known.attempts + 1
+"""
+DROP_HOLDS = "DELETE FROM holds WHERE person_id = ANY($1)"
+MOVE_HOLD = "UPDATE holds SET person_id = $2 WHERE person_id = $1"
+RETRY_ALL = "UPDATE holds SET retry_at = $1 WHERE awaits IS NULL AND (retry_at IS NULL OR retry_at > $1)"
+RETRY_SOME = """
+UPDATE holds SET retry_at = $2
+WHERE person_id = ANY($1) AND awaits IS NULL AND (retry_at IS NULL OR retry_at > $2)
+"""
+HOLDS_DUE = f"""
+SELECT {HOLD_COLUMNS} FROM holds WHERE retry_at <= $1 ORDER BY retry_at, since LIMIT $2 FOR UPDATE SKIP LOCKED
+"""
+NEXT_RETRY = "SELECT min(retry_at) FROM holds"
+HOLDS_OF = f"SELECT {HOLD_COLUMNS} FROM holds WHERE person_id = ANY($1) ORDER BY since, person_id"
+ALL_HOLDS = f"""
+SELECT {HOLD_COLUMNS} FROM holds
+WHERE (since, person_id) > ($1, $2) AND ($3::text[] IS NULL OR person_id = ANY($3))
+ORDER BY since, person_id LIMIT $4
+"""
+OPEN_COUNTS = "SELECT rep_id, count(*) AS leads FROM assignments WHERE ended_at IS NULL GROUP BY rep_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What was decided about a person before: the current assignment, and who has a claim on the lead."""
+
+    current: Assignment | None
+    previous_owner: RepId | None
+    account_owner: RepId | None
+    revision: int
+    passed_by: frozenset[RepId]
+    offers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A lead that waits for a rep, or (`awaits`) for a revision of its profile."""
+
+    person_id: LeadId
+    lead_id: LeadId
+    cause_id: EventId
+    entry_id: EventId
+    reason: str
+    trace: Sequence[Mapping[str, Any]]
+    awaits: int | None
+    since: datetime
+    retry_at: datetime | None
+    attempts: int = 1
+
+
+async def lock_dispatcher(connection: Connection) -> None:
+    """Wait for the turn to give leads to reps; held until the transaction ends."""
+    await connection.execute(LOCK_DISPATCHER)
+
+
+async def all_credits(connection: Connection) -> dict[str, dict[RepId, Fraction]]:
+    """What each member of each queue is owed."""
+    credits: dict[str, dict[RepId, Fraction]] = defaultdict(dict)
+    for row in await connection.fetch(TURNS):
+        credits[row["queue_id"]][row["rep_id"]] = Fraction(row["numerator"], row["denominator"])
+    return dict(credits)
+
+
+async def put_credits(connection: Connection, queue: str, credits: Mapping[RepId, Fraction]) -> None:
+    """The books of a queue after a turn; the dispatcher is locked."""
+    reps = sorted(credits)
+    assert all(credit.denominator <= FINEST for credit in credits.values())
+    numerators = [credits[rep].numerator for rep in reps]
+    await connection.execute(PUT_TURNS, queue, reps, numerators, [credits[rep].denominator for rep in reps])
+
+
+async def situation(
+    connection: Connection, person_id: LeadId, company: str | None, entry_id: EventId | None
+) -> Situation:
+    """What was decided about a person before."""
+    row = await connection.fetchrow(SITUATION, person_id, company, entry_id)
+    assert row is not None
+    current = await one(connection, AssignmentId(row["current_id"]), locked=True) if row["current_id"] else None
+    return Situation(
+        current=current if current is not None and current.is_current else None,
+        previous_owner=row["previous_owner"],
+        account_owner=row["account_owner"],
+        revision=row["revision"],
+        passed_by=frozenset(row["passed_by"]),
+        offers=len(row["passed_by"]),
+    )
+
+
+async def exists(connection: Connection, assignment_id: AssignmentId) -> bool:
+    """Whether this decision was taken already."""
+    return await connection.fetchval(CAUSED, assignment_id) is not None
+
+
+async def one(connection: Connection, assignment_id: AssignmentId, *, locked: bool = False) -> Assignment | None:
+    """An assignment."""
+    return _assignment(await connection.fetchrow(LOCK_ONE if locked else ONE, assignment_id))
+
+
+async def current(connection: Connection, person_id: LeadId) -> Assignment | None:
+    """The assignment of the rep who is responsible for a person now."""
+    return _assignment(await connection.fetchrow(CURRENT, person_id))
+
+
+async def latest(connection: Connection, ids: Sequence[LeadId]) -> Assignment | None:
+    """The current assignment of the person with these ids, else the last one."""
+    return _assignment(await connection.fetchrow(LATEST, ids))
+
+
+async def of_persons(connection: Connection, ids: Sequence[LeadId]) -> list[Assignment]:
+    """Every assignment that was made for, or belongs to, any of these ids."""
+    return [Assignment(**row) for row in await connection.fetch(OF_PERSONS, ids)]
+
+
+async def known(connection: Connection, ids: Sequence[AssignmentId]) -> dict[AssignmentId, asyncpg.Record]:
+    """Rep and state of those of the assignments that are known."""
+    return {row["assignment_id"]: row for row in await connection.fetch(KNOWN, ids)}
+
+
+async def insert(connection: Connection, assignment: Assignment) -> bool:
+    """A new assignment, counted for its rep; False when this decision was taken already."""
+    values = (getattr(assignment, column.name) for column in fields(Assignment))
+    return await connection.fetchval(INSERT, *values) is not None
+
+
+async def accept(connection: Connection, assignment_id: AssignmentId, at: datetime) -> Assignment | None:
+    """Accept an offer; None when it is none any more."""
+    return _assignment(await connection.fetchrow(ACCEPT, assignment_id, at))
+
+
+async def end(  # noqa: PLR0913  # what an end is made of
+    connection: Connection,
+    assignment_id: AssignmentId,
+    at: datetime,
+    end_reason: str,
+    *,
+    states: Sequence[State] = ("offered", "accepted"),
+    state: State | None = None,
+    reason: str | None = None,
+) -> Assignment | None:
+    """End a current assignment that is in one of these states, perhaps in another state; None when it is not."""
+    return _assignment(await connection.fetchrow(END, assignment_id, list(states), state, at, reason, end_reason))
+
+
+async def reopen(connection: Connection, assignment_id: AssignmentId) -> None:
+    """Make an ended assignment current again."""
+    await connection.execute(REOPEN, assignment_id)
+
+
+async def move(connection: Connection, assignment_id: AssignmentId, person_id: LeadId) -> None:
+    """An assignment belongs to another person now."""
+    await connection.execute(MOVE, assignment_id, person_id)
+
+
+async def raise_revision(connection: Connection, assignment_id: AssignmentId, revision: int) -> None:
+    """An assignment is told anew."""
+    await connection.execute(RAISE_REVISION, assignment_id, revision)
+
+
+async def replace_rep(connection: Connection, assignment: Assignment) -> None:
+    """The rep of an assignment is another one than was stored."""
+    await connection.execute(
+        REPLACE_REP,
+        assignment.assignment_id,
+        assignment.rep_id,
+        assignment.queue,
+        assignment.strategy,
+        assignment.due_at,
+        list(assignment.trace),
+        assignment.rules_version,
+    )
+
+
+async def forget_inputs(connection: Connection, lead_id: LeadId) -> None:
+    """Forget what the rules saw of an erased person."""
+    await connection.execute(FORGET_INPUTS, lead_id)
+
+
+async def overdue(connection: Connection, at: datetime, limit: int) -> list[Assignment]:
+    """Offers whose time is over, locked; those that somebody else has locked are left to them."""
+    return [Assignment(**row) for row in await connection.fetch(OVERDUE, at, limit)]
+
+
+async def next_due(connection: Connection) -> datetime | None:
+    """When the time of the next offer is over."""
+    due: datetime | None = await connection.fetchval(NEXT_DUE)
+    return due
+
+
+async def listed(  # noqa: PLR0913  # the filters of one list
+    connection: Connection,
+    before: tuple[datetime, str],
+    ids: Sequence[LeadId] | None,
+    rep_id: str | None,
+    state: State | None,
+    is_current: bool | None,
+    limit: int,
+) -> list[Assignment]:
+    """Assignments before a place in the list, the newest first."""
+    rows = await connection.fetch(LIST, *before, ids, rep_id, state, is_current, limit)
+    return [Assignment(**row) for row in rows]
+
+
+async def made_since(connection: Connection, since: datetime, limit: int) -> list[Assignment]:
+    """The first assignment of each entry since then, in order, where it is known what the rules saw."""
+    return [Assignment(**row) for row in await connection.fetch(MADE_SINCE, since, limit)]
+
+
+async def open_counts(connection: Connection) -> dict[RepId, int]:
+    """How many leads each rep holds, counted."""
+    return {row["rep_id"]: row["leads"] for row in await connection.fetch(OPEN_COUNTS)}
+
+
+async def put_hold(connection: Connection, hold: Hold) -> None:
+    """A lead waits; one that waited already goes on waiting, for what is known now."""
+    await connection.execute(
+        PUT_HOLD,
+        hold.person_id,
+        hold.lead_id,
+        hold.cause_id,
+        hold.entry_id,
+        hold.reason,
+        list(hold.trace),
+        hold.awaits,
+        hold.since,
+        hold.retry_at,
+    )
+
+
+async def drop_holds(connection: Connection, person_ids: Sequence[LeadId]) -> None:
+    """These wait no more."""
+    await connection.execute(DROP_HOLDS, person_ids)
+
+
+async def move_hold(connection: Connection, person_id: LeadId, into: LeadId) -> None:
+    """The person who waits is another one now."""
+    await connection.execute(MOVE_HOLD, person_id, into)
+
+
+async def retry_all_holds(connection: Connection, at: datetime) -> None:
+    """Reps or rules changed: every lead that waits for a rep is tried again."""
+    await connection.execute(RETRY_ALL, at)
+
+
+async def retry_holds_of(connection: Connection, person_ids: Sequence[LeadId], at: datetime) -> None:
+    """Something about these persons changed: those that wait for a rep are looked at again."""
+    await connection.execute(RETRY_SOME, person_ids, at)
+
+
+async def holds_due(connection: Connection, at: datetime, limit: int) -> list[Hold]:
+    """Leads to be tried again, locked."""
+    return [Hold(**row) for row in await connection.fetch(HOLDS_DUE, at, limit)]
+
+
+async def next_retry(connection: Connection) -> datetime | None:
+    """When the next lead is to be tried again."""
+    due: datetime | None = await connection.fetchval(NEXT_RETRY)
+    return due
+
+
+async def holds_of(connection: Connection, person_ids: Sequence[LeadId]) -> list[Hold]:
+    """Those of these persons who wait."""
+    return [Hold(**row) for row in await connection.fetch(HOLDS_OF, person_ids)]
+
+
+async def all_holds(
+    connection: Connection, after: tuple[datetime, str], ids: Sequence[LeadId] | None, limit: int
+) -> list[Hold]:
+    """Leads that wait, after a place in the list, the longest first."""
+    return [Hold(**row) for row in await connection.fetch(ALL_HOLDS, *after, ids, limit)]
+
+
+def _assignment(row: asyncpg.Record | None) -> Assignment | None:
+    return None if row is None else Assignment(**row)

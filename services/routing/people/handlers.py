@@ -1,0 +1,54 @@
+"""What other services tell about people, folded; and a person as a decision needs it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from services.routing.people import queries
+from services.routing.people.domain import Person, Profile
+from shared.db import Connection, Tx
+from shared.events import ConsentChanged, LeadCaptured, LeadErased, LeadPersonal, StageChanged
+from shared.identity import members, resolve
+from shared.ids import LeadId
+from shared.personal import PersonKeys
+
+
+async def on_leads_captured(events: Sequence[LeadCaptured], tx: Tx, *, keys: PersonKeys) -> None:
+    """Keep profiles, opened."""
+    newest = {event.lead_id: event for event in sorted(events, key=lambda event: event.revision)}
+    opened = await keys.open_many(tx.connection, [(event.lead_id, event.personal) for event in newest.values()])
+    profiles = [
+        Profile(
+            event.lead_id,
+            event.revision,
+            event.captured_at,
+            queries.profile_fields(event, LeadPersonal.model_validate_json(block).model_dump() if block else None),
+        )
+        for event, block in zip(newest.values(), opened, strict=True)
+    ]
+    await queries.fold_profiles(tx.connection, profiles)
+
+
+async def on_consents_changed(events: Sequence[ConsentChanged], tx: Tx) -> None:
+    """Keep what each person allows."""
+    ordered = sorted(events, key=lambda event: (event.occurred_at, event.state == "denied"))
+    await queries.fold_consents(
+        tx.connection, list({(event.lead_id, event.channel): event for event in ordered}.values())
+    )
+
+
+async def on_stages_changed(events: Sequence[StageChanged], tx: Tx) -> None:
+    """Keep each lead's newest stage and scores."""
+    newest = {event.lead_id: event for event in sorted(events, key=lambda event: event.revision)}
+    await queries.fold_standings(tx.connection, list(newest.values()))
+
+
+async def on_lead_erased(event: LeadErased, tx: Tx) -> None:
+    """Forget what is personal."""
+    await queries.strip_profile(tx.connection, event.lead_id)
+
+
+async def person(connection: Connection, lead_id: LeadId, at: datetime | None = None) -> Person:
+    """The person behind a lead id, with all that is known of them."""
+    person_id = await resolve(connection, lead_id, at)
+    ids = {member.lead_id for member in await members(connection, person_id)}
+    return await queries.person_of(connection, person_id, sorted({person_id, lead_id} | ids))

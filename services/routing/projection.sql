@@ -1,0 +1,27 @@
+-- What routing folds from other services' facts. Facts keep the id they came with; reading resolves it.
+
+CREATE TABLE profiles (
+    lead_id text PRIMARY KEY,
+    revision bigint NOT NULL,
+    captured_at timestamptz NOT NULL,
+    fields jsonb NOT NULL
+) WITH (fillfactor = 70);
+
+CREATE TABLE consents (
+    lead_id text NOT NULL,
+    channel text NOT NULL,
+    state text NOT NULL,
+    at timestamptz NOT NULL,
+    PRIMARY KEY (lead_id, channel)
+);
+
+-- The stage entered last, with the scores that decided it: what rules see of `score`.
+CREATE TABLE standings (
+    lead_id text PRIMARY KEY,
+    revision bigint NOT NULL,
+    stage text NOT NULL,
+    engagement double precision NOT NULL,
+    fit integer NOT NULL,
+    total double precision NOT NULL,
+    grade text NOT NULL
+) WITH (fillfactor = 70);

@@ -1,0 +1,127 @@
+"""Reps over HTTP."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from services.routing.assignments.queries import lock_dispatcher, retry_all_holds
+from services.routing.errors import NoSuchRep
+from services.routing.params import PathId, QueryEmail, address
+from services.routing.reps import queries
+from services.routing.reps.inputs import RepChange, RepInput
+from shared.db import Tx
+from shared.ids import RepId, new_id
+from shared.service import Runtime
+from shared.web import Limit, Page, idempotent, make_cursor, read_cursor, requires
+
+FIRST = (datetime.min.replace(tzinfo=UTC), "")
+
+
+class RepOut(BaseModel):
+    """A rep as stored. `open_leads` counts the leads held now, offered ones included."""
+
+    rep_id: str
+    name: str
+    email: str
+    territories: list[str]
+    skills: list[str]
+    teams: list[str]
+    seniority: int | None
+    weight: int
+    capacity: int | None
+    time_zone: str
+    working_hours: dict[str, Any] | None
+    time_off: list[dict[str, Any]]
+    active: bool
+    open_leads: int
+    last_assigned_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, row: asyncpg.Record) -> "RepOut":
+        """From the stored row."""
+        return cls.model_validate(dict(row))
+
+
+def router(runtime: Runtime) -> APIRouter:
+    """Everything about reps."""
+    routes = APIRouter(prefix="/v1/reps", tags=["reps"])
+    reading = [Depends(requires("routing:read"))]
+    writing = [Depends(requires("routing:write"))]
+
+    @routes.post("", status_code=201, response_model=RepOut, dependencies=writing)
+    async def create_rep(told: RepInput, request: Request) -> Response:
+        """A new rep. Leads that wait for one are tried again at once."""
+
+        async def make(tx: Tx) -> Response:
+            rep_id, at = RepId(new_id()), runtime.clock.now()
+            await lock_dispatcher(tx.connection)
+            await queries.insert_rep(tx.connection, rep_id, told.columns(), at)
+            await retry_all_holds(tx.connection, at)
+            return _answer(await _rep(tx.connection, rep_id), 201)
+
+        return await idempotent(runtime.database, request, await request.body(), make)
+
+    @routes.get("", dependencies=reading)
+    async def list_reps(
+        limit: Limit = 50,
+        cursor: str | None = None,
+        active: bool | None = None,
+        email: QueryEmail = None,
+    ) -> Page[RepOut]:
+        """Reps, the first made first."""
+        place = read_cursor(runtime.secrets, cursor)
+        after = (datetime.fromisoformat(place[0]), place[1]) if place else FIRST
+        async with runtime.database.reading() as connection:
+            rows = await queries.rep_rows(connection, after, active, email and address(email), limit + 1)
+        more = len(rows) > limit
+        last = rows[limit - 1] if more else None
+        place = last and [last["created_at"].isoformat(), last["rep_id"]]
+        return Page(
+            items=[RepOut.of(row) for row in rows[:limit]],
+            next_cursor=make_cursor(runtime.secrets, place) if place else None,
+        )
+
+    @routes.get("/{rep_id}", dependencies=reading)
+    async def get_rep(rep_id: PathId) -> RepOut:
+        """One rep."""
+        async with runtime.database.reading() as connection:
+            return await _rep(connection, RepId(rep_id))
+
+    @routes.patch("/{rep_id}", response_model=RepOut, dependencies=writing)
+    async def change_rep(rep_id: PathId, told: RepChange, request: Request) -> Response:
+        """Change what is named; null takes away what may be absent. Leads that wait are tried again at once."""
+
+        async def make(tx: Tx) -> Response:
+            at = runtime.clock.now()
+            await lock_dispatcher(tx.connection)
+            row = await queries.rep_row(tx.connection, RepId(rep_id), locked=True)
+            if row is None:
+                raise _no_such_rep(rep_id)
+            await queries.change_rep(tx.connection, RepId(rep_id), {**row, **told.columns()}, at)
+            await retry_all_holds(tx.connection, at)
+            return _answer(await _rep(tx.connection, RepId(rep_id)), 200)
+
+        return await idempotent(runtime.database, request, await request.body(), make)
+
+    return routes
+
+
+async def _rep(connection: Any, rep_id: RepId) -> RepOut:
+    row = await queries.rep_row(connection, rep_id)
+    if row is None:
+        raise _no_such_rep(rep_id)
+    return RepOut.of(row)
+
+
+def _no_such_rep(rep_id: str) -> NoSuchRep:
+    return NoSuchRep(f"there is no rep {rep_id[:100]}")
+
+
+def _answer(rep: RepOut, status: int) -> Response:
+    return Response(rep.model_dump_json(), status, media_type="application/json")

@@ -1,0 +1,177 @@
+"""What may be told about a rep, and how working hours and time off are written."""
+
+import re
+from datetime import UTC, date, datetime
+from functools import cache
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, Field, model_validator
+
+from services.routing.reps.calendar import Calendar, Span, local_midnight
+from shared.emails import Email
+from shared.web import Input
+
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _known_zone(name: str) -> str:
+    if name not in _zones():
+        raise ValueError(f"{name[:60]!r} is not the name of a time zone; write one like Europe/Vienna")
+    return name
+
+
+def _clock(text: str) -> str:
+    if not _CLOCK.fullmatch(text):
+        raise ValueError(f"{text[:20]!r} is not a time of day from 00:00 to 24:00")
+    return text
+
+
+def _in_order(stretches: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    last = ""
+    for start, end in sorted(stretches):
+        if start >= end:
+            raise ValueError(
+                f"{start} to {end} is no stretch of a day; write a night as two, until 24:00 and from 00:00"
+            )
+        if start < last:
+            raise ValueError(f"{start} to {end} overlaps another stretch")
+        last = end
+    return tuple(sorted(stretches))
+
+
+def _moment(text: str) -> str:
+    try:
+        if _DATE.fullmatch(text):
+            date.fromisoformat(text)
+        elif datetime.fromisoformat(text).tzinfo is None:
+            raise ValueError("has no offset; write a date, or a time like 2026-12-24T12:00:00Z")
+    except ValueError as exc:
+        detail = str(exc) if "offset" in str(exc) else f"{text[:40]!r} is neither a date nor a time"
+        raise ValueError(detail) from None
+    return text
+
+
+ClockTime = Annotated[str, AfterValidator(_clock)]
+Stretches = Annotated[
+    tuple[tuple[ClockTime, ClockTime], ...], Field(max_length=24, examples=[[["09:00", "17:00"]]]), AfterValidator(_in_order)
+]
+Moment = Annotated[str, AfterValidator(_moment)]
+TimeZone = Annotated[str, AfterValidator(_known_zone), Field(examples=["Europe/Vienna"])]
+Label = Annotated[str, Field(min_length=1, max_length=200)]
+Labels = Annotated[tuple[Label, ...], Field(max_length=500)]
+
+
+class WorkingHours(Input):
+    """Local hours by weekday; a day left out is free."""
+
+    mon: Stretches = ()
+    tue: Stretches = ()
+    wed: Stretches = ()
+    thu: Stretches = ()
+    fri: Stretches = ()
+    sat: Stretches = ()
+    sun: Stretches = ()
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> "WorkingHours":
+        if not any(getattr(self, day) for day in WEEKDAYS):
+            raise ValueError("no day has hours; leave working_hours out for always, or make the rep inactive")
+        return self
+
+
+class TimeOff(Input):
+    """Leave from a date or time until another, which is excluded. Dates are the rep's local days."""
+
+    since: Moment = Field(alias="from", examples=["2026-12-24"])
+    until: Moment = Field(alias="to", examples=["2027-01-02"])
+    reason: str | None = Field(default=None, max_length=200)
+
+    @model_validator(mode="after")
+    def _ends_after_it_begins(self) -> "TimeOff":
+        zone = ZoneInfo("UTC")
+        if moment_at(self.until, zone) <= moment_at(self.since, zone):
+            raise ValueError("`to` is not after `from`; it is excluded, so a day off ends with the next day's date")
+        return self
+
+
+class RepInput(Input):
+    """A new rep. Without `working_hours` the rep always works; without `capacity` there is no limit."""
+
+    name: Label
+    email: Email
+    territories: Labels = ()
+    skills: Labels = ()
+    teams: Labels = ()
+    seniority: int | None = Field(default=None, ge=0, le=1_000)
+    weight: int = Field(default=100, ge=0, le=10_000)
+    capacity: int | None = Field(default=None, ge=0, le=1_000_000)
+    time_zone: TimeZone
+    working_hours: WorkingHours | None = None
+    time_off: Annotated[tuple[TimeOff, ...], Field(max_length=500)] = ()
+    active: bool = True
+
+    def columns(self) -> dict[str, Any]:
+        """What was told, as it is stored."""
+        return _columns(self, set(type(self).model_fields))
+
+
+class RepChange(Input):
+    """A change of a rep: what is left out stays; null takes away what may be absent."""
+
+    name: Label = ""
+    email: Email = ""
+    territories: Labels = ()
+    skills: Labels = ()
+    teams: Labels = ()
+    seniority: int | None = Field(default=None, ge=0, le=1_000)
+    weight: int = Field(default=100, ge=0, le=10_000)
+    capacity: int | None = Field(default=None, ge=0, le=1_000_000)
+    time_zone: TimeZone = "UTC"
+    working_hours: WorkingHours | None = None
+    time_off: Annotated[tuple[TimeOff, ...], Field(max_length=500)] = ()
+    active: bool = True
+
+    def columns(self) -> dict[str, Any]:
+        """What was told, as it is stored."""
+        return _columns(self, self.model_fields_set)
+
+
+def _columns(told: RepInput | RepChange, names: set[str]) -> dict[str, Any]:
+    columns = told.model_dump(include=names - {"working_hours", "time_off"})
+    if "working_hours" in names:
+        hours = told.working_hours
+        columns["working_hours"] = hours and {day: getattr(hours, day) for day in WEEKDAYS if getattr(hours, day)}
+    if "time_off" in names:
+        columns["time_off"] = [item.model_dump(by_alias=True, exclude_none=True) for item in told.time_off]
+    return columns
+
+
+def moment_at(text: str, zone: ZoneInfo) -> datetime:
+    """A date (the beginning of the local day) or time, as written, in UTC."""
+    if _DATE.fullmatch(text):
+        return local_midnight(date.fromisoformat(text), zone)
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def calendar_of(time_zone: str, working_hours: dict[str, Any] | None, time_off: list[dict[str, Any]]) -> Calendar:
+    """The calendar that a rep's stored fields describe."""
+    zone = ZoneInfo(time_zone)
+    hours = None
+    if working_hours is not None:
+        hours = tuple(
+            tuple((_minutes(start), _minutes(end)) for start, end in working_hours.get(day, ())) for day in WEEKDAYS
+        )
+    off = tuple(Span(moment_at(item["from"], zone), moment_at(item["to"], zone)) for item in time_off)
+    return Calendar(zone, hours, off)
+
+
+def _minutes(clock: str) -> int:
+    return int(clock[:2]) * 60 + int(clock[3:])
