@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import ORJSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel, model_validator
 
 from services.nurture.errors import NoSuchSuppression
@@ -70,7 +70,7 @@ def suppressions_router(parts: Parts) -> APIRouter:
 
         async def make(tx: Tx) -> Response:
             row = await queries.suppress(tx.connection, lead_id, address, body.reason, runtime.clock.now(), "api")
-            return ORJSONResponse(_out(row).model_dump(mode="json"), 201)
+            return Response(_out(row).model_dump_json(), 201, media_type="application/json")
 
         return await idempotent(runtime.database, request, await request.body(), make)
 

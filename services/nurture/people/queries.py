@@ -83,19 +83,20 @@ DELETE FROM consents WHERE lead_id = ANY($1)
 PROFILES = "SELECT lead_id, captured_at, fields FROM profiles WHERE lead_id = ANY($1)"
 CONSENTS = "SELECT lead_id, channel, state, at FROM consents WHERE lead_id = ANY($1)"
 STANDING = """
-SELECT id AS lead_id, stages.stage, coalesce(stages.revision, -1) AS revision,
-       EXISTS (SELECT FROM identity_erased WHERE identity_erased.lead_id = id) AS erased,
-       EXISTS (SELECT FROM parked_events WHERE key = id) AS parked
-FROM unnest($1::text[]) AS id LEFT JOIN stages ON stages.lead_id = id
+SELECT given.lead_id, stages.stage, coalesce(stages.revision, -1) AS revision,
+       EXISTS (SELECT FROM identity_erased AS gone WHERE gone.lead_id = given.lead_id) AS erased,
+       EXISTS (SELECT FROM parked_events AS parked WHERE parked.key = given.lead_id) AS parked
+FROM unnest($1::text[]) AS given (lead_id) LEFT JOIN stages ON stages.lead_id = given.lead_id
 """
 SUPPRESSIONS = """
 SELECT lead_id, address_hash, reason, since FROM suppressions
 WHERE channel = 'email' AND (lead_id = ANY($1) OR address_hash = ANY($2)) ORDER BY since, reason
 """
 RELATED = """
-SELECT id AS lead_id FROM unnest($1::text[]) AS id
-WHERE EXISTS (SELECT FROM identity_aliases WHERE into_id = id AND active)
-   OR EXISTS (SELECT FROM identity_links WHERE lead_id = id OR anonymous_lead_id = id)
+SELECT given.lead_id FROM unnest($1::text[]) AS given (lead_id)
+WHERE EXISTS (SELECT FROM identity_aliases AS alias WHERE alias.into_id = given.lead_id AND alias.active)
+   OR EXISTS (SELECT FROM identity_links AS link WHERE link.lead_id = given.lead_id)
+   OR EXISTS (SELECT FROM identity_links AS link WHERE link.anonymous_lead_id = given.lead_id)
 """
 MILESTONES = """
 SELECT kind, lead_id, event_id, occurred_at, fields FROM milestones

@@ -215,6 +215,7 @@ class Sender:
     ) -> Claimed | None:
         connection, step, run = tx.connection, act.step, due.run
         this = self._message_id(due, step)
+        await queries.stand_before(connection, run.enrolment_id, step.step_id)
         standing = await queries.standing_of(connection, this)
         if standing is not None and standing.state != "planned":
             await self._go_on(tx, due, look.plan, step, await queries.database_now(connection))

@@ -31,6 +31,7 @@ MOVE = """
 UPDATE enrolments SET step_id = $2, due_at = $3, visits = $4, hold = NULL, claim = NULL
 WHERE enrolment_id = $1 AND active
 """
+STAND_BEFORE = "UPDATE enrolments SET step_id = $2 WHERE enrolment_id = $1 AND active AND step_id <> $2"
 HOLD = """
 UPDATE enrolments SET due_at = clock_timestamp() + $2, hold = $3, claim = NULL WHERE enrolment_id = $1 AND active
 """
@@ -166,6 +167,11 @@ async def move_run(
 ) -> None:
     """Put a run before another step."""
     await connection.execute(MOVE, enrolment_id, step_id, due_at, visits)
+
+
+async def stand_before(connection: Connection, enrolment_id: str, step_id: str) -> None:
+    """Put a run before the message that branches have led it to, due as it is."""
+    await connection.execute(STAND_BEFORE, enrolment_id, step_id)
 
 
 async def hold_run(connection: Connection, enrolment_id: str, pause: timedelta, why: str) -> None:

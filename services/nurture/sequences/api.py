@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import ORJSONResponse, Response
-from pydantic import BaseModel, Field
+from fastapi.responses import Response
+from pydantic import BaseModel, Field, ValidationError
 
 from services.nurture.errors import NoSuchSequence
 from services.nurture.parts import Parts
@@ -16,7 +16,7 @@ from services.nurture.sequences.domain import compile_plan
 from shared.db import Tx
 from shared.ids import SequenceId, new_id
 from shared.rules import NoSuchVersion, StoredDocument
-from shared.web import Input, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
+from shared.web import Input, Limit, Page, Principal, idempotent, invalid, make_cursor, read_cursor, requires
 
 NEWEST = 2**31 - 1
 
@@ -54,13 +54,13 @@ def sequences_router(parts: Parts) -> APIRouter:
     async def create_sequence(request: Request, principal: Annotated[Principal, Depends(may_write)]) -> Response:
         """Save a new sequence. It runs when its document says `active`."""
         body = await request.body()
-        document = SequenceDocument.model_validate_json(body)
+        document = _read(body)
         sequence_id = SequenceId(new_id())
         compile_plan(sequence_id, 1, document)
 
         async def make(tx: Tx) -> Response:
             saved = await SEQUENCES.save(tx.connection, document.as_json(), principal.subject, sequence_id)
-            return ORJSONResponse(_out(sequence_id, saved).model_dump(mode="json"), 201)
+            return Response(_out(sequence_id, saved).model_dump_json(), 201, media_type="application/json")
 
         return await idempotent(runtime.database, request, body, make)
 
@@ -95,7 +95,7 @@ def sequences_router(parts: Parts) -> APIRouter:
         draft: Annotated[bool, Query(description="Only save it")] = False,
     ) -> SequenceOut:
         """Save a new version; those who enter from now on follow it, runs under way stay with theirs."""
-        document = SequenceDocument.model_validate_json(await request.body())
+        document = _read(await request.body())
         compile_plan(SequenceId(sequence_id), 1, document)
         async with runtime.database.transaction() as tx:
             await _check_known(tx, sequence_id)
@@ -125,6 +125,13 @@ def sequences_router(parts: Parts) -> APIRouter:
             )
 
     return router
+
+
+def _read(body: bytes) -> SequenceDocument:
+    try:
+        return SequenceDocument.model_validate_json(body)
+    except ValidationError as exc:
+        raise invalid(exc) from exc
 
 
 async def _check_known(tx: Tx, sequence_id: str) -> None:
