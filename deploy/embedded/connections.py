@@ -79,6 +79,7 @@ class Client(asyncio.Protocol):
         self.retried = False
         self.answering = False
         self.last_request = False
+        self.half_closed = False
         self.lingered = 0
         self.deadline = self.loop.time() + HEAD_WITHIN
 
@@ -110,8 +111,8 @@ class Client(asyncio.Protocol):
                 self.transport.close()
 
     def eof_received(self) -> bool:
-        """A client that closed its half still gets the answer to what it has sent in full."""
-        self.last_request = True
+        """A client that closed its half still gets the answers to what it has sent in full."""
+        self.half_closed = True
         return self.state == "answer"
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -139,6 +140,8 @@ class Client(asyncio.Protocol):
             self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The request head is too large.")
             return
         if end < 0:
+            if self.half_closed:
+                self.transport.close()
             return
         end += len(HEAD_END)
         head, body, self.buffer = self.buffer[:end], self.buffer[end:], b""
@@ -269,6 +272,8 @@ class Client(asyncio.Protocol):
             self.read_on()
             if self.buffer:
                 self.loop.call_soon(self._next_request)
+            elif self.half_closed:
+                self.transport.close()
 
     def _next_request(self) -> None:
         if self.state == "head" and self.buffer and not self.transport.is_closing():
