@@ -212,7 +212,8 @@ class _Mapping:
         known = await queries.purchases_of(self._tx.connection, self._source_id, names)
         external_id = min(known, default=names[0])
         doubled = sorted(known - {external_id})
-        await queries.name_purchase(self._tx.connection, self._source_id, [*names, *doubled], external_id)
+        all_names = sorted({*names, *doubled})
+        await queries.name_purchase(self._tx.connection, self._source_id, all_names, external_id)
         for other in doubled:
             self._tell_conversion(fact, other, 0, lead_id)
         return external_id

@@ -1,0 +1,272 @@
+"""Webhooks through the door on real PostgreSQL: proved, kept, answered, and mapped once."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+import pytest_asyncio
+
+from shared.events import (
+    ConsentChanged,
+    ConversionRecorded,
+    DeliveryReceived,
+    LeadCaptured,
+    RefundRecorded,
+    TouchRecorded,
+)
+from shared.settings import Settings
+from shared.testing import FrozenClock, harness, make_settings
+from tests.samples.signed import KINDS, Sample, sample, sign
+from tests.service.capture_world import Capture
+from throughline.services import service_code
+
+FORM = {"email": "ann@example.com", "first_name": "Ann", "consent": {"email": "granted"}, "utm_source": "google"}
+
+
+@pytest_asyncio.fixture
+async def capture(settings: Settings) -> AsyncIterator[Capture]:
+    async with harness(service_code("capture"), settings) as made:
+        yield Capture(made)
+
+
+@asynccontextmanager
+async def at_the_time_of(known: Sample, settings: Settings) -> AsyncIterator[Capture]:
+    async with harness(service_code("capture"), settings, clock=FrozenClock(known.now)) as made:
+        yield Capture(made)
+
+
+async def source_of(capture: Capture, known: Sample) -> dict[str, Any]:
+    mapping = {}
+    if known.kind == "generic":
+        mapping = orjson.loads(open("tests/samples/webhooks/generic.json", "rb").read())
+    return await capture.source(
+        known.kind,
+        secret=known.secret,
+        mapping=mapping.get("mapping", {}),
+        defaults=mapping.get("defaults", {}),
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_signed_sample_becomes_a_lead_with_its_touch_money_and_consent(kind: str, settings: Settings) -> None:
+    known = sample(kind)
+    async with at_the_time_of(known, settings) as capture:
+        source = await source_of(capture, known)
+        answers = [await capture.send(source, known.request) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        await capture.map_deliveries()
+        expected = known.expected
+        (lead,) = (await capture.get("leads", email=expected["email"])).json()["items"]
+        assert (lead["first_name"], lead["last_name"]) == (expected["first_name"], expected["last_name"])
+        assert lead["consent"] == expected.get("consent", {})
+        (touch,) = await capture.harness.told(TouchRecorded)
+        assert (touch.source, touch.medium, touch.campaign) == ("google", "cpc", "spring-demo")
+        assert (touch.lead_id, touch.origin) == (lead["lead_id"], source["source_id"])
+        conversions = await capture.harness.told(ConversionRecorded)
+        if expected["kind"] == "conversion":
+            (conversion,) = conversions
+            assert (conversion.value_minor, conversion.currency) == (expected["amount_minor"], expected["currency"])
+            assert (conversion.external_id, conversion.lead_id) == (expected["external_id"], lead["lead_id"])
+        else:
+            assert conversions == []
+        page = (await capture.get(f"sources/{source['source_id']}/deliveries")).json()
+        assert [(item["state"], item["lead_id"]) for item in page["items"]] == [("mapped", lead["lead_id"])]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_wrong_signature_is_401_and_nothing_is_stored(kind: str, settings: Settings) -> None:
+    known = sample(kind)
+    async with at_the_time_of(known, settings) as capture:
+        source = await source_of(capture, known)
+        forged = known.with_body(known.request.raw_body)
+        wrong = sign(kind, known.request.raw_body + b" ", known.secret, known.now)
+        changed = {name.replace("-", "_"): value for name, value in wrong.items()}
+        for request in (known.with_headers(**changed), known.with_headers(**dict.fromkeys(changed))):
+            response = await capture.send(source, request)
+            assert response.status_code == 401
+            assert response.json()["type"] == "urn:throughline:problem:capture:bad-signature"
+        assert forged.raw_body == known.request.raw_body
+        assert await capture.rows("SELECT 1 FROM event_log") == []
+
+
+async def test_an_unknown_source_is_404_and_503_while_nobody_can_know(capture: Capture) -> None:
+    unknown = {"source_id": "0db2ed11-1f5c-4c3e-9a6b-000000000001", "secret": "s"}
+    assert (await capture.hook(unknown, FORM)).status_code == 404
+    away = make_settings("postgresql://nobody@127.0.0.1:1/none")
+    async with harness(service_code("capture"), away) as without_database:
+        response = await Capture(without_database).hook(unknown, FORM)
+        assert (response.status_code, int(response.headers["retry-after"]) > 0) == (503, True)
+
+
+async def test_get_and_head_of_a_known_source_store_nothing(capture: Capture) -> None:
+    source = await capture.source()
+    for method in ("GET", "HEAD"):
+        response = await capture.harness.client.request(method, f"/hooks/{source['source_id']}")
+        assert (response.status_code, response.content) == (200, b"")
+        unknown = await capture.harness.client.request(method, "/hooks/0db2ed11-1f5c-4c3e-9a6b-000000000001")
+        assert unknown.status_code == 404
+    assert await capture.harness.told(DeliveryReceived) == []
+
+
+async def test_a_body_over_the_limit_is_413(capture: Capture) -> None:
+    source = await capture.source()
+    assert (await capture.hook(source, {**FORM, "note": "x" * 2_100_000})).status_code == 413
+    assert await capture.harness.told(DeliveryReceived) == []
+
+
+async def test_a_body_that_packs_well_is_kept_although_it_is_large(capture: Capture) -> None:
+    source = await capture.source()
+    assert (await capture.hook(source, {**FORM, "attributes": {"note": "again " * 10_000}})).status_code == 200
+    await capture.map_deliveries()
+    (lead,) = (await capture.get("leads", email="ann@example.com")).json()["items"]
+    assert lead["attributes"]["note"].startswith("again again")
+
+
+async def test_a_delivery_at_rest_is_unreadable(capture: Capture) -> None:
+    source = await capture.source()
+    await capture.hook(source, FORM)
+    (row,) = await capture.rows("SELECT value FROM event_log WHERE type = $1", DeliveryReceived.ce_type)
+    assert b"ann@" not in row["value"]
+    assert source["secret"].encode() not in row["value"]
+    (secret,) = await capture.rows("SELECT sealed FROM source_secrets")
+    assert source["secret"] not in secret["sealed"]
+
+
+async def test_a_replay_weeks_later_changes_nothing(capture: Capture) -> None:
+    source = await capture.source()
+    await capture.hook(source, {**FORM, "idempotency_key": "s-1"})
+    await capture.map_deliveries()
+    (event,) = await capture.harness.told(DeliveryReceived)
+    later = event.model_copy(update={"received_at": event.received_at + timedelta(days=20)})
+    await capture.harness.deliver(later)
+    assert len(await capture.harness.told(TouchRecorded)) == 1
+    assert len(await capture.harness.told(LeadCaptured)) == 1
+
+
+async def test_a_form_makes_a_lead_and_a_touch_under_one_id(capture: Capture) -> None:
+    source = await capture.source(defaults={"channel": "partners"})
+    assert (await capture.hook(source, {**FORM, "anonymous_id": "browser-1", "page_url": "https://a.test/x?q=1"})).status_code == 200
+    await capture.map_deliveries()
+    (lead,) = (await capture.get("leads", anonymous_id="browser-1")).json()["items"]
+    (touch,) = await capture.harness.told(TouchRecorded)
+    assert (touch.type, touch.lead_id, touch.channel, touch.source) == (
+        "form_submitted", lead["lead_id"], "partners", "google"
+    )
+    (consent,) = await capture.harness.told(ConsentChanged)
+    assert (consent.origin, consent.state) == (source["source_id"], "granted")
+
+
+async def test_what_cannot_be_mapped_is_quarantined_and_tried_again_after_the_mapping_is_corrected(
+    capture: Capture,
+) -> None:
+    source = await capture.source()
+    await capture.hook(source, b"[1, 2]")
+    await capture.hook(source, FORM)
+    await capture.map_deliveries()
+    path = f"sources/{source['source_id']}/deliveries"
+    (item,) = (await capture.get(path, state="quarantined")).json()["items"]
+    assert item["reason"].startswith("capture/unmappable")
+    assert await capture.harness.parked() == []
+    assert len((await capture.get("leads", email="ann@example.com")).json()["items"]) == 1
+    still = await capture.post(f"{path}:retry", None)
+    assert still.json() == {"tried": 1, "still_quarantined": 1}
+    changed = await capture.harness.client.patch(
+        f"/v1/sources/{source['source_id']}", json={"mapping": {"email": {"cel": "'ben@example.com'"}}}
+    )
+    assert changed.status_code == 200
+    assert (await capture.post(f"{path}:retry", None)).json() == {"tried": 1, "still_quarantined": 0}
+    assert len((await capture.get("leads", email="ben@example.com")).json()["items"]) == 1
+    assert (await capture.get(path, state="quarantined")).json()["items"] == []
+
+
+async def test_an_event_without_anybody_is_kept_and_makes_no_lead(capture: Capture) -> None:
+    source = await capture.source()
+    assert (await capture.hook(source, {"company": "Acme"})).status_code == 200
+    await capture.map_deliveries()
+    (item,) = (await capture.get(f"sources/{source['source_id']}/deliveries")).json()["items"]
+    assert (item["state"], item["reason"]) == ("ignored", "no_identifier")
+    assert (await capture.get("leads")).json()["items"] == []
+
+
+async def test_secrets_rotate_without_losing_a_delivery(capture: Capture) -> None:
+    source = await capture.source(secret="the-first-secret")
+    path = f"sources/{source['source_id']}/secrets"
+    added = await capture.post(path, {"secret": "the-second-secret"})
+    assert (added.status_code, added.json()["n"], added.json()["secret"]) == (201, 2, "the-second-secret")
+    assert (await capture.post(path, {})).status_code == 409
+    for secret in ("the-first-secret", "the-second-secret"):
+        assert (await capture.hook({**source, "secret": secret}, {**FORM, "note": secret})).status_code == 200
+    assert (await capture.harness.client.delete(f"/v1/{path}/1")).status_code == 204
+    assert (await capture.hook(source, FORM)).status_code == 401
+    assert (await capture.hook({**source, "secret": "the-second-secret"}, FORM)).status_code == 200
+    assert (await capture.harness.client.delete(f"/v1/{path}/2")).status_code == 409
+    assert (await capture.harness.client.delete(f"/v1/{path}/1")).status_code == 404
+    for shown in ((await capture.get("sources")).text, (await capture.get(f"sources/{source['source_id']}")).text):
+        assert "secret" not in shown.replace('"secrets"', "")
+
+
+async def test_events_about_one_payment_make_one_conversion_and_its_refund_finds_it(settings: Settings) -> None:
+    known = sample("stripe")
+    async with at_the_time_of(known, settings) as capture:
+        source = await source_of(capture, known)
+        session = orjson.loads(known.request.raw_body)
+        payment = session["data"]["object"]["payment_intent"]
+        intent = {
+            **session,
+            "id": "evt_2",
+            "type": "payment_intent.succeeded",
+            "data": {
+                "object": {
+                    "id": payment,
+                    "object": "payment_intent",
+                    "amount_received": 23_681,
+                    "currency": "eur",
+                    "customer": session["data"]["object"]["customer"],
+                    "latest_charge": "ch_1",
+                }
+            },
+        }
+        refund = {
+            **session,
+            "id": "evt_3",
+            "type": "refund.created",
+            "data": {
+                "object": {
+                    "id": "re_1", "object": "refund", "status": "succeeded", "charge": "ch_1", "amount": 681,
+                    "currency": "eur",
+                }
+            },
+        }
+        for body in (intent, session, refund):
+            request = known.with_body(orjson.dumps(body))
+            assert (await capture.send(source, request)).status_code == 200
+        await capture.map_deliveries()
+        conversions = await capture.harness.told(ConversionRecorded)
+        assert {conversion.external_id for conversion in conversions} == {payment}
+        (refunded,) = await capture.harness.told(RefundRecorded)
+        assert (refunded.conversion_id, refunded.amount_minor) == (conversions[0].conversion_id, 681)
+
+
+async def test_two_names_of_one_purchase_that_met_too_late_count_once(settings: Settings) -> None:
+    known = sample("stripe")
+    async with at_the_time_of(known, settings) as capture:
+        source = await source_of(capture, known)
+        base = orjson.loads(known.request.raw_body)
+
+        def event(name: str, kind: str, **subject: Any) -> dict[str, Any]:
+            subject = {"currency": "eur", "customer": "cus_1", **subject}
+            return {**base, "id": name, "type": kind, "data": {"object": subject}}
+
+        events = (
+            event("e1", "payment_intent.succeeded", id="pi_1", amount_received=500),
+            event("e2", "invoice.paid", id="in_1", amount_paid=500),
+            event("e3", "invoice.paid", id="in_1", amount_paid=500, payment_intent="pi_1"),
+        )
+        for body in events:
+            assert (await capture.send(source, known.with_body(orjson.dumps(body)))).status_code == 200
+            await capture.map_deliveries()
+        last = {event.external_id: event.value_minor for event in await capture.harness.told(ConversionRecorded)}
+        assert sorted(last.values()) == [0, 500]
