@@ -29,7 +29,7 @@ from shared.events import (
     StageChanged,
     TouchRecorded,
 )
-from shared.ids import AssignmentId, ConversionId, EventId, LeadId, RepId, TouchId
+from shared.ids import AssignmentId, ConversionId, EventId, LeadId, RepId, TouchId, new_id
 from shared.service import Runtime
 from shared.testing import Harness
 
@@ -108,6 +108,7 @@ class Facts:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._number = count(1)
+        self._name = new_id()[:8]
         self._at = datetime.now(UTC)
 
     def lead_id(self, email: str) -> LeadId:
@@ -170,7 +171,7 @@ class Facts:
         number = next(self._number)
         occurred_at = at or datetime.now(UTC)
         return {
-            "event_id": EventId(f"{kind}-{number}"),
+            "event_id": EventId(f"{kind}-{self._name}-{number}"),
             "lead_id": lead_id,
             "occurred_at": occurred_at,
             "received_at": occurred_at,
