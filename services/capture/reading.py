@@ -1,6 +1,7 @@
 """Bodies of requests, read once: into a strict model, or a problem that names each field at fault."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, TypeVar
 
@@ -13,6 +14,7 @@ from shared.web import invalid
 M = TypeVar("M", bound=BaseModel)
 MAX_DEPTH = 32
 LARGEST_OBJECT = 65_536
+_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _ESCAPES_AT_RISK = (b"\\u0000", b"\\ud", b"\\uD")
 
 
@@ -92,6 +94,11 @@ def too_deep(value: Any, depth: int = 0) -> bool:
 def _part(name: str) -> str:
     clean = "".join(char if char.isprintable() else "\ufffd" for char in name[:200])
     return clean.replace("~", "~0").replace("/", "~1")
+
+
+def looks_like_id(text: str) -> bool:
+    """Whether a text can be one of our ids at all; PostgreSQL is not asked about others."""
+    return _ID.fullmatch(text) is not None
 
 
 def body_of(*models: type[BaseModel]) -> dict[str, Any]:

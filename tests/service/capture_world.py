@@ -74,4 +74,3 @@ class Capture:
         """Rows of the database."""
         async with self.harness.runtime.database.reading() as connection:
             return [dict(row) for row in await connection.fetch(statement, *arguments)]
-

@@ -30,7 +30,9 @@ async def _ann(capture: Capture) -> dict[str, object]:
     await capture.post("touches", {"email": ANN, "type": "page_view", "properties": {"note": "secret"}})
     lead = await capture.lead(phone=PHONE, first_name="Ann", occurred_at=ago(hours=2))
     await capture.lead(external_id="crm-1", company="Acme")
-    await capture.lead(email=ANN, phone=PHONE, external_id="crm-1", anonymous_id="browser-1", consent={"email": "granted"})
+    await capture.lead(
+        email=ANN, phone=PHONE, external_id="crm-1", anonymous_id="browser-1", consent={"email": "granted"}
+    )
     return lead
 
 
@@ -38,7 +40,10 @@ async def test_erasing_destroys_every_key_of_the_person_and_strips_the_rows(capt
     lead = await _ann(capture)
     ids = capture.harness.runtime.ids
     everybody = {
-        ids.of_phone(PHONE), ids.of_email(ANN), ids.of_external_id("api", "crm-1"), ids.of_anonymous_id("browser-1")
+        ids.of_phone(PHONE),
+        ids.of_email(ANN),
+        ids.of_external_id("api", "crm-1"),
+        ids.of_anonymous_id("browser-1"),
     }
     answer = await capture.post(f"leads/{lead['lead_id']}:erase", None)
     assert answer.status_code == 200
@@ -141,7 +146,9 @@ async def test_a_shops_wish_to_forget_somebody_is_carried_out(settings: Settings
         await capture.lead(email=ANN)
         body = orjson.dumps({"customer": {"id": 7, "email": ANN}, "orders_to_redact": []})
         request = known.with_body(body)
-        headers = [(name, "customers/redact" if name == "x-shopify-topic" else value) for name, value in request.headers.pairs]
+        headers = [
+            (name, "customers/redact" if name == "x-shopify-topic" else value) for name, value in request.headers.pairs
+        ]
         response = await made.client.post(f"/hooks/{source['source_id']}", content=body, headers=headers)
         assert response.status_code == 200
         await capture.map_deliveries()
@@ -159,8 +166,6 @@ async def test_a_browser_linked_in_the_last_moment_is_forgotten_with_its_person(
     await capture.harness.deliver(link)
     browser = capture.harness.runtime.ids.of_anonymous_id("browser-1")
     assert browser in {event.lead_id for event in await capture.harness.told(LeadErased)}
-    later = link.model_copy(
-        update={"event_id": EventId("later"), "received_at": link.received_at + timedelta(days=1)}
-    )
+    later = link.model_copy(update={"event_id": EventId("later"), "received_at": link.received_at + timedelta(days=1)})
     await capture.harness.deliver(later)
     assert await capture.rows("SELECT 1 FROM links") == []

@@ -78,8 +78,14 @@ async def test_the_good_items_of_a_batch_are_kept_and_the_bad_ones_named(capture
     assert body["accepted"] == 2
     assert [problem["index"] for problem in body["rejected"]] == list(range(1, 9))
     assert {problem["errors"][0]["pointer"] for problem in body["rejected"]} == {
-        "/touches/1/lead_id", "/touches/2/email", "/touches/3/type", "/touches/4/occurred_at",
-        "/touches/5/campain", "/touches/6/source", "/touches/7", "/touches/8/lead_id",
+        "/touches/1/lead_id",
+        "/touches/2/email",
+        "/touches/3/type",
+        "/touches/4/occurred_at",
+        "/touches/5/campain",
+        "/touches/6/source",
+        "/touches/7",
+        "/touches/8/lead_id",
     }
     assert all(problem["status"] == 422 and problem["type"].startswith("urn:") for problem in body["rejected"])
     assert len(await capture.harness.told(TouchRecorded)) == 2
@@ -165,7 +171,8 @@ async def test_the_good_costs_of_a_batch_are_kept_also_when_they_go_back_to_what
     mixed = await capture.post("costs", {"costs": [{**cost, "currency": "EURO"}, cost, {**cost, "amount_minor": -1}]})
     assert (mixed.status_code, mixed.json()["accepted"]) == (202, 1)
     assert [problem["errors"][0]["pointer"] for problem in mixed.json()["rejected"]] == [
-        "/costs/0/currency", "/costs/2/amount_minor"
+        "/costs/0/currency",
+        "/costs/2/amount_minor",
     ]
     costs = await capture.harness.told(CostRecorded)
     assert [event.amount_minor for event in costs] == [1_000, 1_200, 1_000, 1_000]

@@ -148,12 +148,17 @@ async def test_a_replay_weeks_later_changes_nothing(capture: Capture) -> None:
 
 async def test_a_form_makes_a_lead_and_a_touch_under_one_id(capture: Capture) -> None:
     source = await capture.source(defaults={"channel": "partners"})
-    assert (await capture.hook(source, {**FORM, "anonymous_id": "browser-1", "page_url": "https://a.test/x?q=1"})).status_code == 200
+    assert (
+        await capture.hook(source, {**FORM, "anonymous_id": "browser-1", "page_url": "https://a.test/x?q=1"})
+    ).status_code == 200
     await capture.map_deliveries()
     (lead,) = (await capture.get("leads", anonymous_id="browser-1")).json()["items"]
     (touch,) = await capture.harness.told(TouchRecorded)
     assert (touch.type, touch.lead_id, touch.channel, touch.source) == (
-        "form_submitted", lead["lead_id"], "partners", "google"
+        "form_submitted",
+        lead["lead_id"],
+        "partners",
+        "google",
     )
     (consent,) = await capture.harness.told(ConsentChanged)
     assert (consent.origin, consent.state) == (source["source_id"], "granted")
@@ -235,7 +240,11 @@ async def test_events_about_one_payment_make_one_conversion_and_its_refund_finds
             "type": "refund.created",
             "data": {
                 "object": {
-                    "id": "re_1", "object": "refund", "status": "succeeded", "charge": "ch_1", "amount": 681,
+                    "id": "re_1",
+                    "object": "refund",
+                    "status": "succeeded",
+                    "charge": "ch_1",
+                    "amount": 681,
                     "currency": "eur",
                 }
             },

@@ -26,7 +26,9 @@ async def capture(settings: Settings) -> AsyncIterator[Capture]:
 
 
 async def test_a_new_lead_is_201_and_a_known_one_200_with_the_whole_profile(capture: Capture) -> None:
-    first = await capture.post("leads", {"email": " Ann@Example.com ", "first_name": "Ann", "consent": {"email": "granted"}})
+    first = await capture.post(
+        "leads", {"email": " Ann@Example.com ", "first_name": "Ann", "consent": {"email": "granted"}}
+    )
     again = await capture.post("leads", {"email": ANN, "company": "Acme", "attributes": {"plan": "pro"}})
     assert (first.status_code, again.status_code) == (201, 200)
     profile = again.json()
@@ -180,14 +182,21 @@ async def test_a_merge_can_be_undone_and_is_not_done_again_by_the_same_call(capt
 
 
 async def test_a_touch_in_the_call_belongs_to_the_lead_and_a_retry_is_one_touch(capture: Capture) -> None:
-    body = {"email": ANN, "anonymous_id": "browser-1", "touch": {"type": "demo_requested", "url": "https://a.test/d?utm_source=x&e=1"}}
+    body = {
+        "email": ANN,
+        "anonymous_id": "browser-1",
+        "touch": {"type": "demo_requested", "url": "https://a.test/d?utm_source=x&e=1"},
+    }
     first = await capture.post("leads", body, idempotency_key="k-1")
     again = await capture.post("leads", body, idempotency_key="k-1")
     assert (first.status_code, again.status_code, again.json()) == (201, 201, first.json())
     assert again.headers["idempotency-replayed"] == "true"
     (touch,) = await capture.harness.told(TouchRecorded)
     assert (touch.lead_id, touch.type, touch.source, touch.page) == (
-        first.json()["lead_id"], "demo_requested", "x", "https://a.test/d"
+        first.json()["lead_id"],
+        "demo_requested",
+        "x",
+        "https://a.test/d",
     )
     other = await capture.post("leads", {**body, "email": "ben@example.com"}, idempotency_key="k-1")
     assert other.status_code == 422
@@ -201,7 +210,9 @@ async def test_the_ledger_keeps_every_word_about_consent(capture: Capture) -> No
     ledger = (await capture.get(f"leads/{lead['lead_id']}/consent")).json()
     assert ledger["consent"] == {"email": "denied", "sms": "granted"}
     assert [entry["state"] for entry in ledger["entries"] if entry["channel"] == "email"] == [
-        "denied", "granted", "granted"
+        "denied",
+        "granted",
+        "granted",
     ]
 
 
@@ -239,7 +250,18 @@ async def test_an_older_database_gets_back_what_kafka_remembers(capture: Capture
         await connection.execute("TRUNCATE leads, identifiers, links, consent_entries")
     await capture.harness.deliver(*told)
     after = (await capture.get(f"leads/{ann['lead_id']}")).json()
-    same = ("lead_id", "email", "phone", "company", "title", "attributes", "external_ids", "consent", "lead_ids", "revision")
+    same = (
+        "lead_id",
+        "email",
+        "phone",
+        "company",
+        "title",
+        "attributes",
+        "external_ids",
+        "consent",
+        "lead_ids",
+        "revision",
+    )
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
     assert (await capture.lead(external_id="crm-1"))["lead_id"] == ann["lead_id"]
     assert (await capture.lead(phone="+4915112345678"))["lead_id"] == ann["lead_id"]

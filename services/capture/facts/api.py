@@ -137,9 +137,7 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
             raise Invalid(f"look at {pointer}", [FieldError(pointer, "lies more than a day in the future")])
         elif at.tzinfo is not UTC:
             at = at.astimezone(UTC)
-        drafts = [
-            touch_draft(touch, lead_id=lead_id, occurred_at=at, received_at=now, anonymous_id=touch.anonymous_id)
-        ]
+        drafts = [touch_draft(touch, lead_id=lead_id, occurred_at=at, received_at=now, anonymous_id=touch.anonymous_id)]
         if touch.anonymous_id is not None and (touch.email is not None or touch.lead_id is not None):
             browser = who.browser(touch.anonymous_id)
             if browser != lead_id and links.is_news(browser, lead_id, at):
@@ -170,7 +168,9 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         await authorise(request, SCOPE)
         body = await request.body()
         fact = refund_fact(read_body(RefundInput, body), runtime.clock.now())
-        return await _keep([Draft(fact)], _accepted(ConversionAccepted(conversion_id=fact.conversion_id)), request, body)
+        return await _keep(
+            [Draft(fact)], _accepted(ConversionAccepted(conversion_id=fact.conversion_id)), request, body
+        )
 
     @router.post(
         "/v1/costs",

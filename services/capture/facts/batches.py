@@ -79,9 +79,7 @@ class BatchReader(Generic[Item]):
         return item
 
 
-def make_each(
-    items: Sequence[Item | Rejected], make: Callable[[Item, str], Made], place: str
-) -> list[Made | Rejected]:
+def make_each(items: Sequence[Item | Rejected], make: Callable[[Item, str], Made], place: str) -> list[Made | Rejected]:
     """What becomes of each item; `make` gets the item and its place in the body, and may raise Rejected."""
     made: list[Made | Rejected] = []
     for index, item in enumerate(items):

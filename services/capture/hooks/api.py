@@ -49,7 +49,9 @@ def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
         return HookRequest(
             method=request.method,
             url=f"{address}?{query}" if query else address,
-            headers=Headers.of([(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]),
+            headers=Headers.of(
+                [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
+            ),
             raw_body=raw_body,
             received_at=runtime.clock.now(),
         )

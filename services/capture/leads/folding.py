@@ -62,9 +62,7 @@ async def _restore(event: LeadCaptured, personal: LeadPersonal, connection: Conn
     told = {name: getattr(source, name) for source in (event, personal) for name in FIELDS if hasattr(source, name)}
     told |= {f"{ATTRIBUTE}{name}": value for name, value in personal.attributes.items()}
     told |= {f"{EXTERNAL}{name}": value for name, value in personal.external_ids.items()}
-    statements = {
-        name: [value, event.occurred_at.isoformat()] for name, value in told.items() if value is not None
-    }
+    statements = {name: [value, event.occurred_at.isoformat()] for name, value in told.items() if value is not None}
     made_from: IdentifierKind = event.made_from or "external"
     await connection.execute(
         RESTORE, event.lead_id, made_from, event.revision, statements, event.origin, event.captured_at
@@ -84,9 +82,7 @@ async def on_merged(event: LeadMerged | LeadUnmerged, tx: Tx) -> None:
         return
     if merged:
         await tx.connection.execute(PLACE, event.from_lead_id, event.occurred_at)
-    await tx.connection.execute(
-        REPARENT, event.from_lead_id, event.lead_id if merged else None, event.occurred_at
-    )
+    await tx.connection.execute(REPARENT, event.from_lead_id, event.lead_id if merged else None, event.occurred_at)
 
 
 async def on_linked(event: IdentityLinked, tx: Tx, runtime: Runtime) -> None:

@@ -47,7 +47,10 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
     may_write = [Depends(requires(SCOPE))]
 
     @router.post(
-        "/v1/sources", status_code=CREATED, openapi_extra=body_of(SourceInput), responses={CREATED: {"model": NewSource}}
+        "/v1/sources",
+        status_code=CREATED,
+        openapi_extra=body_of(SourceInput),
+        responses={CREATED: {"model": NewSource}},
     )
     async def create_source(request: Request) -> Response:
         """Make a source. Its secret is made when it is not given, and shown this once."""
@@ -58,9 +61,7 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
 
         async def make(tx: Tx) -> Response:
             source_id = SourceId(new_id())
-            await queries.add_source(
-                tx.connection, source_id, asked.kind, asked.name, asked.mapping, asked.defaults
-            )
+            await queries.add_source(tx.connection, source_id, asked.kind, asked.name, asked.mapping, asked.defaults)
             await queries.add_secret(tx.connection, source_id, seal_secret(runtime.keys, source_id, secret))
             out = NewSource(**(await _source_out(tx.connection, source_id)).model_dump(), secret=secret)
             return Response(out.model_dump_json(), CREATED, media_type=JSON)
@@ -90,11 +91,8 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
         if faults := validate_mapping(patch.mapping or {}, patch.defaults or {}):
             raise Invalid(f"look at {', '.join(fault.pointer for fault in faults[:5])}", faults)
         async with runtime.database.transaction() as tx:
-            changed = await queries.change_source(
-                tx.connection, SourceId(source_id), patch.name, patch.mapping, patch.defaults
-            )
-            if not changed:
-                raise NoSuchSource(f"there is no source {source_id}")
+            row = await _locked(tx.connection, source_id)
+            await queries.change_source(tx.connection, row.source_id, patch.name, patch.mapping, patch.defaults)
             out = await _source_out(tx.connection, source_id)
         known.changed(source_id)
         return out
@@ -116,9 +114,7 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
             if len(row.live) >= MOST_LIVE:
                 raise TwoSecretsLive("retire one of the two live secrets first")
             secret = _secret_for(row.kind, asked.secret)
-            added = await queries.add_secret(
-                tx.connection, row.source_id, seal_secret(runtime.keys, source_id, secret)
-            )
+            added = await queries.add_secret(tx.connection, row.source_id, seal_secret(runtime.keys, source_id, secret))
             out = NewSecret(**_secret_out(added).model_dump(), secret=secret)
             return Response(out.model_dump_json(), CREATED, media_type=JSON)
 

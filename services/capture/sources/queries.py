@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 
+from services.capture.reading import looks_like_id
 from shared.db import Connection
 from shared.ids import SourceId
 
@@ -16,7 +17,7 @@ INSERT INTO sources (source_id, kind, name, mapping, defaults) VALUES ($1, $2, $
 CHANGE = """
 UPDATE sources SET name = coalesce($2, name), mapping = coalesce($3, mapping), defaults = coalesce($4, defaults),
     updated_at = clock_timestamp()
-WHERE source_id = $1 RETURNING source_id
+WHERE source_id = $1
 """
 SOURCE = "SELECT source_id, kind, name, mapping, defaults, created_at, updated_at FROM sources WHERE source_id = $1"
 SOURCES = """
@@ -82,13 +83,15 @@ async def add_source(  # noqa: PLR0913  # the columns of a source
 
 async def change_source(
     connection: Connection, source_id: SourceId, name: str | None, mapping: object, defaults: object
-) -> bool:
-    """Change what is given. False if there is no such source."""
-    return await connection.fetchval(CHANGE, source_id, name, mapping, defaults) is not None
+) -> None:
+    """Change what is given."""
+    await connection.execute(CHANGE, source_id, name, mapping, defaults)
 
 
 async def source(connection: Connection, source_id: str, *, lock: bool = False) -> SourceRow | None:
     """A source, if there is one; locked against another change of its secrets."""
+    if not looks_like_id(source_id):
+        return None
     if lock:
         await connection.execute(LOCK, source_id)
     row = await connection.fetchrow(SOURCE, source_id)

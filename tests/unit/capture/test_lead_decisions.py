@@ -1,0 +1,143 @@
+"""Who a call is about, and what is known: the same whatever came first."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.capture.leads.domain import (
+    Consent,
+    Identifier,
+    Person,
+    consent_now,
+    decide,
+    learn,
+    linked_person,
+    profile_of,
+    strongest,
+    survivor_of,
+    together,
+)
+from shared.events import IdentifierKind
+from shared.ids import LeadId
+
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+EMAIL = Identifier("email", LeadId("e"))
+PHONE = Identifier("phone", LeadId("p"))
+EXTERNAL = Identifier("external", LeadId("x"))
+KINDS: tuple[IdentifierKind, ...] = ("email", "phone", "external", "anonymous")
+
+
+def person(lead_id: str, made_from: IdentifierKind = "email", *emails: str) -> Person:
+    return Person(
+        LeadId(lead_id), made_from, frozenset({LeadId(lead_id)}), frozenset(LeadId(email) for email in emails)
+    )
+
+
+def test_nobody_known_gets_every_identifier_and_an_id_from_the_strongest() -> None:
+    decision = decide([PHONE, EXTERNAL, EMAIL], {})
+    assert (decision.survivor, decision.merged) == (None, ())
+    assert strongest(decision.attach) == EMAIL
+
+
+def test_somebody_known_by_one_gains_the_others() -> None:
+    known = person("l", "phone")
+    decision = decide([EMAIL, PHONE], {PHONE.own_id: known})
+    assert (decision.survivor, decision.attach) == (known, (EMAIL,))
+
+
+def test_two_known_by_different_identifiers_are_one() -> None:
+    a, b = person("a", "email", "e"), person("b", "external")
+    decision = decide([EMAIL, EXTERNAL], {EMAIL.own_id: a, EXTERNAL.own_id: b})
+    assert (decision.survivor, decision.merged, decision.attach) == (a, (b,), ())
+
+
+def test_a_phone_alone_ties_nobody_with_another_email() -> None:
+    ann, ben = person("a", "email", "e"), person("b", "email", "e2")
+    tie = decide([EMAIL, PHONE], {EMAIL.own_id: ann, PHONE.own_id: ben})
+    assert (tie.survivor, tie.merged, tie.attach) == (ann, (), ())
+    new = decide([EMAIL, PHONE], {PHONE.own_id: ben})
+    assert (new.survivor, new.attach) == (None, (EMAIL,))
+
+
+def test_a_phone_ties_those_who_have_no_email_or_the_same() -> None:
+    ann = person("a", "email", "e")
+    for other in (person("b", "phone"), person("b", "email", "e", "e2")):
+        assert decide([EMAIL, PHONE], {EMAIL.own_id: ann, PHONE.own_id: other}).merged == (other,)
+    assert decide([PHONE], {PHONE.own_id: ann}).survivor == ann
+
+
+def test_an_external_id_ties_people_with_different_emails() -> None:
+    ann, other = person("a", "email", "e"), person("b", "email", "e2")
+    assert decide([EMAIL, EXTERNAL], {EMAIL.own_id: ann, EXTERNAL.own_id: other}).merged == (other,)
+
+
+def test_people_told_apart_stay_apart() -> None:
+    a, b = person("a", "email", "e"), person("b", "external")
+    apart = {frozenset({LeadId("a"), LeadId("b")})}
+    decision = decide([EMAIL, EXTERNAL], {EMAIL.own_id: a, EXTERNAL.own_id: b}, apart)
+    assert (decision.survivor, decision.merged) == (a, ())
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 20)), min_size=1, max_size=5, unique_by=lambda x: x[1])
+)
+def test_the_survivor_is_the_same_in_every_order(named: list[tuple[IdentifierKind, int]]) -> None:
+    persons = [person(f"l{number}", kind) for kind, number in named]
+    assert len({survivor_of(order).lead_id for order in permutations(persons)}) == 1
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 50)), max_size=6, unique_by=lambda x: x[2]
+    )
+)
+def test_statements_come_out_the_same_in_every_order(told: list[tuple[str, int, int]]) -> None:
+    calls = [({name: value}, NOON + timedelta(minutes=minute)) for name, value, minute in told]
+    results = []
+    for order in permutations(calls):
+        known: dict[str, Any] = {}
+        for said, at in order:
+            known = learn(known, said, at)
+        results.append(known)
+    assert all(result == results[0] for result in results)
+
+
+@given(st.permutations(range(3)))
+def test_rows_of_a_person_come_together_the_same_in_every_order(order: list[int]) -> None:
+    rows = [
+        ("a", learn({}, {"email": "old", "title": "A"}, NOON)),
+        ("b", learn({}, {"email": "new", "company": "B"}, NOON + timedelta(hours=1))),
+        ("c", learn({}, {"title": "C"}, NOON)),
+    ]
+    profile = profile_of(together(rows[index] for index in order))
+    assert (profile.email, profile.title, profile.company) == ("new", "A", "B")
+
+
+def test_a_correction_at_the_same_moment_counts_when_received_last() -> None:
+    known = learn(learn({}, {"company": "A"}, NOON), {"company": "B"}, NOON)
+    assert profile_of(known).company == "B"
+
+
+def test_what_is_taken_back_is_gone_and_what_is_older_does_not_return() -> None:
+    known = learn({}, {"attributes.plan": "pro"}, NOON)
+    known = learn(known, {"attributes.plan": None}, NOON + timedelta(hours=2))
+    known = learn(known, {"attributes.plan": "free"}, NOON + timedelta(hours=1))
+    assert profile_of(known).attributes == {}
+
+
+@given(st.permutations([("granted", 0), ("denied", 1), ("granted", 1), ("granted", -1)]))
+def test_of_two_words_about_consent_at_one_moment_the_refusal_counts(said: list[tuple[str, int]]) -> None:
+    ledger = [Consent("email", state, NOON + timedelta(hours=hour)) for state, hour in said]
+    assert consent_now(ledger) == {"email": "denied"}
+
+
+def test_a_browser_belongs_to_who_was_linked_last_before_else_first() -> None:
+    ann, ben = LeadId("ann"), LeadId("ben")
+    links = [(NOON + timedelta(hours=2), ben), (NOON, ann)]
+    assert linked_person(links, NOON - timedelta(days=1)) == ann
+    assert linked_person(links, NOON + timedelta(hours=1)) == ann
+    assert linked_person(links, NOON + timedelta(hours=2)) == ben
+    assert linked_person([], NOON) is None
