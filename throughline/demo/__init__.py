@@ -1,0 +1,1 @@
+"""The main job from nothing to a result on screen, on a data folder of its own."""
