@@ -10,7 +10,9 @@ from deploy.embedded.errors import CannotStart
 from throughline import operations, parked, stack, tokens
 from throughline.errors import FAILED, USAGE, CommandFailed
 
-_UsageError: Any = typer.BadParameter.__base__  # the class of every wrong call; only its children are exported
+_UsageError: Any = (
+    typer.BadParameter.__base__
+)  # the class of every wrong call; only its children are exported
 
 
 class Commands(TyperGroup):
@@ -49,13 +51,16 @@ app.command("prepare")(operations.prepare)
 app.command("lag")(operations.lag)
 app.command("rebuild")(operations.rebuild)
 
-topics_app = typer.Typer(help="Kafka's topics, as the topic table says.", no_args_is_help=True)
+topics_app = typer.Typer(
+    help="Kafka's topics, as the topic table says.", no_args_is_help=True
+)
 topics_app.command("apply")(operations.apply_topics)
 topics_app.command("drift")(operations.topic_drift)
 app.add_typer(topics_app, name="topics")
 
 parked_app = typer.Typer(
-    help="Facts that could not be carried out, and those that wait behind them.", no_args_is_help=True
+    help="Facts that could not be carried out, and those that wait behind them.",
+    no_args_is_help=True,
 )
 parked_app.command("list")(parked.list_parked)
 parked_app.command("show")(parked.show)

@@ -24,23 +24,33 @@ ROLE_NAMES = ("api", "consumer", "worker")
 def service_name(text: str) -> str:
     """A service that exists."""
     if text not in SERVICES:
-        raise typer.BadParameter(f"{text!r} is no service; there are {', '.join(SERVICES)}")
+        raise typer.BadParameter(
+            f"{text!r} is no service; there are {', '.join(SERVICES)}"
+        )
     return text
 
 
 def role_name(text: str) -> str:
     """A role that exists."""
     if text not in ROLE_NAMES:
-        raise typer.BadParameter(f"{text!r} is no role; there are {', '.join(ROLE_NAMES)}")
+        raise typer.BadParameter(
+            f"{text!r} is no role; there are {', '.join(ROLE_NAMES)}"
+        )
     return text
 
 
-Service = Annotated[str, typer.Argument(parser=service_name, metavar="SERVICE", help=", ".join(SERVICES))]
+Service = Annotated[
+    str,
+    typer.Argument(parser=service_name, metavar="SERVICE", help=", ".join(SERVICES)),
+]
 
 
 def run(
     service: Service,
-    roles: Annotated[list[str], typer.Argument(parser=role_name, metavar="ROLE...", help=", ".join(ROLE_NAMES))],
+    roles: Annotated[
+        list[str],
+        typer.Argument(parser=role_name, metavar="ROLE...", help=", ".join(ROLE_NAMES)),
+    ],
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> int:
     """Run one process with these roles of a service, until SIGTERM."""
@@ -52,7 +62,9 @@ def run(
 
 
 def migrate(
-    services: Annotated[list[str] | None, typer.Argument(parser=service_name, metavar="[SERVICE...]")] = None,
+    services: Annotated[
+        list[str] | None, typer.Argument(parser=service_name, metavar="[SERVICE...]")
+    ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Bring every service's schema, or those that are named, to its newest revision."""
@@ -69,7 +81,9 @@ def migrate(
 
 
 def prepare(
-    wait: Annotated[float, typer.Option(help="Seconds to wait for PostgreSQL and Kafka.")] = 60.0,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to wait for PostgreSQL and Kafka.")
+    ] = 60.0,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """`migrate` and `topics apply` in one, for a start in which the servers are only just starting too."""
@@ -82,13 +96,19 @@ def prepare(
     deadline = time.monotonic() + wait
     url = settings.database_url.get_secret_value()
     with servers(settings):
-        _patiently(lambda: psycopg.connect(url, connect_timeout=2).close(), psycopg.OperationalError, deadline)
+        _patiently(
+            lambda: psycopg.connect(url, connect_timeout=2).close(),
+            psycopg.OperationalError,
+            deadline,
+        )
     migrate(None, data_dir)
     with servers(settings):
         _patiently(lambda: asyncio.run(apply(settings)), Unavailable, deadline)
 
 
-def _patiently(work: Callable[[], object], until_no: type[Exception], deadline: float) -> None:
+def _patiently(
+    work: Callable[[], object], until_no: type[Exception], deadline: float
+) -> None:
     while True:
         try:
             work()
@@ -119,12 +139,17 @@ def topic_drift(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -
     if as_json:
         print(json.dumps([asdict(drift) for drift in drifts], indent=2))
     else:
-        print("\n".join(f"{drift.topic}: {drift.detail}" for drift in drifts) or "Every topic is as it should be.")
+        print(
+            "\n".join(f"{drift.topic}: {drift.detail}" for drift in drifts)
+            or "Every topic is as it should be."
+        )
     return FOUND if drifts else 0
 
 
 def lag(
-    threshold: Annotated[int | None, typer.Option(help="End with status 2 where a lag is greater.")] = None,
+    threshold: Annotated[
+        int | None, typer.Option(help="End with status 2 where a lag is greater.")
+    ] = None,
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> int:
@@ -139,9 +164,24 @@ def lag(
     else:
         print_table(
             ("service", "what", "place", "position", "end", "lag", "seconds"),
-            [(row.service, row.what, row.place, row.position, row.end, row.lag, row.seconds) for row in rows],
+            [
+                (
+                    row.service,
+                    row.what,
+                    row.place,
+                    row.position,
+                    row.end,
+                    row.lag,
+                    row.seconds,
+                )
+                for row in rows
+            ],
         )
-    return FOUND if threshold is not None and any(row.lag > threshold for row in rows) else 0
+    return (
+        FOUND
+        if threshold is not None and any(row.lag > threshold for row in rows)
+        else 0
+    )
 
 
 def rebuild(service: Service, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
@@ -152,7 +192,9 @@ def rebuild(service: Service, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     with servers(settings):
         equal = asyncio.run(rebuild_projection(service_code(service), settings, print))
     for table, same in equal.items():
-        print(f"{service}: {table} is {'the same as before' if same else 'different from before'}")
+        print(
+            f"{service}: {table} is {'the same as before' if same else 'different from before'}"
+        )
 
 
 @contextmanager
@@ -170,10 +212,21 @@ def servers(settings: "Settings") -> Iterator[None]:
     except Unavailable as exc:
         raise CommandFailed(f"{exc.detail[:1].upper()}{exc.detail[1:]}.") from exc
     except KafkaError as exc:
-        raise CommandFailed(f"Kafka at {settings.kafka_bootstrap_servers}: {exc}.") from exc
+        raise CommandFailed(
+            f"Kafka at {settings.kafka_bootstrap_servers}: {exc}."
+        ) from exc
     except asyncpg.UndefinedTableError as exc:
-        raise CommandFailed("The database is not migrated: run `throughline migrate`.") from exc
-    except (psycopg.Error, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as exc:
+        raise CommandFailed(
+            "The database is not migrated: run `throughline migrate`."
+        ) from exc
+    except (
+        psycopg.Error,
+        DBAPIError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        OSError,
+        TimeoutError,
+    ) as exc:
         raise CommandFailed(
             f"PostgreSQL cannot be worked with: {' '.join(str(exc).split()) or type(exc).__name__}"
         ) from exc

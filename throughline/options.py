@@ -8,6 +8,11 @@ import typer
 DEFAULT_DATA_DIR = Path(".throughline")
 
 DataDir = Annotated[
-    Path, typer.Option("--data-dir", envvar="THROUGHLINE_DATA_DIR", help="Where the stack keeps its data.")
+    Path,
+    typer.Option(
+        "--data-dir",
+        envvar="THROUGHLINE_DATA_DIR",
+        help="Where the stack keeps its data.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -18,8 +18,12 @@ STOP_WITHIN = 90.0
 
 
 def up(
-    detach: Annotated[bool, typer.Option("--detach", help="Return when everything is ready.")] = False,
-    port: Annotated[int, typer.Option(envvar="THROUGHLINE_PORT", help="The port of the base URL.")] = 8080,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when everything is ready.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(envvar="THROUGHLINE_PORT", help="The port of the base URL.")
+    ] = 8080,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     report: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -29,7 +33,12 @@ def up(
     elif report is not None:
         _reporting(port, DataFolder(data_dir), report)
     else:
-        _supervise(port, DataFolder(data_dir), ready=lambda url: print(url, flush=True), tell=_say)
+        _supervise(
+            port,
+            DataFolder(data_dir),
+            ready=lambda url: print(url, flush=True),
+            tell=_say,
+        )
 
 
 def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
@@ -44,10 +53,16 @@ def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     if supervisor is not None:
         os.kill(supervisor.pid, signal.SIGTERM)
         if not wait_until(lambda: not is_alive(supervisor), STOP_WITHIN, every=0.05):
-            raise ProgramFailed(f"The stack on {folder.path} (process {supervisor.pid}) did not stop.")
+            raise ProgramFailed(
+                f"The stack on {folder.path} (process {supervisor.pid}) did not stop."
+            )
     with folder.held():
         left = end_leftovers(folder)
-    _say(f"Stopped what ran on {folder.path}." if supervisor or left else f"Nothing runs on {folder.path}.")
+    _say(
+        f"Stopped what ran on {folder.path}."
+        if supervisor or left
+        else f"Nothing runs on {folder.path}."
+    )
 
 
 def ps(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
@@ -62,12 +77,20 @@ def ps(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "roles", "pid", "state", "restarts", "port", "management port", box=None)
+    table = Table(
+        "name", "roles", "pid", "state", "restarts", "port", "management port", box=None
+    )
     for process in processes:
         row = _row(process)
         table.add_row(
-            *(str(cell) if cell is not None else "" for cell in (process.name, " ".join(process.roles), row["pid"])),
-            *(str(cell) if cell is not None else "" for cell in (process.state, process.restarts, process.port)),
+            *(
+                str(cell) if cell is not None else ""
+                for cell in (process.name, " ".join(process.roles), row["pid"])
+            ),
+            *(
+                str(cell) if cell is not None else ""
+                for cell in (process.state, process.restarts, process.port)
+            ),
             str(process.management_port or ""),
         )
     Console().print(table)
@@ -75,9 +98,9 @@ def ps(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 def _supervise(port: int, folder: DataFolder, **hooks: Any) -> None:
     from deploy.embedded.supervisor import Plan, supervise
-    from throughline.processes import PROCESSES
+    from throughline.processes import ENTRY, MODULES, PROCESSES
 
-    supervise(Plan(folder, port, PROCESSES), **hooks)
+    supervise(Plan(folder, port, PROCESSES, ENTRY, MODULES), **hooks)
 
 
 def _detached(port: int, folder: DataFolder) -> str:
@@ -86,7 +109,13 @@ def _detached(port: int, folder: DataFolder) -> str:
 
     reading, writing = os.pipe()
     log = folder.path / "logs" / "supervisor.log"
-    words = ("throughline", "up", f"--port={port}", f"--data-dir={folder.path}", f"--report={writing}")
+    words = (
+        "throughline",
+        "up",
+        f"--port={port}",
+        f"--data-dir={folder.path}",
+        f"--report={writing}",
+    )
     supervisor = run_again(words, log, writing)
     os.close(writing)
     try:
@@ -99,7 +128,12 @@ def _detached(port: int, folder: DataFolder) -> str:
     if "url" in told:
         return str(told["url"])
     supervisor.wait()
-    raise CannotStart(told.get("error", f"The supervisor ended with status {supervisor.returncode}; its log is {log}."))
+    raise CannotStart(
+        told.get(
+            "error",
+            f"The supervisor ended with status {supervisor.returncode}; its log is {log}.",
+        )
+    )
 
 
 def _reporting(port: int, folder: DataFolder, descriptor: int) -> None:
@@ -129,13 +163,19 @@ def _processes(folder: DataFolder) -> list[ProcessState]:
     if folder.supervisor() is None:
         processes = [process for process in processes if _lives(process)]
     with ThreadPoolExecutor(max(len(processes), 1)) as looking:
-        for process, now in zip(processes, looking.map(_state_now, processes), strict=True):
+        for process, now in zip(
+            processes, looking.map(_state_now, processes), strict=True
+        ):
             process.state = now
     return processes
 
 
 def _lives(process: ProcessState) -> bool:
-    return bool(process.pid and process.created and is_alive(ProcessId(process.pid, process.created)))
+    return bool(
+        process.pid
+        and process.created
+        and is_alive(ProcessId(process.pid, process.created))
+    )
 
 
 def _state_now(process: ProcessState) -> str:
@@ -145,7 +185,11 @@ def _state_now(process: ProcessState) -> str:
     if process.state == "ready" and not _lives(process):
         return "ended"
     if process.state == "ready" and process.management_port is not None:
-        return "ready" if answers_ok(process.management_port, "/readyz", within=2.0) else "unready"
+        return (
+            "ready"
+            if answers_ok(process.management_port, "/readyz", within=2.0)
+            else "unready"
+        )
     return process.state
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,13 +10,15 @@ from pathlib import Path
 
 from deploy.embedded.errors import CannotStart
 from deploy.embedded.folder import ProcessState
-from deploy.embedded.processes import Program, identify, kill_group
+from deploy.embedded.processes import Program, Running, identify, kill_group
 
 FIRST_WAIT = 0.2
 LONGEST_WAIT = 10.0
 HEALTHY_AFTER = 10.0  # seconds of running after which the next end counts as the first
 LOOK_EVERY = 0.1
-REFUSES_SETTINGS = 78  # the exit status of a process that will never start with what it was given
+REFUSES_SETTINGS = (
+    78  # the exit status of a process that will never start with what it was given
+)
 
 
 class Child:
@@ -41,8 +42,10 @@ class Child:
         self._changed = changed
         self._stopping = threading.Event()
         self._starting = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._keep_running, name=program.name, daemon=True)
+        self._process: Running | None = None
+        self._thread = threading.Thread(
+            target=self._keep_running, name=program.name, daemon=True
+        )
 
     def start(self) -> None:
         """Begin to keep it running."""
@@ -84,7 +87,9 @@ class Child:
             with self._starting:
                 if self._stopping.is_set():
                     return
-                process = self._process = self.program.start(self.log, self._environment)
+                process = self._process = self.program.start(
+                    self.log, self._environment
+                )
         except (CannotStart, OSError) as exc:
             self.failure = str(exc)
             return
@@ -100,7 +105,7 @@ class Child:
             self.failure = f"{self.program.name} ended with status {status}"
             self.refuses = status == REFUSES_SETTINGS
 
-    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+    def _watch(self, process: Running) -> None:
         """Look until it is ready, ends, or is to stop."""
         while process.poll() is None and not self._stopping.is_set():
             if self.program.is_ready(process.pid):

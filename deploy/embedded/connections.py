@@ -91,7 +91,12 @@ class Client(asyncio.Protocol):
         self.peer = peer[0].encode() if peer else b"unknown"
         self.gateway.clients.add(self)
         if len(self.gateway.clients) > CONNECTIONS:
-            self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "Too many connections are open.", RETRY_AFTER)
+            self.refuse(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "busy",
+                "Too many connections are open.",
+                RETRY_AFTER,
+            )
 
     def data_received(self, data: bytes) -> None:
         if self.state == "head":
@@ -133,11 +138,17 @@ class Client(asyncio.Protocol):
 
     def _read_head(self) -> None:
         end = self.buffer.find(HEAD_END)
-        if end == 0 or self.buffer.startswith(b"\r\n"):  # an empty line before a request means nothing
+        if end == 0 or self.buffer.startswith(
+            b"\r\n"
+        ):  # an empty line before a request means nothing
             self.buffer = self.buffer.lstrip(b"\r\n")
             end = self.buffer.find(HEAD_END)
         if end > HEAD_LIMIT or (end < 0 and len(self.buffer) > HEAD_LIMIT):
-            self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The request head is too large.")
+            self.refuse(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "head-too-large",
+                "The request head is too large.",
+            )
             return
         if end < 0:
             if self.half_closed:
@@ -156,7 +167,9 @@ class Client(asyncio.Protocol):
         request = self.request
         self.deadline = self.loop.time() + PROGRESS_WITHIN
         self.retried = False
-        self.last_request = not request.keep_alive or request.http_1_0 or self.gateway.closing
+        self.last_request = (
+            not request.keep_alive or request.http_1_0 or self.gateway.closing
+        )
         self.chunks = Chunks() if request.chunked else None
         self.left = request.content_length or 0
         self.state = "body" if request.chunked or self.left else "answer"
@@ -230,7 +243,9 @@ class Client(asyncio.Protocol):
     def _attach(self, upstream: "Upstream") -> None:
         self.upstream = upstream
         upstream.client = self
-        upstream.transport.write(b"".join((self.head, *self.held)) if self.held else self.head)
+        upstream.transport.write(
+            b"".join((self.head, *self.held)) if self.held else self.head
+        )
         if self.held:
             self.held = []
             self.held_bytes = 0
@@ -262,7 +277,9 @@ class Client(asyncio.Protocol):
         """The answer has been written in full."""
         self.upstream = None
         self.answering = False
-        if self.state == "body":  # answered before the body was in: the rest of it is of no use
+        if (
+            self.state == "body"
+        ):  # answered before the body was in: the rest of it is of no use
             self._linger()
         elif self.last_request or self.gateway.closing:
             self._linger() if self.buffer or self.chunks is not None else self.transport.close()
@@ -295,15 +312,27 @@ class Client(asyncio.Protocol):
         close = self.last_request or self.state == "body"
         if request.target.partition(b"?")[0] != b"/":
             raw = problem(
-                HTTPStatus.NOT_FOUND, "not-found", "No service has this path.", head_only=head_only, close=close
+                HTTPStatus.NOT_FOUND,
+                "not-found",
+                "No service has this path.",
+                head_only=head_only,
+                close=close,
             )
         elif request.method not in (b"GET", b"HEAD"):
             raw = problem(
-                HTTPStatus.METHOD_NOT_ALLOWED, "method-not-allowed", "Only read.", head_only=head_only, close=close
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "Only read.",
+                head_only=head_only,
+                close=close,
             )
         else:
             raw = answer(
-                HTTPStatus.OK, self.gateway.index(), kind=b"application/json", head_only=head_only, close=close
+                HTTPStatus.OK,
+                self.gateway.index(),
+                kind=b"application/json",
+                head_only=head_only,
+                close=close,
             )
         self.transport.write(raw)
         if self.state == "answer":
@@ -314,16 +343,30 @@ class Client(asyncio.Protocol):
         """The service is away; it will be back."""
         name = self.service.name if self.service else "service"
         self.refuse(
-            HTTPStatus.SERVICE_UNAVAILABLE, "dependency-unavailable", f"{name} is away for the moment.", RETRY_AFTER
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "dependency-unavailable",
+            f"{name} is away for the moment.",
+            RETRY_AFTER,
         )
 
-    def refuse(self, status: HTTPStatus, slug: str, detail: str, retry_after: int | None = None) -> None:
+    def refuse(
+        self, status: HTTPStatus, slug: str, detail: str, retry_after: int | None = None
+    ) -> None:
         """Answer with a problem; the connection goes on where the request was read to its end."""
         if self.transport.is_closing() or self.state == "linger":
             return
         close = self.state != "answer" or self.last_request
         head_only = self.request.method == b"HEAD"
-        self.transport.write(problem(status, slug, detail, retry_after=retry_after, head_only=head_only, close=close))
+        self.transport.write(
+            problem(
+                status,
+                slug,
+                detail,
+                retry_after=retry_after,
+                head_only=head_only,
+                close=close,
+            )
+        )
         self.held = []
         if close:
             self._linger()
@@ -350,7 +393,11 @@ class Client(asyncio.Protocol):
         elif self.state == "linger" or self.answering:
             self.transport.abort()
         elif self.state == "head":
-            self.refuse(HTTPStatus.REQUEST_TIMEOUT, "timeout", "The request did not arrive in time.")
+            self.refuse(
+                HTTPStatus.REQUEST_TIMEOUT,
+                "timeout",
+                "The request did not arrive in time.",
+            )
         else:
             self._give_up_upstream()
             self.unavailable()
@@ -396,7 +443,12 @@ class Upstream(asyncio.Protocol):
         client, self.client = self.client, None
         if client is None:
             return
-        if self.response is not None and self.left is None and self.chunks is None and exc is None:
+        if (
+            self.response is not None
+            and self.left is None
+            and self.chunks is None
+            and exc is None
+        ):
             self._finish(client)  # the end of the connection was the end of the answer
         else:
             client.upstream_lost(self)
@@ -442,7 +494,8 @@ class Upstream(asyncio.Protocol):
         client.last_request = client.last_request or client.state == "body"
         client.answering = True
         head = response.for_client(
-            chunked=(until_close or (response.chunked and not has_body)) and not client.request.http_1_0,
+            chunked=(until_close or (response.chunked and not has_body))
+            and not client.request.http_1_0,
             close=client.last_request,
         )
         self._read_body(client, body, head)
@@ -473,7 +526,12 @@ class Upstream(asyncio.Protocol):
         if until_close and not client.request.http_1_0:
             client.transport.write(LAST_CHUNK)
         excess = self.chunks is not None and self.chunks.excess
-        reusable = self.response.keep_alive and client.state == "answer" and not until_close and not excess
+        reusable = (
+            self.response.keep_alive
+            and client.state == "answer"
+            and not until_close
+            and not excess
+        )
         self.client = self.response = self.left = self.chunks = None
         self.used = True
         if reusable:

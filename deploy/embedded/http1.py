@@ -17,10 +17,28 @@ HEAD_LIMIT = 32 * 1024
 
 # Fields that belong to one connection (RFC 9110 section 7.6.1), and those that are written anew from what was read.
 _SPECIAL = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
-    + (b"http2-settings", b"content-length", b"host", b"x-forwarded-for", b"x-forwarded-proto")
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+    + (
+        b"http2-settings",
+        b"content-length",
+        b"host",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+    )
 )
-_NO_NAMES = (b"close", b"keep-alive", b"authorization")  # what Connection may say without taking a field away
+_NO_NAMES = (
+    b"close",
+    b"keep-alive",
+    b"authorization",
+)  # what Connection may say without taking a field away
 # An offer to change the protocol makes llhttp stop before the body. We never take the offer (RFC 9110 section 7.8).
 _UPGRADE = re.compile(rb"(?im)^upgrade:[^\r\n]*\r\n")
 
@@ -56,7 +74,11 @@ class RequestHead:
     @property
     def safe_to_repeat(self) -> bool:
         """Whether it asks only to read, so that sending it again changes nothing (RFC 9110 section 9.2.2)."""
-        return self.method in (b"GET", b"HEAD", b"OPTIONS") and not self.content_length and not self.chunked
+        return (
+            self.method in (b"GET", b"HEAD", b"OPTIONS")
+            and not self.content_length
+            and not self.chunked
+        )
 
     def for_upstream(self, peer: bytes) -> bytes:
         """The head that the service gets."""
@@ -65,9 +87,12 @@ class RequestHead:
             framing = b"\r\ntransfer-encoding: chunked"
         elif self.content_length is not None:
             framing = b"\r\ncontent-length: %d" % self.content_length
-        return b"%b %b HTTP/1.1\r\nhost: %b%b\r\nx-forwarded-for: %b%b\r\nx-forwarded-proto: %b%b\r\n\r\n" % (
-            *(self.method, self.target, self.host or b"localhost", self.lines),
-            *(self.forwarded_for, peer, self.forwarded_proto, framing),
+        return (
+            b"%b %b HTTP/1.1\r\nhost: %b%b\r\nx-forwarded-for: %b%b\r\nx-forwarded-proto: %b%b\r\n\r\n"
+            % (
+                *(self.method, self.target, self.host or b"localhost", self.lines),
+                *(self.forwarded_for, peer, self.forwarded_proto, framing),
+            )
         )
 
 
@@ -82,7 +107,9 @@ def read_request(head: bytes) -> RequestHead:
     except httptools.HttpParserUpgrade:
         raise BadHead(HTTPStatus.NOT_IMPLEMENTED, "This is no tunnel.") from None
     except httptools.HttpParserError as exc:
-        raise BadHead(HTTPStatus.BAD_REQUEST, f"The request cannot be read: {exc}.") from None
+        raise BadHead(
+            HTTPStatus.BAD_REQUEST, f"The request cannot be read: {exc}."
+        ) from None
     version = parser.get_http_version()
     if version not in ("1.1", "1.0"):
         raise BadHead(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.1 is spoken here.")
@@ -112,13 +139,18 @@ def _read_fields(request: RequestHead, lines: list[bytes]) -> None:
             request.content_length = int(value)
         elif name == b"host":
             if request.host is not None:
-                raise BadHead(HTTPStatus.BAD_REQUEST, "The request names more than one host.")
+                raise BadHead(
+                    HTTPStatus.BAD_REQUEST, "The request names more than one host."
+                )
             request.host = value
         elif name == b"connection":
             named += [word.strip().lower() for word in value.split(b",")]
         elif name == b"transfer-encoding":
             if value.lower() != b"chunked":
-                raise BadHead(HTTPStatus.NOT_IMPLEMENTED, "Only the chunked transfer coding is understood.")
+                raise BadHead(
+                    HTTPStatus.NOT_IMPLEMENTED,
+                    "Only the chunked transfer coding is understood.",
+                )
             request.chunked = True
         elif name == b"x-forwarded-for":
             request.forwarded_for += value + b", "
@@ -165,9 +197,15 @@ class ResponseHead:
         if not chunked and self.content_length is not None:
             framing = b"\r\ncontent-length: %d" % self.content_length
         first, *lines = self.head[: -len(HEAD_END)].split(b"\r\n")
-        kept = [line for line in lines if line.partition(b":")[0].lower() not in _SPECIAL]
+        kept = [
+            line for line in lines if line.partition(b":")[0].lower() not in _SPECIAL
+        ]
         end = b"\r\nconnection: close" if close else b""
-        return b"HTTP/1.1%b%b%b\r\n\r\n" % (b"\r\n".join((first[len(b"HTTP/1.1") :], *kept)), framing, end)
+        return b"HTTP/1.1%b%b%b\r\n\r\n" % (
+            b"\r\n".join((first[len(b"HTTP/1.1") :], *kept)),
+            framing,
+            end,
+        )
 
 
 def read_response(head: bytes) -> ResponseHead:
@@ -195,7 +233,13 @@ def read_response(head: bytes) -> ResponseHead:
 
 
 def answer(
-    status: HTTPStatus, body: bytes, *, kind: bytes, headers: Sequence[bytes] = (), head_only: bool, close: bool
+    status: HTTPStatus,
+    body: bytes,
+    *,
+    kind: bytes,
+    headers: Sequence[bytes] = (),
+    head_only: bool,
+    close: bool,
 ) -> bytes:
     """An answer of the gateway's own."""
     return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (
@@ -214,15 +258,28 @@ def answer(
 
 
 def problem(
-    status: HTTPStatus, slug: str, detail: str, *, retry_after: int | None = None, head_only: bool, close: bool
+    status: HTTPStatus,
+    slug: str,
+    detail: str,
+    *,
+    retry_after: int | None = None,
+    head_only: bool,
+    close: bool,
 ) -> bytes:
     """A problem document (RFC 9457) as an answer."""
-    document = {"type": f"urn:throughline:problem:{slug}", "title": status.phrase, "status": status, "detail": detail}
+    document = {
+        "type": f"urn:throughline:problem:{slug}",
+        "title": status.phrase,
+        "status": status,
+        "detail": detail,
+    }
     return answer(
         status,
         json.dumps(document).encode(),
         kind=b"application/problem+json",
-        headers=[b"retry-after: %d\r\n" % retry_after] if retry_after is not None else [],
+        headers=[b"retry-after: %d\r\n" % retry_after]
+        if retry_after is not None
+        else [],
         head_only=head_only,
         close=close,
     )
@@ -258,7 +315,9 @@ class Chunks:
             self._parser.feed_data(data)
         except httptools.HttpParserError as exc:
             if not self.complete:
-                raise BadHead(HTTPStatus.BAD_REQUEST, f"The body cannot be read: {exc}.") from None
+                raise BadHead(
+                    HTTPStatus.BAD_REQUEST, f"The body cannot be read: {exc}."
+                ) from None
             self.excess = True
         return self._found
 

@@ -38,7 +38,11 @@ def kept_ports(file: Path, names: Iterable[str]) -> dict[str, int]:
     ports: dict[str, int] = {}
     for name in names:
         port = before.get(name)
-        ports[name] = port if port is not None and is_free(port) else free_port([*before.values(), *ports.values()])
+        ports[name] = (
+            port
+            if port is not None and is_free(port)
+            else free_port([*before.values(), *ports.values()])
+        )
     if ports != before:
         file.write_text(json.dumps({**before, **ports}, indent=2))
     return ports

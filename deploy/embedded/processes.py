@@ -39,7 +39,10 @@ def is_alive(process: ProcessId) -> bool:
     """Whether this very process still runs (one that has ended and was not collected does not)."""
     try:
         found = psutil.Process(process.pid)
-        return abs(found.create_time() - process.created) < 0.1 and found.status() != psutil.STATUS_ZOMBIE
+        return (
+            abs(found.create_time() - process.created) < 0.1
+            and found.status() != psutil.STATUS_ZOMBIE
+        )
     except psutil.Error:
         return False
 
@@ -68,7 +71,11 @@ class Account:
         keep = "-all,+dac_override"
         return [
             *(setpriv, f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups"),
-            *("--securebits=+no_setuid_fixup", f"--inh-caps={keep}", f"--ambient-caps={keep}"),
+            *(
+                "--securebits=+no_setuid_fixup",
+                f"--inh-caps={keep}",
+                f"--ambient-caps={keep}",
+            ),
         ]
 
     def _reaches(self, path: Path) -> bool:
@@ -113,12 +120,17 @@ def marked(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                process.environ().get(MARK) == str(folder)
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(process)
     return found
 
 
-def end(processes: Sequence[psutil.Process], first: signal.Signals, within: float) -> None:
+def end(
+    processes: Sequence[psutil.Process], first: signal.Signals, within: float
+) -> None:
     """Ask processes to end, and kill those that have not after `within` seconds."""
     for process in processes:
         with suppress(psutil.Error):
@@ -130,7 +142,21 @@ def end(processes: Sequence[psutil.Process], first: signal.Signals, within: floa
     psutil.wait_procs(left, timeout=5)
 
 
-def kill_group(process: subprocess.Popen[bytes]) -> None:
+class Running(Protocol):
+    """A process that was started: a `subprocess.Popen`, or what looks like one."""
+
+    @property
+    def pid(self) -> int:
+        """Its number; that of its process group too."""
+
+    def poll(self) -> int | None:
+        """Its status, once it has ended."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end. Raises `subprocess.TimeoutExpired`."""
+
+
+def kill_group(process: Running) -> None:
     """Kill what a program may have left in its process group."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -150,7 +176,7 @@ class Program(Protocol):
     def prepare(self, environment: Mapping[str, str]) -> None:
         """Whatever must be there before it starts; nothing when it is there already."""
 
-    def start(self, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def start(self, log: Path, environment: Mapping[str, str]) -> Running:
         """Start its process."""
 
     def is_ready(self, pid: int) -> bool:
@@ -167,9 +193,10 @@ def wait_until(check: Callable[[], bool], timeout: float, every: float = 0.05) -
     return True
 
 
-def stop(process: subprocess.Popen[bytes], first: signal.Signals, within: float = 20.0) -> bool:
+def stop(process: Running, first: signal.Signals, within: float = 20.0) -> bool:
     """End a process we started: ask, wait, kill. Whether it ended by itself."""
-    process.send_signal(first)
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, first)
     try:
         process.wait(within)
         clean = True
@@ -181,15 +208,21 @@ def stop(process: subprocess.Popen[bytes], first: signal.Signals, within: float 
 
 
 @contextmanager
-def running(program: Program, log: Path, timeout: float = 60.0) -> Iterator[subprocess.Popen[bytes]]:
+def running(program: Program, log: Path, timeout: float = 60.0) -> Iterator[Running]:
     """One program by itself, ready, for as long as the block lasts; for tests and tools that need no whole stack."""
     program.prepare(os.environ)
     process = program.start(log, os.environ)
     try:
-        if not wait_until(lambda: process.poll() is not None or program.is_ready(process.pid), timeout):
-            raise ProgramFailed(f"{program.name} was not ready after {timeout:.0f} s; its log is {log}.")
-        if process.poll() is not None:
-            raise ProgramFailed(f"{program.name} ended with status {process.returncode}; its log is {log}.")
+        if not wait_until(
+            lambda: process.poll() is not None or program.is_ready(process.pid), timeout
+        ):
+            raise ProgramFailed(
+                f"{program.name} was not ready after {timeout:.0f} s; its log is {log}."
+            )
+        if (status := process.poll()) is not None:
+            raise ProgramFailed(
+                f"{program.name} ended with status {status}; its log is {log}."
+            )
         yield process
     finally:
         if process.poll() is None:

@@ -37,7 +37,9 @@ class PythonProgram:
     def prepare(self, environment: Mapping[str, str]) -> None:
         """Nothing: services wait for what they need."""
 
-    def start(self, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def start(
+        self, log: Path, environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
         """Start the interpreter that runs us."""
         return launch(
             [sys.executable, "-m", *self.words],
@@ -56,24 +58,25 @@ def answers_ok(port: int, path: str, within: float = 2.0) -> bool:
     try:
         with socket.create_connection((LOOPBACK, port), timeout=within) as connection:
             connection.settimeout(within)
-            connection.sendall(f"GET {path} HTTP/1.1\r\nhost: {LOOPBACK}\r\nconnection: close\r\n\r\n".encode())
+            connection.sendall(
+                f"GET {path} HTTP/1.1\r\nhost: {LOOPBACK}\r\nconnection: close\r\n\r\n".encode()
+            )
             status = connection.recv(12, socket.MSG_WAITALL)
     except OSError:
         return False
     return status == b"HTTP/1.1 200"
 
 
-def service_program(process: ServiceProcess, port: int | None, management_port: int) -> PythonProgram:
-    """A service's process."""
-    settings = {"THROUGHLINE_HOST": LOOPBACK, "THROUGHLINE_MANAGEMENT_PORT": str(management_port)}
-    if port is not None:
-        settings["THROUGHLINE_PORT"] = str(port)
-    words = ("throughline", "run", process.service, *process.roles)
-    return PythonProgram(process.name, words, management_port, "/readyz", settings)
-
-
-def gateway_program(listener: socket.socket, services: Mapping[str, int]) -> PythonProgram:
+def gateway_program(
+    listener: socket.socket, services: Mapping[str, int]
+) -> PythonProgram:
     """The gateway, on a socket that stays open while its process is replaced."""
     routes = (f"{name}={port}" for name, port in services.items())
     words = ("deploy.embedded.gateway", "--fd", str(listener.fileno()), *routes)
-    return PythonProgram("gateway", words, listener.getsockname()[1], "/", descriptors=(listener.fileno(),))
+    return PythonProgram(
+        "gateway",
+        words,
+        listener.getsockname()[1],
+        "/",
+        descriptors=(listener.fileno(),),
+    )

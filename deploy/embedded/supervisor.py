@@ -23,11 +23,21 @@ import psutil
 from deploy.embedded.child import Child
 from deploy.embedded.errors import PortInUse, ProgramFailed
 from deploy.embedded.folder import DataFolder, ProcessState, StackState
+from deploy.embedded.forking import TemplateProgram, service_program
 from deploy.embedded.kafka import KafkaNode, class_path, java
 from deploy.embedded.ports import LOOPBACK, kept_ports
 from deploy.embedded.postgres import PostgresNode, binaries
-from deploy.embedded.processes import MARK, ProcessId, Program, end, is_alive, launch, marked, stop
-from deploy.embedded.programs import ServiceProcess, gateway_program, service_program
+from deploy.embedded.processes import (
+    MARK,
+    ProcessId,
+    Program,
+    end,
+    is_alive,
+    launch,
+    marked,
+    stop,
+)
+from deploy.embedded.programs import ServiceProcess, gateway_program
 
 DATABASE_URL = "THROUGHLINE_DATABASE_URL"
 BOOTSTRAP = "THROUGHLINE_KAFKA_BOOTSTRAP_SERVERS"
@@ -50,14 +60,18 @@ class Plan:
     folder: DataFolder
     port: int
     processes: Sequence[ServiceProcess]
-    preparation: Sequence[str] = ("throughline", "prepare")
+    entry: str
+    modules: Sequence[str]
+    preparation: Sequence[str] = ("prepare",)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
 class Stack:
     """The children of one supervisor."""
 
-    def __init__(self, plan: Plan, listener: socket.socket, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, plan: Plan, listener: socket.socket, tell: Callable[[str], None]
+    ) -> None:
         self._plan = plan
         self._folder = plan.folder
         self._tell = tell
@@ -66,31 +80,56 @@ class Stack:
         self.url = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
         self._ports = kept_ports(self._folder.ports, self._port_names())
         self._secrets = self._folder.make_secrets()
-        self._kafka = KafkaNode(self._folder.path / "kafka", self._ports["kafka"], self._ports["kafka-controller"])
+        self._kafka = KafkaNode(
+            self._folder.path / "kafka",
+            self._ports["kafka"],
+            self._ports["kafka-controller"],
+        )
         self._postgres = PostgresNode(
-            self._folder.path / "postgres", self._ports["postgres"], self._secrets.postgres_password
+            self._folder.path / "postgres",
+            self._ports["postgres"],
+            self._secrets.postgres_password,
         )
         self._settings = self._make_settings()
-        self._servers = {program.name: self._server_child(program) for program in self._own_servers()}
+        self._template = TemplateProgram(plan.entry, plan.modules)
+        self._servers = {
+            program.name: self._server_child(program) for program in self._own_servers()
+        }
+        self._copied = self._server_child(self._template)
         self._services = [self._service_child(process) for process in plan.processes]
         self._gateway = self._gateway_child(listener)
-        self.children = [*self._servers.values(), *self._services, self._gateway]
+        self.children = [
+            *self._servers.values(),
+            *self._services,
+            self._gateway,
+            self._copied,
+        ]
 
     def start(self, stopping: Callable[[], bool]) -> None:
-        """Start everything at once; return when all of it is ready. Raises `ProgramFailed`."""
+        """Start everything and return when all of it is ready. Raises `ProgramFailed`.
+
+        The servers come up while the template imports; the services start when they find what they need.
+        """
         self._folder.write_settings(self._settings)
-        for child in self.children:
+        for child in (*self._servers.values(), self._copied, self._gateway):
             child.start()
+        self._await(self._copied, stopping)
         self._prepare(stopping)
+        for child in self._services:
+            child.start()
         for child in self.children:
             self._await(child, stopping)
 
     def stop(self) -> None:
         """Services first, so that they can still finish what they do; then the gateway, Kafka, PostgreSQL."""
+        self._template.refuse()
         self._stop(self._services, SERVICES_STOP_WITHIN)
-        self._stop([self._gateway], SERVERS_STOP_WITHIN)
+        self._stop([self._gateway, self._copied], SERVERS_STOP_WITHIN)
         for name in ("kafka", "postgres"):
-            self._stop([self._servers[name]] if name in self._servers else [], SERVERS_STOP_WITHIN)
+            self._stop(
+                [self._servers[name]] if name in self._servers else [],
+                SERVERS_STOP_WITHIN,
+            )
 
     def trim_logs(self) -> None:
         """Keep the logs of a long run small; their writers append, so a log can be emptied under them."""
@@ -105,7 +144,9 @@ class Stack:
         deadline = time.monotonic() + within
         for child in children:
             if not child.has_stopped(max(deadline - time.monotonic(), 0.1)):
-                self._tell(f"{child.program.name} did not stop by itself and was killed")
+                self._tell(
+                    f"{child.program.name} did not stop by itself and was killed"
+                )
 
     def _await(self, child: Child, stopping: Callable[[], bool]) -> None:
         deadline = self._began + READY_WITHIN
@@ -113,9 +154,13 @@ class Stack:
             if stopping():
                 raise ProgramFailed("Stopped while starting.")
             if self._failed(child):
-                raise ProgramFailed(f"{child.failure}; its log is {child.log}{_last_line(child.log)}")
+                raise ProgramFailed(
+                    f"{child.failure}; its log is {child.log}{_last_line(child.log)}"
+                )
             if time.monotonic() > deadline:
-                raise ProgramFailed(f"{child.program.name} was not ready within {READY_WITHIN:.0f} s: see {child.log}.")
+                raise ProgramFailed(
+                    f"{child.program.name} was not ready within {READY_WITHIN:.0f} s: see {child.log}."
+                )
 
     def _failed(self, child: Child) -> bool:
         """Whether a child that was never ready is not worth waiting for."""
@@ -127,15 +172,21 @@ class Stack:
         """Schema and topics, made by a command that waits for the servers; the services wait for what it makes."""
         log = self._folder.logs / "prepare.log"
         environment = self._environment(self._settings)
-        process = launch([sys.executable, "-m", *self._plan.preparation], log=log, environment=environment)
+        process = self._template.fork(
+            "prepare", self._plan.preparation, log, environment
+        )
         while process.poll() is None:
-            if stopping() or any(self._failed(child) for child in self._servers.values()):
+            if stopping() or any(
+                self._failed(child) for child in self._servers.values()
+            ):
                 stop(process, signal.SIGTERM, within=5)
             time.sleep(0.05)
         for child in self._servers.values():
             self._await(child, stopping)
-        if process.returncode != 0:
-            raise ProgramFailed(f"The schema and the topics were not made; the log is {log}{_last_line(log)}")
+        if process.poll() != 0:
+            raise ProgramFailed(
+                f"The schema and the topics were not made; the log is {log}{_last_line(log)}"
+            )
 
     def _port_names(self) -> Iterator[str]:
         yield from ("postgres", "kafka", "kafka-controller")
@@ -144,7 +195,11 @@ class Stack:
 
     def _make_settings(self) -> dict[str, str]:
         """The environment of our own processes: what the caller gave stands, the rest points at this stack."""
-        given = {key: value for key, value in self._plan.environment.items() if key.startswith("THROUGHLINE_")}
+        given = {
+            key: value
+            for key, value in self._plan.environment.items()
+            if key.startswith("THROUGHLINE_")
+        }
         ours = {
             DATABASE_URL: self._postgres.url,
             BOOTSTRAP: self._kafka.bootstrap_servers,
@@ -154,8 +209,16 @@ class Stack:
         return {**ours, **given, "THROUGHLINE_DATA_DIR": str(self._folder.path)}
 
     def _environment(self, settings: Mapping[str, str]) -> dict[str, str]:
-        plain = {key: value for key, value in self._plan.environment.items() if not key.startswith("THROUGHLINE_")}
-        return {**keeping_compiled_code(plain), **settings, MARK: str(self._folder.path)}
+        plain = {
+            key: value
+            for key, value in self._plan.environment.items()
+            if not key.startswith("THROUGHLINE_")
+        }
+        return {
+            **keeping_compiled_code(plain),
+            **settings,
+            MARK: str(self._folder.path),
+        }
 
     def _own_servers(self) -> Iterator[Program]:
         if DATABASE_URL not in self._plan.environment:
@@ -165,24 +228,52 @@ class Stack:
 
     def _server_child(self, program: Program) -> Child:
         return self._child(
-            program, ProcessState(program.name, None, [], None, "starting", 0, self._ports[program.name], None), {}
+            program,
+            ProcessState(
+                program.name,
+                None,
+                [],
+                None,
+                "starting",
+                0,
+                self._ports.get(program.name),
+                None,
+            ),
+            {},
         )
 
     def _service_child(self, process: ServiceProcess) -> Child:
         port = self._ports[process.name] if "api" in process.roles else None
         management = self._ports[f"{process.name}-management"]
-        shown = ProcessState(process.name, process.service, list(process.roles), None, "starting", 0, port, management)
-        return self._child(service_program(process, port, management), shown, self._settings)
+        shown = ProcessState(
+            process.name,
+            process.service,
+            list(process.roles),
+            None,
+            "starting",
+            0,
+            port,
+            management,
+        )
+        return self._child(
+            service_program(process, port, management, self._template),
+            shown,
+            self._settings,
+        )
 
     def _gateway_child(self, listener: socket.socket) -> Child:
         routes = {
-            process.service: self._ports[process.name] for process in self._plan.processes if "api" in process.roles
+            process.service: self._ports[process.name]
+            for process in self._plan.processes
+            if "api" in process.roles
         }
         port = listener.getsockname()[1]
         shown = ProcessState("gateway", None, [], None, "starting", 0, port, None)
         return self._child(gateway_program(listener, routes), shown, {})
 
-    def _child(self, program: Program, shown: ProcessState, settings: Mapping[str, str]) -> Child:
+    def _child(
+        self, program: Program, shown: ProcessState, settings: Mapping[str, str]
+    ) -> Child:
         log = self._folder.logs / f"{program.name}.log"
         if log.exists() and log.stat().st_size > LOG_KEPT:
             log.replace(log.with_suffix(".log.1"))
@@ -191,9 +282,13 @@ class Stack:
     def _changed(self, shown: ProcessState) -> None:
         if shown.state == "ready":
             again = f" again (restart {shown.restarts})" if shown.restarts else ""
-            self._tell(f"{shown.name} is ready{again} after {time.monotonic() - self._began:.1f} s")
+            self._tell(
+                f"{shown.name} is ready{again} after {time.monotonic() - self._began:.1f} s"
+            )
         with self._publishing:
-            self._folder.write_state(StackState(self.url, [child.shown for child in self.children]))
+            self._folder.write_state(
+                StackState(self.url, [child.shown for child in self.children])
+            )
 
 
 class StopRequest:
@@ -219,7 +314,9 @@ class StopRequest:
         os.write(self._writing, b".")
 
 
-def supervise(plan: Plan, *, ready: Callable[[str], None], tell: Callable[[str], None]) -> None:
+def supervise(
+    plan: Plan, *, ready: Callable[[str], None], tell: Callable[[str], None]
+) -> None:
     """Run the stack until SIGTERM or Ctrl-C. `ready` gets the base URL. Raises `CannotStart`."""
     request = StopRequest()
     with plan.folder.held():
@@ -248,10 +345,22 @@ def end_leftovers(folder: DataFolder) -> bool:
     """
     state = folder.read_state()
     known = {process.name: process for process in (state.processes if state else [])}
-    servers = {name: found for name in ("kafka", "postgres") if name in known and (found := _living(known[name]))}
+    servers = {
+        name: found
+        for name in ("kafka", "postgres")
+        if name in known and (found := _living(known[name]))
+    }
     of_servers = {process.pid for process in servers.values()}
-    ours = {process.pid: process for process in marked(folder.path) if process.pid not in of_servers}
-    ours |= {found.pid: found for name, process in known.items() if name not in servers and (found := _living(process))}
+    ours = {
+        process.pid: process
+        for process in marked(folder.path)
+        if process.pid not in of_servers
+    }
+    ours |= {
+        found.pid: found
+        for name, process in known.items()
+        if name not in servers and (found := _living(process))
+    }
     end(list(ours.values()), signal.SIGKILL, within=5)
     for name, process in servers.items():
         end([process], signal.SIGTERM if name == "kafka" else signal.SIGINT, within=15)
@@ -260,7 +369,11 @@ def end_leftovers(folder: DataFolder) -> bool:
 
 
 def _living(process: ProcessState) -> psutil.Process | None:
-    if process.pid is None or process.created is None or not is_alive(ProcessId(process.pid, process.created)):
+    if (
+        process.pid is None
+        or process.created is None
+        or not is_alive(ProcessId(process.pid, process.created))
+    ):
         return None
     with suppress(psutil.Error):
         return psutil.Process(process.pid)
@@ -284,7 +397,9 @@ def _listening(port: int) -> Iterator[socket.socket]:
         try:
             listener.bind((LOOPBACK, port))
         except OSError:
-            raise PortInUse(f"Port {port} is in use: stop what listens there, or choose another with --port.") from None
+            raise PortInUse(
+                f"Port {port} is in use: stop what listens there, or choose another with --port."
+            ) from None
         listener.listen(1024)
         yield listener
 
@@ -298,10 +413,17 @@ def _last_line(log: Path) -> str:
     return ""
 
 
-def run_again(words: Sequence[str], log: Path, descriptor: int) -> subprocess.Popen[bytes]:
+def run_again(
+    words: Sequence[str], log: Path, descriptor: int
+) -> subprocess.Popen[bytes]:
     """Start this program once more, apart from the terminal; it reports on the descriptor."""
     environment = keeping_compiled_code(os.environ)
-    return launch([sys.executable, "-m", *words], log=log, environment=environment, pass_fds=(descriptor,))
+    return launch(
+        [sys.executable, "-m", *words],
+        log=log,
+        environment=environment,
+        pass_fds=(descriptor,),
+    )
 
 
 def keeping_compiled_code(environment: Mapping[str, str]) -> dict[str, str]:
