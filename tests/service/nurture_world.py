@@ -52,12 +52,16 @@ SEQUENCE: dict[str, Any] = {
 
 @dataclass
 class Inbox:
-    """A mail server that takes everything, or behaves as badly as told; it notes what it accepted."""
+    """A mail server that takes everything, or behaves as badly as told; it notes what it accepted.
+
+    With `go_on` cleared it is slow: it has accepted a message and does not say so.
+    """
 
     port: int = 0
     mode: InboxMode = "ok"
     accepted: list[tuple[str, EmailMessage]] = field(default_factory=list)
     asked: int = 0
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def url(self) -> str:
@@ -67,7 +71,7 @@ class Inbox:
         """The subjects of what one address got, in order."""
         return [str(message["subject"]) for to, message in self.accepted if to == recipient]
 
-    async def handle_RCPT(  # aiosmtpd's name
+    async def handle_RCPT(  # noqa: N802  # aiosmtpd's name
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         self.asked += 1
@@ -78,13 +82,16 @@ class Inbox:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # as above
+    async def handle_DATA(  # noqa: N802  # aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope
+    ) -> str:
         assert isinstance(envelope.content, bytes)
         message = message_from_bytes(envelope.content, policy=default)
         assert isinstance(message, EmailMessage)
         self.accepted.append((envelope.rcpt_tos[0], message))
+        await self.go_on.wait()
         if self.mode == "accepts_and_hangs_up":
-            assert server.transport is not None
+            assert isinstance(server.transport, asyncio.Transport)
             server.transport.abort()
         return "554 5.3.0 disk trouble" if self.mode == "accepts_and_answers_5xx" else "250 OK"
 
@@ -93,6 +100,7 @@ class Inbox:
 async def open_inbox() -> AsyncIterator[Inbox]:
     """An inbox for the length of a block."""
     inbox = Inbox()
+    inbox.go_on.set()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: SMTP(inbox, enable_SMTPUTF8=False, loop=loop), "127.0.0.1", 0)
     inbox.port = server.sockets[0].getsockname()[1]

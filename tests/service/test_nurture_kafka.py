@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import SecretStr
 
-from shared.events import EnrolmentStarted, Event, MessageSettled, TouchRecorded
+from shared.events import EnrolmentStarted, Event, LeadErased, MessageSettled, TouchRecorded
+from shared.service import rebuild
 from shared.settings import Settings
 from shared.testing import Harness, eventually, harness
 from tests.conftest import DatabaseServer
-from tests.service.nurture_world import Facts, Inbox, World, open_inbox
+from tests.service.nurture_world import SEQUENCE, Facts, Inbox, World, open_inbox
 from throughline.services import service_code
 
 ANN = "ann@example.com"
@@ -103,3 +104,37 @@ async def test_an_earlier_copy_of_the_database_reads_its_own_decisions_back_befo
 
 async def _has_states(world: World, states: list[str]) -> bool:
     return await world.states(ANN) == states
+
+
+async def test_a_rebuild_gives_the_same_projection_and_takes_no_decision_anew(kafka_settings: Settings) -> None:
+    async with open_inbox() as inbox:
+        settings = kafka_settings.model_copy(update={"smtp_url": inbox.url, "watermark_every": timedelta(seconds=4)})
+        code = service_code("nurture")
+        async with running_world(settings, inbox) as world:
+            await world.nurture.client.put("/v1/sequences/welcome", json={**SEQUENCE, "reentry": "after_exit"})
+            await arrives(world, ANN)
+            await eventually(lambda: inbox.subjects(ANN) == ["Hello Ann"])
+            during = world.facts.form(ANN)  # it starts nothing: the run is under way
+            await publish(world.nurture, during)
+            await eventually(lambda: carried_out(world, TouchRecorded, during.event_id))
+            await publish(world.nurture, world.facts.consent(ANN, "denied"))
+            await eventually(lambda: _run_states(world, ["ended"]))
+            await publish(world.nurture, world.facts.merged("old@example.com", into=ANN), world.facts.consent(ANN))
+            await arrives(world, "eve@example.com")
+            await eventually(lambda: inbox.subjects("eve@example.com") == ["Hello Ann"])
+            await publish(world.nurture, world.facts.erased("eve@example.com"))
+            erased = (await world.nurture.told(LeadErased))[0]
+            await eventually(lambda: carried_out(world, LeadErased, erased.event_id))
+            equal = await rebuild(code, settings, lambda _: None)
+            assert equal
+            assert all(equal.values()), equal
+            after = world.facts.form("ben@example.com")
+            await publish(world.nurture, after)
+            await eventually(lambda: carried_out(world, TouchRecorded, after.event_id))
+            assert await _run_states(world, ["ended"])
+            assert len(await world.nurture.told(EnrolmentStarted)) == 2
+            assert len(inbox.accepted) == 2
+
+
+async def _run_states(world: World, states: list[str]) -> bool:
+    return [run["state"] for run in await world.runs(ANN)] == states

@@ -13,9 +13,11 @@ import pytest
 import pytest_asyncio
 
 from services.nurture.sending.handlers import DEAD_CLAIM, NO_PROVIDER, STALE_CONSENT
+from services.nurture.sending.mail import Envelope
+from services.nurture.sending.smtp import Mailer, parse_server
 from shared.events import ConsentChanged, MessageClaimed, MessageSettled, TouchRecorded
 from shared.settings import Settings
-from shared.testing import harness
+from shared.testing import eventually, harness
 from tests.service.nurture_world import HELLO, SEQUENCE, Facts, World, make_sender, open_inbox
 from throughline.services import service_code
 
@@ -257,6 +259,63 @@ async def test_a_sender_killed_in_the_act_leaves_an_unknown_message_and_no_secon
     assert len(world.inbox.accepted) == arrived + 1
 
 
+async def test_a_sender_that_is_stopped_in_the_act_finishes_it(world: World) -> None:
+    world.inbox.go_on.clear()
+    await world.arrives(ANN)
+    sending = asyncio.create_task(world.send())
+    await eventually(lambda: world.inbox.accepted)
+    sending.cancel()
+    world.inbox.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert await world.states(ANN) == ["sent"]
+
+
+async def test_an_outcome_that_comes_after_the_claim_was_given_up_is_still_noted(world: World) -> None:
+    world.inbox.go_on.clear()
+    world.senders.append(make_sender(world.nurture.consumer_runtime, world.inbox.url))
+    await world.arrives(ANN)
+    slow = asyncio.create_task(world.senders[0].run())
+    await eventually(lambda: world.inbox.accepted)
+    await world.time_passes(timedelta(minutes=1))
+    await world.senders[1].run()
+    assert await world.states(ANN) == ["unknown"]
+    world.inbox.go_on.set()
+    await slow
+    assert await world.states(ANN) == ["sent"]
+    assert len(world.inbox.accepted) == 1
+    assert [fact.state for fact in await world.nurture.told(MessageSettled)] == ["unknown", "sent"]
+
+
+async def test_a_sender_that_was_frozen_past_its_claim_hands_nothing_over(world: World) -> None:
+    envelope = Envelope("hello@acme.example", ANN, b"Subject: late\r\n\r\nlate\r\n")
+    mailer = Mailer(parse_server(world.inbox.url), 10)
+    outcome = await mailer.deliver(envelope, lambda: False)
+    assert (outcome.state, outcome.retry) == ("planned", True)
+    assert world.inbox.accepted == []
+    assert (await mailer.deliver(envelope, lambda: True)).state == "sent"
+    assert (await mailer.deliver(envelope, lambda: True)).state == "sent"
+    await mailer.close()
+
+
+async def test_a_refusal_under_another_id_counts_for_the_person(world: World) -> None:
+    await world.arrives(ANN)
+    await world.tell(world.facts.merged(BEN, into=ANN))
+    await world.tell(world.facts.consent(BEN, "denied"))
+    await world.send()
+    assert world.inbox.accepted == []
+    assert (await world.runs(ANN))[0]["reason"] == "consent for email is denied"
+
+
+async def test_a_merge_into_somebody_who_refused_ends_the_run(world: World) -> None:
+    await world.arrives(ANN)
+    await world.tell(await world.facts.captured(BEN), world.facts.consent(BEN, "denied"))
+    await world.tell(world.facts.merged(ANN, into=BEN))
+    await world.send()
+    assert world.inbox.accepted == []
+    assert [run["reason"] for run in await world.runs(BEN)] == ["consent for email is denied"]
+
+
 async def test_two_people_who_turn_out_to_be_one_do_not_get_a_step_twice(world: World) -> None:
     """Even when the merge is only known between the two sends of the step, and the second run lives on."""
     await world.arrives(ANN)
@@ -384,7 +443,7 @@ async def test_a_click_leads_on_and_comes_back_as_one_touch(world: World) -> Non
     (touch,) = await world.nurture.told(TouchRecorded)
     assert touch.lead_id == world.facts.lead_id(ANN)
     assert (touch.type, touch.origin, touch.channel, touch.medium) == ("email_clicked", "nurture", "Email", "email")
-    assert (touch.campaign, touch.content, touch.page) == ("Welcome", "hello", "http://127.0.0.1/tour")
+    assert (touch.campaign, touch.content, touch.page) == ("Welcome", "hello", "http://127.0.0.1:8080/tour")
     assert not touch.automated
 
 
@@ -482,19 +541,32 @@ async def test_whoever_consents_again_is_written_to_again_and_may_leave_again(wo
     assert [run["reason"] for run in await world.runs(ANN)] == ["unsubscribed", "unsubscribed"]
 
 
-async def test_an_unsubscription_during_the_send_of_a_batch_stops_all_that_is_not_claimed(world: World) -> None:
-    """After the unsubscription is committed no message is claimed any more."""
+async def test_an_unsubscription_while_a_batch_is_sent_stops_all_that_is_not_claimed(world: World) -> None:
     for _ in range(8):
         await world.saves()
     await world.arrives(ANN)
-    claimed_before = asyncio.create_task(world.send())
-    while not world.inbox.accepted:
-        await asyncio.sleep(0)
+    world.inbox.go_on.clear()
+    sending = asyncio.create_task(world.send())
+    await eventually(lambda: world.inbox.accepted)
     answer = await world.nurture.client.post(await unsubscribe_link(world), data={"List-Unsubscribe": "One-Click"})
     assert answer.status_code == 200
-    (unsubscribed,) = await world.nurture.told(ConsentChanged)
-    await claimed_before
-    claims = await world.nurture.told(MessageClaimed)
-    assert all(claim.occurred_at < unsubscribed.occurred_at for claim in claims)
-    assert len(claims) == len(world.inbox.accepted) < 9
+    world.inbox.go_on.set()
+    await sending
+    assert len(world.inbox.accepted) == len(await world.nurture.told(MessageClaimed)) == 1
     assert all(run["state"] == "ended" for run in await world.runs(ANN))
+
+
+async def test_after_an_unsubscription_is_committed_nothing_is_claimed(world: World) -> None:
+    people = [f"lead{number}@example.com" for number in range(8)]
+    for email in people:
+        await world.arrives(email)
+    await world.send()
+    await world.time_passes(THREE_DAYS)
+    links = [str(message["list-unsubscribe"]).split("/nurture")[1].rstrip(">") for _, message in world.inbox.accepted]
+    leave = {"List-Unsubscribe": "One-Click"}
+    await asyncio.gather(world.send(), *(world.nurture.client.post(link, data=leave) for link in links))
+    refused = {fact.lead_id: fact.occurred_at for fact in await world.nurture.told(ConsentChanged)}
+    claims = await world.nurture.told(MessageClaimed)
+    assert len(refused) == 8
+    assert all(claim.occurred_at < refused[claim.lead_id] for claim in claims)
+    assert len(claims) == len(world.inbox.accepted)

@@ -163,7 +163,7 @@ async def reconsider(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
     if not await queries.any_pending(tx.connection):
         return
     plans = {plan.sequence_id: plan for plan in await parts.catalogue.entered(tx.connection)}
-    persons = {person_id for person_id in await resolve_many(tx.connection, [(one, None) for one in sorted(lead_ids)])}
+    persons = set(await resolve_many(tx.connection, [(one, None) for one in sorted(lead_ids)]))
     families = await people.load_families(tx.connection, persons)
     waiting = await queries.pending_facts(
         tx.connection, sorted({member.lead_id for family in families.values() for member in family})
@@ -214,7 +214,9 @@ async def try_to_enter(tx: Tx, parts: Parts, someone: Someone, plan: Plan, fact:
     await start_run(tx, someone, plan, fact, max((run.run for run in runs), default=0) + 1, now)
 
 
-async def start_run(tx: Tx, someone: Someone, plan: Plan, fact: Fact, number: int, now: datetime) -> None:
+async def start_run(  # noqa: PLR0913  # what a run is made of
+    tx: Tx, someone: Someone, plan: Plan, fact: Fact, number: int, now: datetime
+) -> None:
     """Begin a run and tell it."""
     person_id = someone.person.person_id
     run = Run(

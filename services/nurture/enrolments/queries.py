@@ -151,6 +151,7 @@ async def drop_expired(connection: Connection) -> None:
 
 
 def as_run(row: asyncpg.Record) -> Run:
+    """A row of the columns in RUN."""
     return Run(
         enrolment_id=row["enrolment_id"],
         sequence_id=SequenceId(row["sequence_id"]),

@@ -43,7 +43,7 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """Why an address or a person must not be written to. An unsubscription ends with a later consent; the rest stays."""
+    """Why an address or a person must not be written to. A later consent ends an unsubscription, and nothing else."""
 
     reason: str
     since: datetime

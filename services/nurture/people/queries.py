@@ -304,7 +304,7 @@ async def person_of(connection: Connection, lead_id: LeadId) -> LeadId:
     return (await resolve_many(connection, [(lead_id, None)]))[0]
 
 
-async def suppress(  # a row
+async def suppress(  # noqa: PLR0913  # a row
     connection: Connection,
     lead_id: LeadId | None,
     address_hash: str | None,

@@ -68,7 +68,7 @@ class Readiness:
     ledger: str | None = None
 
 
-def next_act(  # a decision names its inputs
+def next_act(  # noqa: PLR0913  # a decision names its inputs
     plan: Plan,
     run: Run,
     step_id: str,

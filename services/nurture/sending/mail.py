@@ -85,7 +85,7 @@ def tracked_html(rendered: Rendered, links: Links, message_id: MessageId) -> str
     return f"{head}{pixel}{closing}{rest}" if closing else f"<!doctype html><html><body>{html}{pixel}</body></html>"
 
 
-def compose(  # what an email is made of
+def compose(  # noqa: PLR0913  # what an email is made of
     rendered: Rendered,
     links: Links,
     *,

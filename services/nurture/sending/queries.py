@@ -189,7 +189,7 @@ async def release_held(connection: Connection, why: str) -> None:
     await connection.execute(RELEASE_HELD, why)
 
 
-async def plan_message(  # a row of the ledger
+async def plan_message(  # noqa: PLR0913  # a row of the ledger
     connection: Connection,
     message_id: MessageId,
     run: Run,
@@ -228,7 +228,7 @@ async def say_why_waiting(connection: Connection, message_id: MessageId, reason:
     await connection.execute(WHY_WAITING, message_id, reason)
 
 
-async def had_already(  # the key of the ledger
+async def had_already(  # noqa: PLR0913  # the key of the ledger
     connection: Connection,
     ids: Sequence[LeadId],
     sequence_id: SequenceId,
@@ -242,7 +242,7 @@ async def had_already(  # the key of the ledger
     return found is not None
 
 
-async def claim_message(  # what is known before the provider is called
+async def claim_message(  # noqa: PLR0913  # what is known before the provider is called
     connection: Connection,
     message_id: MessageId,
     claim: str,

@@ -18,7 +18,7 @@ from services.nurture.sequences.document import Template
 
 SCRIPT = Path(__file__).with_name("renderer.py")
 ANSWER_LIMIT = 8 * 1024 * 1024
-_ENVIRONMENT = {name: os.devnull for name in ("HOME", "TMPDIR")} | {"PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
+_ENVIRONMENT = {"HOME": os.devnull, "TMPDIR": os.devnull, "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
 
 
 class CannotRender(Exception):

@@ -3,7 +3,6 @@
 import re
 from datetime import datetime, timedelta
 from typing import Literal
-from urllib.parse import urlsplit
 
 from shared.ids import MessageId, TouchId, derived_id
 
@@ -29,6 +28,5 @@ def response_id(kind: ResponseKind, message_id: MessageId, number: int, *, autom
 
 
 def page_of(url: str) -> str:
-    """The address without what may be personal in it."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+    """The address without its query, in which personal data may be."""
+    return url.partition("#")[0].partition("?")[0]

@@ -14,7 +14,7 @@ from shared.ids import EventId, TouchId, derived_id
 from shared.rules import NoSuchVersion
 
 
-async def record_response(
+async def record_response(  # noqa: PLR0913  # what tells a person from a machine
     tx: Tx, parts: Parts, kind: ResponseKind, place: Place, *, method: str, user_agent: str | None
 ) -> SentMessage | None:
     """Tell an open or a click, each once; None when there is no such message."""
@@ -73,7 +73,7 @@ async def unsubscribe(tx: Tx, parts: Parts, place: Place) -> bool:
     return True
 
 
-async def _touch(  # the fields of a touch
+async def _touch(  # noqa: PLR0913  # the fields of a touch
     tx: Tx,
     parts: Parts,
     message: SentMessage,
