@@ -58,10 +58,26 @@ def main() -> None:
     if "endtoend" in chosen:
         console.print("measuring: everything on")
         figures = endtoend.measure()
-        rows.append(Row("sustained end to end, everything on, touches a second", figures.sustained, None, None,
-                        ">= 1700", figures.sustained >= endtoend.SUSTAINED_GOAL))
-        rows.append(Row("webhook to rep assigned at half of it, p99 ms", figures.p99_ms, None, None, "<= 150",
-                        figures.p99_ms <= endtoend.P99_GOAL_MS))
+        rows.append(
+            Row(
+                "sustained end to end, everything on, touches a second",
+                figures.sustained,
+                None,
+                None,
+                ">= 1700",
+                figures.sustained >= endtoend.SUSTAINED_GOAL,
+            )
+        )
+        rows.append(
+            Row(
+                "webhook to rep assigned at half of it, p99 ms",
+                figures.p99_ms,
+                None,
+                None,
+                "<= 150",
+                figures.p99_ms <= endtoend.P99_GOAL_MS,
+            )
+        )
     table = Table(title="medians")
     for column in ("what", "per second", "bare limit", "ratio", "goal", "met"):
         table.add_column(column, justify="left" if column == "what" else "right")
@@ -76,7 +92,9 @@ def main() -> None:
         )
     console.print(table)
     FIGURES.parent.mkdir(exist_ok=True)
-    FIGURES.write_text(json.dumps({"at": datetime.now(UTC).isoformat(), "rows": [asdict(row) for row in rows]}, indent=2))
+    FIGURES.write_text(
+        json.dumps({"at": datetime.now(UTC).isoformat(), "rows": [asdict(row) for row in rows]}, indent=2)
+    )
     console.print(f"figures: {FIGURES}")
 
 

@@ -66,9 +66,10 @@ def _stack() -> Iterator[tuple[str, str]]:
 
 def measure() -> Figures:
     """Bring a stack up, find the sustained rate, then send forms at half of it."""
-    with _stack() as (url, token), httpx.Client(
-        base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=60
-    ) as client:
+    with (
+        _stack() as (url, token),
+        httpx.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=60) as client,
+    ):
         host, port = url.removeprefix("http://").split(":")
         target = Target(host, int(port), "/capture/v1/touches", token)
         _touch_and_wait(client, target, 2_000)
@@ -104,26 +105,35 @@ def _wait_for_lag(client: httpx.Client) -> None:
 def _journeyed(client: httpx.Client, lead_id: str) -> bool:
     journey = client.get(f"/attribution/v1/leads/{lead_id}/journey")
     score = client.get(f"/scoring/v1/leads/{lead_id}")
-    return bool(
-        journey.is_success and journey.json()["touches"] and score.is_success and score.json()["contributions"]
-    )
+    return bool(journey.is_success and journey.json()["touches"] and score.is_success and score.json()["contributions"])
 
 
 def _forms(client: httpx.Client, target: Target, sustained: float) -> Figures:
     """Signed demo requests at half of the sustained rate; the time from the request to the assignment's."""
     for number in range(4):
-        rep = {"name": f"Rep {number}", "email": f"rep{number}@example.com", "time_zone": "UTC",
-               "territories": [], "skills": [], "teams": []}
+        rep = {
+            "name": f"Rep {number}",
+            "email": f"rep{number}@example.com",
+            "time_zone": "UTC",
+            "territories": [],
+            "skills": [],
+            "teams": [],
+        }
         client.post("/routing/v1/reps", json=rep).raise_for_status()
-    source = client.post(
-        "/capture/v1/sources",
-        json={"kind": "typeform", "name": "Demo", "secret": SECRET, "defaults": {"touch_type": "demo_requested"}},
-    ).raise_for_status().json()
+    source = (
+        client.post(
+            "/capture/v1/sources",
+            json={"kind": "typeform", "name": "Demo", "secret": SECRET, "defaults": {"touch_type": "demo_requested"}},
+        )
+        .raise_for_status()
+        .json()
+    )
     rate = sustained / 2
     seconds = FORMS / FORMS_PER_SECOND + 6
     load = threading.Thread(
-        target=lambda: drive(target, touch_bodies(int(rate * seconds)), connections=16, seconds=seconds,
-                             per_second=rate)
+        target=lambda: drive(
+            target, touch_bodies(int(rate * seconds)), connections=16, seconds=seconds, per_second=rate
+        )
     )
     load.start()
     time.sleep(3)

@@ -25,9 +25,7 @@ def touch_bodies(count: int, per_body: int = 1, leads: int = LEADS) -> list[byte
     touches = [_touch(number, leads) for number in range(count * per_body)]
     if per_body == 1:
         return [orjson.dumps(touch) for touch in touches]
-    return [
-        orjson.dumps({"touches": touches[start : start + per_body]}) for start in range(0, len(touches), per_body)
-    ]
+    return [orjson.dumps({"touches": touches[start : start + per_body]}) for start in range(0, len(touches), per_body)]
 
 
 def touch_events(count: int, leads: int = LEADS) -> list[TouchRecorded]:

@@ -57,8 +57,14 @@ def single_touches(servers: Servers, rounds: int) -> list[Pair]:
         for _ in range(rounds):
             bodies = touch_bodies(60_000)
             rates = [
-                _rate(drive(Target("127.0.0.1", each, "/capture/v1/touches", token()), bodies, connections=64,
-                            seconds=ROUND_S))
+                _rate(
+                    drive(
+                        Target("127.0.0.1", each, "/capture/v1/touches", token()),
+                        bodies,
+                        connections=64,
+                        seconds=ROUND_S,
+                    )
+                )
                 for each in (port, noop_port)
             ]
             pairs.append(Pair(*rates))
@@ -165,8 +171,12 @@ async def _getmany_and_copy(environment: dict[str, str], count: int) -> float:
     settings = settings_of(environment)
     connection = await asyncpg.connect(settings.database_url.get_secret_value())
     await connection.execute(BARE_TABLE)
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest",
-                                max_partition_fetch_bytes=1_048_576, fetch_max_bytes=16_777_216)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=1_048_576,
+        fetch_max_bytes=16_777_216,
+    )
     await consumer.start()
     topic = f"{settings.topic_prefix}touches"
     places = [TopicPartition(topic, partition) for partition in range(settings.topic_partitions)]
@@ -236,8 +246,9 @@ async def _fill_log(environment: dict[str, str], count: int) -> list[TouchRecord
 
 async def _send_from_memory(environment: dict[str, str], events: Sequence[TouchRecorded]) -> float:
     settings = settings_of(environment)
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, enable_idempotence=True,
-                                max_batch_size=262_144, linger_ms=5)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, enable_idempotence=True, max_batch_size=262_144, linger_ms=5
+    )
     await producer.start()
     topic = f"{settings.topic_prefix}touches"
     records = [
@@ -257,9 +268,7 @@ async def _published(environment: dict[str, str], count: int) -> float:
     connection = await asyncpg.connect(settings_of(environment).database_url.get_secret_value())
     first: tuple[int, float] | None = None
     while True:
-        row = await connection.fetchrow(
-            "SELECT position, clock_timestamp() FROM capture.relay_cursors WHERE log = 0"
-        )
+        row = await connection.fetchrow("SELECT position, clock_timestamp() FROM capture.relay_cursors WHERE log = 0")
         assert row is not None
         moved, at = int(row[0]), row[1].timestamp()
         if moved and first is None:

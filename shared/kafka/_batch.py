@@ -249,9 +249,7 @@ class Processor:
         rows = [(first[event_id].event.received_at.date(), version, event_id) for event_id in sorted(first)]  # type: ignore[union-attr]  # all hold facts
         try:
             async with connection.transaction():
-                await connection.copy_records_to_table(
-                    "inbox", records=rows, columns=("day", "version", "event_id")
-                )
+                await connection.copy_records_to_table("inbox", records=rows, columns=("day", "version", "event_id"))
             fresh = set(first)
         except asyncpg.UniqueViolationError:
             days, versions, ids = (list(column) for column in zip(*rows, strict=True))

@@ -20,14 +20,14 @@ from typing import Any, Protocol
 import asyncpg
 import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 
 from shared.clock import Clock
 from shared.db import TRANSIENT, Database
 from shared.errors import Unavailable
 from shared.events import WATERMARK_TYPE
 from shared.kafka._batch import Batch, Decoded, Fenced, PartitionStopped, Span, Watermark, decode
-from shared.kafka._positions import starting_offsets
+from shared.kafka._positions import lost_partitions, starting_offsets
 from shared.settings import Settings
 from shared.telemetry import counter, gauge, histogram, log
 
@@ -37,6 +37,7 @@ BATCH_SECONDS = histogram("throughline_consumer_batch_seconds", "Time of a batch
 BACKED_OFF = counter("throughline_consumer_backed_off_total", "Batches tried again", ["group", "error"])
 STUCK_EXIT = 70
 FETCH_RECORDS = 500
+VERIFY_EVERY_S = 15.0
 PENDING_LIMIT = 4
 
 
@@ -139,7 +140,7 @@ class Consumer:
             client_id=f"throughline-{self._group}",
             group_id=self._settings.topic_prefix + self._group,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",
             isolation_level="read_uncommitted",
             session_timeout_ms=int(self._settings.consumer_session_timeout.total_seconds() * 1000),
             heartbeat_interval_ms=int(self._settings.consumer_session_timeout.total_seconds() * 250),
@@ -161,6 +162,7 @@ class Consumer:
                 ("writer", self._write()),
                 ("committer", self._commit_for_tools(consumer)),
                 ("watchdog", self._watch(consumer)),
+                ("verifier", self._verify()),
             )
         ]
         try:
@@ -221,7 +223,10 @@ class Consumer:
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         self._client = consumer
         while not self._stopping:
-            fetched = await consumer.getmany(timeout_ms=500, max_records=FETCH_RECORDS)
+            try:
+                fetched = await consumer.getmany(timeout_ms=500, max_records=FETCH_RECORDS)
+            except NoOffsetForPartitionError:
+                continue  # raised for a new group before our own seek; the positions are PostgreSQL's
             if self._broken is not None:
                 raise Unavailable("the stored positions could not be read") from self._broken
             for place, records in fetched.items():
@@ -250,7 +255,9 @@ class Consumer:
         if len(facts) != len(read):
             marks = [mark for record in records if (mark := _watermark(topic, record)) is not None]
         event_id = next((value.decode("utf-8", "replace") for name, value in last.headers if name == "ce_id"), None)
-        self._put(_Chunk(place, topic, facts, marks, records[0].offset, last.offset, event_id, last.timestamp, len(read)))
+        self._put(
+            _Chunk(place, topic, facts, marks, records[0].offset, last.offset, event_id, last.timestamp, len(read))
+        )
 
     async def _write(self) -> None:
         connection: asyncpg.Connection[asyncpg.Record] | None = None
@@ -341,8 +348,13 @@ class Consumer:
     def _stop_partition(self, stop: PartitionStopped) -> None:
         place = TopicPartition(self._settings.topic_prefix + stop.topic, stop.partition)
         self._stopped.add(place)
-        log.critical("partition_stopped", group=self._group, topic=stop.topic, partition=stop.partition,
-                     remedy="too many facts were refused: look at the deploy, then start the consumer again")
+        log.critical(
+            "partition_stopped",
+            group=self._group,
+            topic=stop.topic,
+            partition=stop.partition,
+            remedy="too many facts were refused: look at the deploy, then start the consumer again",
+        )
 
     async def _commit_for_tools(self, consumer: AIOKafkaConsumer) -> None:
         """Tell Kafka the positions too, so that lag tools and autoscalers work. Nothing rests on it."""
@@ -360,6 +372,14 @@ class Consumer:
         offsets = {place: offset for place, offset in self._expected.items() if place in consumer.assignment()}
         if offsets:
             await consumer.commit(offsets)
+
+    async def _verify(self) -> None:
+        """Notice that Kafka lost records behind our back: a broker that comes back soon keeps its group's members."""
+        while True:
+            await asyncio.sleep(VERIFY_EVERY_S)
+            lost = await lost_partitions(self._settings, self._database, self._positions, list(self._expected))
+            if lost & self._expected.keys():
+                raise Unavailable(f"Kafka lost records of {len(lost)} partitions")
 
     def _excuse(self) -> None:
         self._excused_until = asyncio.get_running_loop().time() + self._settings.consumer_stuck_after.total_seconds()
@@ -414,5 +434,3 @@ async def _answers(bootstrap_servers: str) -> bool:
         return False
     writer.close()
     return True
-
-

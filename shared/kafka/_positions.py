@@ -1,7 +1,8 @@
 """Where a consumer goes on: from the position that was committed with its state, if Kafka still agrees with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import asyncpg
 from aiokafka import TopicPartition
 
 from shared.db import Connection, Database
@@ -34,27 +35,46 @@ async def starting_offsets(
     new one). Then reading goes back to what was produced since then; the inbox drops what was processed already.
     """
     async with database.reading() as connection:
-        stored = {
-            TopicPartition(settings.topic_prefix + row["topic"], row["partition"]): row
-            for row in await connection.fetch(STORED, consumer)
-        }
+        stored = await _stored(connection, settings, consumer)
         offsets = {place: stored[place]["next_offset"] for place in places if place in stored}
-        marks = {
-            place: (stored[place]["next_offset"] - 1, stored[place]["last_event_id"])
-            for place in offsets
-            if stored[place]["last_event_id"] and stored[place]["next_offset"] > 0
-        }
         new = [place for place in places if place not in stored]
         async with probe(settings.kafka_bootstrap_servers) as kafka:
             for place, begin in (await kafka.begins(new)).items() if new else ():
                 await connection.execute(FIRST, consumer, _bare(settings, place), place.partition, begin)
                 offsets[place] = begin
-            for place in await kafka.missing(marks):
+            for place in await kafka.missing(_marks(stored, places)):
                 since = await kafka.offset_at(place, (stored[place]["last_timestamp_ms"] or 0) - MARGIN_MS)
                 end = (await kafka.ends([place]))[place]
                 offsets[place] = end if since is None else since
                 await _go_back(connection, consumer, _bare(settings, place), place.partition, offsets[place])
     return offsets
+
+
+async def lost_partitions(
+    settings: Settings, database: Database, consumer: str, places: Sequence[TopicPartition]
+) -> set[TopicPartition]:
+    """Those partitions in which Kafka does not hold the record that was processed last any more."""
+    async with database.reading() as connection:
+        stored = await _stored(connection, settings, consumer)
+    async with probe(settings.kafka_bootstrap_servers) as kafka:
+        return await kafka.missing(_marks(stored, places))
+
+
+async def _stored(connection: Connection, settings: Settings, consumer: str) -> dict[TopicPartition, asyncpg.Record]:
+    return {
+        TopicPartition(settings.topic_prefix + row["topic"], row["partition"]): row
+        for row in await connection.fetch(STORED, consumer)
+    }
+
+
+def _marks(
+    stored: Mapping[TopicPartition, asyncpg.Record], places: Sequence[TopicPartition]
+) -> dict[TopicPartition, tuple[int, str]]:
+    return {
+        place: (stored[place]["next_offset"] - 1, stored[place]["last_event_id"])
+        for place in places
+        if place in stored and stored[place]["last_event_id"] and stored[place]["next_offset"] > 0
+    }
 
 
 async def _go_back(connection: Connection, consumer: str, topic: str, partition: int, offset: int) -> None:

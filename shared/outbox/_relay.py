@@ -37,6 +37,7 @@ PAGE = 1_000
 PAGES_UNDER_WAY = 4
 BATCH_BYTES = 262_144
 PRODUCE_TIMEOUT_S = 15.0
+CHECK_EVERY_S = 30.0
 LOGS = (0, 1)
 READ = """
 SELECT position, event_id, topic, key, type, subject, occurred_at, traceparent, value
@@ -86,6 +87,7 @@ class Relay:
         self._lease = Lease(database, "relay", settings.lease_seconds)
         self._woken = asyncio.Event()
         self._checked = False
+        self._marks: dict[tuple[str, int], int] = {}
 
     async def run(self) -> None:
         """Relay for ever, whenever the lease can be had."""
@@ -139,6 +141,7 @@ class Relay:
                 cursors = {which: int(await connection.fetchval(CURSOR, which)) for which in LOGS}
             watermark_due = 0.0
             loop = asyncio.get_running_loop()
+            check_due = loop.time() + CHECK_EVERY_S
             while True:
                 self._woken.clear()
                 read_at = self._clock.now()
@@ -147,6 +150,10 @@ class Relay:
                 if loop.time() >= watermark_due:
                     await self._watermarks(producer, read_at.isoformat())
                     watermark_due = loop.time() + self._settings.watermark_every.total_seconds()
+                if loop.time() >= check_due:
+                    if await self._check_tails():
+                        return
+                    check_due = loop.time() + CHECK_EVERY_S
                 with suppress(TimeoutError):
                     async with asyncio.timeout(0.25):
                         await self._woken.wait()
@@ -245,10 +252,18 @@ class Relay:
         failpoint("after_produce_before_cursor")
         marks: dict[tuple[str, int], tuple[int, str]] = {}
         for topic, partition, event_id, future in page.sent:
-            metadata = future.result()
-            marks[topic, partition] = (metadata.offset, event_id)
+            offset = future.result().offset
+            self._notice(topic, partition, offset)
+            marks[topic, partition] = (offset, event_id)
         await self._move(page, marks)
         failpoint("after_cursor")
+
+    def _notice(self, topic: str, partition: int, offset: int) -> None:
+        """Offsets only grow; one that does not tells that the broker lost its tail."""
+        if offset <= self._marks.get((topic, partition), -1):
+            self._checked = False
+            raise BrokerAway(f"{topic}/{partition} went back to offset {offset}")
+        self._marks[topic, partition] = offset
 
     async def _move(self, page: _Page, marks: dict[tuple[str, int], tuple[int, str]]) -> None:
         async with self._database.transaction() as tx:
@@ -285,27 +300,34 @@ class Relay:
                         partition=partition,
                         headers=headers,
                     )
-                    futures.append(future)
-            await asyncio.gather(*futures)
+                    futures.append((topic, partition, future))
+            await asyncio.gather(*(future for *_, future in futures))
+        for topic, partition, future in futures:
+            self._notice(topic, partition, future.result().offset)
 
-    async def _check_tails(self) -> None:
+    async def _check_tails(self) -> bool:
         """Compare the last record each partition acknowledged to us with what Kafka holds there now.
 
         Where it is gone the broker lost its tail, or the topic is a new one: everything still in the log is published
-        again. The consumers' inboxes make what was not lost harmless.
+        again. The consumers' inboxes make what was not lost harmless. Answers whether that was so.
         """
         async with self._database.reading() as connection:
             marks = await connection.fetch(MARKS)
+        self._marks = {(row["topic"], row["partition"]): row["offset"] for row in marks}
         if not marks:
-            return
+            return False
         remembered = {
-            TopicPartition(self._settings.topic_prefix + row["topic"], row["partition"]): (row["offset"], row["event_id"])
+            TopicPartition(self._settings.topic_prefix + row["topic"], row["partition"]): (
+                row["offset"],
+                row["event_id"],
+            )
             for row in marks
         }
         async with probe(self._settings.kafka_bootstrap_servers) as kafka:
             missing = await kafka.missing(remembered)
         if missing:
             await self._publish_again(sorted(missing))
+        return bool(missing)
 
     async def _publish_again(self, lost: Sequence[TopicPartition]) -> None:
         log.error("kafka_lost_records", partitions=[f"{place.topic}/{place.partition}" for place in lost])

@@ -2,9 +2,10 @@
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from html import unescape
@@ -22,6 +23,7 @@ class Mail:
 
     to: str
     message: EmailMessage
+    arrived: float = field(default_factory=time.monotonic)
 
     @property
     def subject(self) -> str:
