@@ -44,9 +44,7 @@ async def lags_of(settings: Settings, services: Sequence[str]) -> list[LagRow]:
     """Every consumer and every relay."""
     rows: list[LagRow] = []
     for service in services:
-        database = Database(
-            settings.database_url.get_secret_value(), service, pool_size=1
-        )
+        database = Database(settings.database_url.get_secret_value(), service, pool_size=1)
         try:
             async with database.reading() as connection:
                 rows += await _consumers(settings, connection, service)
@@ -56,30 +54,18 @@ async def lags_of(settings: Settings, services: Sequence[str]) -> list[LagRow]:
     return rows
 
 
-async def _consumers(
-    settings: Settings, connection: Connection, service: str
-) -> list[LagRow]:
+async def _consumers(settings: Settings, connection: Connection, service: str) -> list[LagRow]:
     version = await projection_version(connection)
-    positions = await connection.fetch(
-        POSITIONS, [positions_name(service, version), f"{service}-keys"]
-    )
-    places = {
-        TopicPartition(settings.topic_prefix + row["topic"], row["partition"])
-        for row in positions
-    }
-    seconds = {
-        (row["topic"], row["partition"]): row["seconds"]
-        for row in await connection.fetch(SECONDS)
-    }
+    positions = await connection.fetch(POSITIONS, [positions_name(service, version), f"{service}-keys"])
+    places = {TopicPartition(settings.topic_prefix + row["topic"], row["partition"]) for row in positions}
+    seconds = {(row["topic"], row["partition"]): row["seconds"] for row in await connection.fetch(SECONDS)}
     if not places:
         return []
     async with probe(settings.kafka_bootstrap_servers) as kafka:
         ends = await kafka.ends(places)
     found = []
     for row in positions:
-        end = ends[
-            TopicPartition(settings.topic_prefix + row["topic"], row["partition"])
-        ]
+        end = ends[TopicPartition(settings.topic_prefix + row["topic"], row["partition"])]
         known = seconds.get((row["topic"], row["partition"]))
         found.append(
             LagRow(

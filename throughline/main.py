@@ -10,9 +10,7 @@ from deploy.embedded.errors import CannotStart
 from throughline import operations, parked, stack, tokens
 from throughline.errors import FAILED, USAGE, CommandFailed
 
-_UsageError: Any = (
-    typer.BadParameter.__base__
-)  # the class of every wrong call; only its children are exported
+_UsageError: Any = typer.BadParameter.__base__  # the class of every wrong call; only its children are exported
 
 
 class Commands(TyperGroup):
@@ -51,9 +49,7 @@ app.command("prepare")(operations.prepare)
 app.command("lag")(operations.lag)
 app.command("rebuild")(operations.rebuild)
 
-topics_app = typer.Typer(
-    help="Kafka's topics, as the topic table says.", no_args_is_help=True
-)
+topics_app = typer.Typer(help="Kafka's topics, as the topic table says.", no_args_is_help=True)
 topics_app.command("apply")(operations.apply_topics)
 topics_app.command("drift")(operations.topic_drift)
 app.add_typer(topics_app, name="topics")

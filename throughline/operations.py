@@ -24,18 +24,14 @@ ROLE_NAMES = ("api", "consumer", "worker")
 def service_name(text: str) -> str:
     """A service that exists."""
     if text not in SERVICES:
-        raise typer.BadParameter(
-            f"{text!r} is no service; there are {', '.join(SERVICES)}"
-        )
+        raise typer.BadParameter(f"{text!r} is no service; there are {', '.join(SERVICES)}")
     return text
 
 
 def role_name(text: str) -> str:
     """A role that exists."""
     if text not in ROLE_NAMES:
-        raise typer.BadParameter(
-            f"{text!r} is no role; there are {', '.join(ROLE_NAMES)}"
-        )
+        raise typer.BadParameter(f"{text!r} is no role; there are {', '.join(ROLE_NAMES)}")
     return text
 
 
@@ -62,9 +58,7 @@ def run(
 
 
 def migrate(
-    services: Annotated[
-        list[str] | None, typer.Argument(parser=service_name, metavar="[SERVICE...]")
-    ] = None,
+    services: Annotated[list[str] | None, typer.Argument(parser=service_name, metavar="[SERVICE...]")] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Bring every service's schema, or those that are named, to its newest revision."""
@@ -81,9 +75,7 @@ def migrate(
 
 
 def prepare(
-    wait: Annotated[
-        float, typer.Option(help="Seconds to wait for PostgreSQL and Kafka.")
-    ] = 60.0,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for PostgreSQL and Kafka.")] = 60.0,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """`migrate` and `topics apply` in one, for a start in which the servers are only just starting too."""
@@ -106,9 +98,7 @@ def prepare(
         _patiently(lambda: asyncio.run(apply(settings)), Unavailable, deadline)
 
 
-def _patiently(
-    work: Callable[[], object], until_no: type[Exception], deadline: float
-) -> None:
+def _patiently(work: Callable[[], object], until_no: type[Exception], deadline: float) -> None:
     while True:
         try:
             work()
@@ -139,17 +129,12 @@ def topic_drift(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -
     if as_json:
         print(json.dumps([asdict(drift) for drift in drifts], indent=2))
     else:
-        print(
-            "\n".join(f"{drift.topic}: {drift.detail}" for drift in drifts)
-            or "Every topic is as it should be."
-        )
+        print("\n".join(f"{drift.topic}: {drift.detail}" for drift in drifts) or "Every topic is as it should be.")
     return FOUND if drifts else 0
 
 
 def lag(
-    threshold: Annotated[
-        int | None, typer.Option(help="End with status 2 where a lag is greater.")
-    ] = None,
+    threshold: Annotated[int | None, typer.Option(help="End with status 2 where a lag is greater.")] = None,
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> int:
@@ -177,11 +162,7 @@ def lag(
                 for row in rows
             ],
         )
-    return (
-        FOUND
-        if threshold is not None and any(row.lag > threshold for row in rows)
-        else 0
-    )
+    return FOUND if threshold is not None and any(row.lag > threshold for row in rows) else 0
 
 
 def rebuild(service: Service, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
@@ -192,9 +173,7 @@ def rebuild(service: Service, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     with servers(settings):
         equal = asyncio.run(rebuild_projection(service_code(service), settings, print))
     for table, same in equal.items():
-        print(
-            f"{service}: {table} is {'the same as before' if same else 'different from before'}"
-        )
+        print(f"{service}: {table} is {'the same as before' if same else 'different from before'}")
 
 
 @contextmanager
@@ -212,13 +191,9 @@ def servers(settings: "Settings") -> Iterator[None]:
     except Unavailable as exc:
         raise CommandFailed(f"{exc.detail[:1].upper()}{exc.detail[1:]}.") from exc
     except KafkaError as exc:
-        raise CommandFailed(
-            f"Kafka at {settings.kafka_bootstrap_servers}: {exc}."
-        ) from exc
+        raise CommandFailed(f"Kafka at {settings.kafka_bootstrap_servers}: {exc}.") from exc
     except asyncpg.UndefinedTableError as exc:
-        raise CommandFailed(
-            "The database is not migrated: run `throughline migrate`."
-        ) from exc
+        raise CommandFailed("The database is not migrated: run `throughline migrate`.") from exc
     except (
         psycopg.Error,
         DBAPIError,
@@ -233,6 +208,7 @@ def servers(settings: "Settings") -> Iterator[None]:
 
 
 def print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    """Rows for a person to read."""
     from rich.console import Console
     from rich.table import Table
 

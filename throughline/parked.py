@@ -32,12 +32,8 @@ DISCARD = "DELETE FROM parked_events WHERE id = $1 RETURNING key, event_id, type
 AUDIT = "INSERT INTO audit_entries (actor, action, target, detail) VALUES ('cli', $1, $2, $3)"
 
 T = TypeVar("T")
-Lead = Annotated[
-    str | None, typer.Option("--lead", help="Only what is parked for this lead.")
-]
-ParkedId = Annotated[
-    int, typer.Argument(metavar="ID", help="As `parked list` shows it.")
-]
+Lead = Annotated[str | None, typer.Option("--lead", help="Only what is parked for this lead.")]
+ParkedId = Annotated[int, typer.Argument(metavar="ID", help="As `parked list` shows it.")]
 
 
 def list_parked(
@@ -46,9 +42,7 @@ def list_parked(
         typer.Option(parser=service_name, metavar="SERVICE", help="Only this one."),
     ] = None,
     lead: Lead = None,
-    limit: Annotated[
-        int, typer.Option(min=1, max=10_000, help="At most so many of a service.")
-    ] = 200,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many of a service.")] = 200,
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
@@ -59,11 +53,7 @@ def list_parked(
             found = await connection.fetch(LIST, lead, limit)
         return [{"service": runtime.service, **row} for row in found]
 
-    rows = [
-        row
-        for name in ((service,) if service else SERVICES)
-        for row in _with(name, data_dir, work)
-    ]
+    rows = [row for name in ((service,) if service else SERVICES) for row in _with(name, data_dir, work)]
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
@@ -71,9 +61,7 @@ def list_parked(
         print_table(columns, [tuple(row[column] for column in columns) for row in rows])
 
 
-def show(
-    service: Service, parked_id: ParkedId, data_dir: DataDir = DEFAULT_DATA_DIR
-) -> None:
+def show(service: Service, parked_id: ParkedId, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Show one parked fact and why it failed. Personal data in it is encrypted and stays so."""
 
     async def work(runtime: "Runtime") -> dict[str, Any]:
@@ -86,9 +74,7 @@ def show(
     print(json.dumps(_with(service, data_dir, work), indent=2))
 
 
-def retry(
-    service: Service, lead: Lead = None, data_dir: DataDir = DEFAULT_DATA_DIR
-) -> int:
+def retry(service: Service, lead: Lead = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> int:
     """Try parked facts again, each lead's in their order; ends with status 1 where some fail again."""
 
     async def work(runtime: "Runtime") -> list[tuple[str, bool]]:
@@ -118,15 +104,11 @@ def discard(
         if row is None:
             raise CommandFailed(f"Nothing is parked in {service} under {parked_id}.")
         if not yes:
-            raise NotDone(
-                f"This would discard {row['type']} of lead {row['lead_id']}: say --yes to do it."
-            )
+            raise NotDone(f"This would discard {row['type']} of lead {row['lead_id']}: say --yes to do it.")
         async with runtime.database.transaction() as tx:
             gone = await tx.connection.fetchrow(DISCARD, parked_id)
             if gone is not None:
-                await tx.connection.execute(
-                    AUDIT, "parked.discarded", gone["event_id"], dict(gone)
-                )
+                await tx.connection.execute(AUDIT, "parked.discarded", gone["event_id"], dict(gone))
         await _retry(runtime, row["lead_id"])
         async with runtime.database.reading() as connection:
             left = await connection.fetchval(LEFT, row["lead_id"])
@@ -141,9 +123,7 @@ async def _retry(runtime: "Runtime", key: str) -> bool:
 
     async with runtime.database.reading() as connection:
         version = await projection_version(connection)
-    done = await make_processor(service_code(runtime.service), runtime, version).retry(
-        key
-    )
+    done = await make_processor(service_code(runtime.service), runtime, version).retry(key)
     async with runtime.database.transaction() as tx:
         await tx.connection.execute(AUDIT, "parked.retried", key, {"carried_out": done})
     return done

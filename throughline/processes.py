@@ -18,9 +18,5 @@ ENTRY = "throughline.main:app"
 MODULES = (
     "throughline.main",
     "shared.service",
-    *(
-        f"services.{service}.{role}"
-        for service in SERVICES
-        for role in ("api", "consumer", "worker")
-    ),
+    *(f"services.{service}.{role}" for service in SERVICES for role in ("api", "consumer", "worker")),
 )

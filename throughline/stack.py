@@ -18,12 +18,8 @@ STOP_WITHIN = 90.0
 
 
 def up(
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Return when everything is ready.")
-    ] = False,
-    port: Annotated[
-        int, typer.Option(envvar="THROUGHLINE_PORT", help="The port of the base URL.")
-    ] = 8080,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when everything is ready.")] = False,
+    port: Annotated[int, typer.Option(envvar="THROUGHLINE_PORT", help="The port of the base URL.")] = 8080,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     report: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -53,16 +49,10 @@ def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     if supervisor is not None:
         os.kill(supervisor.pid, signal.SIGTERM)
         if not wait_until(lambda: not is_alive(supervisor), STOP_WITHIN, every=0.05):
-            raise ProgramFailed(
-                f"The stack on {folder.path} (process {supervisor.pid}) did not stop."
-            )
+            raise ProgramFailed(f"The stack on {folder.path} (process {supervisor.pid}) did not stop.")
     with folder.held():
         left = end_leftovers(folder)
-    _say(
-        f"Stopped what ran on {folder.path}."
-        if supervisor or left
-        else f"Nothing runs on {folder.path}."
-    )
+    _say(f"Stopped what ran on {folder.path}." if supervisor or left else f"Nothing runs on {folder.path}.")
 
 
 def ps(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
@@ -77,20 +67,12 @@ def ps(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        "name", "roles", "pid", "state", "restarts", "port", "management port", box=None
-    )
+    table = Table("name", "roles", "pid", "state", "restarts", "port", "management port", box=None)
     for process in processes:
         row = _row(process)
         table.add_row(
-            *(
-                str(cell) if cell is not None else ""
-                for cell in (process.name, " ".join(process.roles), row["pid"])
-            ),
-            *(
-                str(cell) if cell is not None else ""
-                for cell in (process.state, process.restarts, process.port)
-            ),
+            *(str(cell) if cell is not None else "" for cell in (process.name, " ".join(process.roles), row["pid"])),
+            *(str(cell) if cell is not None else "" for cell in (process.state, process.restarts, process.port)),
             str(process.management_port or ""),
         )
     Console().print(table)
@@ -163,33 +145,23 @@ def _processes(folder: DataFolder) -> list[ProcessState]:
     if folder.supervisor() is None:
         processes = [process for process in processes if _lives(process)]
     with ThreadPoolExecutor(max(len(processes), 1)) as looking:
-        for process, now in zip(
-            processes, looking.map(_state_now, processes), strict=True
-        ):
+        for process, now in zip(processes, looking.map(_state_now, processes), strict=True):
             process.state = now
     return processes
 
 
 def _lives(process: ProcessState) -> bool:
-    return bool(
-        process.pid
-        and process.created
-        and is_alive(ProcessId(process.pid, process.created))
-    )
+    return bool(process.pid and process.created and is_alive(ProcessId(process.pid, process.created)))
 
 
 def _state_now(process: ProcessState) -> str:
-    """ "ready" is what it once was; a service can have become "unready" since, and a process that is gone "ended"."""
+    """What was ready once can have become unready since, or have ended."""
     from deploy.embedded.programs import answers_ok
 
     if process.state == "ready" and not _lives(process):
         return "ended"
     if process.state == "ready" and process.management_port is not None:
-        return (
-            "ready"
-            if answers_ok(process.management_port, "/readyz", within=2.0)
-            else "unready"
-        )
+        return "ready" if answers_ok(process.management_port, "/readyz", within=2.0) else "unready"
     return process.state
 
 

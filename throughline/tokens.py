@@ -17,26 +17,20 @@ def span(text: str) -> timedelta:
     """A length of time such as 90d, 12h, 30m or 45s."""
     found = re.fullmatch(r"([1-9]\d{0,5})([smhd])", text)
     if found is None:
-        raise typer.BadParameter(
-            f"{text!r} is no length of time; write 90d, 12h, 30m or 45s"
-        )
+        raise typer.BadParameter(f"{text!r} is no length of time; write 90d, 12h, 30m or 45s")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 def create(
     scope: Annotated[
         list[str],
-        typer.Option(
-            help="<service>:read, :write or :admin; may be given several times."
-        ),
+        typer.Option(help="<service>:read, :write or :admin; may be given several times."),
     ],
     expires: Annotated[
         timedelta,
         typer.Option(parser=span, metavar="SPAN", help="How long it is good for."),
     ] = "90d",  # type: ignore[assignment]  # parsed
-    subject: Annotated[
-        str, typer.Option(help="Who it is for, as the audit log will say.")
-    ] = "cli",
+    subject: Annotated[str, typer.Option(help="Who it is for, as the audit log will say.")] = "cli",
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Print a token, and nothing else."""

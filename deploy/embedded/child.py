@@ -16,9 +16,7 @@ FIRST_WAIT = 0.2
 LONGEST_WAIT = 10.0
 HEALTHY_AFTER = 10.0  # seconds of running after which the next end counts as the first
 LOOK_EVERY = 0.1
-REFUSES_SETTINGS = (
-    78  # the exit status of a process that will never start with what it was given
-)
+REFUSES_SETTINGS = 78  # the exit status of a process that will never start with what it was given
 
 
 class Child:
@@ -43,9 +41,7 @@ class Child:
         self._stopping = threading.Event()
         self._starting = threading.Lock()
         self._process: Running | None = None
-        self._thread = threading.Thread(
-            target=self._keep_running, name=program.name, daemon=True
-        )
+        self._thread = threading.Thread(target=self._keep_running, name=program.name, daemon=True)
 
     def start(self) -> None:
         """Begin to keep it running."""
@@ -87,9 +83,7 @@ class Child:
             with self._starting:
                 if self._stopping.is_set():
                     return
-                process = self._process = self.program.start(
-                    self.log, self._environment
-                )
+                process = self._process = self.program.start(self.log, self._environment)
         except (CannotStart, OSError) as exc:
             self.failure = str(exc)
             return

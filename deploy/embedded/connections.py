@@ -138,9 +138,7 @@ class Client(asyncio.Protocol):
 
     def _read_head(self) -> None:
         end = self.buffer.find(HEAD_END)
-        if end == 0 or self.buffer.startswith(
-            b"\r\n"
-        ):  # an empty line before a request means nothing
+        if end == 0 or self.buffer.startswith(b"\r\n"):  # an empty line before a request means nothing
             self.buffer = self.buffer.lstrip(b"\r\n")
             end = self.buffer.find(HEAD_END)
         if end > HEAD_LIMIT or (end < 0 and len(self.buffer) > HEAD_LIMIT):
@@ -167,9 +165,7 @@ class Client(asyncio.Protocol):
         request = self.request
         self.deadline = self.loop.time() + PROGRESS_WITHIN
         self.retried = False
-        self.last_request = (
-            not request.keep_alive or request.http_1_0 or self.gateway.closing
-        )
+        self.last_request = not request.keep_alive or request.http_1_0 or self.gateway.closing
         self.chunks = Chunks() if request.chunked else None
         self.left = request.content_length or 0
         self.state = "body" if request.chunked or self.left else "answer"
@@ -243,9 +239,7 @@ class Client(asyncio.Protocol):
     def _attach(self, upstream: "Upstream") -> None:
         self.upstream = upstream
         upstream.client = self
-        upstream.transport.write(
-            b"".join((self.head, *self.held)) if self.held else self.head
-        )
+        upstream.transport.write(b"".join((self.head, *self.held)) if self.held else self.head)
         if self.held:
             self.held = []
             self.held_bytes = 0
@@ -277,9 +271,7 @@ class Client(asyncio.Protocol):
         """The answer has been written in full."""
         self.upstream = None
         self.answering = False
-        if (
-            self.state == "body"
-        ):  # answered before the body was in: the rest of it is of no use
+        if self.state == "body":  # answered before the body was in: the rest of it is of no use
             self._linger()
         elif self.last_request or self.gateway.closing:
             self._linger() if self.buffer or self.chunks is not None else self.transport.close()
@@ -349,9 +341,7 @@ class Client(asyncio.Protocol):
             RETRY_AFTER,
         )
 
-    def refuse(
-        self, status: HTTPStatus, slug: str, detail: str, retry_after: int | None = None
-    ) -> None:
+    def refuse(self, status: HTTPStatus, slug: str, detail: str, retry_after: int | None = None) -> None:
         """Answer with a problem; the connection goes on where the request was read to its end."""
         if self.transport.is_closing() or self.state == "linger":
             return
@@ -443,12 +433,7 @@ class Upstream(asyncio.Protocol):
         client, self.client = self.client, None
         if client is None:
             return
-        if (
-            self.response is not None
-            and self.left is None
-            and self.chunks is None
-            and exc is None
-        ):
+        if self.response is not None and self.left is None and self.chunks is None and exc is None:
             self._finish(client)  # the end of the connection was the end of the answer
         else:
             client.upstream_lost(self)
@@ -494,8 +479,7 @@ class Upstream(asyncio.Protocol):
         client.last_request = client.last_request or client.state == "body"
         client.answering = True
         head = response.for_client(
-            chunked=(until_close or (response.chunked and not has_body))
-            and not client.request.http_1_0,
+            chunked=(until_close or (response.chunked and not has_body)) and not client.request.http_1_0,
             close=client.last_request,
         )
         self._read_body(client, body, head)
@@ -526,12 +510,7 @@ class Upstream(asyncio.Protocol):
         if until_close and not client.request.http_1_0:
             client.transport.write(LAST_CHUNK)
         excess = self.chunks is not None and self.chunks.excess
-        reusable = (
-            self.response.keep_alive
-            and client.state == "answer"
-            and not until_close
-            and not excess
-        )
+        reusable = self.response.keep_alive and client.state == "answer" and not until_close and not excess
         self.client = self.response = self.left = self.chunks = None
         self.used = True
         if reusable:

@@ -113,9 +113,7 @@ class DataFolder:
             state = json.loads(self._state.read_text())
         except FileNotFoundError:
             return None
-        return StackState(
-            state["url"], [ProcessState(**process) for process in state["processes"]]
-        )
+        return StackState(state["url"], [ProcessState(**process) for process in state["processes"]])
 
     def write_settings(self, settings: Mapping[str, str]) -> None:
         """Tell commands that run beside the stack what its processes were started with."""

@@ -84,25 +84,19 @@ class TemplateProgram:
             )
         with self._changed:
             self._connection = ours
-        threading.Thread(
-            target=self._listen, args=(ours,), name="template-listener", daemon=True
-        ).start()
+        threading.Thread(target=self._listen, args=(ours,), name="template-listener", daemon=True).start()
         return process
 
     def is_ready(self, pid: int) -> bool:
         """Whether it has imported everything."""
         return self._ready
 
-    def fork(
-        self, name: str, words: Sequence[str], log: Path, environment: Mapping[str, str]
-    ) -> Forked:
+    def fork(self, name: str, words: Sequence[str], log: Path, environment: Mapping[str, str]) -> Forked:
         """A copy that runs the command line with these words. Raises `ProgramFailed` when there will be none."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._refusing, ORDER_WITHIN)
             if not self._ready or self._refusing or self._connection is None:
-                raise ProgramFailed(
-                    f"{name} was not started: there is no template to copy."
-                )
+                raise ProgramFailed(f"{name} was not started: there is no template to copy.")
             self._orders += 1
             order = self._orders
             what = {
@@ -112,9 +106,7 @@ class TemplateProgram:
                 "log": str(log),
                 "environment": dict(environment),
             }
-            with suppress(
-                OSError
-            ):  # then it has ended, as the listener is about to notice
+            with suppress(OSError):  # then it has ended, as the listener is about to notice
                 self._connection.sendall(json.dumps(what).encode() + b"\n")
             self._changed.wait_for(
                 lambda: order in self._pids or not self._ready or self._refusing,
@@ -179,9 +171,7 @@ class ForkedProgram:
 
     def start(self, log: Path, environment: Mapping[str, str]) -> Running:
         """Have it copied."""
-        return self.template.fork(
-            self.name, self.words, log, {**environment, **self.settings}
-        )
+        return self.template.fork(self.name, self.words, log, {**environment, **self.settings})
 
     def is_ready(self, pid: int) -> bool:
         """Whether it says so on its management port."""

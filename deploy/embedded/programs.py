@@ -37,9 +37,7 @@ class PythonProgram:
     def prepare(self, environment: Mapping[str, str]) -> None:
         """Nothing: services wait for what they need."""
 
-    def start(
-        self, log: Path, environment: Mapping[str, str]
-    ) -> subprocess.Popen[bytes]:
+    def start(self, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Start the interpreter that runs us."""
         return launch(
             [sys.executable, "-m", *self.words],
@@ -58,18 +56,14 @@ def answers_ok(port: int, path: str, within: float = 2.0) -> bool:
     try:
         with socket.create_connection((LOOPBACK, port), timeout=within) as connection:
             connection.settimeout(within)
-            connection.sendall(
-                f"GET {path} HTTP/1.1\r\nhost: {LOOPBACK}\r\nconnection: close\r\n\r\n".encode()
-            )
+            connection.sendall(f"GET {path} HTTP/1.1\r\nhost: {LOOPBACK}\r\nconnection: close\r\n\r\n".encode())
             status = connection.recv(12, socket.MSG_WAITALL)
     except OSError:
         return False
     return status == b"HTTP/1.1 200"
 
 
-def gateway_program(
-    listener: socket.socket, services: Mapping[str, int]
-) -> PythonProgram:
+def gateway_program(listener: socket.socket, services: Mapping[str, int]) -> PythonProgram:
     """The gateway, on a socket that stays open while its process is replaced."""
     routes = (f"{name}={port}" for name, port in services.items())
     words = ("deploy.embedded.gateway", "--fd", str(listener.fileno()), *routes)

@@ -1,4 +1,4 @@
-"""Runs the whole stack and keeps it running: servers, schema, topics, services, gateway; stops it in that order's reverse.
+"""Runs the whole stack and keeps it running: servers, schema, topics, services and the gateway before them.
 
 What it starts carries the data folder's name in its environment. So after a kill -9 of the supervisor the next one
 finds what was left, ends it and starts anew; the data is as it was, since every program here survives being killed.
@@ -69,9 +69,7 @@ class Plan:
 class Stack:
     """The children of one supervisor."""
 
-    def __init__(
-        self, plan: Plan, listener: socket.socket, tell: Callable[[str], None]
-    ) -> None:
+    def __init__(self, plan: Plan, listener: socket.socket, tell: Callable[[str], None]) -> None:
         self._plan = plan
         self._folder = plan.folder
         self._tell = tell
@@ -92,9 +90,7 @@ class Stack:
         )
         self._settings = self._make_settings()
         self._template = TemplateProgram(plan.entry, plan.modules)
-        self._servers = {
-            program.name: self._server_child(program) for program in self._own_servers()
-        }
+        self._servers = {program.name: self._server_child(program) for program in self._own_servers()}
         self._copied = self._server_child(self._template)
         self._services = [self._service_child(process) for process in plan.processes]
         self._gateway = self._gateway_child(listener)
@@ -144,9 +140,7 @@ class Stack:
         deadline = time.monotonic() + within
         for child in children:
             if not child.has_stopped(max(deadline - time.monotonic(), 0.1)):
-                self._tell(
-                    f"{child.program.name} did not stop by itself and was killed"
-                )
+                self._tell(f"{child.program.name} did not stop by itself and was killed")
 
     def _await(self, child: Child, stopping: Callable[[], bool]) -> None:
         deadline = self._began + READY_WITHIN
@@ -154,13 +148,9 @@ class Stack:
             if stopping():
                 raise ProgramFailed("Stopped while starting.")
             if self._failed(child):
-                raise ProgramFailed(
-                    f"{child.failure}; its log is {child.log}{_last_line(child.log)}"
-                )
+                raise ProgramFailed(f"{child.failure}; its log is {child.log}{_last_line(child.log)}")
             if time.monotonic() > deadline:
-                raise ProgramFailed(
-                    f"{child.program.name} was not ready within {READY_WITHIN:.0f} s: see {child.log}."
-                )
+                raise ProgramFailed(f"{child.program.name} was not ready within {READY_WITHIN:.0f} s: see {child.log}.")
 
     def _failed(self, child: Child) -> bool:
         """Whether a child that was never ready is not worth waiting for."""
@@ -172,21 +162,15 @@ class Stack:
         """Schema and topics, made by a command that waits for the servers; the services wait for what it makes."""
         log = self._folder.logs / "prepare.log"
         environment = self._environment(self._settings)
-        process = self._template.fork(
-            "prepare", self._plan.preparation, log, environment
-        )
+        process = self._template.fork("prepare", self._plan.preparation, log, environment)
         while process.poll() is None:
-            if stopping() or any(
-                self._failed(child) for child in self._servers.values()
-            ):
+            if stopping() or any(self._failed(child) for child in self._servers.values()):
                 stop(process, signal.SIGTERM, within=5)
             time.sleep(0.05)
         for child in self._servers.values():
             self._await(child, stopping)
         if process.poll() != 0:
-            raise ProgramFailed(
-                f"The schema and the topics were not made; the log is {log}{_last_line(log)}"
-            )
+            raise ProgramFailed(f"The schema and the topics were not made; the log is {log}{_last_line(log)}")
 
     def _port_names(self) -> Iterator[str]:
         yield from ("postgres", "kafka", "kafka-controller")
@@ -195,11 +179,7 @@ class Stack:
 
     def _make_settings(self) -> dict[str, str]:
         """The environment of our own processes: what the caller gave stands, the rest points at this stack."""
-        given = {
-            key: value
-            for key, value in self._plan.environment.items()
-            if key.startswith("THROUGHLINE_")
-        }
+        given = {key: value for key, value in self._plan.environment.items() if key.startswith("THROUGHLINE_")}
         ours = {
             DATABASE_URL: self._postgres.url,
             BOOTSTRAP: self._kafka.bootstrap_servers,
@@ -209,11 +189,7 @@ class Stack:
         return {**ours, **given, "THROUGHLINE_DATA_DIR": str(self._folder.path)}
 
     def _environment(self, settings: Mapping[str, str]) -> dict[str, str]:
-        plain = {
-            key: value
-            for key, value in self._plan.environment.items()
-            if not key.startswith("THROUGHLINE_")
-        }
+        plain = {key: value for key, value in self._plan.environment.items() if not key.startswith("THROUGHLINE_")}
         return {
             **keeping_compiled_code(plain),
             **settings,
@@ -263,17 +239,13 @@ class Stack:
 
     def _gateway_child(self, listener: socket.socket) -> Child:
         routes = {
-            process.service: self._ports[process.name]
-            for process in self._plan.processes
-            if "api" in process.roles
+            process.service: self._ports[process.name] for process in self._plan.processes if "api" in process.roles
         }
         port = listener.getsockname()[1]
         shown = ProcessState("gateway", None, [], None, "starting", 0, port, None)
         return self._child(gateway_program(listener, routes), shown, {})
 
-    def _child(
-        self, program: Program, shown: ProcessState, settings: Mapping[str, str]
-    ) -> Child:
+    def _child(self, program: Program, shown: ProcessState, settings: Mapping[str, str]) -> Child:
         log = self._folder.logs / f"{program.name}.log"
         if log.exists() and log.stat().st_size > LOG_KEPT:
             log.replace(log.with_suffix(".log.1"))
@@ -282,13 +254,9 @@ class Stack:
     def _changed(self, shown: ProcessState) -> None:
         if shown.state == "ready":
             again = f" again (restart {shown.restarts})" if shown.restarts else ""
-            self._tell(
-                f"{shown.name} is ready{again} after {time.monotonic() - self._began:.1f} s"
-            )
+            self._tell(f"{shown.name} is ready{again} after {time.monotonic() - self._began:.1f} s")
         with self._publishing:
-            self._folder.write_state(
-                StackState(self.url, [child.shown for child in self.children])
-            )
+            self._folder.write_state(StackState(self.url, [child.shown for child in self.children]))
 
 
 class StopRequest:
@@ -314,9 +282,7 @@ class StopRequest:
         os.write(self._writing, b".")
 
 
-def supervise(
-    plan: Plan, *, ready: Callable[[str], None], tell: Callable[[str], None]
-) -> None:
+def supervise(plan: Plan, *, ready: Callable[[str], None], tell: Callable[[str], None]) -> None:
     """Run the stack until SIGTERM or Ctrl-C. `ready` gets the base URL. Raises `CannotStart`."""
     request = StopRequest()
     with plan.folder.held():
@@ -345,22 +311,10 @@ def end_leftovers(folder: DataFolder) -> bool:
     """
     state = folder.read_state()
     known = {process.name: process for process in (state.processes if state else [])}
-    servers = {
-        name: found
-        for name in ("kafka", "postgres")
-        if name in known and (found := _living(known[name]))
-    }
+    servers = {name: found for name in ("kafka", "postgres") if name in known and (found := _living(known[name]))}
     of_servers = {process.pid for process in servers.values()}
-    ours = {
-        process.pid: process
-        for process in marked(folder.path)
-        if process.pid not in of_servers
-    }
-    ours |= {
-        found.pid: found
-        for name, process in known.items()
-        if name not in servers and (found := _living(process))
-    }
+    ours = {process.pid: process for process in marked(folder.path) if process.pid not in of_servers}
+    ours |= {found.pid: found for name, process in known.items() if name not in servers and (found := _living(process))}
     end(list(ours.values()), signal.SIGKILL, within=5)
     for name, process in servers.items():
         end([process], signal.SIGTERM if name == "kafka" else signal.SIGINT, within=15)
@@ -369,11 +323,7 @@ def end_leftovers(folder: DataFolder) -> bool:
 
 
 def _living(process: ProcessState) -> psutil.Process | None:
-    if (
-        process.pid is None
-        or process.created is None
-        or not is_alive(ProcessId(process.pid, process.created))
-    ):
+    if process.pid is None or process.created is None or not is_alive(ProcessId(process.pid, process.created)):
         return None
     with suppress(psutil.Error):
         return psutil.Process(process.pid)
@@ -397,9 +347,7 @@ def _listening(port: int) -> Iterator[socket.socket]:
         try:
             listener.bind((LOOPBACK, port))
         except OSError:
-            raise PortInUse(
-                f"Port {port} is in use: stop what listens there, or choose another with --port."
-            ) from None
+            raise PortInUse(f"Port {port} is in use: stop what listens there, or choose another with --port.") from None
         listener.listen(1024)
         yield listener
 
@@ -413,9 +361,7 @@ def _last_line(log: Path) -> str:
     return ""
 
 
-def run_again(
-    words: Sequence[str], log: Path, descriptor: int
-) -> subprocess.Popen[bytes]:
+def run_again(words: Sequence[str], log: Path, descriptor: int) -> subprocess.Popen[bytes]:
     """Start this program once more, apart from the terminal; it reports on the descriptor."""
     environment = keeping_compiled_code(os.environ)
     return launch(

@@ -18,6 +18,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 
@@ -86,11 +87,8 @@ class Template:
         os.close(log)
         os.environ.clear()
         os.environ.update(order["environment"])
-        with (
-            suppress(OSError),
-            open("/proc/self/comm", "w") as name,
-        ):  # what `top` shows
-            name.write(order["name"])
+        with suppress(OSError):
+            Path("/proc/self/comm").write_text(order["name"])  # what `top` shows
 
     def _collect(self) -> None:
         while self._copies:

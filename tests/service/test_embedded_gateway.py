@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,7 @@ import psutil
 import pytest
 
 from deploy.embedded.ports import LOOPBACK, free_port
-from deploy.embedded.processes import running, wait_until
+from deploy.embedded.processes import Running, running, wait_until
 from deploy.embedded.programs import PythonProgram, gateway_program
 
 pytestmark = pytest.mark.timeout(60)
@@ -43,7 +42,7 @@ def echo_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 class Gateway:
     """A running gateway: `echo` is there, `away` is not, `odd` is whatever a test makes of it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, odd_port: int) -> None:
+    def __init__(self, process: Running, port: int, odd_port: int) -> None:
         self.process = process
         self.port = port
         self.odd_port = odd_port
@@ -437,7 +436,7 @@ def test_what_is_under_way_is_finished_at_a_stop(echo_port: int, tmp_path: Path)
     with gateway_before(echo_port, tmp_path) as gateway, gateway.socket() as client, gateway.socket() as idle:
         client.sendall(b"POST /echo/stream HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf")
         until(client, b"half\r\n")
-        gateway.process.send_signal(signal.SIGTERM)
+        os.kill(gateway.process.pid, signal.SIGTERM)
         assert idle.recv(1) == b""
         client.sendall(b"half")
         assert everything(client).endswith(b"4\r\nhalf\r\n0\r\n\r\n")
@@ -459,7 +458,7 @@ def test_a_killed_service_is_503_until_it_is_back(tmp_path: Path) -> None:
 
         with running(service, tmp_path / "service") as process:
             assert status() == 200
-            process.kill()
+            os.kill(process.pid, signal.SIGKILL)
             process.wait()
             assert status() == 503
         with running(service, tmp_path / "service"):
