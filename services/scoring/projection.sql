@@ -72,6 +72,7 @@ CREATE TABLE scores (
     fit_rules jsonb NOT NULL,
     fit_event_id text,
     fit_at timestamptz,
+    profile_revision bigint NOT NULL DEFAULT 0,
     lead jsonb NOT NULL,
     assignment text,
     deal text,

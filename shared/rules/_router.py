@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
 from starlette.requests import Request
 
 from shared.db import Database
 from shared.errors import FieldError, Malformed
 from shared.rules._documents import DocumentStore, StoredDocument
 from shared.secrets import Secrets
-from shared.web import Input, Limit, Page, Principal, make_cursor, read_cursor, requires
+from shared.web import Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
 
 Validate = Callable[[dict[str, Any]], object]
 Simulate = Callable[[dict[str, Any], int], Awaitable[dict[str, Any]]]
@@ -66,6 +66,13 @@ def documents_router(  # noqa: PLR0913  # what a kind of document is made of
     a valid document over the last days, without effect, and answers who would change and how.
     """
     router = APIRouter(tags=["rules"])
+
+    def check(document: dict[str, Any]) -> None:
+        try:
+            validate(document)
+        except ValidationError as exc:
+            raise invalid(exc) from exc
+
     may_read = Depends(requires(f"{database.service}:read"))
     may_change = requires(f"{database.service}:write")
 
@@ -83,7 +90,7 @@ def documents_router(  # noqa: PLR0913  # what a kind of document is made of
     ) -> DocumentOut:
         """Save a new version and make it active, unless it is a draft."""
         document = _json_object(await request.body())
-        validate(document)
+        check(document)
         async with database.transaction() as tx:
             saved = await store.save(tx.connection, document, principal.subject, draft=draft)
         return _out(saved)
@@ -104,7 +111,7 @@ def documents_router(  # noqa: PLR0913  # what a kind of document is made of
         if body.version is not None:
             async with database.reading() as connection:
                 document = (await store.version(connection, body.version)).document
-        validate(document or {})
+        check(document or {})
         return {"version": body.version, "days": body.days, **await simulate(document or {}, body.days)}
 
     @router.post(f"{path}:activate")

@@ -33,13 +33,18 @@ _DEAL_RANK = {"lost": 0, "open": 1, "won": 2}
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """What all facts of a person come to. `fit_from` is the profile that fit was made from, and since when."""
+    """What all facts of a person come to.
+
+    `fit_from` is the profile that fit was made from, and since when; `profile_revision` the revision of the person's
+    own profile (0: none).
+    """
 
     person_id: LeadId
     rules_version: int
     engagement: Engagement
     fit: Fit
     fit_from: tuple[EventId, datetime] | None = None
+    profile_revision: int = 0
     lead: Mapping[str, Any] = field(default_factory=dict)
     sales: Sales = NO_SALES
 
@@ -54,6 +59,7 @@ class Profile:
 
     lead_id: LeadId
     event_id: EventId
+    revision: int
     occurred_at: datetime
     captured_at: datetime
     fields: Mapping[str, Any]
@@ -143,4 +149,7 @@ def refitted(person: Person, rules: RuleSet, profiles: list[Profile], consents: 
         lead["consent"] = dict(sorted(consents.items()))
     seen = {**lead, **merged_personal(person.person_id, profiles)} if rules.reads_personal else lead
     fit_from = (leading.event_id, leading.occurred_at) if leading is not None else None
-    return replace(person, fit=rules.fit.judge(seen), fit_from=fit_from, lead=lead)
+    own = [profile.revision for profile in profiles if profile.lead_id == person.person_id]
+    return replace(
+        person, fit=rules.fit.judge(seen), fit_from=fit_from, profile_revision=max(own, default=0), lead=lead
+    )

@@ -209,6 +209,7 @@ async def _profiles(
         profile = Profile(
             LeadId(row["lead_id"]),
             EventId(row["event_id"]),
+            row["revision"],
             row["occurred_at"],
             row["captured_at"],
             row["fields"],

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import asyncpg
+import orjson
 
 from services.scoring.engagement.decay import Decaying
 from services.scoring.engagement.domain import Bucket, Day, DayKey, Engagement, Mark
@@ -15,7 +16,7 @@ from shared.ids import EventId, LeadId
 
 COLUMNS = """
     person_id, rules_version, sums, newest, raised_at, raised_until, types, fit, grade, fit_rules, fit_event_id, fit_at,
-    lead, assignment, deal, rejected_at
+    profile_revision, lead, assignment, deal, rejected_at
 """
 LOAD = f"SELECT {COLUMNS} FROM scores WHERE person_id = ANY($1)"
 LOCK = f"SELECT {COLUMNS} FROM scores WHERE person_id = ANY($1) ORDER BY person_id FOR UPDATE"
@@ -27,16 +28,18 @@ ON CONFLICT DO NOTHING RETURNING person_id
 FORGET = "DELETE FROM scores WHERE person_id = ANY($1)"
 SAVE_ENGAGEMENT = """
 UPDATE scores SET sums = new.sums, newest = new.newest, raised_at = new.raised_at, raised_until = new.raised_until,
-    types = new.types
-FROM unnest($1::text[], $2::jsonb[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::jsonb[])
+    types = new.types::jsonb
+FROM unnest($1::text[], $2::jsonb[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::text[])
     AS new (person_id, sums, newest, raised_at, raised_until, types)
 WHERE scores.person_id = new.person_id
 """
 SAVE_FIT = """
-UPDATE scores SET rules_version = new.rules_version, fit = new.fit, grade = new.grade, fit_rules = new.fit_rules,
-    fit_event_id = new.fit_event_id, fit_at = new.fit_at, lead = new.lead
-FROM unnest($1::text[], $2::integer[], $3::integer[], $4::text[], $5::jsonb[], $6::text[], $7::timestamptz[],
-    $8::jsonb[]) AS new (person_id, rules_version, fit, grade, fit_rules, fit_event_id, fit_at, lead)
+UPDATE scores SET rules_version = new.rules_version, fit = new.fit, grade = new.grade, fit_rules = new.fit_rules::jsonb,
+    fit_event_id = new.fit_event_id, fit_at = new.fit_at, profile_revision = new.profile_revision,
+    lead = new.lead
+FROM unnest($1::text[], $2::integer[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
+    $8::bigint[], $9::jsonb[])
+    AS new (person_id, rules_version, fit, grade, fit_rules, fit_event_id, fit_at, profile_revision, lead)
 WHERE scores.person_id = new.person_id
 """
 SAVE_SALES = """
@@ -50,7 +53,8 @@ JOIN unnest($1::text[], $2::text[], $3::date[]) AS wanted (person_id, rule_id, d
 """
 SAVE_DAYS = """
 INSERT INTO limited_days AS known (person_id, rule_id, day, paid, more)
-SELECT * FROM unnest($1::text[], $2::text[], $3::date[], $4::jsonb[], $5::boolean[])
+SELECT person, rule, day, paid::jsonb, more
+FROM unnest($1::text[], $2::text[], $3::date[], $4::text[], $5::boolean[]) AS new (person, rule, day, paid, more)
 ON CONFLICT (person_id, rule_id, day) DO UPDATE SET paid = excluded.paid, more = excluded.more
 """
 FORGET_DAYS = "DELETE FROM limited_days WHERE person_id = ANY($1)"
@@ -73,7 +77,7 @@ WITH RECURSIVE below AS (
 )
 """
 PROFILES = f"""{IDS}
-SELECT ids.person_id, profile.lead_id, profile.event_id, profile.occurred_at, profile.captured_at, profile.fields,
+SELECT ids.person_id, profile.lead_id, profile.event_id, profile.revision, profile.occurred_at, profile.captured_at, profile.fields,
     profile.personal, profile.erased
 FROM ids JOIN profiles AS profile ON profile.lead_id = ids.id
 """
@@ -136,7 +140,7 @@ async def save_engagement(connection: Connection, people: Iterable[Person]) -> N
             [state.newest for state in states],
             [state.raised_at for state in states],
             [state.raised_until for state in states],
-            [sorted(state.types) for state in states],
+            [_json(sorted(state.types)) for state in states],
         )
 
 
@@ -150,9 +154,10 @@ async def save_fit(connection: Connection, people: Iterable[Person]) -> None:
             [person.rules_version for person in ordered],
             [person.fit.points for person in ordered],
             [person.fit.grade for person in ordered],
-            [person.fit.rules for person in ordered],
+            [_json(person.fit.rules) for person in ordered],
             [person.fit_from[0] if person.fit_from else None for person in ordered],
             [person.fit_from[1] if person.fit_from else None for person in ordered],
+            [person.profile_revision for person in ordered],
             [person.lead for person in ordered],
         )
 
@@ -198,7 +203,7 @@ async def save_days(connection: Connection, days: Mapping[PersonDay, Day]) -> No
             [day.person_id for day in keys],
             [day.key.rule_id for day in keys],
             [day.key.day for day in keys],
-            [[list(mark) for mark in days[day].paid] for day in keys],
+            [_json([list(mark) for mark in days[day].paid]) for day in keys],
             [days[day].more for day in keys],
         )
 
@@ -250,9 +255,15 @@ def _person(row: asyncpg.Record) -> Person:
         engagement,
         Fit(row["fit"], row["grade"], given),
         fit_from,
+        row["profile_revision"],
         row["lead"],
         Sales(row["assignment"], row["deal"], row["rejected_at"]),
     )
+
+
+def _json(value: Any) -> str:
+    """As text: in an array parameter a list would count as another dimension."""
+    return orjson.dumps(value).decode()
 
 
 def _sums_out(sums: Mapping[Bucket, Decaying]) -> dict[str, str]:

@@ -171,6 +171,7 @@ def _told(  # noqa: PLR0913  # what a decision is made of
                 event_id=_event_id(cause, "stage", person.person_id, after.revision),
                 previous=None if first else before.verdict.stage,
                 reason=verdict.reason,
+                profile_revision=person.profile_revision,
                 **told,
             )
         )

@@ -18,10 +18,10 @@ MAKE = """
 INSERT INTO standings (person_id) SELECT id FROM unnest($1::text[]) AS id ORDER BY id ON CONFLICT DO NOTHING
 """
 SAVE = """
-UPDATE standings SET stage = new.stage, held = ARRAY(SELECT jsonb_array_elements_text(new.held)),
+UPDATE standings SET stage = new.stage, held = string_to_array(new.held, ','),
     furthest = new.furthest, since = new.since, reason = new.reason, revision = new.revision,
     told_total = new.told_total, told_grade = new.told_grade
-FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::text[], $5::timestamptz[], $6::text[], $7::bigint[],
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::bigint[],
     $8::integer[], $9::text[])
     AS new (person_id, stage, held, furthest, since, reason, revision, told_total, told_grade)
 WHERE standings.person_id = new.person_id
@@ -91,7 +91,7 @@ async def save_stood(connection: Connection, changed: Iterable[Stood]) -> None:
             SAVE,
             [stood.person_id for stood in ordered],
             [stood.verdict.stage for stood in ordered],
-            [sorted(stood.verdict.held) for stood in ordered],
+            [",".join(sorted(stood.verdict.held)) for stood in ordered],
             [stood.furthest for stood in ordered],
             [stood.since for stood in ordered],
             [stood.verdict.reason for stood in ordered],
