@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
@@ -35,6 +35,9 @@ TRANSIENT = (
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.IdleSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
+    asyncpg.InvalidCachedStatementError,
     asyncpg.DiskFullError,
     asyncpg.OutOfMemoryError,
     asyncpg.ReadOnlySQLTransactionError,
@@ -42,6 +45,7 @@ TRANSIENT = (
     TimeoutError,
     OSError,
 )
+COMMAND_TIMEOUT_S = 60.0
 APPEND = "SELECT append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 
 
@@ -171,14 +175,19 @@ class Database:
                         init=_prepare,
                         server_settings=self._server_settings,
                         timeout=5,
-                        command_timeout=60,
+                        command_timeout=COMMAND_TIMEOUT_S,
                         max_inactive_connection_lifetime=300,
                     )
         return self._pool
 
-    async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
-        """A connection of one's own, outside the pool: for listening, and for one writer that keeps it."""
-        connection = await asyncpg.connect(self.url, server_settings=self._server_settings, timeout=5)
+    async def connect(self, *, command_timeout_s: float = COMMAND_TIMEOUT_S) -> asyncpg.Connection[asyncpg.Record]:
+        """A connection of one's own, outside the pool: for listening, and for one writer that keeps it.
+
+        A statement that is not answered within `command_timeout_s` fails: the server may be gone without a word.
+        """
+        connection = await asyncpg.connect(
+            self.url, server_settings=self._server_settings, timeout=5, command_timeout=command_timeout_s
+        )
         await _prepare(connection)
         return connection
 
@@ -219,8 +228,12 @@ class Database:
             raise Unavailable(f"the database did not take it: {type(exc).__name__}") from exc
 
     async def wake_relay(self, connection: Connection) -> None:
-        """Tell the relay that there is something to read. Outside the commit: NOTIFY holds a lock on all databases."""
-        await connection.execute("SELECT pg_notify($1, '')", self.channel)
+        """Tell the relay that there is something to read. Outside the commit: NOTIFY holds a lock on all databases.
+
+        What is committed stays so if this fails, and the relay looks for itself a moment later.
+        """
+        with suppress(*TRANSIENT):
+            await connection.execute("SELECT pg_notify($1, '')", self.channel)
 
 
 async def one(connection: Connection, statement: str, *arguments: Any) -> asyncpg.Record:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from shared.events import PersonKeyCreated
 from shared.faults import failpoint
 from shared.ids import LeadId
 from shared.personal import Draft, PersonKeys
-from shared.telemetry import counter, current_trace, histogram, log
+from shared.telemetry import counter, current_trace, histogram, log, set_trace
 
 COMMIT_SECONDS = histogram("throughline_capture_commit_seconds", "Time of a group commit, the user's wait")
 COMMIT_ROWS = histogram(
@@ -29,6 +29,7 @@ COMMIT_ROWS = histogram(
 )
 SHED = counter("throughline_capture_shed_total", "Requests refused because the queue was full")
 COMMIT_LIMIT = 4_096
+COMMIT_TIMEOUT_S = 10.0
 
 
 @dataclass(slots=True)
@@ -71,6 +72,7 @@ class EventLog:
     async def run(self) -> None:
         """Commit what gathers until told to stop, and then the rest."""
         connection: asyncpg.Connection[asyncpg.Record] | None = None
+        batch: list[_Submission] = []
         try:
             while not (self._closing and not self._queue):
                 await self._filled.wait()
@@ -79,7 +81,7 @@ class EventLog:
                     batch = self._take()
                     try:
                         if connection is None or connection.is_closed():
-                            connection = await self._database.connect()
+                            connection = await self._database.connect(command_timeout_s=COMMIT_TIMEOUT_S)
                         await self._commit(connection, batch)
                     except TRANSIENT as exc:
                         _fail(batch, Unavailable(f"the database did not take it: {type(exc).__name__}"))
@@ -87,13 +89,10 @@ class EventLog:
                         if connection is not None:
                             connection.terminate()
                             connection = None
-                    except asyncio.CancelledError:
-                        _fail(batch, Unavailable("capture is stopping"))
-                        raise
-                    except Exception:
+                    except Exception:  # noqa: BLE001  # whatever it is, only the one that caused it is to bear it
                         await self._commit_singly(batch)
         finally:
-            _fail(self._queue, Unavailable("capture is stopping"))
+            _fail([*batch, *self._queue], Unavailable("capture is stopping"))
             if connection is not None:
                 with suppress(*TRANSIENT):
                     await connection.close(timeout=2)
@@ -128,9 +127,7 @@ class EventLog:
                 await self._append(connection, batch, ciphers, [])
         failpoint("after_commit_before_ack")
         COMMIT_ROWS.observe(len(drafts))
-        for submission in batch:
-            if not submission.done.done():
-                submission.done.set_result(None)
+        _succeed(batch)
         await self._database.wake_relay(connection)
 
     async def _append(
@@ -150,16 +147,28 @@ class EventLog:
         for submission in batch:
             if submission.done.done():
                 continue
+            set_trace(submission.trace)
             try:
                 async with self._database.transaction() as tx:
                     await self._keys.emit_drafts(tx, submission.drafts)
-                submission.done.set_result(None)
-            except Exception as exc:
+            except Unavailable as exc:
+                _fail(batch, exc)  # the rest too: to try each would take each one's time-out
+                return
+            except Exception as exc:  # noqa: BLE001  # raised to who submitted it
                 log.warning("capture_fact_refused", error=type(exc).__name__)
-                submission.done.set_exception(exc)
+                _fail([submission], exc)
+            else:
+                _succeed([submission])
 
 
-def _fail(batch: Sequence[_Submission] | deque[_Submission], error: Exception) -> None:
+def _succeed(batch: Iterable[_Submission]) -> None:
+    """Tell those who still wait; a client that went away has cancelled."""
+    for submission in batch:
+        if not submission.done.done():
+            submission.done.set_result(None)
+
+
+def _fail(batch: Iterable[_Submission], error: Exception) -> None:
     for submission in batch:
         if not submission.done.done():
             submission.done.set_exception(error)

@@ -3,12 +3,16 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
-async def eventually(probe: Callable[[], T | Awaitable[T]], within: float = 30.0) -> T:
+@overload
+async def eventually(probe: Callable[[], Awaitable[T]], within: float = 30.0) -> T: ...
+@overload
+async def eventually(probe: Callable[[], T], within: float = 30.0) -> T: ...
+async def eventually(probe: Callable[[], Any], within: float = 30.0) -> Any:
     """What `probe` answers, as soon as that is true and no assertion in it fails; its last failure after `within` s."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
@@ -16,7 +20,7 @@ async def eventually(probe: Callable[[], T | Awaitable[T]], within: float = 30.0
         failure: BaseException
         try:
             answer = probe()
-            value: T = await answer if inspect.isawaitable(answer) else answer
+            value = await answer if inspect.isawaitable(answer) else answer
             if value or value is None:
                 return value
             failure = AssertionError(f"still {value!r} after {within} s")
