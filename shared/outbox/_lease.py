@@ -65,11 +65,11 @@ class Lease:
             good_until = loop.time() + self._seconds
             while True:
                 await asyncio.sleep(self._seconds / 4)
-                with suppress(Unavailable):
-                    if await self.take():
-                        good_until = loop.time() + self._seconds
-                        continue
-                    good_until = 0.0
+                asked_at = loop.time()
+                with suppress(Unavailable, TimeoutError):
+                    async with asyncio.timeout_at(good_until):
+                        held = await self.take()
+                    good_until = asked_at + self._seconds if held else 0.0
                 if loop.time() > good_until:
                     lost = True
                     log.warning("lease_lost", lease=self.name)
@@ -80,7 +80,7 @@ class Lease:
         try:
             yield
         except asyncio.CancelledError:
-            if lost:
+            if lost and block.uncancel() == 0:
                 raise LeaseLost(self.name) from None
             raise
         finally:
