@@ -85,14 +85,13 @@ async def test_beyond_its_bound_the_queue_refuses_and_takes_again_when_there_is_
     small = settings.model_copy(update={"capture_queue_rows": 10})
     async with runtime_of(small, log=API_LOG) as runtime, beside(runtime.log.run()):
         async with log_lock(runtime.database):
-            first = asyncio.create_task(runtime.log.append(drafts(touch())))
+            tasks = [asyncio.create_task(runtime.log.append(drafts(touch())))]
             await eventually(lambda: waiting_for_lock(runtime.database))
-            queued = asyncio.create_task(runtime.log.append(drafts(*(touch() for _ in range(9)))))
+            tasks.append(asyncio.create_task(runtime.log.append(drafts(*(touch() for _ in range(9))))))
             await eventually(lambda: runtime.log.load == pytest.approx(0.9))
             with pytest.raises(Unavailable):
                 await runtime.log.append(drafts(touch(), touch()))
-        await first
-        await queued
+        await asyncio.gather(*tasks)
         await runtime.log.append(drafts(*(touch() for _ in range(10))))
         assert len(await logged(runtime.database)) == 20
 
