@@ -16,8 +16,8 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
     forgotten = Forgotten(runtime)
     known = KnownSources(runtime)
     return (
+        facts_router(runtime, forgotten),  # the busiest first: routes are tried in order
         leads_router(runtime, forgotten),
-        facts_router(runtime, forgotten),
         sources_router(runtime, known),
         hooks_router(runtime, known),
     )

@@ -6,6 +6,7 @@ bytes, validates it, and runs its transaction through `idempotent`. Lists answer
 """
 
 from shared.web._app import Check, ManagementApp, create_app, edged
+from shared.web._direct import DirectRoute
 from shared.web._idempotency import Make, idempotent
 from shared.web._models import (
     Input,
@@ -23,6 +24,7 @@ __all__ = [
     "SCOPES",
     "Authenticator",
     "Check",
+    "DirectRoute",
     "Input",
     "Limit",
     "Make",

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from shared.secrets import Secrets
 from shared.settings import Settings
 from shared.telemetry import render
+from shared.web._direct import Direct, direct_routes
 from shared.web._edge import App, Edge, Receive, Scope, Send
 from shared.web._problems import install_problem_handlers
 from shared.web._tokens import Authenticator
@@ -22,7 +23,9 @@ def create_app(
 ) -> FastAPI:
     """A service's API below its own prefix, its OpenAPI at `/<service>/openapi.json`."""
     prefix = f"/{service}"
+    watched = settings.otlp_endpoint is not None
     app = FastAPI(
+        telemetry={"tracing": watched, "metrics": watched, "logs": watched},
         title=f"Throughline {service}",
         version=version,
         openapi_url=f"{prefix}/openapi.json",
@@ -33,15 +36,16 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.authenticator = Authenticator(settings, secrets)
+    app.state.direct_routes = direct_routes(routers, prefix)
     install_problem_handlers(app)
     for router in routers:
         app.include_router(router, prefix=prefix)
     return app
 
 
-def edged(app: App, settings: Settings) -> App:
-    """The app with what surrounds every request."""
-    return Edge(app, body_limit=settings.body_limit)
+def edged(app: FastAPI, settings: Settings) -> App:
+    """The app with what surrounds every request, its direct routes in front."""
+    return Edge(Direct(app), body_limit=settings.body_limit)
 
 
 class ManagementApp:

@@ -104,32 +104,28 @@ def invalid(exc: ValidationError | RequestValidationError, root: str = "") -> Re
     return Invalid(f"look at {names}", faults)
 
 
+def answer_to(exc: Exception) -> Response:
+    """The problem document of anything that an endpoint raised."""
+    match exc:
+        case Rejected():
+            return rejected(exc)
+        case Unavailable():
+            return unavailable(exc)
+        case RequestValidationError() | ValidationError():
+            return rejected(invalid(exc))
+        case HTTPException():
+            slug, title = _TITLES.get(exc.status_code, ("request-failed", "The request failed"))
+            return problem(exc.status_code, slug, title, str(exc.detail), headers=dict(exc.headers or {}))
+        case _:
+            log.error("request_failed", error=type(exc).__name__, exc_info=exc)
+            return problem(500, "internal", "Something went wrong here", "it was logged; nothing was stored")
+
+
 def install_problem_handlers(app: FastAPI) -> None:
     """Answer every error of an app with a problem document."""
 
-    async def on_rejected(_request: Request, exc: Exception) -> Response:
-        assert isinstance(exc, Rejected)
-        return rejected(exc)
+    async def answer(_request: Request, exc: Exception) -> Response:
+        return answer_to(exc)
 
-    async def on_unavailable(_request: Request, exc: Exception) -> Response:
-        assert isinstance(exc, Unavailable)
-        return unavailable(exc)
-
-    async def on_invalid(_request: Request, exc: Exception) -> Response:
-        assert isinstance(exc, RequestValidationError | ValidationError)
-        return rejected(invalid(exc))
-
-    async def on_http(_request: Request, exc: Exception) -> Response:
-        assert isinstance(exc, HTTPException)
-        slug, title = _TITLES.get(exc.status_code, ("request-failed", "The request failed"))
-        return problem(exc.status_code, slug, title, str(exc.detail), headers=dict(exc.headers or {}))
-
-    async def on_bug(_request: Request, exc: Exception) -> Response:
-        log.error("request_failed", error=type(exc).__name__, exc_info=exc)
-        return problem(500, "internal", "Something went wrong here", "it was logged; nothing was stored")
-
-    app.add_exception_handler(Rejected, on_rejected)
-    app.add_exception_handler(Unavailable, on_unavailable)
-    app.add_exception_handler(RequestValidationError, on_invalid)
-    app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(Exception, on_bug)
+    for kind in (Rejected, Unavailable, RequestValidationError, ValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, answer)

@@ -25,15 +25,30 @@ from services.capture.leads.telling import identity_linked
 from services.capture.reading import body_of, read_body
 from shared.db import Tx
 from shared.emails import parse_email
-from shared.errors import FieldError, Invalid, Rejected
+from shared.errors import FieldError, Invalid, Malformed, Rejected
 from shared.events import Event, IdentityLinked
 from shared.ids import ConversionId, LeadId
 from shared.personal import Draft, PersonErased
 from shared.service import Runtime
-from shared.web import authorise, idempotent
+from shared.web import DirectRoute, authorise, idempotent
 
 ONE_ACCEPTED = Response(b'{"accepted":1,"rejected":[]}', ACCEPTED, media_type=JSON)
 SCOPE = "capture:write"
+IDEMPOTENCY_KEY = b"idempotency-key"
+
+
+async def body_of_request(request: Request) -> bytes:
+    """The whole body; nearly always it comes in one piece."""
+    message = await request.receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        return bytes(message.get("body", b""))
+    pieces = [message.get("body", b"")]
+    while message.get("more_body"):
+        message = await request.receive()
+        pieces.append(message.get("body", b""))
+    if message["type"] == "http.disconnect":
+        raise Malformed("the connection was closed before the end of the body")
+    return b"".join(pieces)
 
 
 class ConversionAccepted(BaseModel):
@@ -84,7 +99,7 @@ class Who:
 
 def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     """The endpoints that take facts."""
-    router = APIRouter(tags=["facts"])
+    router = APIRouter(tags=["facts"], route_class=DirectRoute)
     who = Who(runtime, forgotten)
     links = ToldLinks()
     touch_reader = BatchReader("touches", TouchInput, TouchBatch, alone=True)
@@ -99,7 +114,7 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     async def record_touches(request: Request) -> Response:
         """Keep a touch, or up to 1,000. Of a batch the good ones are kept, and the others named."""
         await authorise(request, SCOPE)
-        body = await request.body()
+        body = await body_of_request(request)
         await forgotten.ready()
         items, in_batch = touch_reader.read(body)
         try:
@@ -153,7 +168,7 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     async def record_conversion(request: Request) -> Response:
         """Keep a conversion. The same external id again corrects it."""
         await authorise(request, SCOPE)
-        body = await request.body()
+        body = await body_of_request(request)
         conversion = read_body(ConversionInput, body)
         await forgotten.ready()
         given = conversion.lead_id  # also that of somebody erased: credit stays, and nothing in it is personal
@@ -166,7 +181,7 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     async def record_refund(request: Request) -> Response:
         """Keep a refund; it lowers its conversion's value, never below zero. It may come before the conversion."""
         await authorise(request, SCOPE)
-        body = await request.body()
+        body = await body_of_request(request)
         fact = refund_fact(read_body(RefundInput, body), runtime.clock.now())
         return await _keep(
             [Draft(fact)], _accepted(ConversionAccepted(conversion_id=fact.conversion_id)), request, body
@@ -181,7 +196,7 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     async def record_costs(request: Request) -> Response:
         """Keep what channels and campaigns cost on a day, in place of what was said before."""
         await authorise(request, SCOPE)
-        body = await request.body()
+        body = await body_of_request(request)
         items, _ = cost_reader.read(body)
         now = runtime.clock.now()
         latest = latest_allowed(now).date()
@@ -199,7 +214,7 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
 
     async def _keep(drafts: Sequence[Draft], response: Response, request: Request, body: bytes) -> Response:
         """Append and answer; with an Idempotency-Key in a transaction with the answer."""
-        if "idempotency-key" not in request.headers:
+        if not any(name == IDEMPOTENCY_KEY for name, _ in request.scope["headers"]):
             await runtime.log.append(drafts)
             return response
 

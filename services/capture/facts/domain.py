@@ -2,11 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 import orjson
 
@@ -20,6 +19,7 @@ API = "api"
 _TRACKING = re.compile("|".join(("utm_", *sorted(CLICK_IDS))))
 _UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_content")
 _LONGEST = 255
+_MOST_PARTS = 200
 _validate_touch = TouchRecorded.__pydantic_validator__.validate_python
 
 
@@ -146,15 +146,22 @@ def conversion_id_of(origin: str, external_id: str) -> ConversionId:
 @lru_cache(maxsize=4_096)
 def tracking_in(query: str) -> tuple[tuple[str | None, ...], tuple[str, ...]]:
     """The source, medium, campaign and content in a query, and the names of its click ids."""
-    try:
-        found: Mapping[str, str] = dict(parse_qsl(query, max_num_fields=200))
-    except ValueError:
-        return (None,) * len(_UTM), ()
-    found = {name.lower(): value for name, value in found.items()}
+    found: dict[str, str] = {}
+    for part in query.split("&", _MOST_PARTS):
+        name, _, value = part.partition("=")
+        name = name.lower()
+        if value and (name in _UTM or name in CLICK_IDS):
+            found[name] = value
     return (
-        tuple(found[name][:_LONGEST].replace("\x00", "") or None if name in found else None for name in _UTM),
+        tuple(_unquoted(found[name]) if name in found else None for name in _UTM),
         tuple(sorted(CLICK_IDS & found.keys())),
     )
+
+
+def _unquoted(value: str) -> str | None:
+    if "%" in value or "+" in value:
+        value = unquote_plus(value).replace("\x00", "")
+    return value[:_LONGEST] or None
 
 
 @lru_cache(maxsize=4_096)

@@ -103,7 +103,7 @@ def test_the_host_of_a_referrer(address: str, host: str | None) -> None:
 
 
 def test_a_query_that_is_none_tells_nothing() -> None:
-    assert tracking_in("&".join(["utm_source=x"] * 500)) == ((None, None, None, None), ())
+    assert tracking_in("&" * 500 + "utm_source=x") == ((None, None, None, None), ())
     assert tracking_in("utm_source=a%00b&utm_medium=") == (("ab", None, None, None), ())
 
 

@@ -1,0 +1,61 @@
+"""The busiest endpoints, served around FastAPI: its layers cost more than a durable write, and they use none of them.
+
+FastAPI still documents such a route. It has no parameters: the endpoint takes the request and answers the response.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from shared.web._problems import answer_to
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class DirectRoute(APIRoute):
+    """A route that `Direct` serves; `APIRouter(route_class=DirectRoute)`."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        """The endpoint itself, should FastAPI get to serve it (for instance by another method's path)."""
+        endpoint: Callable[[Request], Any] = self.endpoint
+        return endpoint
+
+
+class Direct:
+    """Wraps an app: requests to direct routes go to their endpoints, all others to the app."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._routes: dict[tuple[str, str], DirectRoute] = app.state.direct_routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        route = self._routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if route is None:
+            await self._app(scope, receive, send)
+            return
+        scope["app"] = self._app
+        scope["route"] = route
+        request = Request(scope, receive, send)
+        try:
+            response = await route.endpoint(request)
+        except Exception as exc:  # as FastAPI's own handlers would
+            response = answer_to(exc)
+        await response(scope, receive, send)
+
+
+def direct_routes(routers: Iterable[APIRouter], prefix: str) -> dict[tuple[str, str], DirectRoute]:
+    """The direct routes of routers, by method and whole path."""
+    return {
+        (method, prefix + route.path): route
+        for router in routers
+        for route in router.routes
+        if isinstance(route, DirectRoute)
+        for method in route.methods or ()
+    }
