@@ -31,7 +31,7 @@ class Event(BaseModel):
 
     @property
     def key(self) -> str:
-        """The Kafka key: facts with one key stay in order."""
+        """The lead's id, so that one lead's facts stay in order."""
         return self.lead_id
 
     def encode(self) -> bytes:

@@ -104,7 +104,7 @@ TOPICS = (
         name="deals",
         carries=(DealChanged,),
         writers=frozenset({"routing"}),
-        readers=frozenset({"scoring", "routing", "nurture", "attribution"}),
+        readers=frozenset({"scoring", "routing", "attribution"}),
     ),
     Topic(
         name="messages",

@@ -48,7 +48,7 @@ class TouchRecorded(Event):
 class DeliveryReceived(Event):
     """A verified webhook delivery, stored before anything is made of it. `sealed` opens to the request.
 
-    Its key is the source's id: `lead_id` is empty, since nobody has looked yet whom it is about.
+    `lead_id` is empty, since nobody has looked yet whom it is about.
     """
 
     ce_type: ClassVar[str] = "throughline.delivery.received.v1"
@@ -61,6 +61,7 @@ class DeliveryReceived(Event):
 
     @property
     def key(self) -> str:
+        """The delivery's id: all that is known before somebody looks inside."""
         return self.delivery_id
 
 
@@ -96,6 +97,7 @@ class RefundRecorded(Event):
 
     @property
     def key(self) -> str:
+        """The conversion's id: the lead may not be known here."""
         return self.conversion_id
 
 
@@ -114,4 +116,5 @@ class CostRecorded(Event):
 
     @property
     def key(self) -> str:
+        """The day and the channel: a cost is about no lead."""
         return f"{self.date}:{self.channel}"
