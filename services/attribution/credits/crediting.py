@@ -72,12 +72,14 @@ async def _lock_people(
     """
     held: set[LeadId] = set()
     needed = {lead_id for lead_id, _ in facts}
-    while needed - held:
+    while True:
         await journeys.lock_leads(connection, needed - held)
         held |= needed
         persons = await resolve_many(connection, facts)
         people = {person: await members(connection, person) for person in dict.fromkeys(persons)}
-        needed = held.union(people, *({member.lead_id for member in ids} for ids in people.values()))
+        needed = {*people, *(member.lead_id for ids in people.values() for member in ids)}
+        if needed <= held:
+            break
     spans: dict[LeadId, list[datetime | None]] = defaultdict(list)
     for person, (_, at) in zip(persons, facts, strict=True):
         spans[person].append(at)

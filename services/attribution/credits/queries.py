@@ -2,57 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
 from datetime import date
+from typing import NamedTuple
 
 from services.attribution.domain import DIMENSIONS, Dimension
 from shared.db import Connection
 from shared.ids import ConversionId
 
-COLUMNS = (
-    "conversion_id",
-    "model",
-    "ordinal",
-    "version",
-    "origin",
-    "touch_id",
-    "channel",
-    "source",
-    "medium",
-    "campaign",
-    "units",
-    "value_minor",
-    "currency",
-    "day",
-)
-CREDITS = f"SELECT {', '.join(COLUMNS)} FROM credits WHERE conversion_id = ANY($1) ORDER BY 1, 2, 3"
-CREDITS_BY_MODEL = (
-    f"SELECT {', '.join(COLUMNS)} FROM credits WHERE conversion_id = ANY($1) AND model = $2 ORDER BY 1, 3"
-)
-REMOVE = """
-DELETE FROM credits USING unnest($1::text[], $2::text[]) AS gone (conversion_id, model)
-WHERE credits.conversion_id = gone.conversion_id AND credits.model = gone.model
-"""
-ADD_TO_DAYS = """
-INSERT INTO credit_days AS known
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bigint[], $7::bigint[])
-ON CONFLICT (model, dimension, currency, day, key) DO UPDATE
-SET units = known.units + excluded.units, value_minor = known.value_minor + excluded.value_minor
-"""
-# What nothing is credited to any more leaves no trace, so that the sums are the same however they came about.
-SWEEP_DAYS = """
-DELETE FROM credit_days AS known
-USING unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::text[]) AS moved (model, dimension, currency, day, key)
-WHERE known.model = moved.model AND known.dimension = moved.dimension AND known.currency = moved.currency
-    AND known.day = moved.day AND known.key = moved.key AND known.units = 0 AND known.value_minor = 0
-"""
-
 Cell = tuple[str, Dimension, str, date, str]
 """A daily sum: model, dimension, currency, day, key."""
 
 
-@dataclass(frozen=True, slots=True)
-class CreditRow:
+class CreditRow(NamedTuple):
     """A credit as it is stored."""
 
     conversion_id: ConversionId
@@ -74,6 +35,28 @@ class CreditRow:
         """The daily sums that this credit is part of."""
         for dimension in DIMENSIONS:
             yield self.model, dimension, self.currency, self.day, getattr(self, dimension)
+
+
+COLUMNS = ", ".join(CreditRow._fields)
+CREDITS = f"SELECT {COLUMNS} FROM credits WHERE conversion_id = ANY($1) ORDER BY 1, 2, 3"
+CREDITS_BY_MODEL = f"SELECT {COLUMNS} FROM credits WHERE conversion_id = ANY($1) AND model = $2 ORDER BY 1, 3"
+REMOVE = """
+DELETE FROM credits USING unnest($1::text[], $2::text[]) AS gone (conversion_id, model)
+WHERE credits.conversion_id = gone.conversion_id AND credits.model = gone.model
+"""
+ADD_TO_DAYS = """
+INSERT INTO credit_days AS known
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bigint[], $7::bigint[])
+ON CONFLICT (model, dimension, currency, day, key) DO UPDATE
+SET units = known.units + excluded.units, value_minor = known.value_minor + excluded.value_minor
+"""
+# What nothing is credited to any more leaves no trace, so that the sums are the same however they came about.
+SWEEP_DAYS = """
+DELETE FROM credit_days AS known
+USING unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::text[]) AS moved (model, dimension, currency, day, key)
+WHERE known.model = moved.model AND known.dimension = moved.dimension AND known.currency = moved.currency
+    AND known.day = moved.day AND known.key = moved.key AND known.units = 0 AND known.value_minor = 0
+"""
 
 
 async def credits_of(connection: Connection, conversion_ids: Iterable[ConversionId]) -> list[CreditRow]:
@@ -103,8 +86,8 @@ async def replace_credits(
                 moved[cell][1] += sign * row.value_minor
     if gone := sorted(before):
         await connection.execute(REMOVE, [key[0] for key in gone], [key[1] for key in gone])
-    records = [astuple(row) for of_one in after.values() for row in of_one]
-    await connection.copy_records_to_table("credits", records=records, columns=COLUMNS)
+    records = [row for of_one in after.values() for row in of_one]
+    await connection.copy_records_to_table("credits", records=records, columns=CreditRow._fields)
     cells = sorted(cell for cell, sums in moved.items() if any(sums))  # locked in one order everywhere
     if cells:
         columns = [list(column) for column in zip(*cells, strict=True)]

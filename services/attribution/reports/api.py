@@ -10,10 +10,9 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import ORJSONResponse
 from pydantic import BaseModel
 
-from services.attribution.conversions.api import ModelQuery
+from services.attribution.conversions.api import DEFAULT_MODEL, ModelQuery
 from services.attribution.domain import Dimension
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.choosing import splitting_model
@@ -66,14 +65,14 @@ class Asked:
     as_csv: bool
 
 
-def asked(  # noqa: PLR0913, PLR0917  # the parameters of a report
+def asked(  # noqa: PLR0913  # the parameters of a report
     request: Request,
     dimension: Annotated[Dimension, Query(description="What to group by")] = "channel",
     first: Annotated[Day, Query(alias="from", description="First day of conversions")] = None,
     end: Annotated[Day, Query(alias="to", description="The day after the last")] = None,
     tz: Annotated[str, Query(description="Time zone of the days, as in `Europe/Berlin`")] = "UTC",
     currency: Annotated[Currency | None, Query(description="Needed when there are several")] = None,
-    format: Annotated[Format | None, Query(description="`csv`, also by `Accept: text/csv`")] = None,  # noqa: A002
+    format: Annotated[Format | None, Query(description="`csv`, also by `Accept: text/csv`")] = None,
 ) -> Asked:
     """The parameters of a report. Raises Invalid."""
     if tz not in _zones():
@@ -91,7 +90,9 @@ def router(runtime: Runtime) -> APIRouter:
     catalogue = Catalogue()
 
     @made.get("/v1/reports/attribution", response_model=AttributionReport)
-    async def attribution(wanted: Annotated[Asked, Depends(asked)], model: ModelQuery = "linear") -> Response:
+    async def attribution(
+        wanted: Annotated[Asked, Depends(asked)], model: ModelQuery = DEFAULT_MODEL
+    ) -> AttributionReport | Response:
         """What each channel, source, medium or campaign earned by one model, what it cost, and the return on that."""
         period = wanted.period
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
@@ -101,17 +102,25 @@ def router(runtime: Runtime) -> APIRouter:
             as_of = await queries.as_of(connection)
         currency = choose_currency({*sums, *costs}, wanted.currency)
         rows = rows_of(sums.get(currency or "", {}).get(model, {}), costs.get(currency or "", {}))
-        lines = [(row.key, row.sum.conversions, row.sum.value_minor, row.cost_minor, row.roi) for row in rows]
-        names = ("key", "conversions", "value_minor", "cost_minor", "roi")
+        lines = [
+            AttributionRow(
+                key=row.key,
+                conversions=row.sum.conversions,
+                value_minor=row.sum.value_minor,
+                cost_minor=row.cost_minor,
+                roi=row.roi,
+            )
+            for row in rows
+        ]
         if wanted.as_csv:
-            return _csv(names, lines, currency)
-        return _json(currency, as_of, [dict(zip(names, line, strict=True)) for line in lines])
+            return _csv(list(AttributionRow.model_fields), [tuple(dict(line).values()) for line in lines], currency)
+        return AttributionReport(currency=currency, as_of=as_of, rows=lines)
 
     @made.get("/v1/reports/compare", response_model=ComparisonReport)
     async def compare(
         wanted: Annotated[Asked, Depends(asked)],
         models: Annotated[str, Query(max_length=700, description="Up to six models, separated by commas")],
-    ) -> Response:
+    ) -> ComparisonReport | Response:
         """The same conversions by several models, side by side."""
         names = _model_names(models)
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
@@ -133,7 +142,7 @@ def router(runtime: Runtime) -> APIRouter:
             }
             for key, by in lines
         ]
-        return _json(currency, as_of, rows, models=names)
+        return ComparisonReport(currency=currency, as_of=as_of, models=names, rows=rows)
 
     return made
 
@@ -148,10 +157,6 @@ def _model_names(text: str) -> list[str]:
     if not 1 <= len(names) <= MOST_MODELS:
         raise Invalid("models is not valid", [FieldError("query:models", f"name one to {MOST_MODELS} models")])
     return names
-
-
-def _json(currency: str | None, as_of: datetime | None, rows: Sequence[Any], **more: Any) -> Response:
-    return ORJSONResponse({"currency": currency, "as_of": as_of, **more, "rows": rows})
 
 
 def _csv(columns: Sequence[str], lines: Iterable[Sequence[Any]], currency: str | None) -> Response:

@@ -13,6 +13,7 @@ from services.attribution.domain import (
     LOOKBACK,
     SHARE_UNITS,
     Credit,
+    Model,
     Path,
     Touch,
     credits_of,
@@ -27,7 +28,7 @@ from shared.ids import TouchId
 
 CONVERTED = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ENGAGED = compile_model("engaged", 1, ModelDocument.model_validate(DEFAULT_MODELS["engaged"]))
-MODELS = {**BUILT_IN, "engaged": ENGAGED}
+MODELS: dict[str, Model] = {**BUILT_IN, "engaged": ENGAGED}
 
 moments = st.integers(-100 * 86_400, 5 * 86_400).map(lambda seconds: CONVERTED + timedelta(seconds=seconds))
 touches = st.builds(

@@ -1,0 +1,327 @@
+"""Facts for attribution's tests, and its answers computed plainly from the whole set of them."""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+from typing import TypeVar
+
+from services.attribution.channels.domain import group_touch
+from services.attribution.credits.crediting import credit_conversion
+from services.attribution.credits.queries import CreditRow
+from services.attribution.domain import Conversion, Model, Touch, left_after_refunds
+from shared.events import (
+    ConversionRecorded,
+    CostRecorded,
+    DealChanged,
+    Event,
+    IdentityLinked,
+    LeadCaptured,
+    LeadErased,
+    LeadMerged,
+    LeadUnmerged,
+    RefundRecorded,
+    TouchRecorded,
+)
+from shared.ids import ConversionId, DealId, EventId, LeadId, TouchId, derived_id
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+E = TypeVar("E", bound=Event)
+CHANNELS = ("Email", "Paid Search", "Direct", "Organic Social", None)
+
+
+@dataclass
+class Teller:
+    """Makes facts with ids of their own and rising log positions, as their writers do."""
+
+    name: str = "test"
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def lead(self, name: str) -> LeadId:
+        """The id of somebody."""
+        return LeadId(derived_id(self.name, name))
+
+    def conversion_id(self, external_id: str) -> ConversionId:
+        """The id of a conversion."""
+        return ConversionId(derived_id(self.name, "conversion", external_id))
+
+    def touch(  # what a touch is made of
+        self,
+        who: str,
+        days_before: float,
+        *,
+        touch_id: str | None = None,
+        channel: str | None = "Email",
+        kind: str = "page_view",
+        **more: object,
+    ) -> TouchRecorded:
+        """A touch so many days before now."""
+        number, envelope = self._envelope(who, days_before)
+        name = TouchId(touch_id or f"{self.name}-t{number}")
+        return TouchRecorded(**envelope, touch_id=name, type=kind, channel=channel, **more)  # type: ignore[arg-type]  # fields by name
+
+    def conversion(  # noqa: PLR0913  # what a conversion is made of
+        self,
+        who: str,
+        days_before: float,
+        value_minor: int,
+        *,
+        external_id: str | None = None,
+        currency: str = "EUR",
+        deal_id: str | None = None,
+    ) -> ConversionRecorded:
+        """A conversion so many days before now."""
+        number, envelope = self._envelope(who, days_before)
+        external_id = external_id or f"c{number}"
+        return ConversionRecorded(
+            **envelope,  # type: ignore[arg-type]  # fields by name
+            conversion_id=self.conversion_id(external_id),
+            external_id=external_id,
+            type="purchase",
+            value_minor=value_minor,
+            currency=currency,
+            deal_id=DealId(deal_id) if deal_id else None,
+        )
+
+    def refund(
+        self, external_id: str, amount_minor: int, *, refund_id: str | None = None, currency: str = "EUR"
+    ) -> RefundRecorded:
+        """A refund of a conversion."""
+        number, envelope = self._envelope("", 0)
+        envelope["lead_id"] = LeadId("")
+        return RefundRecorded(
+            **envelope,  # type: ignore[arg-type]  # fields by name
+            conversion_id=self.conversion_id(external_id),
+            external_id=external_id,
+            refund_id=refund_id or f"r{number}",
+            amount_minor=amount_minor,
+            currency=currency,
+        )
+
+    def linked(self, anonymous: str, who: str, days_before: float) -> IdentityLinked:
+        """A browser turned out to be somebody's, from a moment on."""
+        _, envelope = self._envelope(who, days_before)
+        return IdentityLinked(**envelope, anonymous_lead_id=self.lead(anonymous))  # type: ignore[arg-type]  # fields by name
+
+    def merged(self, source: str, into: str, days_before: float = 0) -> LeadMerged:
+        """Somebody turned out to be somebody else."""
+        _, envelope = self._envelope(into, days_before)
+        return LeadMerged(**envelope, from_lead_id=self.lead(source))  # type: ignore[arg-type]  # fields by name
+
+    def unmerged(self, source: str, into: str, days_before: float = 0) -> LeadUnmerged:
+        """They did not."""
+        _, envelope = self._envelope(into, days_before)
+        return LeadUnmerged(**envelope, from_lead_id=self.lead(source))  # type: ignore[arg-type]  # fields by name
+
+    def captured(self, who: str, days_before: float, revision: int = 1) -> LeadCaptured:
+        """Somebody told who they are."""
+        _, envelope = self._envelope(who, days_before)
+        return LeadCaptured(**envelope, revision=revision, captured_at=NOW - days_before * DAY)  # type: ignore[arg-type]  # fields by name
+
+    def deal(self, deal_id: str, who: str, days_before: float, revision: int = 1) -> DealChanged:
+        """A deal was created."""
+        _, envelope = self._envelope(who, days_before)
+        return DealChanged(
+            **envelope,  # type: ignore[arg-type]  # fields by name
+            deal_id=DealId(deal_id),
+            revision=revision,
+            name="Deal",
+            status="open",
+            stage="new",
+            probability=10,
+            value_minor=0,
+            currency="EUR",
+            opened_at=NOW - days_before * DAY,
+        )
+
+    def erased(self, who: str) -> LeadErased:
+        """Somebody is forgotten."""
+        _, envelope = self._envelope(who, 0)
+        return LeadErased(**envelope)  # type: ignore[arg-type]  # fields by name
+
+    def cost(
+        self, day: date, channel: str, amount_minor: int, *, campaign: str | None = None, currency: str = "EUR"
+    ) -> CostRecorded:
+        """What was spent on a day."""
+        _, envelope = self._envelope("", 0)
+        envelope["lead_id"] = LeadId("")
+        return CostRecorded(
+            **envelope,  # type: ignore[arg-type]  # fields by name
+            date=day,
+            channel=channel,
+            campaign=campaign,
+            amount_minor=amount_minor,
+            currency=currency,
+        )
+
+    def _envelope(self, who: str, days_before: float) -> tuple[int, dict[str, object]]:
+        number = next(self._numbers)
+        return number, {
+            "event_id": EventId(f"{self.name}:{number}"),
+            "lead_id": self.lead(who),
+            "occurred_at": NOW - days_before * DAY,
+            "received_at": NOW + timedelta(seconds=number),
+            "position": number,
+        }
+
+
+def random_history(seed: int, length: int = 45) -> list[Event]:
+    """Everything that can happen to a few people and browsers, with corrections, in the order it was told."""
+    dice = random.Random(seed)
+    teller = Teller(f"h{seed}")
+    people, browsers = ["p0", "p1", "p2", "p3"], ["b0", "b1"]
+    facts: list[Event] = []
+    for _ in range(length):
+        who, days = dice.choice([*people, *browsers]), round(dice.uniform(0, 120), 3)
+        match dice.choices(
+            ["touch", "conversion", "refund", "link", "merge", "captured", "deal"], [9, 4, 2, 2, 2, 1, 1]
+        )[0]:
+            case "touch":
+                facts.append(
+                    teller.touch(
+                        who,
+                        days,
+                        touch_id=f"h{seed}-{dice.randrange(25)}",
+                        channel=dice.choice(CHANNELS),
+                        kind=dice.choice(["page_view", "email_opened", "demo_requested"]),
+                        source=dice.choice([None, "google", "news"]),
+                        automated=dice.random() < 0.1,
+                    )
+                )
+            case "conversion":
+                facts.append(
+                    teller.conversion(
+                        who,
+                        round(days / 3, 3),
+                        dice.choice([0, 1, 100, 9_999, 100_001]),
+                        external_id=f"c{dice.randrange(6)}",
+                        currency=dice.choice(["EUR", "EUR", "USD"]),
+                        deal_id=dice.choice([None, f"h{seed}-d0"]),
+                    )
+                )
+            case "refund":
+                facts.append(
+                    teller.refund(
+                        f"c{dice.randrange(6)}",
+                        dice.choice([1, 50, 5_000]),
+                        refund_id=f"r{dice.randrange(3)}",
+                        currency=dice.choice(["EUR", "USD"]),
+                    )
+                )
+            case "link":
+                facts.append(teller.linked(dice.choice(browsers), dice.choice(people), days))
+            case "merge":
+                into, source = sorted(dice.sample(range(len(people)), 2))
+                tell = teller.merged if dice.random() < 0.7 else teller.unmerged
+                facts.append(tell(people[source], people[into], days))
+            case "captured":
+                facts.append(teller.captured(dice.choice(people), days, revision=len(facts)))
+            case "deal":
+                facts.append(teller.deal(f"h{seed}-d0", dice.choice(people), days, revision=len(facts)))
+    return facts
+
+
+@dataclass
+class World:
+    """All facts at once, and what follows from them by the definitions, computed the plain way."""
+
+    facts: Sequence[Event]
+
+    def credits(self, models: Iterable[Model]) -> list[CreditRow]:
+        """Every credit there should be."""
+        models = list(models)
+        rows: list[CreditRow] = []
+        touches = [(self._touch(fact), self.owner(fact.lead_id, fact.occurred_at)) for fact in self._touches()]
+        for fact in self._conversions():
+            person = self.owner(fact.lead_id, fact.occurred_at)
+            rows += credit_conversion(
+                self._conversion(fact),
+                [touch for touch, owner in touches if owner == person],
+                models,
+                lead_created_at=self._created_at(person),
+                deals=self._deals(),
+            )
+        return sorted(rows, key=lambda row: (row.conversion_id, row.model, row.ordinal))
+
+    def owner(self, lead_id: LeadId, at: datetime) -> LeadId:
+        """Whose a fact is."""
+        links = sorted((f.occurred_at, f.lead_id) for f in self._of(IdentityLinked) if f.anonymous_lead_id == lead_id)
+        if links:
+            before = [link for link in links if link[0] <= at]
+            lead_id = (before[-1] if before else links[0])[1]
+        aliases: dict[LeadId, tuple[datetime, EventId, LeadId | None]] = {}
+        changes: list[LeadMerged | LeadUnmerged] = [*self._of(LeadMerged), *self._of(LeadUnmerged)]
+        for fact in changes:
+            told = (fact.occurred_at, fact.event_id, fact.lead_id if isinstance(fact, LeadMerged) else None)
+            if fact.from_lead_id not in aliases or aliases[fact.from_lead_id][:2] < told[:2]:
+                aliases[fact.from_lead_id] = told
+        while (alias := aliases.get(lead_id)) and alias[2]:
+            lead_id = alias[2]
+        return lead_id
+
+    def _created_at(self, person: LeadId) -> datetime | None:
+        newest: dict[LeadId, LeadCaptured] = {}
+        for fact in sorted(self._of(LeadCaptured), key=lambda fact: fact.revision):
+            newest[fact.lead_id] = fact
+        times = [fact.captured_at for fact in newest.values() if self.owner(fact.lead_id, NOW) == person]
+        return min(times, default=None)
+
+    def _deals(self) -> dict[DealId, datetime]:
+        return {fact.deal_id: fact.opened_at for fact in sorted(self._of(DealChanged), key=lambda fact: fact.revision)}
+
+    def _touches(self) -> Iterable[TouchRecorded]:
+        ordered = sorted(self._of(TouchRecorded), key=lambda fact: fact.position)
+        return {(fact.origin, fact.touch_id): fact for fact in ordered}.values()
+
+    def _conversions(self) -> Iterable[ConversionRecorded]:
+        ordered = sorted(self._of(ConversionRecorded), key=lambda fact: fact.position)
+        return {fact.conversion_id: fact for fact in ordered}.values()
+
+    def _conversion(self, fact: ConversionRecorded) -> Conversion:
+        ordered = sorted(self._of(RefundRecorded), key=lambda fact: fact.position)
+        refunds = {one.refund_id: one for one in ordered if one.conversion_id == fact.conversion_id}.values()
+        amounts = [one.amount_minor for one in refunds if one.currency == fact.currency]
+        return Conversion(
+            conversion_id=fact.conversion_id,
+            origin=fact.origin,
+            external_id=fact.external_id,
+            lead_id=fact.lead_id,
+            type=fact.type,
+            value_minor=left_after_refunds(fact.value_minor, amounts),
+            currency=fact.currency,
+            occurred_at=fact.occurred_at,
+            received_at=fact.received_at,
+            deal_id=fact.deal_id,
+            refunded_minor=sum(amounts),
+        )
+
+    def _touch(self, fact: TouchRecorded) -> Touch:
+        grouping = group_touch(
+            channel=fact.channel,
+            source=fact.source,
+            medium=fact.medium,
+            campaign=fact.campaign,
+            click_ids=fact.click_ids,
+            referrer_host=fact.referrer_host,
+            page=fact.page,
+        )
+        return Touch(
+            origin=fact.origin,
+            touch_id=fact.touch_id,
+            occurred_at=fact.occurred_at,
+            received_at=fact.received_at,
+            type=fact.type,
+            channel=grouping.channel,
+            channel_rule=grouping.rule,
+            source=grouping.source,
+            medium=grouping.medium,
+            campaign=fact.campaign,
+            content=fact.content,
+            page=fact.page,
+            automated=fact.automated,
+        )
+
+    def _of(self, kind: type[E]) -> list[E]:
+        return [fact for fact in self.facts if isinstance(fact, kind)]

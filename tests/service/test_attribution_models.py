@@ -1,0 +1,143 @@
+"""Custom models: saved, refused at the fault, and credited to all of history."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from shared.settings import Settings
+from shared.testing import Harness, harness
+from tests.service.attribution_facts import Teller
+from throughline.services import service_code
+
+RECENT = {"title": "Only the last week", "rules": [{"when": "age_days > 7.0", "multiply": 0}]}
+
+
+@pytest_asyncio.fixture
+async def attribution(settings: Settings) -> AsyncIterator[Harness]:
+    async with harness(service_code("attribution"), settings) as service:
+        yield service
+
+
+async def put(service: Harness, model: str, document: dict[str, Any], **query: Any) -> dict[str, Any]:
+    answer = await service.client.put(f"/v1/models/{model}", json=document, params=query)
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+async def values(service: Harness, model: str) -> dict[str, int]:
+    answer = await service.client.get("/v1/reports/attribution", params={"model": model})
+    assert answer.status_code == 200, answer.text
+    return {row["key"]: row["value_minor"] for row in answer.json()["rows"]}
+
+
+async def run_until_backfilled(service: Harness, model: str) -> None:
+    for _ in range(20):
+        await service.run_timers()
+        if (await service.client.get(f"/v1/models/{model}")).json()["backfill"]["finished_at"]:
+            return
+    raise AssertionError("the walk does not end")
+
+
+async def test_shipped_models_are_listed_and_one_custom_model_is_there(attribution: Harness) -> None:
+    models = (await attribution.client.get("/v1/models")).json()["items"]
+    assert {(one["model_id"], one["kind"]) for one in models} >= {
+        ("first_touch", "shipped"),
+        ("position_based", "shipped"),
+        ("engaged", "custom"),
+    }
+    assert {one["lookback_days"] for one in models} == {90}
+    engaged = (await attribution.client.get("/v1/models/engaged")).json()
+    assert (engaged["version"], engaged["active"], engaged["author"]) == (1, True, "throughline")
+
+
+async def test_new_model_credits_all_of_history(attribution: Harness) -> None:
+    teller = Teller()
+    for number in range(130):
+        await attribution.deliver(
+            teller.touch(f"lead{number}", 20, channel="Paid Search"),
+            teller.touch(f"lead{number}", 3, channel="Email"),
+            teller.conversion(f"lead{number}", 0, 100),
+        )
+    assert (await put(attribution, "recent", RECENT))["version"] == 1
+    await run_until_backfilled(attribution, "recent")
+    assert await values(attribution, "recent") == {"Email": 13_000}
+    await attribution.deliver(teller.touch("lead0", 1, channel="SMS"))
+    assert await values(attribution, "recent") == {"Email": 12_950, "SMS": 50}
+
+
+async def test_switching_back_credits_by_the_older_version_again(attribution: Harness) -> None:
+    teller = Teller()
+    await attribution.deliver(
+        teller.touch("nora", 20, channel="Paid Search"),
+        teller.touch("nora", 3, channel="Email"),
+        teller.conversion("nora", 0, 100, external_id="order"),
+    )
+    await put(attribution, "mine", RECENT)
+    await put(attribution, "mine", {"title": "All alike"})
+    await run_until_backfilled(attribution, "mine")
+    assert await values(attribution, "mine") == {"Email": 50, "Paid Search": 50}
+    answer = await attribution.client.post("/v1/models/mine:activate", json={"version": 1})
+    assert (answer.status_code, answer.json()["active"]) == (200, True)
+    await run_until_backfilled(attribution, "mine")
+    assert await values(attribution, "mine") == {"Email": 100}
+    path = f"/v1/conversions/{teller.conversion_id('order')}/credits"
+    assert (await attribution.client.get(path, params={"model": "mine"})).json()["model_version"] == 1
+    versions = (await attribution.client.get("/v1/models/mine/versions")).json()["items"]
+    assert [(one["version"], one["active"]) for one in versions] == [(2, False), (1, True)]
+
+
+async def test_draft_changes_nothing(attribution: Harness) -> None:
+    teller = Teller()
+    await attribution.deliver(teller.touch("nora", 20, channel="Paid Search"), teller.conversion("nora", 0, 100))
+    before = await values(attribution, "engaged")
+    assert (await put(attribution, "engaged", RECENT, draft=True))["active"] is False
+    await run_until_backfilled(attribution, "engaged")
+    assert await values(attribution, "engaged") == before
+
+
+async def test_longer_lookback_reaches_older_touches(attribution: Harness) -> None:
+    teller = Teller()
+    await attribution.deliver(teller.touch("nora", 400, channel="Referral"), teller.conversion("nora", 0, 100))
+    await put(attribution, "ever", {"title": "Ever", "lookback_days": None})
+    await run_until_backfilled(attribution, "ever")
+    assert await values(attribution, "ever") == {"Referral": 100}
+    assert await values(attribution, "linear") == {"(unattributed)": 100}
+    await attribution.deliver(teller.touch("nora", 300, channel="Email"))
+    assert await values(attribution, "ever") == {"Email": 50, "Referral": 50}
+
+
+@pytest.mark.parametrize(
+    ("document", "status", "pointer", "column"),
+    [
+        ({"title": "x", "rules": [{"when": "touch.chanel == 'x'", "multiply": 1}]}, 422, "/rules/0/when", 7),
+        ({"title": "x", "rules": [{"when": "index + 1", "multiply": 1}]}, 422, "/rules/0/when", 1),
+        ({"title": "x", "rules": [{"when": "true", "multiply": -1}]}, 422, "/rules/0/multiply", None),
+        ({"title": "x", "base": "shapley"}, 422, "/base", None),
+        ({"title": "x\x00"}, 422, "", None),
+        ({"title": "x", "colour": "red"}, 422, "/colour", None),
+        ([], 422, "", None),
+    ],
+)
+async def test_model_that_cannot_work_is_refused_at_the_fault(
+    attribution: Harness, document: Any, status: int, pointer: str, column: int | None
+) -> None:
+    answer = await attribution.client.put("/v1/models/mine", json=document)
+    assert answer.status_code == status
+    (error,) = answer.json()["errors"]
+    assert (error["pointer"], error.get("column")) == (pointer, column)
+    assert (await attribution.client.get("/v1/models/mine")).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["linear", "markov", "j_shaped"])
+async def test_names_with_a_meaning_are_not_given_away(attribution: Harness, name: str) -> None:
+    answer = await attribution.client.put(f"/v1/models/{name}", json=RECENT)
+    assert answer.json()["type"] == "urn:throughline:problem:attribution:shipped-model"
+
+
+async def test_broken_json_is_said_to_be_that(attribution: Harness) -> None:
+    answer = await attribution.client.put("/v1/models/mine", content=b'{"title":')
+    assert answer.status_code == 400
+    assert answer.json()["type"] == "urn:throughline:problem:invalid-request"
