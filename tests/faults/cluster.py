@@ -1,0 +1,285 @@
+"""Every service in processes that can be killed, frozen and armed with failpoints, on servers that can too.
+
+A keeper restarts what dies, as any supervisor does, unless the test holds it down.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psycopg
+
+from deploy.embedded.kafka import KafkaNode
+from deploy.embedded.ports import free_port
+from deploy.embedded.postgres import PostgresNode
+from deploy.embedded.processes import Program, wait_until
+from shared.kafka import apply_topics
+from shared.settings import Settings
+from shared.testing import make_settings, token
+from tests.faults.prepare import prepare_database
+
+READY_WITHIN = 90.0
+PARTITIONS = 4
+
+
+@dataclass
+class Role:
+    """One process of a service."""
+
+    service: str
+    roles: tuple[str, ...]
+    port: int = field(default_factory=free_port)
+    management: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+    failpoints: str = ""
+    held_down: bool = False
+    deaths: int = 0
+
+
+class Cluster:
+    """The system under fault."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        port = free_port()
+        self.postgres = PostgresNode(folder / "postgres", free_port(), "faults")
+        self.kafka = KafkaNode(folder / "kafka", port, free_port([port]), heap_mb=320)
+        self.settings: Settings = make_settings(
+            self.postgres.url, self.kafka.bootstrap_servers, prefix="faults.", topic_partitions=PARTITIONS
+        )
+        self._servers: dict[str, subprocess.Popen[bytes]] = {}
+        self._held: set[str] = set()
+        self._lock = threading.RLock()
+        self._over = threading.Event()
+        self.roles = {
+            "capture-api": Role("capture", ("api",)),
+            "capture-worker": Role("capture", ("consumer", "worker")),
+            "scoring": Role("scoring", ("api", "consumer", "worker")),
+            "attribution": Role("attribution", ("consumer", "worker")),
+            "attribution-api": Role("attribution", ("api",)),
+        }
+
+    def start(self) -> None:
+        """Bring everything up."""
+        for server in (self.postgres, self.kafka):
+            self._start_server(server)
+        prepare_database(self.postgres.url)
+
+        asyncio.run(apply_topics(self.settings))
+        for name in self.roles:
+            self._start_role(name)
+        threading.Thread(target=self._keep, daemon=True).start()
+        self.wait_ready()
+
+    def stop(self) -> None:
+        """Take everything down."""
+        self._over.set()
+        with self._lock:
+            for role in self.roles.values():
+                if role.process is not None:
+                    with suppress(ProcessLookupError):
+                        role.process.send_signal(signal.SIGCONT)
+                        role.process.kill()
+                    role.process.wait()
+            for process in self._servers.values():
+                with suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGCONT)
+                    process.terminate()
+            for process in self._servers.values():
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+    def server(self, name: str) -> Program:
+        """A server by its name."""
+        return self.postgres if name == "postgres" else self.kafka
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a process; the keeper brings it back."""
+        process = self._process(name)
+        process.send_signal(number)
+        if number in (signal.SIGKILL, signal.SIGQUIT):
+            process.wait()
+
+    @contextmanager
+    def down(self, name: str, number: signal.Signals = signal.SIGKILL) -> Iterator[None]:
+        """Keep a process down for a block."""
+        with self._lock:
+            self._held.add(name)
+        self.kill(name, number)
+        self._process(name).wait()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.discard(name)
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Freeze a process for a block."""
+        process = self._process(name)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+    def arm(self, name: str, failpoints: str) -> None:
+        """Start a process anew, to die at a failpoint; what the keeper starts after that is not armed."""
+        with self._lock:
+            role = self.roles[name]
+            role.failpoints = failpoints
+            deaths = role.deaths
+            assert role.process is not None
+            role.process.kill()
+        assert wait_until(lambda: role.deaths > deaths, READY_WITHIN), "the process was not started anew"
+
+    def wait_deaths(self, name: str, deaths: int) -> None:
+        """Wait until a process died so often."""
+        assert wait_until(lambda: self.roles[name].deaths >= deaths, READY_WITHIN), f"{name} did not die"
+
+    def wait_ready(self) -> None:
+        """Wait until every process says that it is ready."""
+        for name, role in self.roles.items():
+            assert wait_until(lambda role=role: is_ready(role.management), READY_WITHIN), f"{name} is not ready"  # type: ignore[misc]
+
+    def add(self, name: str, service: str, roles: tuple[str, ...]) -> None:
+        """Another replica."""
+        with self._lock:
+            self.roles[name] = Role(service, roles)
+            self._start_role(name)
+        self.wait_ready()
+
+    def remove(self, name: str) -> None:
+        """Stop a replica for good."""
+        with self._lock:
+            role = self.roles.pop(name)
+        assert role.process is not None
+        role.process.terminate()
+        role.process.wait(30)
+
+    def client(self, name: str) -> httpx.Client:
+        """A client of a process' API, with every right."""
+        role = self.roles[name]
+        return httpx.Client(
+            base_url=f"http://127.0.0.1:{role.port}",
+            headers={"authorization": f"Bearer {token(self.settings)}"},
+            timeout=10,
+        )
+
+    def query(self, statement: str, *arguments: object) -> list[tuple[object, ...]]:
+        """Ask the database."""
+        with psycopg.connect(self.postgres.url, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), arguments)
+            return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def copied(self, name: str) -> Iterator[Path]:
+        """Stop a server cleanly, copy its data folder, start it again; answers the copy."""
+        server = self.server(name)
+        copy = self.folder / f"{name}-copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        with self.down(name, server.stop_signal):
+            shutil.copytree(self._data(name), copy, symlinks=True)
+            _same_owner(self._data(name), copy)
+        self.wait_server(name)
+        yield copy
+        shutil.rmtree(copy, ignore_errors=True)
+
+    def restore(self, name: str, copy: Path) -> None:
+        """Put an earlier copy of a server's data in the place of the present one."""
+        data = self._data(name)
+        with self.down(name, self.server(name).stop_signal):
+            shutil.rmtree(data)
+            shutil.copytree(copy, data, symlinks=True)
+            _same_owner(copy, data)
+        self.wait_server(name)
+
+    def wait_server(self, name: str) -> None:
+        """Wait until a server answers."""
+
+        def answers() -> bool:
+            process = self._servers.get(name)
+            return process is not None and process.poll() is None and self.server(name).is_ready(process.pid)
+
+        assert wait_until(answers, READY_WITHIN), f"{name} did not come back"
+
+    def _data(self, name: str) -> Path:
+        return self.folder / name
+
+    def _process(self, name: str) -> subprocess.Popen[bytes]:
+        process = self._servers.get(name) or self.roles[name].process
+        assert process is not None
+        return process
+
+    def _start_server(self, server: Program) -> None:
+        server.prepare(os.environ)
+        self._servers[server.name] = server.start(self.folder / f"{server.name}.log", os.environ)
+        self.wait_server(server.name)
+
+    def _start_role(self, name: str) -> None:
+        role = self.roles[name]
+        environment = environment_of(self, role.port, role.management) | {"THROUGHLINE_FAILPOINTS": role.failpoints}
+        role.failpoints = ""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            role.process = subprocess.Popen(
+                [sys.executable, "-m", "throughline", "run", role.service, *role.roles],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _keep(self) -> None:
+        while not self._over.wait(0.05):
+            with self._lock:
+                for name, role in list(self.roles.items()):
+                    if name not in self._held and role.process is not None and role.process.poll() is not None:
+                        role.deaths += 1
+                        self._start_role(name)
+                for name, process in list(self._servers.items()):
+                    if name not in self._held and process.poll() is not None:
+                        server = self.server(name)
+                        server.prepare(os.environ)
+                        self._servers[name] = server.start(self.folder / f"{name}.log", os.environ)
+
+
+def environment_of(cluster: Cluster, port: int, management: int) -> dict[str, str]:
+    """The settings of a process of the cluster."""
+    return {
+        **os.environ,
+        "THROUGHLINE_DATABASE_URL": cluster.postgres.url,
+        "THROUGHLINE_KAFKA_BOOTSTRAP_SERVERS": cluster.kafka.bootstrap_servers,
+        "THROUGHLINE_TOPIC_PREFIX": cluster.settings.topic_prefix,
+        "THROUGHLINE_TOPIC_PARTITIONS": str(PARTITIONS),
+        "THROUGHLINE_SECRET": cluster.settings.secret.get_secret_value(),
+        "THROUGHLINE_PORT": str(port),
+        "THROUGHLINE_MANAGEMENT_PORT": str(management),
+        "THROUGHLINE_LEASE_SECONDS": "2",
+        "THROUGHLINE_WATERMARK_EVERY": "PT1S",
+    }
+
+
+def is_ready(port: int) -> bool:
+    """Whether a process says that it is ready."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def _same_owner(model: Path, copy: Path) -> None:
+    owner = model.stat()
+    for path in (copy, *copy.rglob("*")):
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
