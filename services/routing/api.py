@@ -1,8 +1,10 @@
 """Routing over HTTP."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic import ValidationError
 
 from services.routing.assignments import api as assignments
 from services.routing.deals import api as deals
@@ -11,6 +13,7 @@ from services.routing.reps import api as reps
 from services.routing.rules.simulation import simulate_pipeline, simulate_rules
 from shared.rules import documents_router
 from shared.service import Runtime
+from shared.web import invalid
 
 
 def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
@@ -29,7 +32,7 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
             runtime.database,
             runtime.secrets,
             parts.rules.store,
-            validate=lambda document: rules_of(0, document),
+            validate=lambda document: _checked(rules_of, document),
             simulate=try_rules,
         ),
         assignments.router(parts),
@@ -38,8 +41,16 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
             runtime.database,
             runtime.secrets,
             parts.pipeline.store,
-            validate=lambda document: pipeline_of(0, document),
+            validate=lambda document: _checked(pipeline_of, document),
             simulate=try_pipeline,
             path="/v1/pipeline",
         ),
     )
+
+
+def _checked(compiled: Callable[[int, dict[str, Any]], object], document: dict[str, Any]) -> None:
+    """Refuse a document whose shape is wrong as a request is refused."""
+    try:
+        compiled(0, document)
+    except ValidationError as exc:
+        raise invalid(exc) from exc

@@ -2,45 +2,38 @@
 
 from datetime import datetime, timedelta
 
-from services.routing.assignments import handlers, queries
-from services.routing.parts import Parts, make_parts
+from services.routing.assignments import handlers
+from services.routing.parts import make_parts
 from shared.service import Runtime, Timer
+
+EVERY = timedelta(seconds=1)
 
 
 def timers(runtime: Runtime) -> tuple[Timer, ...]:
     """Deadlines, and leads that wait for a rep."""
     parts = make_parts(runtime)
-    rules = _RulesWatch(parts)
 
     async def deadlines() -> timedelta | None:
+        if not await _knows_its_decisions(runtime):
+            return None
         return _until(await handlers.expire_overdue(parts), runtime)
 
     async def holds() -> timedelta | None:
-        await rules.look()
+        if not await _knows_its_decisions(runtime):
+            return None
         return _until(await handlers.retry_holds(parts), runtime)
 
-    return (
-        Timer("deadlines", deadlines, timedelta(seconds=1)),
-        Timer("holds", holds, timedelta(seconds=1)),
-    )
+    return Timer("deadlines", deadlines, EVERY), Timer("holds", holds, EVERY)
 
 
-class _RulesWatch:
-    """Notices that other rules became active, perhaps at a time set long ago: all waiting leads are tried again."""
+async def _knows_its_decisions(runtime: Runtime) -> bool:
+    """Whether what was published lately has been read back.
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._seen: int | None = None
-
-    async def look(self) -> None:
-        """Compare with the last look."""
-        async with self._parts.runtime.database.reading() as connection:
-            version = await self._parts.rules.store.active_version(connection)
-        if version != self._seen:
-            async with self._parts.runtime.database.transaction() as tx:
-                await queries.lock_dispatcher(tx.connection)
-                await queries.retry_all_holds(tx.connection, self._parts.runtime.clock.now())
-        self._seen = version
+    A database restored to an earlier copy has not: there, an offer that was accepted long ago looks overdue. And with
+    Kafka away nobody would hear of a decision.
+    """
+    async with runtime.database.reading() as connection:
+        return await runtime.feeds.fresh(connection, "assignments", runtime.settings.fresh_within)
 
 
 def _until(due: datetime | None, runtime: Runtime) -> timedelta | None:

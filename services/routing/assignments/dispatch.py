@@ -151,7 +151,18 @@ class Dispatcher:
         steps = [trial.as_json() for trial in trace]
         await queries.put_hold(
             self.tx.connection,
-            Hold(person_id, person_id, cause_id, entry_id, reason, steps, awaits, self.at, retry_at),
+            Hold(
+                person_id=person_id,
+                lead_id=person_id,
+                cause_id=cause_id,
+                entry_id=entry_id,
+                reason=reason,
+                trace=steps,
+                rules_version=self.rules.version,
+                awaits=awaits,
+                since=self.at,
+                retry_at=retry_at,
+            ),
         )
 
     def case(self, person: Person, situation: Situation) -> Case:

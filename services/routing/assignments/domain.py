@@ -62,8 +62,9 @@ class Pool:
 class Case:
     """A lead to be given to a rep.
 
-    `inputs` are what rules see: `lead`, `score`, `stage`, `deal`, as far as they are known. `previous_owner` had it before, `account_owner` has the latest lead of its company; `passed_by` are those who gave
-    it back or let it lapse since it came in.
+    `inputs` are what rules see: `lead`, `score`, `stage`, `deal`, as far as they are known. `previous_owner` had it
+    before, `account_owner` has the latest lead of its company; `passed_by` are those who gave it back or let it lapse
+    since it came in.
     """
 
     inputs: Mapping[str, Any]

@@ -12,7 +12,7 @@ from services.routing.parts import Parts
 from services.routing.people.domain import Person
 from services.routing.people.handlers import person
 from services.routing.rules.domain import PROFILE, Rules
-from shared.db import Tx
+from shared.db import Connection, Tx
 from shared.events import IdentityLinked, LeadCaptured, LeadErased, LeadMerged, LeadUnmerged, StageChanged
 from shared.identity import resolve_many
 from shared.ids import LeadId
@@ -75,8 +75,9 @@ async def on_identity_changed(event: LeadMerged | LeadUnmerged | IdentityLinked,
     groups = await _by_owner(tx, set(named))
     crowded = {owner for owner, group in groups.items() if await _end_losers(tx, group, parts.runtime.clock.now())}
     await _move(tx, groups)
+    left = {one.person_id for group in groups.values() for one, moved in group if moved}
     for owner, group in groups.items():
-        kept = await _revive(tx, group)
+        kept = await _revive(tx, group, some_left=owner in left)
         if kept is not None and owner in crowded:
             await queries.raise_revision(connection, kept.assignment_id, max(one.revision for one, _ in group) + 1)
             told = await queries.one(connection, kept.assignment_id)
@@ -127,13 +128,19 @@ async def retry_holds(parts: Parts) -> datetime | None:
     at = parts.runtime.clock.now()
     async with parts.runtime.database.reading() as connection:
         due = await queries.next_retry(connection)
-    if due is None or due > at:
+        other_rules = await queries.waits_under_other_rules(connection, await _version(parts, connection), at)
+    if not other_rules and (due is None or due > at):
         return due
     async with parts.runtime.database.transaction() as tx:
         dispatcher = await Dispatcher.open(tx, await parts.rules.current(tx.connection), at)
+        await queries.retry_holds_of_other_rules(tx.connection, dispatcher.rules.version, at)
         for hold in await queries.holds_due(tx.connection, at, AT_ONCE):
             await _try_again(dispatcher, hold, await person(tx.connection, hold.lead_id))
     return at
+
+
+async def _version(parts: Parts, connection: Connection) -> int:
+    return await parts.rules.store.active_version(connection) or 0
 
 
 def _may_route(event: StageChanged, rules: Rules, at: datetime) -> bool:
@@ -244,10 +251,13 @@ async def _move(tx: Tx, groups: dict[LeadId, Group]) -> None:
         await queries.move(tx.connection, assignment_id, owner)
 
 
-async def _revive(tx: Tx, group: Group) -> Assignment | None:
-    """The person's current assignment, if any: where nobody has the lead, one that a merge had ended lives again."""
+async def _revive(tx: Tx, group: Group, *, some_left: bool) -> Assignment | None:
+    """The person's current assignment, if any.
+
+    Where a merge is undone, nobody may have the lead of one of the two: what the merge had ended lives again there.
+    """
     kept = _kept_of(group)
-    ended_by_merge = [one for one, moved in group if moved and one.end_reason == MERGED]
+    ended_by_merge = [one for one, moved in group if (moved or some_left) and one.end_reason == MERGED]
     if kept is None and ended_by_merge:
         kept = one_owner(ended_by_merge)
         await queries.reopen(tx.connection, kept.assignment_id)

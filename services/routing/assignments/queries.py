@@ -106,13 +106,15 @@ MADE_SINCE = f"""
 SELECT {COLUMNS} FROM assignments WHERE assigned_at >= $1 AND cause_id = entry_id AND inputs IS NOT NULL
 ORDER BY assigned_at, assignment_id LIMIT $2
 """
-HOLD_COLUMNS = "person_id, lead_id, cause_id, entry_id, reason, trace, awaits, since, retry_at, attempts"
+HOLD_COLUMNS = "person_id, lead_id, cause_id, entry_id, reason, trace, rules_version, awaits, since, retry_at, attempts"
 PUT_HOLD = """
-INSERT INTO holds AS known (person_id, lead_id, cause_id, entry_id, reason, trace, awaits, since, retry_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO holds AS known
+    (person_id, lead_id, cause_id, entry_id, reason, trace, rules_version, awaits, since, retry_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (person_id) DO UPDATE
 SET lead_id = excluded.lead_id, cause_id = excluded.cause_id, entry_id = excluded.entry_id, reason = excluded.reason,
-    trace = excluded.trace, awaits = excluded.awaits, retry_at = excluded.retry_at, attempts = known.attempts + 1
+    trace = excluded.trace, rules_version = excluded.rules_version, awaits = excluded.awaits,
+    retry_at = excluded.retry_at, attempts = known.attempts + 1
 """
 DROP_HOLDS = "DELETE FROM holds WHERE person_id = ANY($1)"
 MOVE_HOLD = "UPDATE holds SET person_id = $2 WHERE person_id = $1"
@@ -120,6 +122,13 @@ RETRY_ALL = "UPDATE holds SET retry_at = $1 WHERE awaits IS NULL AND (retry_at I
 RETRY_SOME = """
 UPDATE holds SET retry_at = $2
 WHERE person_id = ANY($1) AND awaits IS NULL AND (retry_at IS NULL OR retry_at > $2)
+"""
+WAITS_UNDER_OTHER_RULES = """
+SELECT 1 FROM holds WHERE rules_version <> $1 AND awaits IS NULL AND (retry_at IS NULL OR retry_at > $2) LIMIT 1
+"""
+RETRY_UNDER_OTHER_RULES = """
+UPDATE holds SET retry_at = $2
+WHERE rules_version <> $1 AND awaits IS NULL AND (retry_at IS NULL OR retry_at > $2)
 """
 HOLDS_DUE = f"""
 SELECT {HOLD_COLUMNS} FROM holds WHERE retry_at <= $1 ORDER BY retry_at, since LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -156,6 +165,7 @@ class Hold:
     entry_id: EventId
     reason: str
     trace: Sequence[Mapping[str, Any]]
+    rules_version: int
     awaits: int | None
     since: datetime
     retry_at: datetime | None
@@ -334,6 +344,7 @@ async def put_hold(connection: Connection, hold: Hold) -> None:
         hold.entry_id,
         hold.reason,
         list(hold.trace),
+        hold.rules_version,
         hold.awaits,
         hold.since,
         hold.retry_at,
@@ -351,13 +362,23 @@ async def move_hold(connection: Connection, person_id: LeadId, into: LeadId) -> 
 
 
 async def retry_all_holds(connection: Connection, at: datetime) -> None:
-    """Reps or rules changed: every lead that waits for a rep is tried again."""
+    """Reps changed: every lead that waits for one is tried again."""
     await connection.execute(RETRY_ALL, at)
+
+
+async def retry_holds_of_other_rules(connection: Connection, rules_version: int, at: datetime) -> None:
+    """Other rules became active: every lead that waits since earlier ones is tried again."""
+    await connection.execute(RETRY_UNDER_OTHER_RULES, rules_version, at)
 
 
 async def retry_holds_of(connection: Connection, person_ids: Sequence[LeadId], at: datetime) -> None:
     """Something about these persons changed: those that wait for a rep are looked at again."""
     await connection.execute(RETRY_SOME, person_ids, at)
+
+
+async def waits_under_other_rules(connection: Connection, rules_version: int, at: datetime) -> bool:
+    """Whether any lead waits since rules that do not count any more."""
+    return await connection.fetchval(WAITS_UNDER_OTHER_RULES, rules_version, at) is not None
 
 
 async def holds_due(connection: Connection, at: datetime, limit: int) -> list[Hold]:

@@ -79,7 +79,7 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A person as known now. `ids` are all ids whose facts are theirs; `revision` is the newest profile's."""
+    """A person as known now. `ids` are all ids whose facts are theirs; `revision` is that of their own profile."""
 
     person_id: LeadId
     ids: tuple[LeadId, ...]

@@ -116,7 +116,7 @@ async def person_of(connection: Connection, person_id: LeadId, ids: Sequence[Lea
         person_id=person_id,
         ids=tuple(ids),
         lead=lead | ({"consent": consent} if consent else {}),
-        revision=max((profile.revision for profile in profiles), default=0),
+        revision=max((profile.revision for profile in profiles if profile.lead_id == person_id), default=0),
         standing=current_standing(person_id, standings),
         deal=None if deal is None else {name: value for name, value in deal.items() if value is not None},
         erased=await connection.fetchval(ERASED, ids) is not None,

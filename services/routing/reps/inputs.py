@@ -61,7 +61,9 @@ def _moment(text: str) -> str:
 
 ClockTime = Annotated[str, AfterValidator(_clock)]
 Stretches = Annotated[
-    tuple[tuple[ClockTime, ClockTime], ...], Field(max_length=24, examples=[[["09:00", "17:00"]]]), AfterValidator(_in_order)
+    tuple[tuple[ClockTime, ClockTime], ...],
+    Field(max_length=24, examples=[[["09:00", "17:00"]]]),
+    AfterValidator(_in_order),
 ]
 Moment = Annotated[str, AfterValidator(_moment)]
 TimeZone = Annotated[str, AfterValidator(_known_zone), Field(examples=["Europe/Vienna"])]

@@ -8,7 +8,17 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from services.routing.assignments.domain import Assignment, Case, Choice, Nobody, Pool, choose, one_owner, wants_rep
+from services.routing.assignments.domain import (
+    Assignment,
+    Case,
+    Choice,
+    Nobody,
+    Pool,
+    State,
+    choose,
+    one_owner,
+    wants_rep,
+)
 from services.routing.people.domain import Person, Standing
 from services.routing.reps.calendar import Calendar, Span
 from services.routing.reps.domain import Rep
@@ -29,6 +39,10 @@ def rep(name: str, **fields: Any) -> Rep:
 def person(stage: str = "mql", deal: Mapping[str, Any] | None = None, **lead: Any) -> Person:
     standing = Standing(LeadId("lead"), 1, stage, 55.0, 40, 95.0, "C")  # type: ignore[arg-type]  # a stage by name
     return Person(LeadId("lead"), (LeadId("lead"),), lead, 1, standing, deal)
+
+
+def case(who: Person, at: datetime, **claims: Any) -> Case:
+    return Case(who.values(), at, **claims)
 
 
 def rules(*lines: Mapping[str, Any], queues: list[Mapping[str, Any]] | None = None, **catch_all: Any) -> Rules:
@@ -58,7 +72,7 @@ def test_by_default_everybody_takes_turns() -> None:
     pool = Pool((rep("ann"), rep("bob")))
     order = []
     for _ in range(4):
-        choice = choose(Case(person(), NOW), DEFAULT_RULES, pool)
+        choice = choose(case(person(), NOW), DEFAULT_RULES, pool)
         assert isinstance(choice, Choice)
         pool = pool.after(choice, NOW)
         order.append(choice.rep.rep_id)
@@ -72,9 +86,9 @@ def test_territory_and_use_case_are_expressions_over_rep_and_lead() -> None:
         {"id": "territory", "when": "true", "who": "lead.country in rep.territories", "strategy": "round_robin"},
     )
     ann, bob = rep("ann", territories=("DE", "AT")), rep("bob", skills=("analytics",))
-    assert chosen(Case(person(country="AT", use_case="analytics"), NOW), by, ann, bob).rep == bob
-    assert chosen(Case(person(country="AT", use_case="billing"), NOW), by, ann, bob).rep == ann
-    nowhere = chosen(Case(person(country="FR"), NOW), by, ann, bob)
+    assert chosen(case(person(country="AT", use_case="analytics"), NOW), by, ann, bob).rep == bob
+    assert chosen(case(person(country="AT", use_case="billing"), NOW), by, ann, bob).rep == ann
+    nowhere = chosen(case(person(country="FR"), NOW), by, ann, bob)
     assert matched(nowhere) == ["catch-all"]
     assert "2 not fitting `who`" in nowhere.trace[0].why
 
@@ -85,8 +99,8 @@ def test_deal_value_and_score_conditions_pick_the_rule() -> None:
         {"id": "hot", "when": "score.total > 90.0", "strategy": "least_loaded"},
     )
     ann, bob = rep("ann", seniority=1), rep("bob", seniority=5, open_leads=3)
-    assert chosen(Case(person(deal={"value_minor": 9_000_000}), NOW), by, ann, bob).rep == bob
-    hot = chosen(Case(person(), NOW), by, ann, bob)
+    assert chosen(case(person(deal={"value_minor": 9_000_000}), NOW), by, ann, bob).rep == bob
+    hot = chosen(case(person(), NOW), by, ann, bob)
     assert (hot.rep, hot.trace[0].why) == (ann, "its condition does not hold: deal is missing")
     assert matched(hot) == ["hot"]
 
@@ -94,7 +108,7 @@ def test_deal_value_and_score_conditions_pick_the_rule() -> None:
 def test_a_rule_for_available_reps_falls_through_when_nobody_works() -> None:
     nights = Calendar(UTC_ZONE, (((0, 360),),) * 7)
     by = rules({"id": "now", "when": "true", "strategy": "round_robin", "available": True})
-    choice = chosen(Case(person(), NOW), by, rep("ann", calendar=nights), rep("bob", calendar=nights))
+    choice = chosen(case(person(), NOW), by, rep("ann", calendar=nights), rep("bob", calendar=nights))
     assert matched(choice) == ["catch-all"]
     assert "2 outside working hours" in choice.trace[0].why
 
@@ -105,22 +119,22 @@ def test_soonest_available_compares_calendars_in_their_zones() -> None:
     tokyo = rep("tokyo", calendar=Calendar(ZoneInfo("Asia/Tokyo"), hours))  # 21:00 there
     denver = rep("denver", calendar=Calendar(ZoneInfo("America/Denver"), hours))  # 05:00 there
     berlin = rep("berlin", calendar=Calendar(ZoneInfo("Europe/Berlin"), hours))  # 13:00 there
-    assert chosen(Case(person(), NOW), by, tokyo, denver).rep == denver
-    choice = chosen(Case(person(), NOW), by, tokyo, denver, berlin)
+    assert chosen(case(person(), NOW), by, tokyo, denver).rep == denver
+    choice = chosen(case(person(), NOW), by, tokyo, denver, berlin)
     assert (choice.rep, choice.trace[-1].why) == (berlin, "works now, the soonest among 3")
 
 
 def test_account_owner_and_previous_owner_find_the_one_or_fall_through() -> None:
     by = rules({"id": "account", "when": "true", "strategy": "account_owner"})
     ann, bob = rep("ann"), rep("bob")
-    assert chosen(Case(person(), NOW, account_owner=RepId("bob")), by, ann, bob).rep == bob
-    assert matched(chosen(Case(person(), NOW, account_owner=RepId("gone")), by, ann, bob)) == ["catch-all"]
-    assert matched(chosen(Case(person(), NOW), by, ann, bob)) == ["catch-all"]
+    assert chosen(case(person(), NOW, account_owner=RepId("bob")), by, ann, bob).rep == bob
+    assert matched(chosen(case(person(), NOW, account_owner=RepId("gone")), by, ann, bob)) == ["catch-all"]
+    assert matched(chosen(case(person(), NOW), by, ann, bob)) == ["catch-all"]
 
 
 def test_a_lead_that_comes_back_goes_to_its_rep_even_at_capacity() -> None:
     ann, bob = rep("ann"), rep("bob", capacity=1, open_leads=1)
-    back = Case(person(), NOW, previous_owner=RepId("bob"))
+    back = case(person(), NOW, previous_owner=RepId("bob"))
     choice = chosen(back, DEFAULT_RULES, ann, bob)
     assert (choice.rep, choice.strategy, matched(choice)) == (bob, "previous_owner", ["re-entry"])
     assert choice.due_at(NOW) == NOW + timedelta(hours=4)
@@ -133,24 +147,24 @@ def test_a_lead_that_comes_back_to_nobody_goes_by_the_rules(why: str) -> None:
         bob = replace(bob, calendar=Calendar(UTC_ZONE, None, (Span(NOW, NOW + timedelta(hours=1)),)))
     passed = frozenset({RepId("bob")}) if why == "passed it by" else frozenset()
     reps = (ann,) if why == "deactivated" else (ann, bob)
-    choice = chosen(Case(person(), NOW, previous_owner=RepId("bob"), passed_by=passed), DEFAULT_RULES, *reps)
+    choice = chosen(case(person(), NOW, previous_owner=RepId("bob"), passed_by=passed), DEFAULT_RULES, *reps)
     assert (choice.rep, matched(choice)) == (ann, ["catch-all"])
     assert why in choice.trace[0].why
 
 
 def test_capacity_counts_what_a_rep_holds() -> None:
-    choice = chosen(Case(person(), NOW), DEFAULT_RULES, rep("ann", capacity=2, open_leads=2), rep("bob"))
+    choice = chosen(case(person(), NOW), DEFAULT_RULES, rep("ann", capacity=2, open_leads=2), rep("bob"))
     assert choice.rep.rep_id == "bob"
 
 
 def test_nobody_at_all_says_why_and_when_somebody_is_back() -> None:
     leave = Calendar(UTC_ZONE, None, (Span(NOW - timedelta(days=1), NOW + timedelta(days=2)),))
     away, full = rep("ann", calendar=leave), rep("bob", capacity=1, open_leads=1)
-    nobody = choose(Case(person(), NOW), DEFAULT_RULES, Pool((away, full)))
+    nobody = choose(case(person(), NOW), DEFAULT_RULES, Pool((away, full)))
     assert isinstance(nobody, Nobody)
     assert nobody.reason == "nobody can take it: 1 at capacity, 1 on leave"
     assert nobody.retry_at == NOW + timedelta(days=2)
-    empty = choose(Case(person(), NOW), DEFAULT_RULES, Pool(()))
+    empty = choose(case(person(), NOW), DEFAULT_RULES, Pool(()))
     assert isinstance(empty, Nobody)
     assert empty.reason == "there are no active reps"
 
@@ -159,7 +173,7 @@ def test_a_queue_by_name_overrides_weights_and_leaves_others_out() -> None:
     by = rules(queues=[{"id": "everybody", "members": [{"rep_id": "ann"}, {"rep_id": "bob", "weight": 0}]}])
     pool = Pool((rep("cid"), rep("bob"), rep("ann")))
     for _ in range(3):
-        choice = choose(Case(person(), NOW), by, pool)
+        choice = choose(case(person(), NOW), by, pool)
         assert isinstance(choice, Choice)
         assert choice.rep.rep_id == "ann"
         pool = pool.after(choice, NOW)
@@ -168,7 +182,7 @@ def test_a_queue_by_name_overrides_weights_and_leaves_others_out() -> None:
 def test_response_time_is_counted_in_the_reps_own_working_minutes() -> None:
     by = rules(sla={"accept_minutes": 90, "touch_minutes": 30})
     office = Calendar(ZoneInfo("Europe/Berlin"), (((540, 840),),) * 7)  # until 14:00, an hour from now
-    choice = chosen(Case(person(), NOW), by, rep("ann", calendar=office))
+    choice = chosen(case(person(), NOW), by, rep("ann", calendar=office))
     assert choice.touch_due_at(NOW) == NOW + timedelta(minutes=30)
     assert choice.due_at(NOW) == datetime(2026, 11, 26, 8, 30, tzinfo=UTC)
 
@@ -176,7 +190,7 @@ def test_response_time_is_counted_in_the_reps_own_working_minutes() -> None:
 def test_the_same_inputs_choose_the_same_rep() -> None:
     by = rules({"id": "load", "when": "true", "strategy": "least_loaded"})
     pool = Pool((rep("ann"), rep("bob"), rep("cid")))
-    assert choose(Case(person(), NOW), by, pool) == choose(Case(person(), NOW), by, pool)
+    assert choose(case(person(), NOW), by, pool) == choose(case(person(), NOW), by, pool)
 
 
 @pytest.mark.parametrize(
@@ -221,24 +235,24 @@ def test_rules_that_cannot_work_are_refused_where_they_are_wrong(
     assert words in caught.value.errors[0].detail
 
 
-def assignment(name: str, state: str, minutes: int) -> Assignment:
+def assignment(name: str, state: State, minutes: int) -> Assignment:
     at = NOW + timedelta(minutes=minutes)
     return Assignment(
-        AssignmentId(name),
-        LeadId(name),
-        LeadId("lead"),
-        1,
-        RepId(f"rep-{name}"),
-        "everybody",
-        "round_robin",
-        state,
-        at,
-        None,
-        None,
-        1,
-        (),
-        None,
-        None,  # type: ignore[arg-type]  # a state by name
+        assignment_id=AssignmentId(name),
+        lead_id=LeadId(name),
+        person_id=LeadId("lead"),
+        revision=1,
+        rep_id=RepId(f"rep-{name}"),
+        queue="everybody",
+        strategy="round_robin",
+        state=state,
+        assigned_at=at,
+        due_at=None,
+        touch_due_at=None,
+        rules_version=1,
+        trace=(),
+        cause_id=None,
+        entry_id=None,
     )
 
 

@@ -89,6 +89,7 @@ CREATE TABLE holds (
     entry_id text NOT NULL,
     reason text NOT NULL,
     trace jsonb NOT NULL,
+    rules_version integer NOT NULL,
     awaits integer,
     since timestamptz NOT NULL,
     retry_at timestamptz,

@@ -1,0 +1,104 @@
+"""Whoever two leads turn out to be has exactly one owner, whatever the order of facts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from shared.events import LeadAssigned
+from shared.settings import Settings
+from tests.service.routing_support import Routing, captured, entered, lead_id, linked, merged, routing_service, unmerged
+
+
+@pytest.fixture
+async def routing(settings: Settings) -> AsyncIterator[Routing]:
+    async with routing_service(settings) as service:
+        yield service
+
+
+async def current_owners(routing: Routing) -> list[str]:
+    listed = await routing.client.get("/v1/assignments", params={"current": True})
+    return [item["rep_id"] for item in listed.json()["items"]]
+
+
+async def test_of_two_owners_the_one_who_accepted_stays_and_is_told_anew(routing: Routing) -> None:
+    ann, bob = await routing.hire("ann"), await routing.hire("bob")
+    await routing.qualify("one", "two")
+    await routing.answer("two", "accept")
+    await routing.service.deliver(merged("two", into="one"))
+    assert await current_owners(routing) == [bob]
+    for name in ("one", "two"):
+        assignment = await routing.assignment(name)
+        assert (assignment["rep_id"], assignment["state"], assignment["lead_id"]) == (bob, "accepted", lead_id("one"))
+    history = (await routing.client.get(f"/v1/leads/{lead_id('one')}/assignments")).json()["items"]
+    assert {(item["rep_id"], item["end_reason"]) for item in history} == {(bob, None), (ann, "merged")}
+    last = (await routing.service.told(LeadAssigned))[-1]
+    assert (last.lead_id, last.rep_id, last.revision) == (lead_id("one"), bob, 2)
+    assert await routing.counted_loads() == {ann: (0, 0), bob: (1, 1)}
+
+
+async def test_two_offers_leave_the_earlier_one_and_undoing_the_merge_brings_the_other_back(routing: Routing) -> None:
+    ann, bob = await routing.hire("ann"), await routing.hire("bob")
+    await routing.qualify("one")
+    routing.clock.move(timedelta(seconds=1))
+    await routing.qualify("two")
+    await routing.service.deliver(merged("one", into="two"))
+    assert await current_owners(routing) == [ann]
+    assert await routing.owner("two") == ann
+    await routing.service.deliver(unmerged("one", into="two"))
+    assert [await routing.owner("one"), await routing.owner("two")] == [ann, bob]
+    assert all(kept == counted for kept, counted in (await routing.counted_loads()).values())
+
+
+@pytest.mark.parametrize("order", [("ab", "bc"), ("bc", "ab")])
+async def test_chains_of_merges_leave_the_same_owner_in_any_order(routing: Routing, order: tuple[str, str]) -> None:
+    reps = [await routing.hire(name) for name in ("ann", "bob", "cid")]
+    for name in ("a", "b", "c"):
+        await routing.qualify(name)
+        routing.clock.move(timedelta(seconds=1))
+    merges = {"ab": merged("a", into="b"), "bc": merged("b", into="c")}
+    for which in order:
+        await routing.service.deliver(merges[which])
+    assert await current_owners(routing) == [reps[0]]
+    assert {await routing.owner(name) for name in ("a", "b", "c")} == {reps[0]}
+
+
+async def test_merges_and_decisions_at_once_leave_one_owner(routing: Routing) -> None:
+    for name in ("ann", "bob", "cid"):
+        await routing.hire(name)
+    for index in range(5):
+        one, two = f"one-{index}", f"two-{index}"
+        await asyncio.gather(routing.qualify(one), routing.qualify(two), routing.service.deliver(merged(one, into=two)))
+    assert len(await current_owners(routing)) == 5
+    assert all(kept == counted for kept, counted in (await routing.counted_loads()).values())
+
+
+async def test_a_held_lead_that_is_merged_into_one_with_a_rep_is_held_no_more(routing: Routing) -> None:
+    ann = await routing.hire("ann", capacity=1)
+    await routing.qualify("one", "two")
+    assert len(await routing.holds()) == 1
+    await routing.service.deliver(merged("two", into="one"))
+    assert await routing.holds() == []
+    assert await routing.owner("two") == ann
+
+
+async def test_a_held_lead_stays_held_as_the_person_it_turned_out_to_be(routing: Routing) -> None:
+    await routing.qualify("one")
+    await routing.service.deliver(merged("one", into="two"))
+    assert [hold["lead_id"] for hold in await routing.holds()] == [lead_id("two")]
+    ann = await routing.hire("ann")
+    await routing.service.run_timers()
+    assert await routing.owner("two") == ann
+
+
+async def test_an_anonymous_lead_linked_to_a_merged_one_does_not_make_a_second_owner(routing: Routing) -> None:
+    ann = await routing.hire("ann")
+    await routing.hire("bob")
+    await routing.service.deliver(merged("old", into="one"))
+    await routing.qualify("one")
+    routing.clock.move(timedelta(seconds=1))
+    await routing.service.deliver(entered("browser", profile=0), captured("old"))
+    await routing.service.deliver(linked("browser", "old"))
+    assert await current_owners(routing) == [ann]
+    assert await routing.owner("browser") == ann
