@@ -21,14 +21,15 @@ _ACTIVE_VERSION = """
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1 || '/' || $2, 0))"
 _SAVE = """
     INSERT INTO rule_documents (kind, name, version, document, author)
-    SELECT $1::text, $2::text, coalesce(max(version), 0) + 1, $3::json, $4::text FROM rule_documents WHERE kind = $1 AND name = $2
+    SELECT $1::text, $2::text, coalesce(max(version), 0) + 1, $3::json, $4::text
+    FROM rule_documents WHERE kind = $1 AND name = $2
     RETURNING version"""
 _ACTIVATE = """
     INSERT INTO rule_activations (kind, name, version, author, effective_at)
     VALUES ($1, $2, $3, $4, coalesce($5, clock_timestamp()))"""
-_LOAD = (
-    "SELECT version, document, author, created_at FROM rule_documents WHERE kind = $1 AND name = $2 AND version = $3"
-)
+_LOAD = """
+    SELECT version, document, author, created_at FROM rule_documents
+    WHERE kind = $1 AND name = $2 AND version = $3"""
 _VERSIONS = """
     SELECT version, document, author, created_at FROM rule_documents
     WHERE kind = $1 AND name = $2 AND version < $3 ORDER BY version DESC LIMIT $4"""

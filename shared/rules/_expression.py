@@ -144,6 +144,7 @@ def _check_reference(source: str, reference: Reference, vocabulary: Vocabulary, 
         line, column = place(source, reference.starts[depth])
         return ExpressionFault(pointer, column, detail, line)
 
+    found = None
     for depth in range(len(reference.path)):
         found = vocabulary.fields_at(reference.path[: depth + 1])
         if found is Kind.OPEN:

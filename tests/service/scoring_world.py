@@ -28,7 +28,7 @@ from shared.testing import FrozenClock, Harness
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
-GOOD_FIT = {"employees": 200, "country": "AT", "use_case": "support", "industry": "Software"}
+GOOD_FIT: dict[str, Any] = {"employees": 200, "country": "AT", "use_case": "support", "industry": "Software"}
 PROJECTION = ("touches", "profiles", "consents", "assignments", "deals", "scores", "limited_days", "identity_links")
 
 

@@ -1,4 +1,4 @@
-"""Scores follow from the set of facts: in whatever order, batches and repetitions they arrive, from however many hands."""
+"""Scores follow from the set of facts: in whatever order, batches and repetitions they arrive."""
 
 import asyncio
 import random
@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from conftest import DatabaseServer
 from pydantic import SecretStr
-from scoring_world import DAY, NOW, World
 
 from services.scoring.parts import make_parts
 from services.scoring.people.handlers import make_anew
@@ -21,6 +19,8 @@ from shared.events import Event, StageChanged
 from shared.ids import LeadId
 from shared.settings import Settings
 from shared.testing import FrozenClock, eventually, harness
+from tests.conftest import DatabaseServer
+from tests.service.scoring_world import DAY, NOW, World
 from throughline.services import service_code
 
 KINDS = ("page_view", "page_view", "page_view", "email_clicked", "form_submitted", "demo_requested", "unsubscribed")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from scoring_world import DAY, GOOD_FIT, NOW, World
 
 from shared.events import LeadScored, StageChanged
 from shared.settings import Settings
 from shared.testing import FrozenClock, harness, token
+from tests.service.scoring_world import DAY, GOOD_FIT, NOW, World
 from throughline.services import service_code
 
 ANNA = "anna@acme.example.com"

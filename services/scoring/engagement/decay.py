@@ -41,13 +41,14 @@ class Decaying:
             return other
         if not other.mantissa:
             return self
-        if abs(self._top - other._top) > KEPT_BITS:
-            return max(self, other, key=lambda one: one._top)
+        if abs(self.top - other.top) > KEPT_BITS:
+            return max(self, other, key=lambda one: one.top)
         low = min(self.exponent, other.exponent)
         return _normal((self.mantissa << (self.exponent - low)) + (other.mantissa << (other.exponent - low)), low)
 
     @property
-    def _top(self) -> int:
+    def top(self) -> int:
+        """The place of the highest bit."""
         return self.exponent + self.mantissa.bit_length()
 
     def __neg__(self) -> "Decaying":

@@ -12,8 +12,9 @@ from shared.ids import LeadId
 ADD = """
 INSERT INTO touches (origin, touch_id, lead_id, event_id, position, occurred_at, type, channel, source, medium,
     campaign, content, page, referrer_host, automated, personal)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[], $7::text[],
-    $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::boolean[], $16::text[])
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[],
+    $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
+    $15::boolean[], $16::text[])
 ON CONFLICT DO NOTHING RETURNING origin, touch_id
 """
 LOCK = """

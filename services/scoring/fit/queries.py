@@ -10,7 +10,8 @@ from shared.rules import present
 
 SAVE_PROFILES = """
 INSERT INTO profiles AS known (lead_id, event_id, revision, occurred_at, captured_at, fields, personal)
-SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::jsonb[], $7::text[])
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::jsonb[],
+    $7::text[])
 ON CONFLICT (lead_id) DO UPDATE SET event_id = excluded.event_id, revision = excluded.revision,
     occurred_at = excluded.occurred_at, captured_at = excluded.captured_at, fields = excluded.fields,
     personal = excluded.personal

@@ -48,7 +48,7 @@ class Earlier(BaseModel):
 
 
 class ScoreOut(BaseModel):
-    """A lead's score at the moment of the call. Points of a group above its limit, and of all above 100, do not count."""
+    """A lead's score at the moment of the call. Points of a group, or of all, above a limit do not count."""
 
     lead_id: LeadId
     engagement: float

@@ -77,8 +77,8 @@ WITH RECURSIVE below AS (
 )
 """
 PROFILES = f"""{IDS}
-SELECT ids.person_id, profile.lead_id, profile.event_id, profile.revision, profile.occurred_at, profile.captured_at, profile.fields,
-    profile.personal, profile.erased
+SELECT ids.person_id, profile.lead_id, profile.event_id, profile.revision, profile.occurred_at, profile.captured_at,
+    profile.fields, profile.personal, profile.erased
 FROM ids JOIN profiles AS profile ON profile.lead_id = ids.id
 """
 CONSENTS = f"""{IDS}

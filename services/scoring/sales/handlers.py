@@ -1,6 +1,7 @@
 """Fold what sales made of leads."""
 
 from collections.abc import Sequence
+from typing import assert_never
 
 from services.scoring.parts import Parts
 from services.scoring.people.handlers import reconsider_sales
@@ -20,13 +21,7 @@ async def on_assignment_settled(
 ) -> None:
     """Keep what became of assignments."""
     for event in events:
-        match event:
-            case AssignmentAccepted():
-                state = "accepted"
-            case AssignmentRejected():
-                state = "rejected"
-            case AssignmentExpired():
-                state = "expired"
+        state = _state_after(event)
         await queries.settle_assignment(tx.connection, event.assignment_id, event.lead_id, state, event.occurred_at)
     await reconsider_sales(tx.connection, parts, [event.lead_id for event in events])
 
@@ -35,3 +30,15 @@ async def on_deals(events: Sequence[DealChanged], tx: Tx, *, parts: Parts) -> No
     """Keep how deals stand."""
     await queries.save_deals(tx.connection, events)
     await reconsider_sales(tx.connection, parts, [event.lead_id for event in events])
+
+
+def _state_after(event: AssignmentAccepted | AssignmentRejected | AssignmentExpired) -> str:
+    match event:
+        case AssignmentAccepted():
+            return "accepted"
+        case AssignmentRejected():
+            return "rejected"
+        case AssignmentExpired():
+            return "expired"
+        case _:
+            assert_never(event)
