@@ -1,5 +1,6 @@
 """Makes the facts that scoring reads, and asks it the questions that its users ask."""
 
+import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -29,6 +30,9 @@ from shared.testing import FrozenClock, Harness
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 GOOD_FIT: dict[str, Any] = {"employees": 200, "country": "AT", "use_case": "support", "industry": "Software"}
+KINDS = ("page_view", "page_view", "page_view", "email_clicked", "form_submitted", "demo_requested", "unsubscribed")
+PEOPLE = ("a@x.example.com", "b@x.example.com", "c@x.example.com")
+BROWSERS = ("browser-1", "browser-2")
 PROJECTION = ("touches", "profiles", "consents", "assignments", "deals", "scores", "limited_days", "identity_links")
 
 
@@ -151,3 +155,33 @@ class World:
             "received_at": NOW,
             "position": number,
         }
+
+
+async def random_history(world: World, dice: random.Random, size: int) -> list[Event]:
+    """People and browsers that do things, are corrected, linked, merged and unmerged."""
+    ids = [*(world.lead_id(email) for email in PEOPLE), *BROWSERS]
+    facts: list[Event] = []
+
+    def when() -> Any:
+        return NOW - DAY * dice.randrange(0, 4) - timedelta(minutes=dice.randrange(0, 300))
+
+    for _ in range(size):
+        lead_id = dice.choice(ids)
+        touch = world.touch(lead_id, dice.choice(KINDS), when(), page=dice.choice(["/", "/pricing", "/careers"]))
+        facts.append(touch)
+        if dice.random() < 0.15:
+            facts.append(world.touch(dice.choice(ids), dice.choice(KINDS), when(), touch_id=touch.touch_id))
+    for email in PEOPLE:
+        for revision in (1, 2):
+            facts.append(
+                await world.captured(email, revision, when(), company=f"{email}{revision}", employees=revision * 300)
+            )
+        facts += [world.consent(world.lead_id(email), state, when()) for state in ("granted", "denied")]
+        facts.append(world.assigned(world.lead_id(email), f"assignment-{email}"))
+        facts.append(world.deal(world.lead_id(email), f"deal-{email}", dice.choice(["open", "lost"]), 1))
+    facts.append(world.accepted(world.lead_id(PEOPLE[0]), f"assignment-{PEOPLE[0]}"))
+    for browser in BROWSERS:
+        facts += [world.linked(browser, world.lead_id(dice.choice(PEOPLE)), when()) for _ in range(2)]
+    a, b, c = (world.lead_id(email) for email in PEOPLE)
+    facts += [world.merged(b, a, NOW - 3 * DAY), world.merged(c, a, NOW - 2 * DAY), world.unmerged(c, a, NOW - DAY)]
+    return facts

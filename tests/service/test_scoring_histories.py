@@ -20,12 +20,8 @@ from shared.ids import LeadId
 from shared.settings import Settings
 from shared.testing import FrozenClock, eventually, harness
 from tests.conftest import DatabaseServer
-from tests.service.scoring_world import DAY, NOW, World
+from tests.service.scoring_world import BROWSERS, DAY, NOW, PEOPLE, World, random_history
 from throughline.services import service_code
-
-KINDS = ("page_view", "page_view", "page_view", "email_clicked", "form_submitted", "demo_requested", "unsubscribed")
-PEOPLE = ("a@x.example.com", "b@x.example.com", "c@x.example.com")
-BROWSERS = ("browser-1", "browser-2")
 
 
 @pytest_asyncio.fixture
@@ -33,36 +29,6 @@ async def world(settings: Settings) -> AsyncIterator[World]:
     clock = FrozenClock(NOW)
     async with harness(service_code("scoring"), settings, clock=clock) as service:
         yield World(service, clock)
-
-
-async def history(world: World, dice: random.Random, size: int) -> list[Event]:
-    """People and browsers that do things, are corrected, linked, merged and unmerged."""
-    ids = [*(world.lead_id(email) for email in PEOPLE), *BROWSERS]
-    facts: list[Event] = []
-
-    def when() -> Any:
-        return NOW - DAY * dice.randrange(0, 4) - timedelta(minutes=dice.randrange(0, 300))
-
-    for _ in range(size):
-        lead_id = dice.choice(ids)
-        touch = world.touch(lead_id, dice.choice(KINDS), when(), page=dice.choice(["/", "/pricing", "/careers"]))
-        facts.append(touch)
-        if dice.random() < 0.15:
-            facts.append(world.touch(dice.choice(ids), dice.choice(KINDS), when(), touch_id=touch.touch_id))
-    for email in PEOPLE:
-        for revision in (1, 2):
-            facts.append(
-                await world.captured(email, revision, when(), company=f"{email}{revision}", employees=revision * 300)
-            )
-        facts += [world.consent(world.lead_id(email), state, when()) for state in ("granted", "denied")]
-        facts.append(world.assigned(world.lead_id(email), f"assignment-{email}"))
-        facts.append(world.deal(world.lead_id(email), f"deal-{email}", dice.choice(["open", "lost"]), 1))
-    facts.append(world.accepted(world.lead_id(PEOPLE[0]), f"assignment-{PEOPLE[0]}"))
-    for browser in BROWSERS:
-        facts += [world.linked(browser, world.lead_id(dice.choice(PEOPLE)), when()) for _ in range(2)]
-    a, b, c = (world.lead_id(email) for email in PEOPLE)
-    facts += [world.merged(b, a, NOW - 3 * DAY), world.merged(c, a, NOW - 2 * DAY), world.unmerged(c, a, NOW - DAY)]
-    return facts
 
 
 def in_batches(facts: Sequence[Event], dice: random.Random) -> list[list[Event]]:
@@ -99,7 +65,7 @@ async def test_any_order_of_arrival_gives_the_same_rows_and_answers(
         async with harness(service_code("scoring"), own, clock=FrozenClock(NOW)) as service:
             world = World(service, FrozenClock(NOW))
             if attempt == 0:
-                facts = await history(world, dice, 30)
+                facts = await random_history(world, dice, 30)
                 keys = await stored_keys(world)
                 batches = in_batches(facts, dice)
             else:
@@ -130,7 +96,7 @@ async def keep_keys(world: World, keys: Sequence[tuple[str, str]]) -> None:
 async def test_several_consumers_at_once_lose_and_double_nothing(world: World) -> None:
     """Two consumers never share a partition, but a merge, a link and touches of one person lie in different ones."""
     dice = random.Random(7)
-    facts = await history(world, dice, 120)
+    facts = await random_history(world, dice, 120)
     batches = in_batches(facts, dice)
 
     async def consume(share: Sequence[list[Event]]) -> None:
