@@ -5,6 +5,7 @@ import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+import pytest
 import pytest_asyncio
 
 from services.attribution.credits.queries import COLUMNS, CreditRow
@@ -13,7 +14,7 @@ from services.attribution.models.catalogue import Catalogue
 from shared.db import TRANSIENT
 from shared.events import Event
 from shared.settings import Settings
-from shared.testing import Harness, harness
+from shared.testing import Harness, eventually, harness
 from tests.service.attribution_facts import Teller, World, random_history
 from throughline.services import service_code
 
@@ -94,6 +95,56 @@ async def test_consumers_at_once_miss_nothing_of_each_other(attribution: Harness
     expected = await expected_credits(attribution, facts)
     assert await stored_credits(attribution) == expected
     assert await stored_sums(attribution) == sums_of(expected)
+
+
+def pairs(teller: Teller) -> dict[str, tuple[list[Event], Event, Event]]:
+    """Facts that were taken in, and two that meet: what each alone would miss of the other."""
+    hers, his = teller.conversion("nora", 1, 900), teller.conversion("otto", 1, 900)
+    touch = teller.touch("third", 3)
+    return {
+        "touch and conversion": ([], teller.touch("nora", 3), hers),
+        "conversion and touch": ([], hers, teller.touch("nora", 3)),
+        "refund and conversion": (
+            [],
+            teller.refund("order", 5),
+            teller.conversion("nora", 1, 900, external_id="order"),
+        ),
+        "conversion and link": ([touch], hers, teller.linked("third", "nora", 4)),
+        "link and late touch": ([hers], teller.linked("third", "nora", 4), touch),
+        "two merges of one": ([hers, his, touch], teller.merged("third", "nora", 2), teller.merged("third", "otto", 1)),
+        "two links of one": ([hers, his, touch], teller.linked("third", "nora", 5), teller.linked("third", "otto", 4)),
+        "merge and conversion": ([touch], teller.merged("third", "nora", 2), hers),
+        "deal and conversion": (
+            [teller.touch("nora", 5), teller.touch("nora", 3)],
+            teller.deal("d", "nora", 4),
+            teller.conversion("nora", 1, 900, deal_id="d"),
+        ),
+        "profile and conversion": (
+            [teller.touch("nora", 5), teller.touch("nora", 3)],
+            teller.captured("nora", 4),
+            hers,
+        ),
+    }
+
+
+@pytest.mark.parametrize("pair", pairs(Teller()))
+async def test_of_two_transactions_at_once_the_second_sees_the_first(attribution: Harness, pair: str) -> None:
+    before, first, second = pairs(Teller())[pair]
+    await attribution.deliver(*before)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+    async def is_waiting() -> bool:
+        async with attribution.runtime.database.reading() as connection:
+            return bool(await connection.fetchval(waiting))
+
+    async with attribution.consumer_runtime.database.transaction() as tx:
+        for route in attribution.code.routes(attribution.consumer_runtime):
+            if route.event_type is type(first):
+                await route.handle([first], tx)
+        delivery = asyncio.create_task(attribution.deliver(second))
+        await eventually(is_waiting)
+    await delivery
+    assert await stored_credits(attribution) == await expected_credits(attribution, [*before, first, second])
 
 
 async def test_touches_of_a_lead_without_conversions_are_only_stored(attribution: Harness) -> None:

@@ -58,12 +58,16 @@ async def on_leads_captured(events: Sequence[LeadCaptured], tx: Tx, catalogue: C
         await recredit(tx.connection, catalogue, [(lead_id, None) for lead_id in converting])
 
 
+async def before_identity_changes(events: Sequence[IdentityLinked | LeadMerged | LeadUnmerged], tx: Tx) -> None:
+    """Take the locks of the ids named before anybody looks whose they were: two changes of one id take turns."""
+    await queries.lock_leads(tx.connection, {lead_id for event in events for lead_id in _named(event)})
+
+
 async def on_identity_changed(
     event: IdentityLinked | LeadMerged | LeadUnmerged, tx: Tx, affected: set[LeadId], catalogue: Catalogue
 ) -> None:
     """Journeys were joined or parted: credit the conversions of everyone affected anew."""
-    other = event.anonymous_lead_id if isinstance(event, IdentityLinked) else event.from_lead_id
-    lead_ids = {*affected, event.lead_id, other}
+    lead_ids = {*affected, *_named(event)}
     await queries.lock_leads(tx.connection, lead_ids)
     if await queries.converting_among(tx.connection, lead_ids):
         await recredit(tx.connection, catalogue, [(lead_id, None) for lead_id in lead_ids])
@@ -72,6 +76,10 @@ async def on_identity_changed(
 async def on_lead_erased(event: LeadErased, tx: Tx) -> None:
     """Take away what might tell who it was; counts and credit stay."""
     await queries.strip_lead(tx.connection, event.lead_id)
+
+
+def _named(event: IdentityLinked | LeadMerged | LeadUnmerged) -> tuple[LeadId, LeadId]:
+    return event.lead_id, event.anonymous_lead_id if isinstance(event, IdentityLinked) else event.from_lead_id
 
 
 def _may_have_led_to(window: Window, converted_at: datetime, lookback: timedelta | None) -> bool:
