@@ -45,7 +45,7 @@ class Direct:
         request = Request(scope, receive, send)
         try:
             response = await route.endpoint(request)
-        except Exception as exc:  # as FastAPI's own handlers would
+        except Exception as exc:  # noqa: BLE001  # as FastAPI's own handlers would
             response = answer_to(exc)
         await response(scope, receive, send)
 

@@ -19,7 +19,7 @@ from shared.events import (
 )
 from shared.settings import Settings
 from shared.testing import FrozenClock, harness, make_settings
-from tests.samples.signed import KINDS, Sample, sample, sign
+from tests.samples.signed import FOLDER, KINDS, Sample, sample, sign
 from tests.service.capture_world import Capture
 from throughline.services import service_code
 
@@ -38,10 +38,13 @@ async def at_the_time_of(known: Sample, settings: Settings) -> AsyncIterator[Cap
         yield Capture(made)
 
 
+def written(kind: str) -> dict[str, Any]:
+    """The sample's file as it is."""
+    return dict(orjson.loads((FOLDER / f"{kind}.json").read_bytes()))
+
+
 async def source_of(capture: Capture, known: Sample) -> dict[str, Any]:
-    mapping = {}
-    if known.kind == "generic":
-        mapping = orjson.loads(open("tests/samples/webhooks/generic.json", "rb").read())
+    mapping = written(known.kind)
     return await capture.source(
         known.kind,
         secret=known.secret,

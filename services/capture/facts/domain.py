@@ -16,10 +16,11 @@ from shared.ids import ConversionId, EventId, LeadId, derived_id, new_id
 from shared.personal import Draft
 
 API = "api"
-_TRACKING = re.compile("|".join(("utm_", *sorted(CLICK_IDS))))
-_UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_content")
-_LONGEST = 255
+_TRACKING = re.compile("|".join(("utm_", *sorted(CLICK_IDS))), re.IGNORECASE)
+_CLICKED = 4
+_PLACES = {"utm_source": 0, "utm_medium": 1, "utm_campaign": 2, "utm_content": 3} | dict.fromkeys(CLICK_IDS, _CLICKED)
 _MOST_PARTS = 200
+_LONGEST = 255
 _validate_touch = TouchRecorded.__pydantic_validator__.validate_python
 
 
@@ -146,16 +147,18 @@ def conversion_id_of(origin: str, external_id: str) -> ConversionId:
 @lru_cache(maxsize=4_096)
 def tracking_in(query: str) -> tuple[tuple[str | None, ...], tuple[str, ...]]:
     """The source, medium, campaign and content in a query, and the names of its click ids."""
-    found: dict[str, str] = {}
+    told: list[str | None] = [None, None, None, None]
+    clicked: set[str] = set()
     for part in query.split("&", _MOST_PARTS):
         name, _, value = part.partition("=")
-        name = name.lower()
-        if value and (name in _UTM or name in CLICK_IDS):
-            found[name] = value
-    return (
-        tuple(_unquoted(found[name]) if name in found else None for name in _UTM),
-        tuple(sorted(CLICK_IDS & found.keys())),
-    )
+        place = _PLACES.get(name.lower())
+        if place is None or not value:
+            continue
+        if place == _CLICKED:
+            clicked.add(name.lower())
+        elif told[place] is None:
+            told[place] = _unquoted(value)
+    return tuple(told), tuple(sorted(clicked))
 
 
 def _unquoted(value: str) -> str | None:

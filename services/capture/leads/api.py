@@ -46,7 +46,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         responses={CREATED: {"model": LeadOut}, OK: {"model": LeadOut, "description": "The person was known"}},
     )
     async def capture(request: Request) -> Response:
-        """Make a lead, or update the one that is known by any of the identifiers. Consent and a touch may come along."""
+        """Make a lead, or update the one known by any of the identifiers. Consent and a touch may come along."""
         await authorise(request, "capture:write")
         body = await request.body()
         lead = read_body(LeadInput, body)

@@ -55,10 +55,10 @@ async def on_captured(events: Sequence[LeadCaptured], tx: Tx, runtime: Runtime) 
     opened = await runtime.keys.open_many(tx.connection, blocks)
     for lead_id, personal in zip(behind, opened, strict=True):
         if personal is not None:
-            await _restore(newest[lead_id], LeadPersonal.model_validate_json(personal), tx.connection, runtime)
+            await _restore(newest[lead_id], LeadPersonal.model_validate_json(personal), tx.connection)
 
 
-async def _restore(event: LeadCaptured, personal: LeadPersonal, connection: Connection, runtime: Runtime) -> None:
+async def _restore(event: LeadCaptured, personal: LeadPersonal, connection: Connection) -> None:
     told = {name: getattr(source, name) for source in (event, personal) for name in FIELDS if hasattr(source, name)}
     told |= {f"{ATTRIBUTE}{name}": value for name, value in personal.attributes.items()}
     told |= {f"{EXTERNAL}{name}": value for name, value in personal.external_ids.items()}

@@ -15,7 +15,7 @@ from shared.service import Runtime
 async def merge_by_hand(  # noqa: PLR0913  # two leads, and who is to stand for both
     lead_id: LeadId, other_id: LeadId, into: LeadId | None, cause: Cause, tx: Tx, runtime: Runtime
 ) -> LeadId:
-    """Let two leads be one person. `into` picks who stands for both; without it, it is the same whoever is named first."""
+    """Let two leads be one person. `into` picks who stands for both; else it is the same whoever is named first."""
     connection = tx.connection
     roots = [await _root(connection, lead_id), await _root(connection, other_id)]
     if roots[0] == roots[1]:

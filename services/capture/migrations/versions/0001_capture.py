@@ -10,7 +10,7 @@ branch_labels = None
 depends_on = None
 
 TABLES = """
--- A lead: what was told about it, and whom it turned out to be. Who is merged keeps their row, so that it can be undone.
+-- A lead: what was told about it, and whom it turned out to be. A merged one keeps its row, so it can be undone.
 CREATE TABLE leads (
     lead_id text PRIMARY KEY,
     made_from text NOT NULL,
