@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psutil
 import psycopg
 
 from deploy.embedded.kafka import KafkaNode
@@ -48,8 +49,9 @@ class Role:
 class Cluster:
     """The system under fault."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, smtp_url: str | None = None, everything: bool = False) -> None:
         self.folder = folder
+        self.smtp_url = smtp_url
         port = free_port()
         self.postgres = PostgresNode(folder / "postgres", free_port(), "faults")
         self.kafka = KafkaNode(folder / "kafka", port, free_port([port]), heap_mb=320)
@@ -67,6 +69,9 @@ class Cluster:
             "attribution": Role("attribution", ("consumer", "worker")),
             "attribution-api": Role("attribution", ("api",)),
         }
+        if everything:
+            for service in ("routing", "nurture"):
+                self.roles[service] = Role(service, ("api", "consumer", "worker"))
 
     def start(self) -> None:
         """Bring everything up."""
@@ -215,6 +220,10 @@ class Cluster:
 
         assert wait_until(answers, READY_WITHIN), f"{name} did not come back"
 
+    def memory(self, name: str) -> int:
+        """Resident memory of a process in MiB."""
+        return int(psutil.Process(self._process(name).pid).memory_info().rss / 2**20)
+
     def _data(self, name: str) -> Path:
         return self.folder / name
 
@@ -266,6 +275,7 @@ def environment_of(cluster: Cluster, port: int, management: int) -> dict[str, st
         "THROUGHLINE_SECRET": cluster.settings.secret.get_secret_value(),
         "THROUGHLINE_PORT": str(port),
         "THROUGHLINE_MANAGEMENT_PORT": str(management),
+        **({"THROUGHLINE_SMTP_URL": cluster.smtp_url} if cluster.smtp_url else {}),
         "THROUGHLINE_LEASE_SECONDS": "2",
         "THROUGHLINE_WATERMARK_EVERY": "PT1S",
     }

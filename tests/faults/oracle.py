@@ -66,6 +66,16 @@ class Oracle:
             self.wrong.append(answer.status_code)
         return False
 
+    def submit_forms(self, many: int) -> list[str]:
+        """People who send a form and allow email, so that each should get one welcome; answers their addresses."""
+        people = [f"form-{uuid.uuid4().hex[:10]}@example.com" for _ in range(many)]
+        with self._cluster.client("capture-api") as client:
+            for email in people:
+                touch = {"type": "form_submitted", "touch_id": f"form-{email}"}
+                lead = {"email": email, "consent": {"email": "granted"}, "touch": touch}
+                wait_until(lambda lead=lead: _taken(client, lead), APPLIED_WITHIN, every=0.1)  # type: ignore[misc]
+        return people
+
     def account(self) -> Account:
         """Compare, once everything acknowledged has been applied by attribution and scoring, or patience ends."""
         shown: Counter[str] = Counter()
@@ -132,6 +142,13 @@ class Load:
         with self._cluster.client("capture-api") as client:
             while not self._over.wait(0.02):
                 self._oracle.send(client, self._many)
+
+
+def _taken(client: httpx.Client, lead: dict[str, Any]) -> bool:
+    try:
+        return client.post("/capture/v1/leads", json=lead).is_success
+    except httpx.TransportError:
+        return False
 
 
 def _journey(client: httpx.Client, email: str) -> list[str]:
