@@ -12,6 +12,7 @@ from shared.settings import Settings
 from shared.telemetry import render
 from shared.web._direct import Direct, direct_routes
 from shared.web._edge import App, Edge, Receive, Scope, Send
+from shared.web._openapi import DescribedApp
 from shared.web._problems import install_problem_handlers
 from shared.web._tokens import Authenticator
 
@@ -24,7 +25,7 @@ def create_app(
     """A service's API below its own prefix, its OpenAPI at `/<service>/openapi.json`."""
     prefix = f"/{service}"
     watched = settings.otlp_endpoint is not None
-    app = FastAPI(
+    app = DescribedApp(
         telemetry={"tracing": watched, "metrics": watched, "logs": watched},
         title=f"Throughline {service}",
         version=version,
