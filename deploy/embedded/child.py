@@ -55,6 +55,8 @@ class Child:
 
     def has_stopped(self, within: float) -> bool:
         """Wait for its end; what has not ended by then is killed. Whether it ended by itself."""
+        if self._thread.ident is None:  # it was never started
+            return True
         self._thread.join(within)
         clean = not self._thread.is_alive()
         if not clean:
