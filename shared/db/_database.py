@@ -14,7 +14,7 @@ import orjson
 from shared.errors import Unavailable
 from shared.events import TOPIC_OF, Event
 from shared.ids import EventId
-from shared.telemetry import current_trace
+from shared.telemetry import current_trace, log
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -47,6 +47,12 @@ TRANSIENT = (
     OSError,
 )
 COMMAND_TIMEOUT_S = 60.0
+FROZEN_S = 5.0
+END_FROZEN = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND application_name = $1 AND pid <> pg_backend_pid()
+  AND state = 'active' AND wait_event = 'ClientRead' AND query_start < clock_timestamp() - make_interval(secs => $2)
+"""
 APPEND = "SELECT append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 
 
@@ -81,19 +87,31 @@ class Tx:
         self._muted = muted
         self._rows: list[LogRow] = []
         self._traces: Callable[[], dict[str, str | None]] | dict[str, str | None] = {}
+        self._cause: Event | None = None
 
     def emit(self, *events: Event) -> None:
         """Tell facts: they are appended to the event log in the same commit. A rebuild tells nothing."""
         if not self._muted:
-            here = current_trace()
-            if callable(self._traces):
-                self._traces = self._traces()
-            traces = self._traces
-            self._rows.extend(log_row(event, traces.get(event.lead_id, here)) for event in events)
+            self._rows.extend(log_row(event, self._trace_of(event)) for event in events)
 
     def trace_causes(self, traces: Callable[[], dict[str, str | None]]) -> None:
-        """Facts told from here on belong to the trace of what their lead did; looked up only if any is told."""
+        """Facts told from here on belong to the trace of their cause; looked up only if any is told.
+
+        `traces` answers by the cause's event id, and by its lead for handlers that take many facts at once.
+        """
         self._traces = traces
+        self._cause = None
+
+    def caused_by(self, cause: Event) -> None:
+        """What is told from here on follows from this fact."""
+        self._cause = cause
+
+    def _trace_of(self, event: Event) -> str | None:
+        if callable(self._traces):
+            self._traces = self._traces()
+        if not self._traces:
+            return current_trace()
+        return self._traces.get(self._cause.event_id if self._cause else event.lead_id, current_trace())
 
     def emit_tombstone(self, event_id: EventId, topic: str, key: str, ce_type: str, at: str) -> None:
         """Tell a compacted topic to forget a key."""
@@ -227,6 +245,17 @@ class Database:
                     await self.wake_relay(connection)
         except TRANSIENT as exc:
             raise Unavailable(f"the database did not take it: {type(exc).__name__}") from exc
+
+    async def end_frozen(self) -> None:
+        """End connections of this service's processes that stand still in the middle of a COPY, and what they lock.
+
+        PostgreSQL's own time limits do not count there: a process that was frozen would keep its partitions for good.
+        """
+        with suppress(Unavailable):
+            async with self.reading() as connection:
+                ended = await connection.fetch(END_FROZEN, f"throughline-{self.service}", FROZEN_S)
+            if ended:
+                log.warning("frozen_connections_ended", number=len(ended))
 
     async def wake_relay(self, connection: Connection) -> None:
         """Tell the relay that there is something to read. Outside the commit: NOTIFY holds a lock on all databases.

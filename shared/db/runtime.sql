@@ -54,6 +54,17 @@ CREATE TABLE relay_marks (
     partition integer NOT NULL,
     "offset" bigint NOT NULL,
     event_id text NOT NULL,
+    timestamp_ms bigint NOT NULL,
+    PRIMARY KEY (topic, partition)
+) WITH (fillfactor = 50);
+
+-- How often a partition lost records, and from where on they were published again: consumers that had read further go
+-- back there when a watermark tells them.
+CREATE TABLE relay_repairs (
+    topic text NOT NULL,
+    partition integer NOT NULL,
+    number bigint NOT NULL,
+    "offset" bigint NOT NULL,
     PRIMARY KEY (topic, partition)
 );
 
@@ -103,6 +114,8 @@ CREATE TABLE parked_events (
     slug text NOT NULL,
     error text NOT NULL,
     attempts integer NOT NULL DEFAULT 1,
+    -- A rebuild has folded it; what is outstanding are the decisions that follow from it.
+    folded boolean NOT NULL DEFAULT false,
     parked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     UNIQUE (consumer, event_id)
 );
@@ -147,6 +160,7 @@ CREATE TABLE feed_watermarks (
     partition integer NOT NULL,
     source text NOT NULL,
     at timestamptz NOT NULL,
+    repair bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (topic, partition, source)
 ) WITH (fillfactor = 50);
 

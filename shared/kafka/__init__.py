@@ -1,7 +1,8 @@
 """Kafka: topics as code, routes, and consumers whose truth lies in PostgreSQL."""
 
-from shared.kafka._batch import Fenced, Guard, Processor, topics_of
+from shared.kafka._batch import Fenced, Processor, Superseded, topics_of
 from shared.kafka._consumer import Consumer
+from shared.kafka._guard import Guard
 from shared.kafka._keys import KeysProcessor
 from shared.kafka._probe import Probe, probe
 from shared.kafka._routes import Route, on, on_batch
@@ -16,6 +17,7 @@ __all__ = [
     "Probe",
     "Processor",
     "Route",
+    "Superseded",
     "apply_topics",
     "on",
     "on_batch",

@@ -7,12 +7,9 @@ handler fails, the run is tried fact by fact, and what can never succeed is park
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import groupby
-from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -20,6 +17,8 @@ from shared.db import TRANSIENT, Connection, Database, Tx, append_rows
 from shared.errors import Rejected, Unavailable
 from shared.events import EVENT_OF, TOPIC_OF, Event, decoder
 from shared.faults import failpoint
+from shared.kafka._guard import Guard
+from shared.kafka._records import Decoded, Watermark
 from shared.kafka._routes import Route
 from shared.telemetry import counter, log, set_trace
 
@@ -44,6 +43,11 @@ INSERT INTO inbox (day, version, event_id) SELECT * FROM unnest($1::date[], $2::
 ON CONFLICT DO NOTHING RETURNING event_id
 """
 PARKED_KEYS = "SELECT DISTINCT key FROM parked_events WHERE consumer = $1 AND key = ANY($2)"
+AWAIT_RETRIES = """
+SELECT 1 FROM parked_events
+WHERE id IN (SELECT min(id) FROM parked_events WHERE consumer = $1 AND key = ANY($2) GROUP BY key)
+ORDER BY id FOR KEY SHARE
+"""
 PARK = """
 INSERT INTO parked_events (consumer, key, topic, partition, "offset", event_id, type, value, slug, error, attempts)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING
@@ -53,60 +57,26 @@ INSERT INTO dead_letters (consumer, topic, partition, "offset", key, headers, va
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
 """
 WATERMARK = """
-INSERT INTO feed_watermarks AS known (topic, partition, source, at)
-SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::timestamptz[])
-ON CONFLICT (topic, partition, source) DO UPDATE SET at = greatest(known.at, excluded.at)
+INSERT INTO feed_watermarks AS known (topic, partition, source, at, repair)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::timestamptz[], $5::bigint[])
+ON CONFLICT (topic, partition, source) DO UPDATE
+SET at = greatest(known.at, excluded.at), repair = greatest(known.repair, excluded.repair)
 """
 VERSION = "SELECT version FROM projections"
-PARKED_OF_KEY = "SELECT id, type, value FROM parked_events WHERE consumer = $1 AND key = $2 ORDER BY id FOR UPDATE"
+PARKED_OF_KEY = (
+    "SELECT id, type, value, folded FROM parked_events WHERE consumer = $1 AND key = $2 ORDER BY id FOR UPDATE"
+)
 STILL_PARKED = "UPDATE parked_events SET slug = $2, error = $3, attempts = attempts + 1 WHERE id = $1"
 UNPARK = "DELETE FROM parked_events WHERE id = $1"
 WAITING_SLUG = "parked/waits-behind-parked"
 
 
 class Fenced(Exception):
-    """Another process moved the positions, or a rebuild was swapped in: let go, and read them again."""
+    """Another process moved the positions: let go, and read them again."""
 
 
-class PartitionStopped(Exception):
-    """So much was refused that the deploy must be at fault; nothing of it was parked."""
-
-    def __init__(self, topic: str, partition: int) -> None:
-        super().__init__(f"{topic}/{partition}")
-        self.topic = topic
-        self.partition = partition
-
-
-class Decoded(NamedTuple):
-    """A record that was read: a fact, or bytes that are none (`event` is None and `error` says why)."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    ce_type: str
-    headers: Sequence[tuple[str, bytes]]
-    event: Event | None = None
-    error: str | None = None
-
-    @property
-    def trace(self) -> str | None:
-        """The trace the fact belongs to."""
-        return next((value.decode("ascii", "replace") for name, value in self.headers if name == "traceparent"), None)
-
-
-_DECODERS = {name.encode(): (name, decoder(kind)) for name, kind in EVENT_OF.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Watermark:
-    """All facts that a source recorded before `at` are in this partition up to here."""
-
-    topic: str
-    partition: int
-    source: str
-    at: datetime
+class Superseded(Fenced):
+    """Another version of the projection was swapped in."""
 
 
 @dataclass(slots=True)
@@ -128,54 +98,6 @@ class Batch:
     watermarks: dict[tuple[str, int, str], Watermark] = field(default_factory=dict)
 
 
-def decode(topic: str, record: Any) -> Decoded:
-    """A consumer record as a fact, or with the reason why it is none. Never raises."""
-    headers = record.headers
-    wire_type = next((value for name, value in headers if name == "ce_type"), b"")
-    place = (topic, record.partition, record.offset, record.key, record.value)
-    known = _DECODERS.get(wire_type)
-    if known is None:
-        ce_type = wire_type.decode("utf-8", "replace")
-        return Decoded(*place, ce_type, headers, None, f"unknown type {ce_type[:100]!r}" if ce_type else "no ce_type")
-    ce_type, read = known
-    if record.value is None:
-        return Decoded(*place, ce_type, headers)
-    try:
-        return Decoded(*place, ce_type, headers, read(record.value))
-    except ValueError as exc:
-        return Decoded(*place, ce_type, headers, None, f"not a {ce_type}: {type(exc).__name__}")
-
-
-class Guard:
-    """Counts what a partition refuses: too much of it means that the deploy is at fault, not the facts."""
-
-    WINDOW = 10_000
-
-    def __init__(self, share: float, in_a_row: int) -> None:
-        self._share = share
-        self._in_a_row = in_a_row
-        self._counts: dict[tuple[str, int], list[int]] = {}
-
-    def applied(self, places: Iterable[tuple[str, int]]) -> None:
-        """Facts of these partitions went well."""
-        for place, number in Counter(places).items():
-            counts = self._counts.setdefault(place, [0, 0, 0])
-            counts[0] += number
-            counts[2] = 0
-            if counts[0] >= self.WINDOW:
-                counts[0] = counts[1] = 0
-
-    def refused(self, place: tuple[str, int]) -> None:
-        """A fact of this partition was refused. Raises PartitionStopped when that is too much."""
-        counts = self._counts.setdefault(place, [0, 0, 0])
-        counts[0] += 1
-        counts[1] += 1
-        counts[2] += 1
-        if counts[2] >= self._in_a_row or counts[1] > self._share * self.WINDOW:
-            self._counts.pop(place)
-            raise PartitionStopped(*place)
-
-
 class Processor:
     """Carries out batches for one consumer of one service."""
 
@@ -194,7 +116,7 @@ class Processor:
         self._consumer = consumer
         self._version = version
         self._guard = guard
-        self._serving = serving
+        self.serving = serving
         self._handlers: dict[type[Event], list[Route]] = {}
         for route in routes:
             self._handlers.setdefault(route.event_type, []).append(route)
@@ -205,36 +127,54 @@ class Processor:
 
         Raises Fenced, PartitionStopped, Unavailable, or a transient database error: then nothing is done.
         """
+        self._guard.begin()
         async with connection.transaction():
-            await move_positions(connection, self._consumer, self._version if self._serving else None, batch)
+            await move_positions(connection, self._consumer, self._version if self.serving else None, batch)
+            broken = [record for record in batch.records if record.error]
+            if broken:
+                self._guard.unreadable(batch.records)
             fresh = await self._take_in(connection, batch)
             tx = Tx(connection, muted=self._database.muted)
             await self._handle(tx, fresh)
-            await self._bury(connection, [record for record in batch.records if record.error])
-            await put_watermarks(connection, batch)
+            await self._bury(connection, broken)
+            if self.serving:  # a rebuild is ahead of what serves, which others ask how far it is
+                await put_watermarks(connection, batch)
             failpoint("before_consumer_commit")
             if tx.rows:
                 await append_rows(connection, self._database.namespace, self._database.log, tx.rows)
+        self._guard.settle()
         failpoint("after_tx_before_kafka_commit")
         if tx.rows:
             await self._database.wake_relay(connection)
 
     async def retry(self, key: str) -> bool:
-        """Try the parked facts of a key again, in order, in one transaction. True when none is left."""
-        async with self._database.transaction() as tx:
-            for row in await tx.connection.fetch(PARKED_OF_KEY, self._consumer, key):
+        """Try the parked facts of a key again, in order. True when none is left."""
+        while True:
+            async with self._database.transaction() as tx:
+                rows = await tx.connection.fetch(PARKED_OF_KEY, self._consumer, key)
+                if not rows:
+                    return True
+                for row in rows:
+                    if not await self._retry(tx, row):
+                        return False
+
+    async def _retry(self, tx: Tx, row: asyncpg.Record) -> bool:
+        mark = tx.mark()
+        try:
+            async with tx.connection.transaction():
                 kind = EVENT_OF[row["type"]]
-                try:
-                    async with tx.connection.transaction():
-                        for route in self._handlers[kind]:
-                            await route.handle([decoder(kind)(row["value"])], tx)
-                except (Unavailable, *TRANSIENT):
-                    raise
-                except Exception as exc:
-                    slug, error = _fault(exc)
-                    await tx.connection.execute(STILL_PARKED, row["id"], slug, error)
-                    return False
-                await tx.connection.execute(UNPARK, row["id"])
+                event = decoder(kind)(row["value"])
+                for route in self._handlers[kind]:
+                    if route.decides or not row["folded"]:
+                        await route.handle([event], tx)
+        except (Unavailable, *TRANSIENT):
+            raise
+        except Exception as exc:  # noqa: BLE001  # written down beside the fact
+            tx.take_back(mark)
+            slug, error = _fault(exc)
+            await tx.connection.execute(STILL_PARKED, row["id"], slug, error)
+            return False
+        await tx.connection.execute(UNPARK, row["id"])
         return True
 
     async def _take_in(self, connection: Connection, batch: Batch) -> list[Decoded]:
@@ -268,40 +208,40 @@ class Processor:
     async def _handle(self, tx: Tx, fresh: Sequence[Decoded]) -> None:
         keys = sorted({record.event.key for record in fresh if record.event is not None})
         parked = await self._parked(tx.connection, keys)
-        for kind, run_of_kind in groupby(fresh, key=lambda record: type(record.event)):
-            run = list(run_of_kind)
-            if parked and kind.waits_behind_parked:  # type: ignore[union-attr]  # fresh records hold facts
-                waiting = [record for record in run if _key(record) in parked]
-                for record in waiting:
-                    await self._park(tx.connection, record, WAITING_SLUG, "waits behind a parked fact of its lead", 0)
-                run = [record for record in run if _key(record) not in parked]
-            if run:
-                parked |= await self._run(tx, run)
+        for _, run in groupby(fresh, key=lambda record: type(record.event)):
+            parked |= await self._run(tx, await self._not_waiting(tx, list(run), parked))
 
-    async def _run(self, tx: Tx, run: Sequence[Decoded]) -> set[str]:
-        """Hand a run of one kind to its handlers; where that fails, fact by fact. Answers the keys parked."""
+    async def _not_waiting(self, tx: Tx, run: list[Decoded], parked: set[str]) -> list[Decoded]:
+        """Those of a run that are free to go; those that wait behind a parked fact of their lead join it."""
+        if not parked or not type(run[0].event).waits_behind_parked:  # type: ignore[union-attr]  # fresh ones hold facts
+            return run
+        for record in run:
+            if _key(record) in parked:
+                await self._park(tx.connection, record, WAITING_SLUG, "waits behind a parked fact of its lead", 0)
+        return [record for record in run if _key(record) not in parked]
+
+    async def _run(self, tx: Tx, run: list[Decoded]) -> set[str]:
+        """Hand a run of one kind to its handlers; where that fails, half by half. Answers the keys parked."""
+        if not run:
+            return set()
         mark = tx.mark()
         try:
             await self._call(tx, run)
         except (Unavailable, *TRANSIENT):
             raise
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  # the one that is at fault is found, and parked with its trace
             tx.take_back(mark)
             if len(run) == 1:
                 return {await self._refuse(tx.connection, run[0], exc)}
-            parked: set[str] = set()
-            for record in run:
-                if _key(record) in parked and type(record.event).waits_behind_parked:  # type: ignore[union-attr]
-                    await self._park(tx.connection, record, WAITING_SLUG, "waits behind a parked fact of its lead", 0)
-                else:
-                    parked |= await self._run(tx, [record])
-            return parked
+            half = len(run) // 2
+            parked = await self._run(tx, run[:half])
+            return parked | await self._run(tx, await self._not_waiting(tx, run[half:], parked))
         PROCESSED.labels(run[0].ce_type, "applied").inc(len(run))
         self._guard.applied((record.topic, record.partition) for record in run)
         return set()
 
     async def _call(self, tx: Tx, run: Sequence[Decoded]) -> None:
-        tx.trace_causes(lambda: {record.event.lead_id: record.trace for record in run if record.event})
+        tx.trace_causes(lambda: _traces(run))
         set_trace(run[0].trace if len(run) == 1 else None)
         events = [record.event for record in run]
         async with tx.connection.transaction():
@@ -319,8 +259,10 @@ class Processor:
         return _key(record)
 
     async def _parked(self, connection: Connection, keys: Sequence[str]) -> set[str]:
-        if not keys:
+        """Which of these keys have parked facts; waits for those that are being tried again."""
+        if not keys or not await connection.fetch(PARKED_KEYS, self._consumer, keys):
             return set()
+        await connection.execute(AWAIT_RETRIES, self._consumer, keys)
         return {row["key"] for row in await connection.fetch(PARKED_KEYS, self._consumer, keys)}
 
     async def _park(self, connection: Connection, record: Decoded, slug: str, error: str, attempts: int) -> None:
@@ -343,7 +285,7 @@ class Processor:
 
     async def _bury(self, connection: Connection, broken: Iterable[Decoded]) -> None:
         for record in broken:
-            headers = [[name, value.hex()] for name, value in record.headers[:100]]
+            headers = [[ascii(name)[1:-1], value and value[:1000].hex()] for name, value in record.headers[:100]]
             await connection.execute(
                 BURY,
                 self._consumer,
@@ -362,14 +304,14 @@ class Processor:
 async def move_positions(connection: Connection, consumer: str, version: int | None, batch: Batch) -> None:
     """Move the stored positions from where this batch expects them.
 
-    Raises Fenced when they are elsewhere, or when `version` is not the projection that serves.
+    Raises Fenced when they are elsewhere, Superseded when `version` is not the projection that serves.
     """
-    if version is not None and await connection.fetchval(VERSION) != version:
-        raise Fenced("another version of the projection was swapped in")
     keys = sorted(batch.spans)
     spans = [batch.spans[key] for key in keys]
     topics, partitions = [topic for topic, _ in keys], [partition for _, partition in keys]
     await connection.execute(LOCK_POSITIONS, consumer, topics, partitions)
+    if version is not None and await connection.fetchval(VERSION) != version:  # only the lock keeps out a swap
+        raise Superseded(f"version {version} of the projection does not serve any more")
     moved = await connection.execute(
         MOVE,
         consumer,
@@ -394,6 +336,7 @@ async def put_watermarks(connection: Connection, batch: Batch) -> None:
             [mark.partition for mark in marks],
             [mark.source for mark in marks],
             [mark.at for mark in marks],
+            [mark.repair[0] for mark in marks],
         )
 
 
@@ -402,9 +345,14 @@ def topics_of(routes: Iterable[Route]) -> list[str]:
     return list(dict.fromkeys(TOPIC_OF[route.event_type] for route in routes))
 
 
+def _traces(run: Iterable[Decoded]) -> dict[str, str | None]:
+    facts = [(record.event, record.trace) for record in run if record.event is not None]
+    return {event.lead_id: trace for event, trace in facts} | {event.event_id: trace for event, trace in facts}
+
+
 def _fault(exc: Exception) -> tuple[str, str]:
     if isinstance(exc, Rejected):
-        return exc.slug, exc.detail
+        return exc.slug, exc.detail.replace("\x00", "\\x00")
     return f"bug/{type(exc).__name__}", repr(exc)[:500]
 
 

@@ -3,31 +3,34 @@
 A reader task fetches and decodes while a writer task carries out batches, one transaction each. On assignment reading
 starts at the stored position. Records of partitions that are not ours, or that do not go on from where we are, are
 dropped: the client can return records before its listener has run.
+
+Kafka may lose its tail behind our back and grow past our position again before we look. The writers of the topic
+notice, and say so in their watermarks; whoever had read further goes back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Protocol
 
 import asyncpg
-import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from shared.clock import Clock
 from shared.db import TRANSIENT, Database
 from shared.errors import Unavailable
 from shared.events import WATERMARK_TYPE
-from shared.kafka._batch import Batch, Decoded, Fenced, PartitionStopped, Span, Watermark, decode
-from shared.kafka._positions import lost_partitions, starting_offsets
+from shared.kafka._batch import Batch, Fenced, Span, Superseded
+from shared.kafka._guard import PartitionStopped
+from shared.kafka._positions import go_back, known_repairs, starting_offsets
+from shared.kafka._records import Decoded, Watermark, decode, event_id_of, watermark_in
+from shared.kafka._watchdog import Watchdog
 from shared.settings import Settings
 from shared.telemetry import counter, gauge, histogram, log
 
@@ -35,24 +38,20 @@ LAG_RECORDS = gauge("throughline_consumer_lag_records", "Records behind Kafka", 
 LAG_SECONDS = gauge("throughline_consumer_lag_seconds", "Seconds behind the source", ["group", "topic", "partition"])
 BATCH_SECONDS = histogram("throughline_consumer_batch_seconds", "Time of a batch's transaction", ["group"])
 BACKED_OFF = counter("throughline_consumer_backed_off_total", "Batches tried again", ["group", "error"])
-STUCK_EXIT = 70
 FETCH_RECORDS = 500
-VERIFY_EVERY_S = 15.0
 PENDING_LIMIT = 4
-
-
-_NOT_OURS = 2**63
+BATCH_PATIENCE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Records of one partition that were fetched together, read."""
+    """Records of one partition that were fetched together, read; they go on from offset `follows`."""
 
     place: TopicPartition
     topic: str
     facts: list[Decoded]
     watermarks: list[Watermark]
-    first: int
+    follows: int
     last: int
     last_event_id: str | None
     last_timestamp_ms: int
@@ -60,7 +59,9 @@ class _Chunk:
 
 
 class BatchProcessor(Protocol):
-    """Carries out batches; see `Processor`."""
+    """Carries out batches; see `Processor`. `serving` is false for one that builds beside what serves."""
+
+    serving: bool
 
     async def process(self, connection: asyncpg.Connection[asyncpg.Record], batch: Batch) -> None: ...
 
@@ -89,15 +90,18 @@ class Consumer:
         self._expected: dict[TopicPartition, int] = {}
         self._reading: dict[TopicPartition, int] = {}
         self._stopped: set[TopicPartition] = set()
+        self._repairs: dict[tuple[str, int, str], int] = {}
         self._pending: deque[_Chunk] = deque()
         self._pending_records = 0
         self._arrived = asyncio.Event()
         self._drained = asyncio.Event()
         self._assigned = asyncio.Event()
         self._broken: BaseException | None = None
-        self._excused_until = 0.0
+        self._watchdog = Watchdog(settings, group, self._progress)
         self._stopping = False
-        self._busy = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._client: AIOKafkaConsumer | None = None
 
     @property
     def assigned(self) -> bool:
@@ -110,14 +114,16 @@ class Consumer:
         return sorted(f"{place.topic}/{place.partition}" for place in self._stopped)
 
     async def run(self) -> None:
-        """Consume until `stop`; rebuilds the client after any error of Kafka. Raises Fenced on a new projection."""
+        """Consume until `stop`; rebuilds the client after any fault. Raises Superseded on a new projection."""
         while not self._stopping:
             try:
                 await self._serve()
-            except (KafkaError, Unavailable, TimeoutError, *TRANSIENT) as exc:
+            except Superseded:
+                raise
+            except (Fenced, KafkaError, Unavailable, *TRANSIENT) as exc:
                 BACKED_OFF.labels(self._group, type(exc).__name__).inc()
                 log.warning("consumer_rebuilt", group=self._group, error=type(exc).__name__)
-                self._excuse()
+                self._watchdog.excuse()
                 await asyncio.sleep(0.5 + random.random() / 2)  # noqa: S311  # jitter
 
     async def stop(self) -> None:
@@ -152,59 +158,86 @@ class Consumer:
             request_timeout_ms=30_000,
             metadata_max_age_ms=30_000,
         )
-        consumer.subscribe(self._topics, listener=_Listener(self))
-        async with asyncio.timeout(30):
-            await consumer.start()
-        duties = [
-            asyncio.create_task(duty, name=f"{self._group}-{name}")
+        consumer.subscribe(self._topics, listener=_Listener(self, consumer))
+        self._client = consumer
+        self._watchdog.unassigned()
+        duties: list[asyncio.Task[None]] = []
+        try:
+            async with asyncio.timeout(30):
+                await consumer.start()
+            writer = asyncio.create_task(self._write(), name=f"{self._group}-writer")
+            duties.append(writer)
             for name, duty in (
                 ("reader", self._read(consumer)),
-                ("writer", self._write()),
                 ("committer", self._commit_for_tools(consumer)),
-                ("watchdog", self._watch(consumer)),
-                ("verifier", self._verify()),
-            )
-        ]
-        try:
+                ("watchdog", self._watchdog.run()),
+            ):
+                duties.append(asyncio.create_task(duty, name=f"{self._group}-{name}"))
             done, _ = await asyncio.wait(duties, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 if (error := task.exception()) is not None:
                     raise error
+            await asyncio.wait([writer], timeout=BATCH_PATIENCE_S)  # we are to stop: the batch under way is finished
         finally:
             for task in duties:
                 task.cancel()
-            await asyncio.wait(duties, timeout=5)
+            if duties:
+                await asyncio.wait(duties, timeout=5)
             if self._stopping:
                 with suppress(KafkaError, TimeoutError):
                     async with asyncio.timeout(2):
                         await self._commit_once(consumer)
+            self._client = None
             leaving = asyncio.create_task(consumer.stop())
             await asyncio.wait([leaving], timeout=5)
             self._assigned.clear()
 
-    async def take_over(self, places: Sequence[TopicPartition]) -> None:
+    async def take_over(self, client: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> None:
         """New partitions: find where they go on, seek there, and only then let their records in."""
+        if client is not self._client:
+            return
         try:
             offsets = await starting_offsets(self._settings, self._database, self._positions, places)
+            self._repairs |= await known_repairs(self._database)
         except BaseException as exc:
             self._broken = exc
             self._arrived.set()
             raise
-        assert self._client is not None
+        if client is not self._client:
+            return
         for place, offset in offsets.items():
-            self._client.seek(place, offset)
-            self._expected[place] = offset
-            self._reading[place] = offset
+            self._set(place, offset)
+        self._watchdog.assigned()
         self._assigned.set()
         log.info("partitions_assigned", group=self._group, partitions=len(places))
 
+    def _set(self, place: TopicPartition, offset: int) -> None:
+        """Go on from an offset; what was read of the partition before is of no use."""
+        assert self._client is not None
+        self._client.seek(place, offset)
+        self._expected[place] = offset
+        self._reading[place] = offset
+        self._drop_pending({place})
+
+    async def release(self, client: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> None:
+        """Partitions that are given away: nothing new of them is begun, and what is under way is waited for."""
+        if client is not self._client:
+            return
+        self._watchdog.unassigned()
+        self.let_go(places)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BATCH_PATIENCE_S):
+                await self._idle.wait()
+
     def let_go(self, places: Sequence[TopicPartition]) -> None:
         """Partitions that are not ours any more."""
-        gone = set(places)
-        for place in gone:
+        for place in places:
             self._expected.pop(place, None)
             self._reading.pop(place, None)
-        kept = [chunk for chunk in self._pending if chunk.place not in gone]
+        self._drop_pending(set(places))
+
+    def _drop_pending(self, places: set[TopicPartition]) -> None:
+        kept = [chunk for chunk in self._pending if chunk.place not in places]
         self._clear_pending()
         for chunk in kept:
             self._put(chunk)
@@ -218,15 +251,14 @@ class Consumer:
         self._pending.clear()
         self._pending_records = 0
 
-    _client: AIOKafkaConsumer | None = None
-
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
-        self._client = consumer
         while not self._stopping:
             try:
                 fetched = await consumer.getmany(timeout_ms=500, max_records=FETCH_RECORDS)
-            except NoOffsetForPartitionError:
-                continue  # raised for a new group before our own seek; the positions are PostgreSQL's
+            except (NoOffsetForPartitionError, OffsetOutOfRangeError) as exc:
+                if self._is_stale(exc):
+                    continue
+                raise
             if self._broken is not None:
                 raise Unavailable("the stored positions could not be read") from self._broken
             for place, records in fetched.items():
@@ -237,6 +269,11 @@ class Consumer:
                 self._drained.clear()
                 await self._drained.wait()
             await asyncio.sleep(0)
+
+    def _is_stale(self, error: KafkaError) -> bool:
+        """Whether it is about an offset from before our own seek: the positions are PostgreSQL's, not Kafka's."""
+        asked = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+        return not any(self._reading.get(place) == offset for place, offset in asked.items())
 
     def _let_in(self, place: TopicPartition, records: Sequence[Any]) -> None:
         reading = self._reading.get(place)
@@ -253,11 +290,9 @@ class Consumer:
         facts = [record for record in read if record.ce_type != WATERMARK_TYPE]
         marks: list[Watermark] = []
         if len(facts) != len(read):
-            marks = [mark for record in records if (mark := _watermark(topic, record)) is not None]
-        event_id = next((value.decode("utf-8", "replace") for name, value in last.headers if name == "ce_id"), None)
-        self._put(
-            _Chunk(place, topic, facts, marks, records[0].offset, last.offset, event_id, last.timestamp, len(read))
-        )
+            marks = [mark for record in records if (mark := watermark_in(topic, record)) is not None]
+        event_id = event_id_of(last.headers)
+        self._put(_Chunk(place, topic, facts, marks, reading, last.offset, event_id, last.timestamp, len(read)))
 
     async def _write(self) -> None:
         connection: asyncpg.Connection[asyncpg.Record] | None = None
@@ -292,38 +327,68 @@ class Consumer:
     ) -> asyncpg.Connection[asyncpg.Record] | None:
         """Try a batch until it is done, or nothing of it is ours any more."""
         attempt = 0
-        while True:
-            mine = [
-                chunk
-                for chunk in taken
-                if chunk.first >= self._expected.get(chunk.place, _NOT_OURS) and chunk.place not in self._stopped
-            ]
-            if not mine:
-                return connection
-            batch = self._batch(mine)
+        while mine := self._going_on(taken):
             try:
                 if connection is None or connection.is_closed():
                     connection = await self._database.connect()
-                with BATCH_SECONDS.labels(self._group).time():
+                if await self._repaired(mine):
+                    continue
+                batch = self._batch(mine)
+                with BATCH_SECONDS.labels(self._group).time(), self._busy():
                     await self._processor.process(connection, batch)
+                self._moved(batch)
+                break
             except PartitionStopped as exc:
                 self._stop_partition(exc)
-                continue
             except (Unavailable, *TRANSIENT) as exc:
                 BACKED_OFF.labels(self._group, type(exc).__name__).inc()
-                if attempt in (5, 50):
+                if attempt in (5, 50) or attempt % 600 == 599:
                     log.warning("batch_waits", group=self._group, error=type(exc).__name__, detail=str(exc)[:200])
                 if connection is not None and not isinstance(exc, Unavailable):
                     connection.terminate()
                     connection = None
-                self._excuse()
+                if isinstance(exc, asyncpg.LockNotAvailableError):
+                    await self._database.end_frozen()
+                self._watchdog.excuse()
                 if self._stopping:
-                    return connection
+                    break
                 await asyncio.sleep(min(0.01 * 2 ** min(attempt, 7), 1.0) * (0.5 + random.random()))  # noqa: S311  # jitter
                 attempt += 1
-                continue
-            self._moved(batch)
-            return connection
+        return connection
+
+    def _going_on(self, taken: Sequence[_Chunk]) -> list[_Chunk]:
+        """Those chunks that go on from where their partition stands; it may have been given away or set back since."""
+        going_on: list[_Chunk] = []
+        stands = dict(self._expected)
+        for chunk in taken:
+            if chunk.place not in self._stopped and stands.get(chunk.place) == chunk.follows:
+                stands[chunk.place] = chunk.last + 1
+                going_on.append(chunk)
+        return going_on
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._idle.set()
+
+    async def _repaired(self, chunks: Sequence[_Chunk]) -> bool:
+        """Go back where a source says that Kafka had lost records before where we are. Answers whether it was so."""
+        went = False
+        for chunk in chunks:
+            for mark in chunk.watermarks:
+                number, offset = mark.repair
+                if number <= self._repairs.setdefault(mark.place, number):
+                    continue
+                expected = self._expected.get(chunk.place)
+                if expected is not None and offset < expected:
+                    await go_back(self._database, self._positions, mark, expected, keep=self._processor.serving)
+                    self._set(chunk.place, offset)
+                    went = True
+                self._repairs[mark.place] = number
+        return went
 
     def _batch(self, chunks: Sequence[_Chunk]) -> Batch:
         batch = Batch()
@@ -333,13 +398,13 @@ class Consumer:
             batch.spans[key] = Span(expected, chunk.last + 1, chunk.last_event_id, chunk.last_timestamp_ms)
             batch.records.extend(chunk.facts)
             for mark in chunk.watermarks:
-                batch.watermarks[mark.topic, mark.partition, mark.source] = mark
+                batch.watermarks[mark.place] = mark
         return batch
 
     def _moved(self, batch: Batch) -> None:
         for (topic, partition), span in batch.spans.items():
             place = TopicPartition(self._settings.topic_prefix + topic, partition)
-            if place in self._expected:
+            if self._expected.get(place) == span.expected:
                 self._expected[place] = span.next_offset
         for mark in batch.watermarks.values():
             lag = (self._clock.now() - mark.at).total_seconds()
@@ -360,10 +425,12 @@ class Consumer:
         """Tell Kafka the positions too, so that lag tools and autoscalers work. Nothing rests on it."""
         while True:
             await asyncio.sleep(1)
-            with suppress(KafkaError):
-                await self._commit_once(consumer)
+            with suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(10):
+                    await self._commit_once(consumer)
+            ours = consumer.assignment()
             for place, expected in self._expected.items():
-                end = consumer.highwater(place)
+                end = consumer.highwater(place) if place in ours else None
                 if end is not None:
                     labels = (self._group, place.topic, str(place.partition))
                     LAG_RECORDS.labels(*labels).set(max(end - expected, 0))
@@ -373,64 +440,20 @@ class Consumer:
         if offsets:
             await consumer.commit(offsets)
 
-    async def _verify(self) -> None:
-        """Notice that Kafka lost records behind our back: a broker that comes back soon keeps its group's members."""
-        while True:
-            await asyncio.sleep(VERIFY_EVERY_S)
-            lost = await lost_partitions(self._settings, self._database, self._positions, list(self._expected))
-            if lost & self._expected.keys():
-                raise Unavailable(f"Kafka lost records of {len(lost)} partitions")
-
-    def _excuse(self) -> None:
-        self._excused_until = asyncio.get_running_loop().time() + self._settings.consumer_stuck_after.total_seconds()
-
-    async def _watch(self, consumer: AIOKafkaConsumer) -> None:
-        """End the process when a partition with lag stands still although PostgreSQL and Kafka answer."""
-        loop = asyncio.get_running_loop()
-        limit = self._settings.consumer_stuck_after.total_seconds()
-        since: dict[TopicPartition, tuple[int, float]] = {}
-        while True:
-            await asyncio.sleep(min(limit / 6, 5))
-            for place, expected in self._expected.items():
-                before, at = since.get(place, (-1, loop.time()))
-                behind = (consumer.highwater(place) or 0) > expected and place not in self._stopped
-                if expected != before or not behind:
-                    since[place] = (expected, loop.time())
-                elif loop.time() - at > limit and loop.time() > self._excused_until:
-                    if not await _answers(self._settings.kafka_bootstrap_servers):
-                        self._excuse()
-                        break
-                    log.critical("partition_stuck", group=self._group, topic=place.topic, partition=place.partition)
-                    os._exit(STUCK_EXIT)
+    def _progress(self) -> dict[TopicPartition, int]:
+        """Where each partition stands that is to go on."""
+        return {place: expected for place, expected in self._expected.items() if place not in self._stopped}
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # untyped in aiokafka
-    def __init__(self, consumer: Consumer) -> None:
+    """Tells a consumer what its client was given. A client that was thrown away may still call; it is not heard."""
+
+    def __init__(self, consumer: Consumer, client: AIOKafkaConsumer) -> None:
         self._consumer = consumer
+        self._client = client
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        self._consumer.let_go(revoked)
+        await self._consumer.release(self._client, list(revoked))
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        await self._consumer.take_over(sorted(assigned))
-
-
-def _watermark(topic: str, record: Any) -> Watermark | None:
-    if not any(name == "ce_type" and value == WATERMARK_TYPE.encode() for name, value in record.headers):
-        return None
-    try:
-        value = orjson.loads(record.value)
-        return Watermark(topic, record.partition, value["source"], datetime.fromisoformat(value["at"]))
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-async def _answers(bootstrap_servers: str) -> bool:
-    host, _, port = bootstrap_servers.split(",")[0].rpartition(":")
-    try:
-        async with asyncio.timeout(3):
-            _, writer = await asyncio.open_connection(host, int(port))
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True
+        await self._consumer.take_over(self._client, sorted(assigned))

@@ -14,6 +14,8 @@ from shared.personal import PersonKeys
 class KeysProcessor:
     """Folds the keys topic into `person_keys`; a tombstone destroys. Idempotent, so it needs no inbox."""
 
+    serving = True
+
     def __init__(self, database: Database, keys: PersonKeys, positions: str) -> None:
         self._database = database
         self._keys = keys

@@ -1,16 +1,19 @@
 """Where a consumer goes on: from the position that was committed with its state, if Kafka still agrees with it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import asyncpg
 from aiokafka import TopicPartition
 
 from shared.db import Connection, Database
+from shared.kafka._batch import Fenced
 from shared.kafka._probe import probe
+from shared.kafka._records import Watermark
 from shared.settings import Settings
 from shared.telemetry import counter, log
 
 LOST = counter("throughline_consumer_lost_tail_total", "Partitions whose records before the position were not there")
+EXPIRED = counter("throughline_consumer_expired_total", "Partitions whose records Kafka dropped before they were read")
 
 STORED = """
 SELECT topic, partition, next_offset, last_event_id, last_timestamp_ms
@@ -19,11 +22,12 @@ FROM consumer_positions WHERE consumer = $1
 FIRST = """
 INSERT INTO consumer_positions (consumer, topic, partition, next_offset) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
 """
-BACK = """
-UPDATE consumer_positions SET next_offset = $4, last_event_id = NULL, updated_at = clock_timestamp()
-WHERE consumer = $1 AND topic = $2 AND partition = $3
+SET = """
+UPDATE consumer_positions SET next_offset = $5, last_event_id = NULL, updated_at = clock_timestamp()
+WHERE consumer = $1 AND topic = $2 AND partition = $3 AND next_offset = $4 RETURNING true
 """
-MARGIN_MS = 60_000
+REPAIRS = "SELECT topic, partition, source, repair FROM feed_watermarks"
+KEEP_REPAIR = "UPDATE feed_watermarks SET repair = $4 WHERE topic = $1 AND partition = $2 AND source = $3"
 
 
 async def starting_offsets(
@@ -34,54 +38,80 @@ async def starting_offsets(
     Where the record before the position is not the one that was processed last, Kafka lost its tail (or the topic is a
     new one). Then reading goes back to what was produced since then; the inbox drops what was processed already.
     """
-    async with database.reading() as connection:
-        stored = await _stored(connection, settings, consumer)
-        offsets = {place: stored[place]["next_offset"] for place in places if place in stored}
-        new = [place for place in places if place not in stored]
-        async with probe(settings.kafka_bootstrap_servers) as kafka:
-            for place, begin in (await kafka.begins(new)).items() if new else ():
-                await connection.execute(FIRST, consumer, _bare(settings, place), place.partition, begin)
-                offsets[place] = begin
-            for place in await kafka.missing(_marks(stored, places)):
-                since = await kafka.offset_at(place, (stored[place]["last_timestamp_ms"] or 0) - MARGIN_MS)
-                end = (await kafka.ends([place]))[place]
-                offsets[place] = end if since is None else since
-                await _go_back(connection, consumer, _bare(settings, place), place.partition, offsets[place])
+    async with database.reading() as connection, probe(settings.kafka_bootstrap_servers) as kafka:
+        rows = await connection.fetch(STORED, consumer)
+        stored = {TopicPartition(settings.topic_prefix + row["topic"], row["partition"]): row for row in rows}
+        begins, ends = await kafka.begins(places), await kafka.ends(places)
+        marks = {place: _mark(stored[place]) for place in places if place in stored and _mark(stored[place])[1]}
+        lost = await kafka.missing(marks)
+        offsets: dict[TopicPartition, int] = {}
+        for place in places:
+            row = stored.get(place)
+            topic, partition = place.topic.removeprefix(settings.topic_prefix), place.partition
+            if row is None:
+                offsets[place] = begins[place]
+                await connection.execute(FIRST, consumer, topic, partition, begins[place])
+                continue
+            offsets[place] = before = row["next_offset"]
+            if place in lost or before > ends[place]:
+                offsets[place] = await kafka.offset_since(place, row["last_timestamp_ms"])
+                LOST.inc()
+                log.error(
+                    "kafka_lost_records",
+                    consumer=consumer,
+                    topic=topic,
+                    partition=partition,
+                    was_at=before,
+                    reading_again_from=offsets[place],
+                )
+            elif before < begins[place]:
+                offsets[place] = begins[place]
+                EXPIRED.inc()
+                log.error(
+                    "kafka_records_expired",
+                    consumer=consumer,
+                    topic=topic,
+                    partition=partition,
+                    was_at=before,
+                    goes_on_at=begins[place],
+                )
+            if offsets[place] != before:
+                await _set(connection, consumer, topic, partition, before, offsets[place])
     return offsets
 
 
-async def lost_partitions(
-    settings: Settings, database: Database, consumer: str, places: Sequence[TopicPartition]
-) -> set[TopicPartition]:
-    """Those partitions in which Kafka does not hold the record that was processed last any more."""
+async def known_repairs(database: Database) -> dict[tuple[str, int, str], int]:
+    """The number of the last repair that was followed, by topic, partition and source."""
     async with database.reading() as connection:
-        stored = await _stored(connection, settings, consumer)
-    async with probe(settings.kafka_bootstrap_servers) as kafka:
-        return await kafka.missing(_marks(stored, places))
+        rows = await connection.fetch(REPAIRS)
+    return {(row["topic"], row["partition"], row["source"]): row["repair"] for row in rows}
 
 
-async def _stored(connection: Connection, settings: Settings, consumer: str) -> dict[TopicPartition, asyncpg.Record]:
-    return {
-        TopicPartition(settings.topic_prefix + row["topic"], row["partition"]): row
-        for row in await connection.fetch(STORED, consumer)
-    }
-
-
-def _marks(
-    stored: Mapping[TopicPartition, asyncpg.Record], places: Sequence[TopicPartition]
-) -> dict[TopicPartition, tuple[int, str]]:
-    return {
-        place: (stored[place]["next_offset"] - 1, stored[place]["last_event_id"])
-        for place in places
-        if place in stored and stored[place]["last_event_id"] and stored[place]["next_offset"] > 0
-    }
-
-
-async def _go_back(connection: Connection, consumer: str, topic: str, partition: int, offset: int) -> None:
+async def go_back(database: Database, consumer: str, mark: Watermark, before: int, *, keep: bool) -> None:
+    """Follow a repair: set the position back, and (`keep`) remember that it was done. Raises Fenced."""
+    number, offset = mark.repair
     LOST.inc()
-    log.error("kafka_lost_records", consumer=consumer, topic=topic, partition=partition, reading_again_from=offset)
-    await connection.execute(BACK, consumer, topic, partition, offset)
+    log.error(
+        "kafka_lost_records",
+        consumer=consumer,
+        topic=mark.topic,
+        partition=mark.partition,
+        was_at=before,
+        reading_again_from=offset,
+        told_by=mark.source,
+    )
+    async with database.transaction() as tx:
+        await _set(tx.connection, consumer, mark.topic, mark.partition, before, offset)
+        if keep:
+            await tx.connection.execute(KEEP_REPAIR, mark.topic, mark.partition, mark.source, number)
 
 
-def _bare(settings: Settings, place: TopicPartition) -> str:
-    return place.topic.removeprefix(settings.topic_prefix)
+async def _set(  # noqa: PLR0913  # a position and its new value
+    connection: Connection, consumer: str, topic: str, partition: int, before: int, offset: int
+) -> None:
+    if not await connection.fetchval(SET, consumer, topic, partition, before, offset):
+        raise Fenced("another process moved the position")
+
+
+def _mark(row: asyncpg.Record) -> tuple[int, str]:
+    return row["next_offset"] - 1, row["last_event_id"] or ""

@@ -7,7 +7,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from shared.kafka._records import event_id_of
+
 PROBE_TIMEOUT_S = 15
+MARGIN_MS = 60_000
 
 
 class Probe:
@@ -50,11 +53,12 @@ class Probe:
                             missing.add(place)
         return missing
 
-    async def offset_at(self, place: TopicPartition, timestamp_ms: int) -> int | None:
-        """The first offset with this time of production or a later one."""
+    async def offset_since(self, place: TopicPartition, timestamp_ms: int | None) -> int:
+        """An offset before everything that was appended after this time (by Kafka's clock), or else the end."""
         async with asyncio.timeout(PROBE_TIMEOUT_S):
-            found = (await self._consumer.offsets_for_times({place: timestamp_ms}))[place]
-        return None if found is None else int(found.offset)
+            asked = max((timestamp_ms or 0) - MARGIN_MS, 0)
+            found = (await self._consumer.offsets_for_times({place: asked}))[place]
+        return (await self.ends([place]))[place] if found is None else int(found.offset)
 
 
 @asynccontextmanager
@@ -78,4 +82,4 @@ async def probe(bootstrap_servers: str) -> AsyncIterator[Probe]:
 
 def _is(record: Any, offset: int, event_id: str) -> bool:
     compacted_away = record.offset > offset
-    return compacted_away or dict(record.headers).get("ce_id") == event_id.encode()
+    return compacted_away or event_id_of(record.headers) == event_id

@@ -25,6 +25,7 @@ def on(event_type: type[E], handler: Callable[[E, Tx], Awaitable[None]], *, deci
 
     async def each(events: Sequence[E], tx: Tx) -> None:
         for event in events:
+            tx.caused_by(event)
             await handler(event, tx)
 
     return Route(event_type, each, decides)

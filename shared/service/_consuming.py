@@ -1,11 +1,15 @@
 """The consumer role: the service's routes, and beside them the feed of persons' keys."""
 
+import asyncio
+
 from shared.db import Connection
+from shared.errors import Unavailable
 from shared.events import TOPICS
-from shared.kafka import Consumer, Fenced, Guard, KeysProcessor, Processor, topics_of
+from shared.kafka import Consumer, Guard, KeysProcessor, Processor, Superseded, topics_of
 from shared.service._runtime import Runtime, ServiceCode
 from shared.telemetry import log
 
+RETRY_S = 0.5
 VERSION = "SELECT version FROM projections"
 
 
@@ -81,13 +85,17 @@ class Consuming:
     async def run(self) -> None:
         """Consume until `stop`."""
         while not self._stopping:
-            async with self._runtime.database.reading() as connection:
-                version = await projection_version(connection)
+            try:
+                async with self._runtime.database.reading() as connection:
+                    version = await projection_version(connection)
+            except Unavailable:
+                await asyncio.sleep(RETRY_S)
+                continue
             self.consumer = make_consumer(self._code, self._runtime, version)
             try:
                 await self.consumer.run()
-            except Fenced as exc:
-                log.warning("consumer_fenced", service=self._code.name, reason=str(exc))
+            except Superseded as exc:
+                log.warning("consumer_superseded", service=self._code.name, reason=str(exc))
 
     async def stop(self) -> None:
         """Finish what is under way and leave the groups."""

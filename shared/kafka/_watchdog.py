@@ -1,0 +1,75 @@
+"""A consumer that makes no progress although it could is ended, so that another can take its place."""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from shared.errors import Unavailable
+from shared.kafka._probe import probe
+from shared.settings import Settings
+from shared.telemetry import log
+
+STUCK_EXIT = 70
+
+
+class Watchdog:
+    """Ends the process when a partition with records stands still although PostgreSQL and Kafka answer.
+
+    The client's own idea of a partition's end is not asked: a client that is stuck does not hear of new records.
+    """
+
+    def __init__(self, settings: Settings, group: str, progress: Callable[[], Mapping[TopicPartition, int]]) -> None:
+        self._settings = settings
+        self._group = group
+        self._progress = progress
+        self._limit = settings.consumer_stuck_after.total_seconds()
+        self._excused_until = 0.0
+        self._unassigned_since: float | None = None
+
+    def excuse(self) -> None:
+        """There is a reason to stand still, such as PostgreSQL away: begin to count from now."""
+        self._excused_until = asyncio.get_running_loop().time() + self._limit
+
+    def unassigned(self) -> None:
+        """The member waits for its group to give it partitions."""
+        self._unassigned_since = asyncio.get_running_loop().time()
+
+    def assigned(self) -> None:
+        """The group gave partitions, or none."""
+        self._unassigned_since = None
+
+    async def run(self) -> None:
+        """Watch for ever. Raises Unavailable when the group gives nothing for too long."""
+        loop = asyncio.get_running_loop()
+        moved: dict[TopicPartition, tuple[int, float]] = {}
+        while True:
+            await asyncio.sleep(min(self._limit / 6, 5))
+            now = loop.time()
+            if self._unassigned_since is not None and now - self._unassigned_since > self._limit:
+                raise Unavailable("the group gave no partitions")
+            still = []
+            stands = self._progress()
+            for place, offset in stands.items():
+                if moved.get(place, (-1, now))[0] != offset:
+                    moved[place] = (offset, now)
+                elif now - moved[place][1] > self._limit:
+                    still.append(place)
+            if still and now > self._excused_until:
+                await self._judge(still)
+                moved |= {place: (stands[place], now) for place in still}
+
+    async def _judge(self, still: Sequence[TopicPartition]) -> None:
+        try:
+            async with probe(self._settings.kafka_bootstrap_servers) as kafka:
+                ends = await kafka.ends(still)
+        except (KafkaError, OSError):
+            self.excuse()
+            return
+        stands = self._progress()
+        for place in still:
+            if ends[place] > stands.get(place, ends[place]):
+                log.critical("partition_stuck", group=self._group, topic=place.topic, partition=place.partition)
+                os._exit(STUCK_EXIT)
