@@ -10,13 +10,14 @@ from shared.service._consuming import (
     reads_keys,
 )
 from shared.service._process import free_port, run, run_timer, running
-from shared.service._rebuild import rebuild
+from shared.service._rebuild import RebuildRefused, rebuild
 from shared.service._runtime import Feeds, Role, Runtime, ServiceCode, Timer, build_runtime
 from shared.service._upkeep import WrongSecret, check_secret, prepare_partitions
 
 __all__ = [
     "Consuming",
     "Feeds",
+    "RebuildRefused",
     "Role",
     "Runtime",
     "ServiceCode",

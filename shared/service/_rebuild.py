@@ -6,16 +6,16 @@ positions that the serving one has reached too: so no decision is skipped, and t
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
 
 import psycopg
 from aiokafka import TopicPartition
 from psycopg import sql
 
-from shared.db import Connection, projection_sql
+from shared.db import Connection, Database, projection_sql
+from shared.errors import Unavailable
 from shared.kafka import probe, topics_of
 from shared.service._consuming import make_consumer, positions_name, projection_version
-from shared.service._runtime import ServiceCode, build_runtime
+from shared.service._runtime import Runtime, ServiceCode, build_runtime
 from shared.settings import Settings
 
 BEHIND_SERVING = """
@@ -24,86 +24,117 @@ WHERE built.consumer = $1 AND serving.consumer = $2 AND serving.next_offset < bu
 """
 LOCK_SERVING = "SELECT 1 FROM consumer_positions WHERE consumer = $1 ORDER BY topic, partition FOR UPDATE"
 SWAP = "UPDATE projections SET version = $1, built_at = clock_timestamp() WHERE version = $2 RETURNING version"
-FORGET = "DELETE FROM consumer_positions WHERE consumer = $1"
-FORGET_INBOX = "DELETE FROM inbox WHERE version = $1"
-HASH = "SELECT md5(coalesce(string_agg(md5(row::text), '' ORDER BY md5(row::text)), '')) FROM {schema}.{table} AS row"
+FORGET = """
+WITH positions AS (DELETE FROM consumer_positions WHERE consumer = $1),
+     parked AS (DELETE FROM parked_events WHERE consumer = $1),
+     dead AS (DELETE FROM dead_letters WHERE consumer = $1)
+DELETE FROM inbox WHERE version = $2
+"""
+# Topics from which only decisions follow were not read again.
+CARRY_POSITIONS = """
+INSERT INTO consumer_positions (consumer, topic, partition, next_offset, last_event_id, last_timestamp_ms)
+SELECT $1, topic, partition, next_offset, last_event_id, last_timestamp_ms FROM consumer_positions WHERE consumer = $2
+ON CONFLICT DO NOTHING
+"""
+# What is parked and could be folded now still owes its decisions; what could not is parked anew.
+CARRY_PARKED = """
+WITH again AS (
+    DELETE FROM parked_events AS before USING parked_events AS built
+    WHERE before.consumer = $2 AND built.consumer = $1 AND built.event_id = before.event_id RETURNING before.id
+)
+UPDATE parked_events SET consumer = $1, folded = true WHERE consumer = $2 AND id NOT IN (SELECT id FROM again)
+"""
+ALONE = "SELECT pg_try_advisory_lock($1, 0)"
+CONTENT = "SELECT count(*), sum(hashtextextended(row::text, 0)::numeric) FROM {schema}.{table} AS row"
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY tablename"
+NEAR_S = 2.0
+LONG_S = 24 * 3600.0
 
 Progress = Callable[[str], None]
+
+
+class RebuildRefused(Unavailable):
+    """The projection cannot be rebuilt now; the one that serves is as it was."""
 
 
 async def rebuild(code: ServiceCode, settings: Settings, progress: Progress) -> dict[str, bool]:
     """Rebuild a service's projection and swap it in. Answers, per table, whether it equals the one before.
 
-    Interrupted, it leaves the serving projection as it was; started again it begins anew.
+    Interrupted, it leaves the serving projection as it was; started again it begins anew. Raises RebuildRefused.
     """
-    url = settings.database_url.get_secret_value()
     runtime = build_runtime(code.name, settings, projection="build", muted=True)
+    alone = await runtime.database.connect()
     try:
+        if not await alone.fetchval(ALONE, runtime.database.namespace):
+            raise RebuildRefused(f"another rebuild of {code.name} is running")
         async with runtime.database.reading() as connection:
             serving = await projection_version(connection)
-            await connection.execute(FORGET, positions_name(code.name, serving + 1))
-            await connection.execute(FORGET_INBOX, serving + 1)
-        await asyncio.to_thread(_fresh_schema, url, code.name)
-        version = serving + 1
-        group = f"{code.name}.rebuild{version}"
-        consumer = make_consumer(code, runtime, version, group=group, folds_only=True)
-        task = asyncio.create_task(consumer.run())
-        try:
-            while True:
-                ends = await _ends(code, settings)
-                while not await consumer.caught_up(ends):
-                    if task.done():
-                        task.result()
-                    await asyncio.sleep(0.1)
-                progress(f"{code.name}: {sum(ends.values())} records read")
-                if ends == await _ends(code, settings):
-                    break
-        finally:
-            await consumer.stop()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(10):
-                    await task
-        return await _swap(code, runtime.database.reading, serving, progress)
+            await connection.execute(FORGET, positions_name(code.name, serving + 1), serving + 1)
+        await asyncio.to_thread(_fresh_schema, settings.database_url.get_secret_value(), code.name)
+        await _fold(code, runtime, serving + 1, progress)
+        return await _swap(code, runtime.database, serving, progress)
     finally:
+        await alone.close()
         await runtime.database.close()
+
+
+async def _fold(code: ServiceCode, runtime: Runtime, version: int, progress: Progress) -> None:
+    """Read the log until little is left of it."""
+    loop = asyncio.get_running_loop()
+    group = f"{code.name}.rebuild{version}"
+    consumer = make_consumer(code, runtime, version, group=group, folds_only=True)
+    places = _places(code, runtime)
+    task = asyncio.create_task(consumer.run())
+    try:
+        began = -NEAR_S
+        while loop.time() - began >= NEAR_S:
+            began = loop.time()
+            async with probe(runtime.settings.kafka_bootstrap_servers) as kafka:
+                ends = await kafka.ends(places)
+            while not await consumer.caught_up(ends):
+                if task.done():
+                    task.result()
+                if consumer.stopped_partitions:
+                    raise RebuildRefused(f"too much is refused in {', '.join(consumer.stopped_partitions)}")
+                await asyncio.sleep(0.1)
+            progress(f"{code.name}: {sum(ends.values())} records read")
+    finally:
+        await consumer.stop()
+        await asyncio.wait([task], timeout=20)
+        task.cancel()
+
+
+def _places(code: ServiceCode, runtime: Runtime) -> list[TopicPartition]:
+    return [
+        TopicPartition(runtime.settings.topic_prefix + topic, partition)
+        for topic in topics_of(route for route in code.routes(runtime) if not route.decides)
+        for partition in range(runtime.settings.topic_partitions)
+    ]
 
 
 def _fresh_schema(url: str, service: str) -> None:
     """An empty schema with the projection's tables; what an interrupted rebuild left is dropped."""
-    build = sql.Identifier(f"{service}_build")
+    build, old = sql.Identifier(f"{service}_build"), sql.Identifier(f"{service}_old")
     with psycopg.connect(url) as connection:
-        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {}, {} CASCADE").format(build, sql.Identifier(f"{service}_old")))
+        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {}, {} CASCADE").format(build, old))
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(build))
         connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(build))
         connection.execute(projection_sql(service).encode())
 
 
-async def _ends(code: ServiceCode, settings: Settings) -> dict[TopicPartition, int]:
-    routes = [route for route in code.routes(build_runtime(code.name, settings)) if not route.decides]
-    places = [
-        TopicPartition(settings.topic_prefix + topic, partition)
-        for topic in topics_of(routes)
-        for partition in range(settings.topic_partitions)
-    ]
-    async with probe(settings.kafka_bootstrap_servers) as kafka:
-        return await kafka.ends(places)
-
-
-async def _swap(
-    code: ServiceCode,
-    reading: Callable[[], AbstractAsyncContextManager[Connection]],
-    serving: int,
-    progress: Progress,
-) -> dict[str, bool]:
-    names = positions_name(code.name, serving + 1), positions_name(code.name, serving)
+async def _swap(code: ServiceCode, database: Database, serving: int, progress: Progress) -> dict[str, bool]:
+    """Swap when the serving projection has been wherever the new one has, so that no decision is left out."""
+    built, before = positions_name(code.name, serving + 1), positions_name(code.name, serving)
     while True:
-        async with reading() as connection, connection.transaction():
-            await connection.execute(LOCK_SERVING, names[1])
-            if not await connection.fetchval(BEHIND_SERVING, *names):
+        async with database.reading() as connection, connection.transaction():
+            await connection.execute("SET LOCAL statement_timeout = 0")
+            await connection.execute(LOCK_SERVING, before)
+            if not await connection.fetchval(BEHIND_SERVING, built, before):
                 equal = await _compare(connection, code.name)
                 if await connection.fetchval(SWAP, serving + 1, serving) is None:
-                    raise RuntimeError("another rebuild was swapped in meanwhile; nothing was changed")
+                    raise RebuildRefused("another projection was swapped in meanwhile")
+                await connection.execute(CARRY_POSITIONS, built, before)
+                await connection.execute(CARRY_PARKED, built, before)
                 await connection.execute(f"ALTER SCHEMA {code.name}_projection RENAME TO {code.name}_old")
                 await connection.execute(f"ALTER SCHEMA {code.name}_build RENAME TO {code.name}_projection")
                 return equal
@@ -115,9 +146,9 @@ async def _compare(connection: Connection, service: str) -> dict[str, bool]:
     equal = {}
     for row in await connection.fetch(TABLES, f"{service}_build"):
         table = row["tablename"]
-        hashes = [
-            await connection.fetchval(HASH.format(schema=f"{service}_{which}", table=table))
+        built, before = [
+            await connection.fetchrow(CONTENT.format(schema=f"{service}_{which}", table=table), timeout=LONG_S)
             for which in ("build", "projection")
         ]
-        equal[table] = hashes[0] == hashes[1]
+        equal[table] = built == before
     return equal

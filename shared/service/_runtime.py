@@ -19,13 +19,16 @@ from shared.settings import Settings
 
 Role = Literal["api", "consumer", "worker"]
 FEED = "SELECT source, min(at) AS at, count(*) AS partitions FROM feed_watermarks WHERE topic = $1 GROUP BY source"
-PARKED = "SELECT DISTINCT key FROM parked_events WHERE key = ANY($1)"
+PARKED = """
+SELECT DISTINCT key FROM parked_events JOIN projections ON consumer = $2 || '.v' || version WHERE key = ANY($1)
+"""
 
 
 class Feeds:
     """How far this service has read what others tell."""
 
-    def __init__(self, clock: Clock, partitions: int) -> None:
+    def __init__(self, service: str, clock: Clock, partitions: int) -> None:
+        self._service = service
         self._clock = clock
         self._partitions = partitions
 
@@ -42,7 +45,7 @@ class Feeds:
 
     async def parked(self, connection: Connection, lead_ids: Iterable[str]) -> set[str]:
         """Those leads that have a parked fact, so that something about them is not known here."""
-        return {row["key"] for row in await connection.fetch(PARKED, sorted(set(lead_ids)))}
+        return {row["key"] for row in await connection.fetch(PARKED, sorted(set(lead_ids)), self._service)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,5 +113,5 @@ def build_runtime(
         keys=keys,
         ids=LeadIds(secrets),
         log=EventLog(database, keys, queue_rows=settings.capture_queue_rows),
-        feeds=Feeds(clock, settings.topic_partitions),
+        feeds=Feeds(service, clock, settings.topic_partitions),
     )
