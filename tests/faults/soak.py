@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     console = Console()
-    rng = random.Random(options.seed)  # noqa: S311  # a schedule, not a secret
+    rng = random.Random(options.seed)  # a schedule, not a secret
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="throughline-soak-") as folder, inbox("127.0.0.1", port) as mails:
         Path(folder).chmod(0o755)
