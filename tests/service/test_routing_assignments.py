@@ -224,6 +224,18 @@ async def test_a_lead_that_comes_back_goes_to_its_rep(routing: Routing) -> None:
     assert await routing.owner("one") != ann
 
 
+async def test_a_rep_whom_a_lead_was_taken_from_by_hand_is_not_its_rep_any_more(routing: Routing) -> None:
+    await routing.hire("ann")
+    bob = await routing.hire("bob")
+    await routing.put_rules()
+    await routing.qualify("one")
+    await routing.answer("one", "accept")
+    await routing.answer("one", "reassign", rep_id=bob, reason="she is leaving")
+    await routing.answer("one", "accept")
+    await routing.service.deliver(entered("one", "recycled", "sal"), entered("one", "mql", "recycled"))
+    assert await routing.owner("one") == bob
+
+
 async def test_the_next_lead_of_a_company_goes_to_the_rep_who_has_it(routing: Routing) -> None:
     await routing.hire("ann")
     bob = await routing.hire("bob")

@@ -15,7 +15,7 @@ from shared.events import (
     LeadAssigned,
 )
 from shared.settings import Settings
-from tests.service.routing_support import Routing, captured, entered, lead_id, routing_service
+from tests.service.routing_support import Routing, captured, entered, lead_id, merged, routing_service
 
 DECISIONS = (LeadAssigned, AssignmentAccepted, AssignmentRejected, AssignmentExpired, DealChanged)
 STATE = """
@@ -57,8 +57,10 @@ async def restore_earlier_copy(routing: Routing) -> None:
         await connection.execute("UPDATE reps SET open_leads = 0, last_assigned_at = NULL")
 
 
-async def test_published_decisions_are_taken_over(routing: Routing) -> None:
-    await routing.qualify("one", "two", "three", "four")
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_published_decisions_are_taken_over_in_any_order(routing: Routing, backwards: bool) -> None:
+    await routing.qualify("one", "two", "three", "four", "five")
+    await routing.service.deliver(merged("five", into="four"))
     await routing.answer("one", "accept")
     await routing.answer("two", "reject", reason="not mine")
     routing.clock.move(timedelta(minutes=30))
@@ -71,7 +73,7 @@ async def test_published_decisions_are_taken_over(routing: Routing) -> None:
     facts = await published(routing)
 
     await restore_earlier_copy(routing)
-    await routing.service.deliver(*facts)
+    await routing.service.deliver(*(reversed(facts) if backwards else facts))
 
     after = (await rows(routing, STATE), await rows(routing, DEALS), await routing.counted_loads())
     assert after == before

@@ -26,9 +26,11 @@ ON CONFLICT (queue_id, rep_id) DO UPDATE SET numerator = excluded.numerator, den
 SITUATION = """
 SELECT
     (SELECT assignment_id FROM assignments WHERE person_id = $1 AND ended_at IS NULL) AS current_id,
-    (SELECT rep_id FROM assignments WHERE person_id = $1 AND state IN ('offered', 'accepted')
+    (SELECT rep_id FROM assignments
+        WHERE person_id = $1 AND state = 'accepted' AND end_reason IS DISTINCT FROM 'reassigned'
         ORDER BY revision DESC LIMIT 1) AS previous_owner,
-    (SELECT rep_id FROM assignments WHERE company = $2 AND person_id <> $1 AND state IN ('offered', 'accepted')
+    (SELECT rep_id FROM assignments
+        WHERE company = $2 AND person_id <> $1 AND (state = 'accepted' OR ended_at IS NULL)
         ORDER BY assigned_at DESC LIMIT 1) AS account_owner,
     (SELECT coalesce(max(revision), 0) FROM assignments WHERE person_id = $1) AS revision,
     (SELECT coalesce(array_agg(rep_id), '{}') FROM assignments
@@ -70,6 +72,16 @@ WITH ended AS (
 )
 SELECT {COLUMNS} FROM ended
 """
+SETTLE_REPLACED = """
+UPDATE assignments SET
+    state = $2, settled_at = $3, reason = coalesce($4, reason),
+    end_reason = CASE WHEN $2 = 'accepted' THEN end_reason ELSE $2 END
+WHERE assignment_id = $1 AND end_reason = $5
+"""
+KEEP_EARLY_ANSWER = """
+INSERT INTO early_answers (assignment_id, state, at, reason) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+"""
+TAKE_EARLY_ANSWERS = "DELETE FROM early_answers WHERE assignment_id = $1 RETURNING state, at, reason"
 REOPEN = """
 WITH reopened AS (
     UPDATE assignments SET ended_at = NULL, end_reason = NULL
@@ -78,7 +90,7 @@ WITH reopened AS (
 UPDATE reps SET open_leads = open_leads + 1 FROM reopened WHERE reps.rep_id = reopened.rep_id
 """
 MOVE = "UPDATE assignments SET person_id = $2 WHERE assignment_id = $1"
-RAISE_REVISION = "UPDATE assignments SET revision = $2 WHERE assignment_id = $1"
+RAISE_REVISION = "UPDATE assignments SET revision = greatest(revision, $2) WHERE assignment_id = $1"
 REPLACE_REP = """
 WITH before AS (
     SELECT rep_id FROM assignments WHERE assignment_id = $1
@@ -263,6 +275,26 @@ async def end(  # noqa: PLR0913  # what an end is made of
 ) -> Assignment | None:
     """End a current assignment that is in one of these states, perhaps in another state; None when it is not."""
     return _assignment(await connection.fetchrow(END, assignment_id, list(states), state, at, reason, end_reason))
+
+
+async def settle_replaced(  # noqa: PLR0913  # what an answer is made of
+    connection: Connection, assignment_id: AssignmentId, state: State, at: datetime, reason: str | None, replaced: str
+) -> None:
+    """What became of an assignment that ended for this reason, without anybody knowing then."""
+    await connection.execute(SETTLE_REPLACED, assignment_id, state, at, reason, replaced)
+
+
+async def keep_early_answer(
+    connection: Connection, assignment_id: AssignmentId, state: State, at: datetime, reason: str | None
+) -> None:
+    """What became of an assignment that is not known yet."""
+    await connection.execute(KEEP_EARLY_ANSWER, assignment_id, state, at, reason)
+
+
+async def take_early_answers(connection: Connection, assignment_id: AssignmentId) -> list[asyncpg.Record]:
+    """What was heard of an assignment before it was known; in the order it happened."""
+    rows = await connection.fetch(TAKE_EARLY_ANSWERS, assignment_id)
+    return sorted(rows, key=lambda row: (row["at"], row["state"]))
 
 
 async def reopen(connection: Connection, assignment_id: AssignmentId) -> None:

@@ -4,9 +4,9 @@ Normally every fact met here is known and nothing is written. Where the copy had
 the published one, the published one counts: consumers have read it, and took the other for a duplicate.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 import orjson
 
@@ -17,12 +17,26 @@ from services.routing.reps.queries import active_reps
 from shared.db import Tx
 from shared.events import AssignmentAccepted, AssignmentExpired, AssignmentRejected, LeadAssigned
 from shared.identity import resolve
+from shared.ids import AssignmentId
 from shared.telemetry import log
 
-OFFERED: tuple[State, ...] = ("offered",)
-OPEN: tuple[State, ...] = ("offered", "accepted")
-E = TypeVar("E", AssignmentAccepted, AssignmentRejected, AssignmentExpired)
 REPLACED = "replaced"
+OVERRULES: Mapping[State, tuple[State, ...]] = {
+    "accepted": ("offered",),
+    "rejected": ("offered", "accepted"),
+    "expired": ("offered",),
+}
+"""The states that an answer changes; in any other it was known already, or came too late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of an assignment."""
+
+    assignment_id: AssignmentId
+    state: State
+    at: datetime
+    reason: str | None = None
 
 
 async def on_leads_assigned(events: Sequence[LeadAssigned], tx: Tx) -> None:
@@ -40,33 +54,55 @@ async def on_leads_assigned(events: Sequence[LeadAssigned], tx: Tx) -> None:
         await queries.replace_rep(tx.connection, await _assignment(event, tx))
     for event in foreign:
         log.warning("assignment_recovered", assignment_id=event.assignment_id)
-        await _take_over(await _assignment(event, tx), tx)
+        if await queries.exists(tx.connection, event.assignment_id):
+            await _take_over_again(event, tx)
+        else:
+            await _take_over(await _assignment(event, tx), tx)
 
 
 async def on_assignments_accepted(events: Sequence[AssignmentAccepted], tx: Tx) -> None:
     """Offers that were accepted."""
-    for event in await _still(events, OFFERED, tx):
-        await queries.accept(tx.connection, event.assignment_id, event.occurred_at)
+    await _fold(tx, [Answer(event.assignment_id, "accepted", event.occurred_at) for event in events])
 
 
 async def on_assignments_rejected(events: Sequence[AssignmentRejected], tx: Tx) -> None:
     """Assignments that were given back."""
-    for event in await _still(events, OPEN, tx):
-        await queries.end(
-            tx.connection,
-            event.assignment_id,
-            event.occurred_at,
-            "rejected",
-            state="rejected",
-            reason=event.reason,
-        )
+    await _fold(tx, [Answer(event.assignment_id, "rejected", event.occurred_at, event.reason) for event in events])
 
 
 async def on_assignments_expired(events: Sequence[AssignmentExpired], tx: Tx) -> None:
     """Offers whose time was over."""
-    for event in await _still(events, OFFERED, tx):
-        await queries.end(
-            tx.connection, event.assignment_id, event.occurred_at, "expired", states=OFFERED, state="expired"
+    await _fold(tx, [Answer(event.assignment_id, "expired", event.occurred_at) for event in events])
+
+
+async def _fold(tx: Tx, answers: Sequence[Answer]) -> None:
+    known = await queries.known(tx.connection, [answer.assignment_id for answer in answers])
+    for answer in answers:
+        row = known.get(answer.assignment_id)
+        if row is None:  # an answer is told by another log than the assignment, and may be published first
+            await queries.keep_early_answer(tx.connection, answer.assignment_id, answer.state, answer.at, answer.reason)
+        elif row["state"] in OVERRULES[answer.state]:
+            await queries.lock_dispatcher(tx.connection)
+            await _settle(tx, answer)
+
+
+async def _settle(tx: Tx, answer: Answer) -> None:
+    connection = tx.connection
+    if answer.state == "accepted":
+        done = await queries.accept(connection, answer.assignment_id, answer.at)
+    else:
+        done = await queries.end(
+            connection,
+            answer.assignment_id,
+            answer.at,
+            answer.state,
+            states=OVERRULES[answer.state],
+            state=answer.state,
+            reason=answer.reason,
+        )
+    if done is None:
+        await queries.settle_replaced(
+            connection, answer.assignment_id, answer.state, answer.at, answer.reason, REPLACED
         )
 
 
@@ -100,11 +136,26 @@ async def _take_over(assignment: Assignment, tx: Tx) -> None:
         await queries.end(connection, latest.assignment_id, assignment.assigned_at, REPLACED)
     await queries.insert(connection, assignment)
     await queries.drop_holds(connection, [assignment.person_id])
+    for row in await queries.take_early_answers(connection, assignment.assignment_id):
+        await _settle(tx, Answer(assignment.assignment_id, row["state"], row["at"], row["reason"]))
     if assignment.strategy == "round_robin":
-        await _settle(assignment, tx)
+        await _count_turn(assignment, tx)
 
 
-async def _settle(assignment: Assignment, tx: Tx) -> None:
+async def _take_over_again(event: LeadAssigned, tx: Tx) -> None:
+    """An assignment that was told a second time, since it is the one that goes on after a merge."""
+    kept = await queries.one(tx.connection, event.assignment_id)
+    if kept is None or event.revision <= kept.revision:
+        return
+    await queries.raise_revision(tx.connection, kept.assignment_id, event.revision)
+    current = await queries.current(tx.connection, kept.person_id)
+    if kept.end_reason == REPLACED and kept.state in OVERRULES["rejected"]:
+        if current is not None:
+            await queries.end(tx.connection, current.assignment_id, event.occurred_at, REPLACED)
+        await queries.reopen(tx.connection, kept.assignment_id)
+
+
+async def _count_turn(assignment: Assignment, tx: Tx) -> None:
     """Count the turn for the members whose books the queue has."""
     credits = (await queries.all_credits(tx.connection)).get(assignment.queue, {})
     members = [
@@ -115,9 +166,3 @@ async def _settle(assignment: Assignment, tx: Tx) -> None:
     if any(rep_id == assignment.rep_id for rep_id, _ in members):
         turn = settle_turn(members, credits, assignment.rep_id)
         await queries.put_credits(tx.connection, assignment.queue, turn.credits)
-
-
-async def _still(events: Sequence[E], states: Collection[State], tx: Tx) -> list[E]:
-    """Those whose assignment is still in one of these states, so that something is to be written."""
-    known = await queries.known(tx.connection, [event.assignment_id for event in events])
-    return [event for event in events if event.assignment_id in known and known[event.assignment_id]["state"] in states]

@@ -49,7 +49,7 @@ SELECT stage, currency, probability, count(*) AS deals, sum(value_minor) AS valu
 WHERE status = 'open' AND changed_at >= $1 GROUP BY stage, currency, probability ORDER BY stage, currency, probability
 """
 OWNER = """
-SELECT rep_id FROM assignments WHERE lead_id = ANY($1) AND state IN ('offered', 'accepted')
+SELECT rep_id FROM assignments WHERE lead_id = ANY($1) AND (state = 'accepted' OR ended_at IS NULL)
 ORDER BY (ended_at IS NULL) DESC, assigned_at DESC LIMIT 1
 """
 

@@ -81,6 +81,15 @@ CREATE INDEX assignments_in_order ON assignments (assigned_at, assignment_id);
 CREATE INDEX assignments_company ON assignments (company, assigned_at) WHERE company IS NOT NULL;
 CREATE INDEX assignments_due ON assignments (due_at) WHERE state = 'offered' AND ended_at IS NULL;
 
+-- Answers read back from Kafka before the assignment they belong to; see assignments/recovery.py.
+CREATE TABLE early_answers (
+    assignment_id text NOT NULL,
+    state text NOT NULL,
+    at timestamptz NOT NULL,
+    reason text,
+    PRIMARY KEY (assignment_id, state)
+);
+
 -- Leads that wait for a rep, or for the profile that a decision needs (`awaits` is its revision).
 CREATE TABLE holds (
     person_id text PRIMARY KEY,
