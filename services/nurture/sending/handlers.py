@@ -67,6 +67,15 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """A message written out before it is claimed, and the address it is for."""
+
+    recipient: str
+    rendered: Rendered
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """A message in the ledger, claimed by us, and not yet handed over."""
 
@@ -120,13 +129,13 @@ class Sender:
 
     async def _perform(self, due: Due) -> None:
         """Carry out one step of one run."""
-        rendered: Rendered | str | None = None
+        draft: Draft | str | None = None
         async with self._parts.runtime.database.reading() as connection:
             look = await self._look(connection, due)
         if isinstance(look.act, Deliver):
-            rendered = await self._render(due, look, look.act.step)
+            draft = await self._write(due, look, look.act.step)
         async with self._parts.runtime.database.transaction() as tx:
-            claimed = await self._decide(tx, due, rendered)
+            claimed = await self._decide(tx, due, draft)
         if claimed is None:
             return
         failpoint("after_intent_before_call")
@@ -169,10 +178,11 @@ class Sender:
             ledger=None if ledger else STALE_LEDGER,
         )
 
-    async def _render(self, due: Due, look: Look, step: SendStep) -> Rendered | str:
-        """The message's words, or why there are none."""
+    async def _write(self, due: Due, look: Look, step: SendStep) -> Draft | str:
+        """The message written out, or why it cannot be."""
         runtime = self._parts.runtime
         this = self._message_id(due, step)
+        recipient = look.person.email or ""
         values: dict[str, Any] = look.person.values().get("lead", {})
         context = {
             "lead": {name: value for name, value in values.items() if name != "consent"},
@@ -182,15 +192,28 @@ class Sender:
             "unsubscribe_url": self._links.address("u", this),
         }
         try:
-            return await self._renderer.render(step.template, context, footer=look.plan.purpose == "marketing")
+            rendered = await self._renderer.render(step.template, context, footer=look.plan.purpose == "marketing")
+            envelope = compose(
+                rendered,
+                self._links,
+                message_id=this,
+                sequence_id=due.run.sequence_id,
+                purpose=look.plan.purpose,
+                sender=runtime.settings.mail_from,
+                recipient=recipient,
+                at=runtime.clock.now(),
+            )
         except CannotRender as exc:
             return f"the template cannot be filled: {exc}"
+        except NotMailable as exc:
+            return str(exc)
+        return Draft(recipient, rendered, envelope)
 
     def _message_id(self, due: Due, step: SendStep) -> MessageId:
         run = due.run
         return message_id(run.lead_id, run.sequence_id, run.run, step.step_id, due.visit(step.step_id))
 
-    async def _decide(self, tx: Tx, due: Due, rendered: Rendered | str | None) -> Claimed | None:
+    async def _decide(self, tx: Tx, due: Due, draft: Draft | str | None) -> Claimed | None:
         """Decide again, now that nobody else decides about this person, and write it down."""
         person_id = await people.lock_person(tx.connection, due.run.lead_id)
         locked = await queries.lock_claimed(tx.connection, due.run.enrolment_id, self._claim)
@@ -206,12 +229,12 @@ class Sender:
                 await enrolments.end_run(tx, self._parts, someone, locked.run, reason)
                 return None
             case Hold() | Suppress() | Deliver():
-                return await self._at_message(tx, locked, look, look.act, rendered)
+                return await self._at_message(tx, locked, look, look.act, draft)
             case _:
                 assert_never(look.act)
 
     async def _at_message(
-        self, tx: Tx, due: Due, look: Look, act: Hold | Suppress | Deliver, rendered: Rendered | str | None
+        self, tx: Tx, due: Due, look: Look, act: Hold | Suppress | Deliver, draft: Draft | str | None
     ) -> Claimed | None:
         connection, step, run = tx.connection, act.step, due.run
         this = self._message_id(due, step)
@@ -227,14 +250,14 @@ class Sender:
         ids = look.person.ids
         if await queries.had_already(connection, ids, run.sequence_id, run.run, step.step_id, visit, this):
             act = Suppress(step, "the person had this under another of their ids")
-        if isinstance(act, Deliver) and isinstance(rendered, str):
-            await self._close(tx, due, look, step, Outcome("failed", rendered))
+        if isinstance(act, Deliver) and isinstance(draft, str):
+            await self._close(tx, due, look, step, Outcome("failed", draft))
         elif isinstance(act, Suppress):
             await self._close(tx, due, look, step, Outcome("suppressed", act.reason))
         elif isinstance(act, Hold):
             await self._wait(connection, due, look, act)
-        elif isinstance(rendered, Rendered):
-            return await self._claim_message(tx, due, look, step, rendered)
+        elif isinstance(draft, Draft) and draft.recipient == look.person.email:
+            return await self._claim_message(tx, due, look, step, draft)
         else:  # it may be sent since a moment ago: look again at once
             await queries.hold_run(connection, run.enrolment_id, timedelta(), "changed while it was looked at")
         return None
@@ -262,28 +285,13 @@ class Sender:
         tell(tx, row)
         await self._go_on(tx, due, look.plan, step, row["settled_at"])
 
-    async def _claim_message(self, tx: Tx, due: Due, look: Look, step: SendStep, rendered: Rendered) -> Claimed | None:
-        connection, run, settings = tx.connection, due.run, self._parts.runtime.settings
+    async def _claim_message(self, tx: Tx, due: Due, look: Look, step: SendStep, draft: Draft) -> Claimed | None:
+        connection, run, lasting = tx.connection, due.run, self._parts.settings.claim_for
         this, visit = self._message_id(due, step), due.visit(step.step_id)
-        now = await queries.database_now(connection)
-        try:
-            envelope = compose(
-                rendered,
-                self._links,
-                message_id=this,
-                sequence_id=run.sequence_id,
-                purpose=look.plan.purpose,
-                sender=settings.mail_from,
-                recipient=look.person.email or "",
-                at=now,
-            )
-        except NotMailable as exc:
-            await self._close(tx, due, look, step, Outcome("failed", str(exc)))
-            return None
         person_id = look.person.person_id
         await queries.plan_message(connection, this, run, step.step_id, visit, person_id, "planned", None)
         claimed = await queries.claim_message(
-            connection, this, self._claim, self._parts.settings.claim_for, rendered.subject, rendered.links, person_id
+            connection, this, self._claim, lasting, draft.rendered.subject, draft.rendered.links, person_id
         )
         if claimed is None:  # the person has this visit of this step in the ledger under another message
             await self._close(tx, due, look, step, Outcome("suppressed", "the person had this already"))
@@ -305,7 +313,7 @@ class Sender:
                 run=run.run,
             )
         )
-        return Claimed(this, run, look.plan, step, due.visits, claimed_at, attempt, envelope)
+        return Claimed(this, run, look.plan, step, due.visits, claimed_at, attempt, draft.envelope)
 
     async def _hand_over(self, claimed: Claimed) -> None:
         """Call the provider, then note the outcome."""
