@@ -49,18 +49,16 @@ async def test_shipped_models_are_listed_and_one_custom_model_is_there(attributi
         ("engaged", "custom"),
     }
     assert {one["lookback_days"] for one in models} == {90}
+    assert (await attribution.client.get("/v1/models/linear")).json()["kind"] == "shipped"
     engaged = (await attribution.client.get("/v1/models/engaged")).json()
     assert (engaged["version"], engaged["active"], engaged["author"]) == (1, True, "throughline")
 
 
 async def test_new_model_credits_all_of_history(attribution: Harness) -> None:
     teller = Teller()
-    for number in range(130):
-        await attribution.deliver(
-            teller.touch(f"lead{number}", 20, channel="Paid Search"),
-            teller.touch(f"lead{number}", 3, channel="Email"),
-            teller.conversion(f"lead{number}", 0, 100),
-        )
+    for channel, days in (("Paid Search", 20), ("Email", 3)):
+        await attribution.deliver(*(teller.touch(f"lead{number}", days, channel=channel) for number in range(130)))
+    await attribution.deliver(*(teller.conversion(f"lead{number}", 0, 100) for number in range(130)))
     assert (await put(attribution, "recent", RECENT))["version"] == 1
     await run_until_backfilled(attribution, "recent")
     assert await values(attribution, "recent") == {"Email": 13_000}
@@ -107,6 +105,50 @@ async def test_longer_lookback_reaches_older_touches(attribution: Harness) -> No
     assert await values(attribution, "linear") == {"(unattributed)": 100}
     await attribution.deliver(teller.touch("nora", 300, channel="Email"))
     assert await values(attribution, "ever") == {"Email": 50, "Referral": 50}
+
+
+async def test_what_a_model_would_change_is_told_without_changing_it(attribution: Harness) -> None:
+    teller = Teller()
+    await attribution.deliver(
+        teller.touch("nora", 20, channel="Paid Search"),
+        teller.touch("nora", 3, channel="Email"),
+        teller.conversion("nora", 0, 100),
+        teller.conversion("nora", 0, 7, currency="USD"),
+    )
+    answer = await attribution.client.post("/v1/models/engaged:simulate", json={"document": RECENT, "days": 3_660})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["conversions"] == 2
+    assert answer.json()["rows"][0] == {
+        "currency": "EUR",
+        "key": "Email",
+        "before": {"conversions": 0.5, "value_minor": 50},
+        "after": {"conversions": 1, "value_minor": 100},
+    }
+    assert (await attribution.client.get("/v1/models/engaged")).json()["version"] == 1
+    saved = await attribution.client.post("/v1/models/engaged:simulate", json={"version": 1, "days": 3_660})
+    assert all(row["before"] == row["after"] for row in saved.json()["rows"])
+    assert (await attribution.client.post("/v1/models/engaged:simulate", json={})).status_code == 422
+    assert (await attribution.client.post("/v1/models/engaged:simulate", json={"version": 9})).status_code == 404
+
+
+async def test_credits_by_a_model_that_is_not_computed_yet_are_asked_for_again(attribution: Harness) -> None:
+    teller = Teller()
+    await attribution.deliver(teller.conversion("nora", 0, 100, external_id="order"))
+    await put(attribution, "mine", RECENT)
+    path = f"/v1/conversions/{teller.conversion_id('order')}/credits"
+    answer = await attribution.client.get(path, params={"model": "mine"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    await run_until_backfilled(attribution, "mine")
+    assert (await attribution.client.get(path, params={"model": "mine"})).status_code == 200
+
+
+async def test_walk_begins_anew_on_another_projection(attribution: Harness) -> None:
+    await run_until_backfilled(attribution, "engaged")
+    async with attribution.runtime.database.transaction() as tx:
+        await tx.connection.execute("UPDATE projections SET version = version + 1")
+        await tx.connection.execute("UPDATE model_backfills SET credited = 99")
+    await attribution.run_timers()
+    assert (await attribution.client.get("/v1/models/engaged")).json()["backfill"]["credited"] == 0
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.choosing import splitting_model
 from services.attribution.people import ConversionIdPath, Whom, find, whom
 from shared.db import Connection
+from shared.errors import Unavailable
 from shared.identity import Member, members
 from shared.ids import ConversionId
 from shared.service import Runtime
@@ -162,10 +163,12 @@ async def _conversion(connection: Connection, conversion_id: str) -> Conversion:
 
 
 def _credits_out(conversion: Conversion, model: str, rows: list[CreditRow]) -> CreditsOut:
+    if not rows:  # every conversion has a credit by every model, but a new model's come one after another
+        raise Unavailable(f"{model} is new; this conversion is about to be credited by it")
     return CreditsOut(
         conversion_id=conversion.conversion_id,
         model=model,
-        model_version=rows[0].version if rows else 0,
+        model_version=rows[0].version,
         value_minor=conversion.value_minor,
         currency=conversion.currency,
         credits=[

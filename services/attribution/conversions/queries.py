@@ -74,6 +74,11 @@ SELECT conversion.*, refunded.amounts {BELONGING} {REFUNDED}
 WHERE $5::timestamptz IS NULL OR (conversion.occurred_at, conversion.conversion_id) > ($5, $6::text)
 ORDER BY conversion.occurred_at, conversion.conversion_id LIMIT $7
 """
+NEWEST = f"""
+SELECT conversion.*, refunded.amounts FROM conversions AS conversion {REFUNDED}
+WHERE conversion.occurred_at >= $1 AND conversion.lead_id IS NOT NULL
+ORDER BY conversion.occurred_at DESC, conversion.conversion_id LIMIT $2
+"""
 ONE = f"""
 SELECT conversion.*, refunded.amounts FROM conversions AS conversion {REFUNDED}
 WHERE conversion.conversion_id = $1 AND conversion.lead_id IS NOT NULL
@@ -179,6 +184,11 @@ async def conversions_page(
     at, conversion_id = after or (None, None)
     columns = member_columns({LeadId(""): members})
     return [_conversion(row) for row in await connection.fetch(PAGE, *columns, at, conversion_id, limit)]
+
+
+async def newest_conversions(connection: Connection, since: datetime, limit: int) -> list[Conversion]:
+    """The newest conversions since then."""
+    return [_conversion(row) for row in await connection.fetch(NEWEST, since, limit)]
 
 
 async def conversion(connection: Connection, conversion_id: ConversionId) -> Conversion | None:

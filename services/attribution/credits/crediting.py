@@ -5,7 +5,7 @@ what was credited before. What is written is only the difference.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from services.attribution.conversions import queries as conversions
@@ -17,6 +17,9 @@ from services.attribution.models.catalogue import Catalogue
 from shared.db import Connection
 from shared.identity import Member, members, resolve_many
 from shared.ids import ConversionId, DealId, LeadId
+from shared.telemetry import counter
+
+RECREDITED = counter("throughline_attribution_recredited_total", "Conversions whose credits a fact changed")
 
 Window = tuple[datetime, datetime]
 """The first and the last time at which something changed in a person's journey."""
@@ -52,9 +55,10 @@ async def recredit(
     if not chosen:
         return
     models = list((await catalogue.models(connection)).values())
-    after = await _credit(connection, people, chosen, models)
+    after = _by_model(await credit_people(connection, people, chosen, models))
     before = _by_model(await queries.credits_of(connection, {key[0] for key in after}))
     changed = {key for key in {*before, *after} if before.get(key) != after.get(key)}
+    RECREDITED.inc(len({conversion_id for conversion_id, _ in changed}))
     await queries.replace_credits(
         connection,
         {key: before[key] for key in changed if key in before},
@@ -91,21 +95,25 @@ async def _lock_people(
     return people, windows
 
 
-async def _credit(
-    connection: Connection, people: People, chosen: dict[LeadId, list[Conversion]], models: Sequence[Model]
-) -> dict[tuple[ConversionId, str], list[CreditRow]]:
+async def credit_people(
+    connection: Connection,
+    people: Mapping[LeadId, Sequence[Member]],
+    chosen: Mapping[LeadId, Sequence[Conversion]],
+    models: Sequence[Model],
+) -> list[CreditRow]:
+    """The credits that conversions of these persons come to; nothing is stored."""
     touches = await journeys.journeys(connection, people, _spans(chosen, models))
     created_at = await journeys.captured_at(connection, {person: people[person] for person in chosen})
     deal_ids = {c.deal_id for theirs in chosen.values() for c in theirs if c.deal_id is not None}
     opened_at = await conversions.deals_opened(connection, deal_ids) if deal_ids else {}
-    credited: dict[tuple[ConversionId, str], list[CreditRow]] = {}
-    for person, theirs in chosen.items():
-        for conversion in theirs:
-            rows = credit_conversion(
-                conversion, touches[person], models, lead_created_at=created_at.get(person), deals=opened_at
-            )
-            credited.update(_by_model(rows))
-    return credited
+    return [
+        row
+        for person, theirs in chosen.items()
+        for conversion in theirs
+        for row in credit_conversion(
+            conversion, touches[person], models, lead_created_at=created_at.get(person), deals=opened_at
+        )
+    ]
 
 
 def credit_conversion(
@@ -156,7 +164,7 @@ def _row(conversion: Conversion, model: Model, ordinal: int, credit: Credit) -> 
 
 
 def _spans(
-    chosen: dict[LeadId, list[Conversion]], models: Iterable[Model]
+    chosen: Mapping[LeadId, Sequence[Conversion]], models: Iterable[Model]
 ) -> dict[LeadId, tuple[datetime | None, datetime]]:
     """From when to when touches of each person may earn from these conversions."""
     lookbacks = [model.lookback for model in models]

@@ -1,10 +1,10 @@
 """Models over HTTP: those that ship, and custom ones as versioned documents."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
 
 from services.attribution.domain import Model
 from services.attribution.errors import ShippedModel
@@ -12,6 +12,7 @@ from services.attribution.models import queries
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.custom import STORE, ModelDocument, compile_model
 from services.attribution.models.domain import BUILT_IN, NOT_A_SPLIT, RESERVED
+from services.attribution.models.simulating import Simulation, simulate
 from shared.db import Connection
 from shared.rules import NoSuchVersion, StoredDocument
 from shared.service import Runtime
@@ -59,6 +60,20 @@ class ActivateIn(Input):
     at: AwareDatetime | None = None
 
 
+class SimulateIn(Input):
+    """What to try on the conversions of the last `days`: a saved version, or a document that is not saved."""
+
+    version: int | None = Field(default=None, ge=1, le=NEWEST)
+    document: ModelDocument | None = None
+    days: int = Field(default=30, ge=1, le=3_660)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> "SimulateIn":
+        if (self.version is None) == (self.document is None):
+            raise ValueError("send either version or document")
+        return self
+
+
 def router(runtime: Runtime) -> APIRouter:
     """The endpoints of models."""
     made = APIRouter(tags=["models"])
@@ -75,8 +90,10 @@ def router(runtime: Runtime) -> APIRouter:
         return Page(items=[_summary(model) for model in found])
 
     @made.get("/v1/models/{model_id}", dependencies=[may_read])
-    async def model(model_id: ModelId) -> ModelOut:
-        """The active version of a custom model."""
+    async def model(model_id: ModelId) -> ModelOut | Summary:
+        """The active version of a custom model, or a model that ships with the product."""
+        if model_id in BUILT_IN:
+            return _summary(BUILT_IN[model_id])
         async with database.reading() as connection:
             return await _out(connection, model_id, await STORE.active(connection, model_id))
 
@@ -90,10 +107,7 @@ def router(runtime: Runtime) -> APIRouter:
         """Save a new version and make it active, unless it is a draft; all conversions are credited by it anew."""
         if model_id in BUILT_IN or model_id in NOT_A_SPLIT or model_id in RESERVED:
             raise ShippedModel(f"{model_id} is the name of a model that ships with the product; take another")
-        try:
-            document = ModelDocument.model_validate_json(await request.body())
-        except ValidationError as exc:
-            raise invalid(exc) from exc
+        document = _document(await request.body())
         compile_model(model_id, 0, document)
         async with database.transaction() as tx:
             stored = document.model_dump(mode="json")
@@ -121,7 +135,27 @@ def router(runtime: Runtime) -> APIRouter:
             version = await STORE.activate(tx.connection, body.version, principal.subject, model_id, at=body.at)
             return await _out(tx.connection, model_id, version)
 
+    @made.post("/v1/models/{model_id}:simulate", dependencies=[may_read])
+    async def simulate_model(model_id: ModelId, body: SimulateIn) -> Simulation:
+        """What a version or a document would have made of the newest conversions, without effect."""
+        async with database.reading() as connection, connection.transaction(isolation="repeatable_read"):
+            document = body.document
+            if body.version is not None:
+                stored = await STORE.version(connection, body.version, model_id)
+                document = ModelDocument.model_validate(stored.document)
+            assert document is not None
+            model = compile_model(model_id, body.version or 0, document)
+            since = runtime.clock.now() - timedelta(days=body.days)
+            return await simulate(connection, model, since)
+
     return made
+
+
+def _document(body: bytes) -> ModelDocument:
+    try:
+        return ModelDocument.model_validate_json(body)
+    except ValidationError as exc:
+        raise invalid(exc) from exc
 
 
 async def _out(connection: Connection, model_id: str, stored: StoredDocument) -> ModelOut:

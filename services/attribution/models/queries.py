@@ -7,10 +7,11 @@ from services.attribution.conversions.queries import Placed
 from shared.db import Connection
 
 BEGIN = """
-INSERT INTO model_backfills AS known (model, version) VALUES ($1, $2)
+INSERT INTO model_backfills AS known (model, version, projection) SELECT $1, $2, version FROM projections
 ON CONFLICT (model) DO UPDATE
-SET version = excluded.version, after = '', credited = 0, started_at = clock_timestamp(), finished_at = NULL
-WHERE known.version <> excluded.version
+SET version = excluded.version, projection = excluded.projection, after = '', credited = 0,
+    started_at = clock_timestamp(), finished_at = NULL
+WHERE (known.version, known.projection) <> (excluded.version, excluded.projection)
 """
 LOCK = "SELECT version, after, credited, started_at, finished_at FROM model_backfills WHERE model = $1 FOR UPDATE"
 LOOK = "SELECT version, after, credited, started_at, finished_at FROM model_backfills WHERE model = $1"
@@ -37,7 +38,7 @@ class Backfill:
 
 
 async def begin_backfill(connection: Connection, model: str, version: int) -> Backfill:
-    """The walk for this version, locked; it begins anew where it was another version's."""
+    """The walk for this version of the model and of the projection, locked; it begins anew where either is another."""
     await connection.execute(BEGIN, model, version)
     row = await connection.fetchrow(LOCK, model)
     assert row is not None

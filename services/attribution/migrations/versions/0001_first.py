@@ -20,10 +20,12 @@ CREATE TABLE converting_leads (
     lead_id text PRIMARY KEY
 );
 
--- How far the conversions are credited by the active version of a custom model; `after` is the last one done.
+-- How far the conversions of the serving projection are credited by the active version of a custom model; `after` is
+-- the last one done.
 CREATE TABLE model_backfills (
     model text PRIMARY KEY,
     version integer NOT NULL,
+    projection smallint NOT NULL,
     after text NOT NULL DEFAULT '',
     credited bigint NOT NULL DEFAULT 0,
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
