@@ -71,7 +71,8 @@ def test_f24_everything_delivered_twice(cluster: Cluster, oracle: Oracle) -> Non
     with Load(oracle, cluster) as load:
         load.wait_sent(40)
     whole(oracle)
-    cluster.query("UPDATE capture.relay_cursors SET position = greatest(position - 5000, 0)")
+    with cluster.down("capture-worker"):
+        cluster.query("UPDATE capture.relay_cursors SET position = greatest(position - 5000, 0)")
     assert wait_until(lambda: _unpublished(cluster) == 0, 60)
     with Load(oracle, cluster) as load:
         load.wait_sent(20)
