@@ -17,7 +17,8 @@ import socket
 import sys
 from collections.abc import Mapping
 
-from deploy.embedded.connections import KEEP_UPSTREAM, Client, Service
+from deploy.embedded.client import Client
+from deploy.embedded.upstream import KEEP_UPSTREAM, Service
 
 _SERVICE = re.compile(rb"/([a-z_]+)(?=[/?]|$)")
 

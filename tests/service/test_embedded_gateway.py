@@ -46,10 +46,18 @@ class Gateway:
         self.process = process
         self.port = port
         self.odd_port = odd_port
+        self._clients: list[HTTPConnection] = []
 
     def connect(self) -> HTTPConnection:
         """A client's connection."""
-        return HTTPConnection(LOOPBACK, self.port, timeout=20)
+        self._clients.append(HTTPConnection(LOOPBACK, self.port, timeout=20))
+        return self._clients[-1]
+
+    def disconnect(self) -> None:
+        """Close what `connect` opened."""
+        for client in self._clients:
+            client.close()
+        self._clients.clear()
 
     def socket(self) -> socket.socket:
         """A client's connection, bare."""
@@ -70,14 +78,22 @@ def gateway_before(echo_port: int, folder: Path) -> Iterator[Gateway]:
         listener = stack.enter_context(socket.create_server((LOOPBACK, free_port())))
         program = gateway_program(listener, {"echo": echo_port, "away": away, "odd": odd})
         process = stack.enter_context(running(program, folder / "log"))
-        yield Gateway(process, listener.getsockname()[1], odd)
+        made = Gateway(process, listener.getsockname()[1], odd)
+        yield made
+        made.disconnect()
         assert (folder / "log").read_text() == ""  # nothing went wrong unseen, and nothing about a request was logged
 
 
 @pytest.fixture(scope="module")
-def gateway(echo_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def running_gateway(echo_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with gateway_before(echo_port, tmp_path_factory.mktemp("gateway")) as made:
         yield made
+
+
+@pytest.fixture
+def gateway(running_gateway: Gateway) -> Iterator[Gateway]:
+    yield running_gateway
+    running_gateway.disconnect()
 
 
 def everything(client: socket.socket) -> bytes:
