@@ -1,0 +1,88 @@
+"""The calls that are promised to others are there, under their names."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from throughline.contracts.documents import DOCS
+from throughline.services import SERVICES
+
+PROMISED = """
+POST /capture/v1/leads
+GET /capture/v1/leads
+GET /capture/v1/leads/{lead_id}
+POST /capture/v1/touches
+POST /capture/v1/conversions
+POST /capture/v1/refunds
+POST /capture/v1/costs
+POST /capture/v1/sources
+POST /capture/v1/sources/{source_id}/secrets
+DELETE /capture/v1/sources/{source_id}/secrets/{n}
+POST /capture/hooks/{source_id}
+GET /capture/hooks/{source_id}
+HEAD /capture/hooks/{source_id}
+GET /scoring/v1/leads/{lead_id}
+GET /scoring/v1/rules
+PUT /scoring/v1/rules
+GET /scoring/v1/rules/versions
+POST /scoring/v1/rules:simulate
+POST /scoring/v1/rules:activate
+POST /routing/v1/reps
+GET /routing/v1/rules
+PUT /routing/v1/rules
+GET /routing/v1/rules/versions
+POST /routing/v1/rules:simulate
+POST /routing/v1/rules:activate
+GET /routing/v1/leads/{lead_id}/assignment
+POST /routing/v1/leads/{lead_id}/assignment:accept
+POST /routing/v1/leads/{lead_id}/assignment:reject
+POST /routing/v1/leads/{lead_id}/assignment:reassign
+POST /routing/v1/deals
+PATCH /routing/v1/deals/{deal_id}
+POST /nurture/v1/sequences
+GET /nurture/v1/leads/{lead_id}/messages
+GET /attribution/v1/leads/{lead_id}/journey
+GET /attribution/v1/conversions/{conversion_id}/credits
+GET /attribution/v1/reports/attribution
+GET /attribution/v1/reports/compare
+"""
+
+
+def document(service: str) -> dict[str, Any]:
+    read: dict[str, Any] = orjson.loads((DOCS / "openapi" / f"{service}.json").read_bytes())
+    return read
+
+
+@pytest.mark.parametrize("call", PROMISED.split("\n")[1:-1])
+def test_a_promised_call_is_there(call: str) -> None:
+    method, path = call.split()
+    assert method.lower() in document(path.split("/")[1])["paths"][path]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_call_has_a_name_of_its_own_and_answers_problems(service: str) -> None:
+    operations = [
+        operation
+        for path in document(service)["paths"].values()
+        for operation in path.values()
+        if "responses" in operation
+    ]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    for operation in operations:
+        assert operation["responses"]["default"]["content"].keys() == {"application/problem+json"}
+        assert operation.get("description") or operation.get("summary")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_call_below_v1_asks_for_a_token(service: str) -> None:
+    for path, operations in document(service)["paths"].items():
+        for operation in operations.values():
+            assert ("security" in operation) == ("/v1/" in path)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_is_told_about_a_lead_is_also_found_by_email(service: str) -> None:
+    calls = [operations["get"] for operations in document(service)["paths"].values() if "get" in operations]
+    assert any(parameter["name"] == "email" for call in calls for parameter in call.get("parameters", ()))
