@@ -1,7 +1,7 @@
 """What routing reads, and what each fact makes it do."""
 
 from services.routing.assignments import handlers as assignments
-from services.routing.assignments import recovery
+from services.routing.assignments import merges, recovery
 from services.routing.deals import handlers as deals
 from services.routing.parts import make_parts
 from services.routing.people import handlers as people
@@ -40,8 +40,8 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on_batch(DealChanged, deals.on_deals_changed),
         on_batch(LeadCaptured, lambda events, tx: assignments.on_leads_captured(events, tx, parts=parts), decides=True),
         on_batch(StageChanged, lambda events, tx: assignments.on_stages_changed(events, tx, parts=parts), decides=True),
-        on(LeadMerged, lambda event, tx: assignments.on_identity_changed(event, tx, parts=parts), decides=True),
-        on(LeadUnmerged, lambda event, tx: assignments.on_identity_changed(event, tx, parts=parts), decides=True),
-        on(IdentityLinked, lambda event, tx: assignments.on_identity_changed(event, tx, parts=parts), decides=True),
+        on(LeadMerged, lambda event, tx: merges.on_identity_changed(event, tx, parts=parts), decides=True),
+        on(LeadUnmerged, lambda event, tx: merges.on_identity_changed(event, tx, parts=parts), decides=True),
+        on(IdentityLinked, lambda event, tx: merges.on_identity_changed(event, tx, parts=parts), decides=True),
         on(LeadErased, lambda event, tx: assignments.on_lead_erased(event, tx, parts=parts), decides=True),
     )

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from services.routing.assignments import queries
-from services.routing.assignments.dispatch import Dispatcher
-from services.routing.assignments.domain import Assignment, Nobody, by_hand, choose
+from services.routing.assignments import holds, queries
+from services.routing.assignments.dispatch import Dispatcher, dispatching
+from services.routing.assignments.domain import Assignment, Case, Choice, Nobody, by_hand, choose
 from services.routing.assignments.facts import assignment_accepted, assignment_rejected
 from services.routing.errors import NobodyElse, NotAssigned, NotCurrent
 from services.routing.params import no_such_lead
@@ -34,8 +34,10 @@ async def latest_assignment(connection: Connection, lead_id: LeadId) -> Assignme
     latest = await queries.latest(connection, [who.person_id])
     if latest is not None:
         return latest
-    holds = await queries.holds_of(connection, [who.person_id])
-    why = f"it is held: {holds[0].reason}" if holds else f"it was not routed; its stage is {who.stage or 'not known'}"
+    waiting = await holds.of_persons(connection, [who.person_id])
+    why = (
+        f"it is held: {waiting[0].reason}" if waiting else f"it was not routed; its stage is {who.stage or 'not known'}"
+    )
     raise NotAssigned(f"the lead has no rep; {why}")
 
 
@@ -60,17 +62,19 @@ async def reject(
 ) -> tuple[Assignment, Assignment | None]:
     """The rep gives the lead back, and it goes to the next one. Answers both; raises NotCurrent."""
     at = parts.runtime.clock.now()
-    dispatcher = await Dispatcher.open(tx, await parts.rules.current(tx.connection), at)
-    latest = await latest_assignment(tx.connection, lead_id)
-    if assignment_id is not None and assignment_id != latest.assignment_id:
-        raise _not_current(f"the lead's assignment is {latest.assignment_id}")
-    rejected = await queries.end(tx.connection, latest.assignment_id, at, "rejected", state="rejected", reason=reason)
-    if rejected is None:
-        raise _not_current(f"it is {latest.state} by now")
-    fact = assignment_rejected(rejected, reason, at)
-    tx.emit(fact)
-    who = await person(tx.connection, lead_id)
-    return rejected, await dispatcher.offer_to_next(rejected, who, fact.event_id)
+    async with dispatching(tx, await parts.rules.current(tx.connection), at) as dispatcher:
+        latest = await latest_assignment(tx.connection, lead_id)
+        if assignment_id is not None and assignment_id != latest.assignment_id:
+            raise _not_current(f"the lead's assignment is {latest.assignment_id}")
+        rejected = await queries.end(
+            tx.connection, latest.assignment_id, at, "rejected", state="rejected", reason=reason
+        )
+        if rejected is None:
+            raise _not_current(f"it is {latest.state} by now")
+        fact = assignment_rejected(rejected, reason, at)
+        tx.emit(fact)
+        who = await person(tx.connection, lead_id)
+        return rejected, await dispatcher.offer_to_next(rejected, who, fact.event_id)
 
 
 async def reassign(tx: Tx, parts: Parts, lead_id: LeadId, rep_id: RepId | None, reason: str) -> Assignment:
@@ -78,26 +82,29 @@ async def reassign(tx: Tx, parts: Parts, lead_id: LeadId, rep_id: RepId | None, 
 
     Raises Invalid for a rep who cannot be given leads, NobodyElse when the rules find nobody.
     """
-    at = parts.runtime.clock.now()
-    dispatcher = await Dispatcher.open(tx, await parts.rules.current(tx.connection), at)
-    who = await known_person(tx.connection, lead_id)
-    cause = EventId(new_id())
-    current = await queries.current(tx.connection, who.person_id)
-    situation = await dispatcher.situation(who, current.entry_id if current is not None else None)
-    if current is not None and current.rep_id == rep_id:
-        return current
-    case = dispatcher.case(who, situation)
-    if rep_id is not None:
-        rep = await _rep_by_hand(dispatcher, rep_id)
-        queue = current.queue if current is not None else BY_HAND
-        choice = by_hand(rep, queue, f"given by hand: {reason}", dispatcher.rules, case)
-    else:
-        passed_by = case.passed_by | ({current.rep_id} if current is not None else set())
-        decision = choose(replace(case, previous_owner=None, passed_by=passed_by), dispatcher.rules, dispatcher.pool)
-        if isinstance(decision, Nobody):
-            raise NobodyElse(decision.reason)
-        choice = decision
-    return await dispatcher.assign(who, situation, choice, cause, cause, reason=reason, instead="reassigned")
+    async with dispatching(tx, await parts.rules.current(tx.connection), parts.runtime.clock.now()) as dispatcher:
+        who = await known_person(tx.connection, lead_id)
+        current = await queries.current(tx.connection, who.person_id)
+        if current is not None and current.rep_id == rep_id:
+            return current
+        situation = await dispatcher.situation(who, current.entry_id if current is not None else None)
+        case = dispatcher.case(who, situation)
+        if rep_id is not None:
+            rep = await _rep_by_hand(dispatcher, rep_id)
+            queue = current.queue if current is not None else BY_HAND
+            choice = by_hand(rep, queue, f"given by hand: {reason}", dispatcher.rules, case)
+        else:
+            choice = _next_by_the_rules(dispatcher, case, current)
+        cause = EventId(new_id())
+        return await dispatcher.assign(who, situation, choice, cause, cause, reason=reason, instead="reassigned")
+
+
+def _next_by_the_rules(dispatcher: Dispatcher, case: Case, current: Assignment | None) -> Choice:
+    passed_by = case.passed_by | ({current.rep_id} if current is not None else set())
+    decision = choose(replace(case, previous_owner=None, passed_by=passed_by), dispatcher.rules, dispatcher.pool)
+    if isinstance(decision, Nobody):
+        raise NobodyElse(decision.reason)
+    return decision
 
 
 async def _rep_by_hand(dispatcher: Dispatcher, rep_id: RepId) -> Rep:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from services.routing.assignments import answers, queries
+from services.routing.assignments import answers, holds, queries
 from services.routing.assignments.domain import Assignment, State
 from services.routing.params import PathId, QueryEmail, QueryId, lead_asked_for, the_lead_asked_for
 from services.routing.parts import Parts
@@ -195,7 +195,7 @@ def _add_lists(routes: APIRouter, runtime: Runtime) -> None:
         after = (datetime.fromisoformat(place[0]), place[1]) if place else OLDEST
         async with runtime.database.reading() as connection:
             ids = await _person_ids(connection, runtime, lead_id, email)
-            found = await queries.all_holds(connection, after, ids, limit + 1)
+            found = await holds.listed(connection, after, ids, limit + 1)
         last = found[limit - 1] if len(found) > limit else None
         place = last and [last.since.isoformat(), last.person_id]
         return Page(
@@ -253,7 +253,7 @@ async def _person_ids(
     return None if asked is None else [(await person(connection, asked)).person_id]
 
 
-def _hold_out(hold: queries.Hold) -> HoldOut:
+def _hold_out(hold: holds.Hold) -> HoldOut:
     return HoldOut(
         lead_id=hold.person_id,
         reason=hold.reason,

@@ -1,11 +1,10 @@
-"""The statements about assignments, turns and holds."""
+"""The statements about assignments and turns."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from fractions import Fraction
-from typing import Any
 
 import asyncpg
 
@@ -23,22 +22,27 @@ INSERT INTO turns (queue_id, rep_id, numerator, denominator)
 SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[])
 ON CONFLICT (queue_id, rep_id) DO UPDATE SET numerator = excluded.numerator, denominator = excluded.denominator
 """
-SITUATION = """
+SITUATIONS = """
 SELECT
-    (SELECT assignment_id FROM assignments WHERE person_id = $1 AND ended_at IS NULL) AS current_id,
+    (SELECT assignment_id FROM assignments WHERE person_id = asked.person_id AND ended_at IS NULL) AS current_id,
     (SELECT rep_id FROM assignments
-        WHERE person_id = $1 AND state = 'accepted' AND end_reason IS DISTINCT FROM 'reassigned'
+        WHERE person_id = asked.person_id AND state = 'accepted' AND end_reason IS DISTINCT FROM 'reassigned'
         ORDER BY revision DESC LIMIT 1) AS previous_owner,
     (SELECT rep_id FROM assignments
-        WHERE company = $2 AND person_id <> $1 AND (state = 'accepted' OR ended_at IS NULL)
+        WHERE company = asked.company AND person_id <> asked.person_id AND (state = 'accepted' OR ended_at IS NULL)
         ORDER BY assigned_at DESC LIMIT 1) AS account_owner,
-    (SELECT coalesce(max(revision), 0) FROM assignments WHERE person_id = $1) AS revision,
+    (SELECT coalesce(max(revision), 0) FROM assignments WHERE person_id = asked.person_id) AS revision,
     (SELECT coalesce(array_agg(rep_id), '{}') FROM assignments
-        WHERE person_id = $1 AND entry_id = $3 AND state IN ('rejected', 'expired')) AS passed_by
+        WHERE person_id = asked.person_id AND entry_id = asked.entry_id AND state IN ('rejected', 'expired')
+    ) AS passed_by,
+    EXISTS (SELECT 1 FROM assignments WHERE assignment_id = asked.assignment_id) AS decided
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
+    AS asked (person_id, company, entry_id, assignment_id, place)
+ORDER BY place
 """
 CAUSED = "SELECT 1 FROM assignments WHERE assignment_id = $1"
 ONE = f"SELECT {COLUMNS} FROM assignments WHERE assignment_id = $1"
-LOCK_ONE = f"{ONE} FOR UPDATE"
+LOCK_MANY = f"SELECT {COLUMNS} FROM assignments WHERE assignment_id = ANY($1) ORDER BY assignment_id FOR UPDATE"
 CURRENT = f"SELECT {COLUMNS} FROM assignments WHERE person_id = $1 AND ended_at IS NULL"
 LATEST = f"""
 SELECT {COLUMNS} FROM assignments WHERE person_id = ANY($1) ORDER BY (ended_at IS NULL) DESC, revision DESC LIMIT 1
@@ -118,46 +122,24 @@ MADE_SINCE = f"""
 SELECT {COLUMNS} FROM assignments WHERE assigned_at >= $1 AND cause_id = entry_id AND inputs IS NOT NULL
 ORDER BY assigned_at, assignment_id LIMIT $2
 """
-HOLD_COLUMNS = "person_id, lead_id, cause_id, entry_id, reason, trace, rules_version, awaits, since, retry_at, attempts"
-PUT_HOLD = """
-INSERT INTO holds AS known
-    (person_id, lead_id, cause_id, entry_id, reason, trace, rules_version, awaits, since, retry_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-ON CONFLICT (person_id) DO UPDATE
-SET lead_id = excluded.lead_id, cause_id = excluded.cause_id, entry_id = excluded.entry_id, reason = excluded.reason,
-    trace = excluded.trace, rules_version = excluded.rules_version, awaits = excluded.awaits,
-    retry_at = excluded.retry_at, attempts = known.attempts + 1
-"""
-DROP_HOLDS = "DELETE FROM holds WHERE person_id = ANY($1)"
-MOVE_HOLD = "UPDATE holds SET person_id = $2 WHERE person_id = $1"
-RETRY_ALL = "UPDATE holds SET retry_at = $1 WHERE awaits IS NULL AND (retry_at IS NULL OR retry_at > $1)"
-RETRY_SOME = """
-UPDATE holds SET retry_at = $2
-WHERE person_id = ANY($1) AND awaits IS NULL AND (retry_at IS NULL OR retry_at > $2)
-"""
-WAITS_UNDER_OTHER_RULES = """
-SELECT 1 FROM holds WHERE rules_version <> $1 AND awaits IS NULL AND (retry_at IS NULL OR retry_at > $2) LIMIT 1
-"""
-RETRY_UNDER_OTHER_RULES = """
-UPDATE holds SET retry_at = $2
-WHERE rules_version <> $1 AND awaits IS NULL AND (retry_at IS NULL OR retry_at > $2)
-"""
-HOLDS_DUE = f"""
-SELECT {HOLD_COLUMNS} FROM holds WHERE retry_at <= $1 ORDER BY retry_at, since LIMIT $2 FOR UPDATE SKIP LOCKED
-"""
-NEXT_RETRY = "SELECT min(retry_at) FROM holds"
-HOLDS_OF = f"SELECT {HOLD_COLUMNS} FROM holds WHERE person_id = ANY($1) ORDER BY since, person_id"
-ALL_HOLDS = f"""
-SELECT {HOLD_COLUMNS} FROM holds
-WHERE (since, person_id) > ($1, $2) AND ($3::text[] IS NULL OR person_id = ANY($3))
-ORDER BY since, person_id LIMIT $4
-"""
-OPEN_COUNTS = "SELECT rep_id, count(*) AS leads FROM assignments WHERE ended_at IS NULL GROUP BY rep_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Of whom a situation is asked: `assignment_id` is that of the decision to come."""
+
+    person_id: LeadId
+    company: str | None
+    entry_id: EventId | None
+    assignment_id: AssignmentId | None
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What was decided about a person before: the current assignment, and who has a claim on the lead."""
+    """What was decided about a person before: the current assignment, and who has a claim on the lead.
+
+    `offers` counts those since the lead came in that were passed by, `decided` says that the decision is taken.
+    """
 
     current: Assignment | None
     previous_owner: RepId | None
@@ -165,23 +147,7 @@ class Situation:
     revision: int
     passed_by: frozenset[RepId]
     offers: int
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A lead that waits for a rep, or (`awaits`) for a revision of its profile."""
-
-    person_id: LeadId
-    lead_id: LeadId
-    cause_id: EventId
-    entry_id: EventId
-    reason: str
-    trace: Sequence[Mapping[str, Any]]
-    rules_version: int
-    awaits: int | None
-    since: datetime
-    retry_at: datetime | None
-    attempts: int = 1
+    decided: bool
 
 
 async def lock_dispatcher(connection: Connection) -> None:
@@ -205,21 +171,30 @@ async def put_credits(connection: Connection, queue: str, credits: Mapping[RepId
     await connection.execute(PUT_TURNS, queue, reps, numerators, [credits[rep].denominator for rep in reps])
 
 
-async def situation(
-    connection: Connection, person_id: LeadId, company: str | None, entry_id: EventId | None
-) -> Situation:
-    """What was decided about a person before."""
-    row = await connection.fetchrow(SITUATION, person_id, company, entry_id)
-    assert row is not None
-    current = await one(connection, AssignmentId(row["current_id"]), locked=True) if row["current_id"] else None
-    return Situation(
-        current=current if current is not None and current.is_current else None,
-        previous_owner=row["previous_owner"],
-        account_owner=row["account_owner"],
-        revision=row["revision"],
-        passed_by=frozenset(row["passed_by"]),
-        offers=len(row["passed_by"]),
+async def situations(connection: Connection, asked: Sequence[Asked]) -> list[Situation]:
+    """What was decided about persons before, in the same order; their current assignments are locked."""
+    rows = await connection.fetch(
+        SITUATIONS,
+        [one.person_id for one in asked],
+        [one.company for one in asked],
+        [one.entry_id for one in asked],
+        [one.assignment_id for one in asked],
     )
+    current_ids = [row["current_id"] for row in rows if row["current_id"] is not None]
+    locked = await connection.fetch(LOCK_MANY, current_ids) if current_ids else []
+    current = {row["assignment_id"]: Assignment(**row) for row in locked if row["ended_at"] is None}
+    return [
+        Situation(
+            current=current.get(row["current_id"]),
+            previous_owner=row["previous_owner"],
+            account_owner=row["account_owner"],
+            revision=row["revision"],
+            passed_by=frozenset(row["passed_by"]),
+            offers=len(row["passed_by"]),
+            decided=row["decided"],
+        )
+        for row in rows
+    ]
 
 
 async def exists(connection: Connection, assignment_id: AssignmentId) -> bool:
@@ -227,9 +202,9 @@ async def exists(connection: Connection, assignment_id: AssignmentId) -> bool:
     return await connection.fetchval(CAUSED, assignment_id) is not None
 
 
-async def one(connection: Connection, assignment_id: AssignmentId, *, locked: bool = False) -> Assignment | None:
+async def one(connection: Connection, assignment_id: AssignmentId) -> Assignment | None:
     """An assignment."""
-    return _assignment(await connection.fetchrow(LOCK_ONE if locked else ONE, assignment_id))
+    return _assignment(await connection.fetchrow(ONE, assignment_id))
 
 
 async def current(connection: Connection, person_id: LeadId) -> Assignment | None:
@@ -252,10 +227,10 @@ async def known(connection: Connection, ids: Sequence[AssignmentId]) -> dict[Ass
     return {row["assignment_id"]: row for row in await connection.fetch(KNOWN, ids)}
 
 
-async def insert(connection: Connection, assignment: Assignment) -> bool:
-    """A new assignment, counted for its rep; False when this decision was taken already."""
-    values = (getattr(assignment, column.name) for column in fields(Assignment))
-    return await connection.fetchval(INSERT, *values) is not None
+async def insert(connection: Connection, assignments: Sequence[Assignment]) -> None:
+    """New assignments, counted for their reps; a decision that was taken already is not taken again."""
+    names = [column.name for column in fields(Assignment)]
+    await connection.executemany(INSERT, [[getattr(one, name) for name in names] for one in assignments])
 
 
 async def accept(connection: Connection, assignment_id: AssignmentId, at: datetime) -> Assignment | None:
@@ -359,81 +334,6 @@ async def listed(  # noqa: PLR0913  # the filters of one list
 async def made_since(connection: Connection, since: datetime, limit: int) -> list[Assignment]:
     """The first assignment of each entry since then, in order, where it is known what the rules saw."""
     return [Assignment(**row) for row in await connection.fetch(MADE_SINCE, since, limit)]
-
-
-async def open_counts(connection: Connection) -> dict[RepId, int]:
-    """How many leads each rep holds, counted."""
-    return {row["rep_id"]: row["leads"] for row in await connection.fetch(OPEN_COUNTS)}
-
-
-async def put_hold(connection: Connection, hold: Hold) -> None:
-    """A lead waits; one that waited already goes on waiting, for what is known now."""
-    await connection.execute(
-        PUT_HOLD,
-        hold.person_id,
-        hold.lead_id,
-        hold.cause_id,
-        hold.entry_id,
-        hold.reason,
-        list(hold.trace),
-        hold.rules_version,
-        hold.awaits,
-        hold.since,
-        hold.retry_at,
-    )
-
-
-async def drop_holds(connection: Connection, person_ids: Sequence[LeadId]) -> None:
-    """These wait no more."""
-    await connection.execute(DROP_HOLDS, person_ids)
-
-
-async def move_hold(connection: Connection, person_id: LeadId, into: LeadId) -> None:
-    """The person who waits is another one now."""
-    await connection.execute(MOVE_HOLD, person_id, into)
-
-
-async def retry_all_holds(connection: Connection, at: datetime) -> None:
-    """Reps changed: every lead that waits for one is tried again."""
-    await connection.execute(RETRY_ALL, at)
-
-
-async def retry_holds_of_other_rules(connection: Connection, rules_version: int, at: datetime) -> None:
-    """Other rules became active: every lead that waits since earlier ones is tried again."""
-    await connection.execute(RETRY_UNDER_OTHER_RULES, rules_version, at)
-
-
-async def retry_holds_of(connection: Connection, person_ids: Sequence[LeadId], at: datetime) -> None:
-    """Something about these persons changed: those that wait for a rep are looked at again."""
-    await connection.execute(RETRY_SOME, person_ids, at)
-
-
-async def waits_under_other_rules(connection: Connection, rules_version: int, at: datetime) -> bool:
-    """Whether any lead waits since rules that do not count any more."""
-    return await connection.fetchval(WAITS_UNDER_OTHER_RULES, rules_version, at) is not None
-
-
-async def holds_due(connection: Connection, at: datetime, limit: int) -> list[Hold]:
-    """Leads to be tried again, locked."""
-    return [Hold(**row) for row in await connection.fetch(HOLDS_DUE, at, limit)]
-
-
-async def next_retry(connection: Connection) -> datetime | None:
-    """When the next lead is to be tried again."""
-    due: datetime | None = await connection.fetchval(NEXT_RETRY)
-    return due
-
-
-async def holds_of(connection: Connection, person_ids: Sequence[LeadId]) -> list[Hold]:
-    """Those of these persons who wait."""
-    return [Hold(**row) for row in await connection.fetch(HOLDS_OF, person_ids)]
-
-
-async def all_holds(
-    connection: Connection, after: tuple[datetime, str], ids: Sequence[LeadId] | None, limit: int
-) -> list[Hold]:
-    """Leads that wait, after a place in the list, the longest first."""
-    return [Hold(**row) for row in await connection.fetch(ALL_HOLDS, *after, ids, limit)]
 
 
 def _assignment(row: asyncpg.Record | None) -> Assignment | None:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import orjson
 
-from services.routing.assignments import queries
+from services.routing.assignments import holds, queries
 from services.routing.assignments.domain import Assignment, State
 from services.routing.assignments.turns import settle_turn
 from services.routing.reps.queries import active_reps
@@ -134,8 +134,8 @@ async def _take_over(assignment: Assignment, tx: Tx) -> None:
         assignment = replace(assignment, ended_at=latest.assigned_at, end_reason=REPLACED)
     elif latest is not None and latest.is_current:
         await queries.end(connection, latest.assignment_id, assignment.assigned_at, REPLACED)
-    await queries.insert(connection, assignment)
-    await queries.drop_holds(connection, [assignment.person_id])
+    await queries.insert(connection, [assignment])
+    await holds.drop(connection, [assignment.person_id])
     for row in await queries.take_early_answers(connection, assignment.assignment_id):
         await _settle(tx, Answer(assignment.assignment_id, row["state"], row["at"], row["reason"]))
     if assignment.strategy == "round_robin":

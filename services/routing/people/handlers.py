@@ -7,7 +7,7 @@ from services.routing.people import queries
 from services.routing.people.domain import Person, Profile
 from shared.db import Connection, Tx
 from shared.events import ConsentChanged, LeadCaptured, LeadErased, LeadPersonal, StageChanged
-from shared.identity import members, resolve
+from shared.identity import resolve_many
 from shared.ids import LeadId
 from shared.personal import PersonKeys
 
@@ -49,6 +49,11 @@ async def on_lead_erased(event: LeadErased, tx: Tx) -> None:
 
 async def person(connection: Connection, lead_id: LeadId, at: datetime | None = None) -> Person:
     """The person behind a lead id, with all that is known of them."""
-    person_id = await resolve(connection, lead_id, at)
-    ids = {member.lead_id for member in await members(connection, person_id)}
-    return await queries.person_of(connection, person_id, sorted({person_id, lead_id} | ids))
+    return (await people(connection, [(lead_id, at)]))[0]
+
+
+async def people(connection: Connection, leads: Sequence[tuple[LeadId, datetime | None]]) -> list[Person]:
+    """The persons behind lead ids at moments, in the same order."""
+    person_ids = await resolve_many(connection, leads)
+    known = await queries.people_of(connection, list(dict.fromkeys(person_ids)))
+    return [known[person_id] for person_id in person_ids]

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import asyncpg
+
 from services.routing.people.domain import (
+    DEAL,
     Consent,
     Person,
     Profile,
@@ -42,15 +45,27 @@ WHERE known.revision < excluded.revision
 STRIP_PROFILE = """
 UPDATE profiles SET fields = fields - '{email,phone,first_name,last_name,title,attributes}'::text[] WHERE lead_id = $1
 """
+# All ids of each person: those merged into it, and the browsers linked to any of them.
+IDS = """
+WITH RECURSIVE below AS (
+    SELECT id AS person_id, id FROM unnest($1::text[]) AS id
+    UNION
+    SELECT below.person_id, alias.lead_id
+    FROM below JOIN identity_aliases AS alias ON alias.into_id = below.id AND alias.active
+)
+SELECT person_id, id FROM below
+UNION
+SELECT below.person_id, link.anonymous_lead_id FROM below JOIN identity_links AS link ON link.lead_id = below.id
+"""
 PROFILES = "SELECT lead_id, revision, captured_at, fields FROM profiles WHERE lead_id = ANY($1)"
-CONSENTS = "SELECT channel, state, at FROM consents WHERE lead_id = ANY($1)"
+CONSENTS = "SELECT lead_id, channel, state, at FROM consents WHERE lead_id = ANY($1)"
 STANDINGS = """
 SELECT lead_id, revision, stage, engagement, fit, total, grade FROM standings WHERE lead_id = ANY($1)
 """
-ERASED = "SELECT 1 FROM identity_erased WHERE lead_id = ANY($1) LIMIT 1"
-OPEN_DEAL = """
-SELECT deal_id, external_id, name, stage, probability, value_minor, currency, recurring_minor FROM deals
-WHERE lead_id = ANY($1) AND status = 'open' ORDER BY changed_at DESC, deal_id LIMIT 1
+ERASED = "SELECT lead_id FROM identity_erased WHERE lead_id = ANY($1)"
+OPEN_DEALS = """
+SELECT lead_id, changed_at, deal_id, external_id, name, stage, probability, value_minor, currency, recurring_minor
+FROM deals WHERE lead_id = ANY($1) AND status = 'open' ORDER BY changed_at DESC, deal_id
 """
 IS_KNOWN = """
 SELECT EXISTS (SELECT 1 FROM profiles WHERE lead_id = ANY($1))
@@ -105,21 +120,58 @@ async def strip_profile(connection: Connection, lead_id: LeadId) -> None:
     await connection.execute(STRIP_PROFILE, lead_id)
 
 
-async def person_of(connection: Connection, person_id: LeadId, ids: Sequence[LeadId]) -> Person:
-    """The person put together from what is known of all their ids."""
-    profiles = [Profile(**row) for row in await connection.fetch(PROFILES, ids)]
-    consent = latest_consents(Consent(**row) for row in await connection.fetch(CONSENTS, ids))
-    standings = [Standing(**row) for row in await connection.fetch(STANDINGS, ids)]
-    deal = await connection.fetchrow(OPEN_DEAL, ids)
+async def people_of(connection: Connection, person_ids: Sequence[LeadId]) -> dict[LeadId, Person]:
+    """Persons put together from what is known of all their ids: six statements, however many persons."""
+    ids: dict[LeadId, set[LeadId]] = {person_id: {person_id} for person_id in person_ids}
+    for row in await connection.fetch(IDS, sorted(ids)):
+        ids[row["person_id"]].add(row["id"])
+    every_id = sorted(set().union(*ids.values())) if ids else []
+    profiles = _by_lead(await connection.fetch(PROFILES, every_id))
+    consents = _by_lead(await connection.fetch(CONSENTS, every_id))
+    standings = _by_lead(await connection.fetch(STANDINGS, every_id))
+    deals = _by_lead(await connection.fetch(OPEN_DEALS, every_id))
+    erased = {row["lead_id"] for row in await connection.fetch(ERASED, every_id)}
+    return {
+        person_id: _person(
+            person_id,
+            sorted(theirs),
+            [Profile(**row) for one in theirs for row in profiles.get(one, ())],
+            [Consent(row["channel"], row["state"], row["at"]) for one in theirs for row in consents.get(one, ())],
+            [Standing(**row) for one in theirs for row in standings.get(one, ())],
+            max((row for one in theirs for row in deals.get(one, ())), key=lambda row: row["changed_at"], default=None),
+            erased=not erased.isdisjoint(theirs),
+        )
+        for person_id, theirs in ids.items()
+    }
+
+
+def _by_lead(rows: Sequence[asyncpg.Record]) -> dict[LeadId, list[asyncpg.Record]]:
+    grouped: dict[LeadId, list[asyncpg.Record]] = {}
+    for row in rows:
+        grouped.setdefault(row["lead_id"], []).append(row)
+    return grouped
+
+
+def _person(  # noqa: PLR0913  # what a person is put together from
+    person_id: LeadId,
+    ids: Sequence[LeadId],
+    profiles: Sequence[Profile],
+    consents: Sequence[Consent],
+    standings: Sequence[Standing],
+    deal: asyncpg.Record | None,
+    *,
+    erased: bool,
+) -> Person:
     lead = combine_profiles(person_id, profiles)
+    consent = latest_consents(consents)
     return Person(
         person_id=person_id,
         ids=tuple(ids),
         lead=lead | ({"consent": consent} if consent else {}),
         revision=max((profile.revision for profile in profiles if profile.lead_id == person_id), default=0),
         standing=current_standing(person_id, standings),
-        deal=None if deal is None else {name: value for name, value in deal.items() if value is not None},
-        erased=await connection.fetchval(ERASED, ids) is not None,
+        deal=None if deal is None else {name: deal[name] for name in DEAL if deal[name] is not None},
+        erased=erased,
     )
 
 

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from services.routing.assignments.queries import lock_dispatcher, retry_all_holds
+from services.routing.assignments import holds
+from services.routing.assignments.queries import lock_dispatcher
 from services.routing.errors import NoSuchRep
 from services.routing.params import PathId, QueryEmail, address
 from services.routing.reps import queries
@@ -62,7 +63,7 @@ def router(runtime: Runtime) -> APIRouter:
             rep_id, at = RepId(new_id()), runtime.clock.now()
             await lock_dispatcher(tx.connection)
             await queries.insert_rep(tx.connection, rep_id, told.columns(), at)
-            await retry_all_holds(tx.connection, at)
+            await holds.retry_all(tx.connection, at)
             return _answer(await _rep(tx.connection, rep_id), 201)
 
         return await idempotent(runtime.database, request, await request.body(), make)
@@ -104,7 +105,7 @@ def router(runtime: Runtime) -> APIRouter:
             if row is None:
                 raise _no_such_rep(rep_id)
             await queries.change_rep(tx.connection, RepId(rep_id), {**row, **told.columns()}, at)
-            await retry_all_holds(tx.connection, at)
+            await holds.retry_all(tx.connection, at)
             return _answer(await _rep(tx.connection, RepId(rep_id)), 200)
 
         return await idempotent(runtime.database, request, await request.body(), make)

@@ -95,8 +95,13 @@ class _Compiler:
             self.faults.append(FieldError(fault.pointer, fault.detail, fault.column))
             return None
 
+    def who(self, source: str | None, place: str) -> Expression | None:
+        """A condition on reps; None when it holds for everybody, so that it need not be tried on each."""
+        who = self.expression(source, MATCH, place)
+        return None if who is not None and not who.references and who.holds({})[0] else who
+
     def queue(self, shape: QueueShape, place: str) -> Queue:
-        who = self.expression(shape.who, MATCH, f"{place}/who")
+        who = self.who(shape.who, f"{place}/who")
         if shape.members is None:
             return Queue(shape.id, None, who)
         for index, rep_id in enumerate(shape.reps):
@@ -115,7 +120,7 @@ class _Compiler:
             strategy=shape.strategy,
             queue=self._queue_of(shape.queue, queues, place) or Queue(shape.id),
             when=self.expression(shape.when, CASE, f"{place}/when"),
-            who=self.expression(shape.who, MATCH, f"{place}/who"),
+            who=self.who(shape.who, f"{place}/who"),
             available=shape.available,
             sla=_sla(shape.sla),
         )

@@ -1,0 +1,104 @@
+"""Assignments and holds follow the person: whoever two leads turn out to be has one owner."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from services.routing.assignments import holds, queries
+from services.routing.assignments.domain import Assignment, one_owner
+from services.routing.assignments.facts import lead_assigned
+from services.routing.parts import Parts
+from shared.db import Tx
+from shared.events import IdentityLinked, LeadMerged, LeadUnmerged
+from shared.identity import resolve_many
+from shared.ids import LeadId
+
+MERGED = "merged"
+Group = list[tuple[Assignment, bool]]
+"""Assignments of one person, each with whether it comes from another one."""
+
+
+async def on_identity_changed(event: LeadMerged | LeadUnmerged | IdentityLinked, tx: Tx, *, parts: Parts) -> None:
+    """Assignments and holds follow the person: of two current owners one goes on, told anew; see `one_owner`.
+
+    The other's assignment ends, and lives again when the merge is undone.
+    """
+    other = event.anonymous_lead_id if isinstance(event, IdentityLinked) else event.from_lead_id
+    connection = tx.connection
+    named = [event.lead_id, other]
+    if not await queries.of_persons(connection, named) and not await holds.of_persons(connection, named):
+        return
+    await queries.lock_dispatcher(connection)
+    groups = await _by_owner(tx, set(named))
+    crowded = {owner for owner, group in groups.items() if await _end_losers(tx, group, parts.runtime.clock.now())}
+    await _move(tx, groups)
+    left = {one.person_id for group in groups.values() for one, moved in group if moved}
+    for owner, group in groups.items():
+        kept = await _revive(tx, group, some_left=owner in left)
+        if kept is not None and owner in crowded:
+            await queries.raise_revision(connection, kept.assignment_id, max(one.revision for one, _ in group) + 1)
+            told = await queries.one(connection, kept.assignment_id)
+            assert told is not None
+            tx.emit(lead_assigned(told, kept_by=event.event_id))
+    await _move_holds(tx, named)
+
+
+async def _by_owner(tx: Tx, ids: set[LeadId]) -> dict[LeadId, Group]:
+    """All assignments that the persons with these ids have, had or get, by whose they are now."""
+    while True:
+        assignments = await queries.of_persons(tx.connection, sorted(ids))
+        owners = await resolve_many(tx.connection, [(one.lead_id, one.assigned_at) for one in assignments])
+        reached = ids | {one.person_id for one in assignments} | set(owners)
+        if reached == ids:
+            break
+        ids = reached
+    groups: dict[LeadId, Group] = {}
+    for one, owner in zip(assignments, owners, strict=True):
+        groups.setdefault(owner, []).append((one, owner != one.person_id))
+    return dict(sorted(groups.items()))
+
+
+def _kept_of(group: Group) -> Assignment | None:
+    current = [one for one, _ in group if one.is_current]
+    return one_owner(current) if current else None
+
+
+async def _end_losers(tx: Tx, group: Group, at: datetime) -> bool:
+    """End all but one of the current assignments of what is one person now. Answers whether there were any."""
+    kept = _kept_of(group)
+    losers = [one for one, _ in group if one.is_current and one is not kept]
+    for one in losers:
+        await queries.end(tx.connection, one.assignment_id, at, MERGED)
+    return bool(losers)
+
+
+async def _move(tx: Tx, groups: dict[LeadId, Group]) -> None:
+    """Write whose the assignments are now; all leave before any arrives, since a person has one current one."""
+    moved = [(one.assignment_id, owner) for owner, group in groups.items() for one, moves in group if moves]
+    for assignment_id, _ in moved:
+        await queries.move(tx.connection, assignment_id, LeadId(f"moving {assignment_id}"))
+    for assignment_id, owner in moved:
+        await queries.move(tx.connection, assignment_id, owner)
+
+
+async def _revive(tx: Tx, group: Group, *, some_left: bool) -> Assignment | None:
+    """The person's current assignment, if any.
+
+    Where a merge is undone, nobody may have the lead of one of the two: what the merge had ended lives again there.
+    """
+    kept = _kept_of(group)
+    ended_by_merge = [one for one, moved in group if (moved or some_left) and one.end_reason == MERGED]
+    if kept is None and ended_by_merge:
+        kept = one_owner(ended_by_merge)
+        await queries.reopen(tx.connection, kept.assignment_id)
+    return kept
+
+
+async def _move_holds(tx: Tx, ids: Sequence[LeadId]) -> None:
+    waiting = await holds.of_persons(tx.connection, ids)
+    owners = await resolve_many(tx.connection, [(hold.lead_id, hold.since) for hold in waiting])
+    for hold, owner in zip(waiting, owners, strict=True):
+        taken = hold.person_id != owner and await holds.of_persons(tx.connection, [owner])
+        if taken or await queries.current(tx.connection, owner) is not None:
+            await holds.drop(tx.connection, [hold.person_id])
+        elif hold.person_id != owner:
+            await holds.move(tx.connection, hold.person_id, owner)
