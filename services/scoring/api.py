@@ -56,7 +56,7 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
 
 def leads_router(runtime: Runtime) -> APIRouter:
     """Scores and stages of leads."""
-    parts, database = make_parts(runtime.keys, runtime.clock), runtime.database
+    parts, database = make_parts(runtime), runtime.database
     router = APIRouter(prefix="/v1/leads", tags=["scores"], dependencies=[Depends(requires("scoring:read"))])
 
     @router.get("")
@@ -86,7 +86,7 @@ def leads_router(runtime: Runtime) -> APIRouter:
 
 def rules_router(runtime: Runtime) -> APIRouter:
     """The scoring document's life."""
-    parts, database = make_parts(runtime.keys, runtime.clock), runtime.database
+    parts, database = make_parts(runtime), runtime.database
 
     async def what_if(document: dict[str, Any], days: int) -> dict[str, Any]:
         return await simulate(database, parts, document, days)

@@ -1,11 +1,14 @@
-"""What scoring reacts to. A fact is folded first, which a rebuild does too; then those concerned are judged."""
+"""What scoring reacts to. A fact is folded first, which a rebuild does too; then those concerned are judged.
+
+Touches are judged where they are folded: most of the work is to have the persons at hand.
+"""
 
 from services.scoring.engagement.handlers import on_touches
 from services.scoring.fit.handlers import on_consents, on_erased, on_profiles
 from services.scoring.parts import make_parts
 from services.scoring.people.identity import on_identity_changed
 from services.scoring.sales.handlers import on_assigned, on_assignment_settled, on_deals
-from services.scoring.stages.handlers import settle_identified, settle_told, settle_touched
+from services.scoring.stages.handlers import settle_identified, settle_told
 from shared.events import (
     AssignmentAccepted,
     AssignmentExpired,
@@ -27,7 +30,7 @@ from shared.service import Runtime
 
 def routes(runtime: Runtime) -> tuple[Route, ...]:
     """The handlers of every fact, in the order in which they run."""
-    parts = make_parts(runtime.keys, runtime.clock)
+    parts = make_parts(runtime)
     return (
         on_batch(LeadCaptured, lambda events, tx: on_profiles(events, tx, parts=parts)),
         on_batch(ConsentChanged, lambda events, tx: on_consents(events, tx, parts=parts)),
@@ -45,7 +48,6 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on(LeadUnmerged, lambda event, tx: settle_identified(event, tx, parts=parts), decides=True),
         on(IdentityLinked, lambda event, tx: settle_identified(event, tx, parts=parts), decides=True),
         on_batch(LeadErased, lambda events, tx: settle_told(events, tx, parts=parts), decides=True),
-        on_batch(TouchRecorded, lambda events, tx: settle_touched(events, tx, parts=parts), decides=True),
         on_batch(LeadAssigned, lambda events, tx: settle_told(events, tx, parts=parts), decides=True),
         on_batch(AssignmentAccepted, lambda events, tx: settle_told(events, tx, parts=parts), decides=True),
         on_batch(AssignmentRejected, lambda events, tx: settle_told(events, tx, parts=parts), decides=True),

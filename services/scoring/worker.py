@@ -10,7 +10,7 @@ from shared.service import Runtime, Timer
 
 def timers(runtime: Runtime) -> tuple[Timer, ...]:
     """Both look every half second; a stage that is due sooner is not kept waiting."""
-    parts, database = make_parts(runtime.keys, runtime.clock), runtime.database
+    parts, database = make_parts(runtime), runtime.database
 
     async def rescore() -> None:
         await rescore_outdated(database, parts)

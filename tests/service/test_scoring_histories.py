@@ -111,7 +111,7 @@ async def test_several_consumers_at_once_lose_and_double_nothing(world: World) -
     await asyncio.gather(*(consume(batches[start::4]) for start in range(4)))
     assert await world.scoring.parked() == []
     rows = await world.projection()
-    parts = make_parts(world.scoring.runtime.keys, world.clock)
+    parts = make_parts(world.scoring.consumer_runtime)
     async with world.scoring.consumer_runtime.database.transaction() as tx:
         rules = await parts.rules.current(tx.connection)
         every_id = [*(world.lead_id(email) for email in PEOPLE), *map(LeadId, BROWSERS)]

@@ -62,8 +62,8 @@ async def opened_touches(
 
 async def fold_touches(
     connection: Connection, parts: Parts, people: Mapping[LeadId, Person], owned: Mapping[LeadId, Sequence[Any]]
-) -> None:
-    """Add fresh touches to their persons' rows, each under the rules that the row was made with."""
+) -> dict[LeadId, Person]:
+    """Add fresh touches to their persons' rows, each under the rules that the row was made with; answers the rows."""
     touches: dict[LeadId, list[Touch]] = {}
     rules: dict[LeadId, EngagementRules] = {}
     for person_id, facts in owned.items():
@@ -78,14 +78,15 @@ async def fold_touches(
     for place, day in (await queries.load_days(connection, wanted)).items():
         days.setdefault(place.person_id, {})[place.key] = day
     changed: dict[PersonDay, Day] = {}
-    after: list[Person] = []
+    after: dict[LeadId, Person] = {}
     for person_id, fresh in touches.items():
         person = people[person_id]
         engagement, paid = rules[person_id].fold(person.engagement, days.get(person_id, {}), fresh)
         changed |= {PersonDay(person_id, key): day for key, day in paid.items()}
-        after.append(replace(person, engagement=engagement))
-    await queries.save_engagement(connection, after)
+        after[person_id] = replace(person, engagement=engagement)
+    await queries.save_engagement(connection, after.values())
     await queries.save_days(connection, changed)
+    return after
 
 
 async def refit(connection: Connection, parts: Parts, lead_ids: Iterable[LeadId]) -> None:

@@ -26,11 +26,12 @@ SELECT id, $2, '{}', '[]', $3, $4, '[]', '{}' FROM unnest($1::text[]) AS id ORDE
 ON CONFLICT DO NOTHING RETURNING person_id
 """
 FORGET = "DELETE FROM scores WHERE person_id = ANY($1)"
+# What is written with every touch goes over as one JSON text: asyncpg looks at each element of an array.
 SAVE_ENGAGEMENT = """
 UPDATE scores SET sums = new.sums, newest = new.newest, raised_at = new.raised_at, raised_until = new.raised_until,
-    types = new.types::jsonb
-FROM unnest($1::text[], $2::jsonb[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::text[])
-    AS new (person_id, sums, newest, raised_at, raised_until, types)
+    types = new.types
+FROM json_to_recordset($1) AS new (person_id text, sums jsonb, newest timestamptz, raised_at timestamptz,
+    raised_until timestamptz, types jsonb)
 WHERE scores.person_id = new.person_id
 """
 SAVE_FIT = """
@@ -53,8 +54,8 @@ JOIN unnest($1::text[], $2::text[], $3::date[]) AS wanted (person_id, rule_id, d
 """
 SAVE_DAYS = """
 INSERT INTO limited_days AS known (person_id, rule_id, day, paid, more)
-SELECT person, rule, day, paid::jsonb, more
-FROM unnest($1::text[], $2::text[], $3::date[], $4::text[], $5::boolean[]) AS new (person, rule, day, paid, more)
+SELECT person_id, rule_id, day, paid, more
+FROM json_to_recordset($1) AS new (person_id text, rule_id text, day date, paid jsonb, more boolean)
 ON CONFLICT (person_id, rule_id, day) DO UPDATE SET paid = excluded.paid, more = excluded.more
 """
 FORGET_DAYS = "DELETE FROM limited_days WHERE person_id = ANY($1)"
@@ -103,7 +104,8 @@ class PersonDay(NamedTuple):
 
 async def load_people(connection: Connection, person_ids: Iterable[LeadId]) -> dict[LeadId, Person]:
     """Those of the persons that are known."""
-    rows = await connection.fetch(LOAD, sorted(set(person_ids)))
+    ids = sorted(set(person_ids))
+    rows = await connection.fetch(LOAD, ids) if ids else []
     return {LeadId(row["person_id"]): _person(row) for row in rows}
 
 
@@ -130,18 +132,19 @@ async def forget_people(connection: Connection, person_ids: Iterable[LeadId]) ->
 
 async def save_engagement(connection: Connection, people: Iterable[Person]) -> None:
     """Write what persons' touches come to."""
-    ordered = sorted(people, key=lambda person: person.person_id)
-    if ordered:
-        states = [person.engagement for person in ordered]
-        await connection.execute(
-            SAVE_ENGAGEMENT,
-            [person.person_id for person in ordered],
-            [_sums_out(state.sums) for state in states],
-            [state.newest for state in states],
-            [state.raised_at for state in states],
-            [state.raised_until for state in states],
-            [_json(sorted(state.types)) for state in states],
-        )
+    rows = [
+        {
+            "person_id": person.person_id,
+            "sums": _sums_out(person.engagement.sums),
+            "newest": person.engagement.newest,
+            "raised_at": person.engagement.raised_at,
+            "raised_until": person.engagement.raised_until,
+            "types": sorted(person.engagement.types),
+        }
+        for person in people
+    ]
+    if rows:
+        await connection.execute(SAVE_ENGAGEMENT, rows)
 
 
 async def save_fit(connection: Connection, people: Iterable[Person]) -> None:
@@ -196,16 +199,18 @@ async def load_days(connection: Connection, days: Iterable[PersonDay]) -> dict[P
 
 async def save_days(connection: Connection, days: Mapping[PersonDay, Day]) -> None:
     """Write limited days."""
-    if days:
-        keys: Sequence[PersonDay] = sorted(days)
-        await connection.execute(
-            SAVE_DAYS,
-            [day.person_id for day in keys],
-            [day.key.rule_id for day in keys],
-            [day.key.day for day in keys],
-            [_json([list(mark) for mark in days[day].paid]) for day in keys],
-            [days[day].more for day in keys],
-        )
+    rows = [
+        {
+            "person_id": place.person_id,
+            "rule_id": place.key.rule_id,
+            "day": place.key.day,
+            "paid": [list(mark) for mark in days[place].paid],
+            "more": days[place].more,
+        }
+        for place in sorted(days)
+    ]
+    if rows:
+        await connection.execute(SAVE_DAYS, rows)
 
 
 async def forget_days(connection: Connection, person_ids: Iterable[LeadId]) -> None:
@@ -268,8 +273,7 @@ def _json(value: Any) -> str:
 
 def _sums_out(sums: Mapping[Bucket, Decaying]) -> dict[str, str]:
     return {
-        f"{bucket.half_life}|{bucket.group}": f"{total.mantissa:x}:{total.exponent}"
-        for bucket, total in sorted(sums.items())
+        f"{bucket.half_life}|{bucket.group}": f"{total.mantissa:x}:{total.exponent}" for bucket, total in sums.items()
     }
 
 

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import log2
 from typing import Any, get_args
 
 from services.scoring.engagement.decay import EPOCH, micros
@@ -71,6 +72,7 @@ class Verdict:
 class Score:
     """The numbers at a moment."""
 
+    at: datetime
     engagement: float
     fit: int
     total: float
@@ -127,7 +129,7 @@ class StageRules:
         if hand_raise and rejected is not None and raised is not None:
             hand_raise = raised > rejected
         total = round(engagement + standing.fit.points, 6)
-        return Score(engagement, standing.fit.points, total, hand_raise)
+        return Score(at, engagement, standing.fit.points, total, hand_raise)
 
     def moment(self, standing: Standing, now: datetime) -> datetime:
         """The moment that counts as the present: that of the newest touch while it is young."""
@@ -135,17 +137,24 @@ class StageRules:
         return newest if newest is not None and now - newest <= self._young else now
 
     def settle(self, standing: Standing, before: Verdict, now: datetime) -> Verdict:
-        """Where the lead stands now, coming from `before`."""
-        moment = self.moment(standing, now)
-        newest = standing.engagement.newest
-        after = before
-        if newest is not None and newest < moment:
-            after = self._judge(standing, after, newest)
-        after = self._judge(standing, after, moment)
-        return Verdict(after.stage, after.held, "" if after.stage == before.stage else after.reason)
+        """Where the lead stands now, coming from `before`; with the reason of `before` when nothing changed."""
+        return self.judge(standing, before, now)[0]
 
-    def next_check(self, standing: Standing, now: datetime, known: Check | None = None) -> Check | None:
-        """When the stage could change without any fact; never later than it does, and mostly exactly then.
+    def judge(self, standing: Standing, before: Verdict, now: datetime) -> tuple[Verdict, Score]:
+        """Where the lead stands now, coming from `before`, and the numbers that decided."""
+        moment, newest, after = self.moment(standing, now), standing.engagement.newest, before
+        if newest is not None and newest < moment:
+            after = self._judge(standing, after, self.score(standing, newest))
+        score = self.score(standing, moment)
+        after = self._judge(standing, after, score)
+        if after.stage == before.stage and after.reason != before.reason:
+            after = Verdict(after.stage, after.held, before.reason)
+        return after, score
+
+    def next_check(
+        self, standing: Standing, now: datetime, known: Check | None = None, *, exactly: bool = True
+    ) -> Check | None:
+        """When the stage could change without any fact: exactly then, or else not later, which costs far less.
 
         `known` is what was found before; it is answered again when more points can only have put it off.
         """
@@ -153,7 +162,7 @@ class StageRules:
             return None
         moment = self.moment(standing, now)
         earliest = moment + self._young if moment < now else now
-        found = self._next_bar(standing, moment, known if known and known.at > earliest else None)
+        found = self._next_bar(standing, moment, known if known and known.at > earliest else None, exactly=exactly)
         until = standing.engagement.raised_until
         if self._reads_hand_raise and until is not None and until > moment and (found is None or until < found.at):
             found = Check(until, found.below if found else None)
@@ -161,9 +170,8 @@ class StageRules:
             return found
         return Check(earliest + timedelta(milliseconds=1), found.below)
 
-    def _judge(self, standing: Standing, before: Verdict, at: datetime) -> Verdict:
+    def _judge(self, standing: Standing, before: Verdict, score: Score) -> Verdict:
         """One step. Remembered, since a verdict depends on a decaying score only by which bars it has reached."""
-        score = self.score(standing, at)
         if self._computes or self._reads_open:
             return self._evaluate(standing, before, score)
         bars = self._bars_of(standing)
@@ -235,7 +243,7 @@ class StageRules:
         bars = {*self._bars, fit}
         return sorted({*bars, *(bar - fit for bar in bars)} if self._reads_total else bars)
 
-    def _next_bar(self, standing: Standing, moment: datetime, known: Check | None) -> Check | None:
+    def _next_bar(self, standing: Standing, moment: datetime, known: Check | None, *, exactly: bool) -> Check | None:
         bars = self._bars_of(standing)
         engagement, start = standing.engagement, micros(moment)
         value = self._engagement.value(engagement, moment)
@@ -246,6 +254,10 @@ class StageRules:
             return None
         if known is not None and known.below == below:
             return known
+        if not exactly:
+            # Limits only slow the decay, and nothing decays faster than the shortest half-life.
+            shortest = min(bucket.half_life for bucket in engagement.sums)
+            return Check(moment + timedelta(microseconds=shortest * log2(value / below)), below)
         end, step = start, self._shortest
         while self._engagement.value_at(engagement, end) >= below:
             if end - start > _HORIZON:

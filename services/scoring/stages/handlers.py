@@ -28,7 +28,6 @@ from shared.events import (
     LeadUnmerged,
     Stage,
     StageChanged,
-    TouchRecorded,
 )
 from shared.identity import resolve_many
 from shared.ids import EventId, LeadId, derived_id
@@ -48,12 +47,6 @@ LeadFact = (
 )
 _ORDER = {stage: place for place, stage in enumerate(get_args(Stage))}
 _SET_ASIDE = frozenset({"disqualified", "recycled"})
-
-
-async def settle_touched(events: Sequence[TouchRecorded], tx: Tx, *, parts: Parts) -> None:
-    """Judge those whom touches belong to."""
-    owners = await resolve_many(tx.connection, [(event.lead_id, event.occurred_at) for event in events])
-    await settle(tx, parts, {owner: event.event_id for owner, event in zip(owners, events, strict=True)})
 
 
 async def settle_told(events: Sequence[LeadFact], tx: Tx, *, parts: Parts) -> None:
@@ -95,12 +88,30 @@ async def settle_due(database: Database, parts: Parts) -> timedelta | None:
     return None if at is None else max(at - parts.clock.now(), timedelta(milliseconds=10))
 
 
-async def settle(tx: Tx, parts: Parts, causes: Mapping[LeadId, str], *, replan: bool = False) -> None:
-    """Judge persons after what `causes` names. `replan` plans their next look anew, else it only moves closer."""
-    if not causes:
-        return
+async def settle(
+    tx: Tx,
+    parts: Parts,
+    causes: Mapping[LeadId, str],
+    *,
+    at_hand: Mapping[LeadId, Person] | None = None,
+    replan: bool = False,
+) -> None:
+    """Judge persons after what `causes` names. `replan` plans their next look anew, else it only moves closer.
+
+    A page at a time: between two statements of a transaction little may be computed, or the server ends it.
+    """
+    ordered = sorted(causes)
+    for start in range(0, len(ordered), PAGE):
+        page = {person_id: causes[person_id] for person_id in ordered[start : start + PAGE]}
+        people = {person_id: at_hand[person_id] for person_id in page if person_id in at_hand} if at_hand else {}
+        people |= await load_people(tx.connection, page.keys() - people.keys())
+        await _settle_page(tx, parts, page, people, replan=replan)
+
+
+async def _settle_page(
+    tx: Tx, parts: Parts, causes: Mapping[LeadId, str], people: Mapping[LeadId, Person], *, replan: bool
+) -> None:
     stood = await queries.lock_stood(tx.connection, causes)
-    people = await load_people(tx.connection, causes)
     personal = await _personal(tx.connection, parts, people)
     now = parts.clock.now()
     saved: list[Stood] = []
@@ -110,13 +121,13 @@ async def settle(tx: Tx, parts: Parts, causes: Mapping[LeadId, str], *, replan: 
     for person_id, person in sorted(people.items()):
         rules = (await parts.rules.at_version(tx.connection, person.rules_version)).stages
         before, standing = stood[person_id], person.standing(personal.get(person_id))
-        verdict, moment = rules.settle(standing, before.verdict, now), rules.moment(standing, now)
-        after, facts = _told(before, verdict, person, rules.score(standing, moment), moment, now, causes[person_id])
-        if after != before:
+        verdict, score = rules.judge(standing, before.verdict, now)
+        after, facts = _told(before, verdict, person, score, now, causes[person_id])
+        if after is not before:
             saved.append(after)
         tx.emit(*facts)
         changes += [(fact, causes[person_id]) for fact in facts if isinstance(fact, StageChanged)]
-        check = rules.next_check(standing, now, None if replan else before.due)
+        check = rules.next_check(standing, now, None if replan else before.due, exactly=replan)
         if check != before.due and (replan or _sooner(check, before.due)):
             checks.append((person_id, check))
     await queries.save_stood(tx.connection, saved)
@@ -132,27 +143,26 @@ def _sooner(check: Check | None, planned: Check | None) -> bool:
 
 
 def _told(  # noqa: PLR0913  # what a decision is made of
-    before: Stood, verdict: Verdict, person: Person, score: Score, moment: datetime, now: datetime, cause: str
+    before: Stood, verdict: Verdict, person: Person, score: Score, now: datetime, cause: str
 ) -> tuple[Stood, list[LeadScored | StageChanged]]:
     """Where the person stands now, and what to tell: whatever others can see of it has changed."""
     moved = verdict.stage != before.verdict.stage
-    verdict = replace(verdict, reason=verdict.reason or before.verdict.reason)
     whole, grade = round(score.total), person.fit.grade
     if not moved and (before.told_total, before.told_grade) == (whole, grade):
-        return replace(before, verdict=verdict), []
+        return (before if verdict == before.verdict else replace(before, verdict=verdict)), []
     first = before.told_total is None
     after = replace(
         before,
         verdict=verdict,
         furthest=_further(before.furthest, verdict.stage),
-        since=moment if moved or first else before.since,
+        since=score.at if moved or first else before.since,
         revision=before.revision + 1,
         told_total=whole,
         told_grade=grade,
     )
     told: dict[str, Any] = {
         "lead_id": person.person_id,
-        "occurred_at": moment,
+        "occurred_at": score.at,
         "received_at": now,
         "revision": after.revision,
         "engagement": score.engagement,

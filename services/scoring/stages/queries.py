@@ -18,12 +18,10 @@ MAKE = """
 INSERT INTO standings (person_id) SELECT id FROM unnest($1::text[]) AS id ORDER BY id ON CONFLICT DO NOTHING
 """
 SAVE = """
-UPDATE standings SET stage = new.stage, held = string_to_array(new.held, ','),
-    furthest = new.furthest, since = new.since, reason = new.reason, revision = new.revision,
-    told_total = new.told_total, told_grade = new.told_grade
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::bigint[],
-    $8::integer[], $9::text[])
-    AS new (person_id, stage, held, furthest, since, reason, revision, told_total, told_grade)
+UPDATE standings SET stage = new.stage, held = new.held, furthest = new.furthest, since = new.since,
+    reason = new.reason, revision = new.revision, told_total = new.told_total, told_grade = new.told_grade
+FROM json_to_recordset($1) AS new (person_id text, stage text, held text[], furthest text, since timestamptz,
+    reason text, revision bigint, told_total integer, told_grade text)
 WHERE standings.person_id = new.person_id
 """
 SCHEDULE = """
@@ -85,20 +83,22 @@ async def lock_stood(connection: Connection, person_ids: Iterable[LeadId]) -> di
 
 async def save_stood(connection: Connection, changed: Iterable[Stood]) -> None:
     """Write where persons stand now, and what was told."""
-    ordered = sorted(changed, key=lambda stood: stood.person_id)
-    if ordered:
-        await connection.execute(
-            SAVE,
-            [stood.person_id for stood in ordered],
-            [stood.verdict.stage for stood in ordered],
-            [",".join(sorted(stood.verdict.held)) for stood in ordered],
-            [stood.furthest for stood in ordered],
-            [stood.since for stood in ordered],
-            [stood.verdict.reason for stood in ordered],
-            [stood.revision for stood in ordered],
-            [stood.told_total for stood in ordered],
-            [stood.told_grade for stood in ordered],
-        )
+    rows = [
+        {
+            "person_id": stood.person_id,
+            "stage": stood.verdict.stage,
+            "held": sorted(stood.verdict.held),
+            "furthest": stood.furthest,
+            "since": stood.since,
+            "reason": stood.verdict.reason,
+            "revision": stood.revision,
+            "told_total": stood.told_total,
+            "told_grade": stood.told_grade,
+        }
+        for stood in changed
+    ]
+    if rows:
+        await connection.execute(SAVE, rows)
 
 
 async def schedule(connection: Connection, checks: Sequence[tuple[LeadId, Check | None]]) -> None:

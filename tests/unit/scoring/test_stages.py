@@ -138,7 +138,7 @@ def test_a_hand_raiser_is_an_mql_however_low_the_score_unless_graded_f() -> None
 def test_an_old_hand_raise_told_late_is_cold_already() -> None:
     lead = standing(SHIPPED, touch("demo_requested", START - 60 * DAY), fit=Fit(0, "D"))
     verdict = SHIPPED.stages.settle(lead, Verdict("lead"), START)
-    assert (verdict.stage, verdict.reason) == ("lead", "")
+    assert verdict == Verdict("lead")
 
 
 def test_the_shipped_mql_goes_cold_when_engagement_falls_under_35() -> None:
@@ -192,3 +192,17 @@ def test_a_held_stage_survives_a_higher_one() -> None:
     assert accepted.stage == "sal"
     given_back = rules.stages.settle(standing(rules, *touches, sales=Sales("offered")), accepted, day_10)
     assert (given_back.stage, given_back.reason) == ("mql", "sal ended: no longer assignment.state == 'accepted'")
+
+
+def test_a_cheap_look_ahead_is_never_late_and_exact_for_what_decays_alike() -> None:
+    rules = with_stages(MQL)
+    lead, now = standing(rules, touch("demo", START), touch("view", START - 3 * DAY)), START + timedelta(hours=2)
+    exact, cheap = rules.stages.next_check(lead, now), rules.stages.next_check(lead, now, exactly=False)
+    assert exact is not None
+    assert cheap is not None
+    assert abs(exact.at - cheap.at) < SECOND
+    limited = standing(SHIPPED, *[touch("page_view", START - n * DAY, path="/pricing") for n in range(9)])
+    exact, cheap = SHIPPED.stages.next_check(limited, now), SHIPPED.stages.next_check(limited, now, exactly=False)
+    assert exact is not None
+    assert cheap is not None
+    assert cheap.at < exact.at
