@@ -55,5 +55,5 @@ def configure_logs(service: str, level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
-    for chatty in ("aiokafka", "aiokafka.consumer", "aiokafka.conn"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    # A broker that is away makes the client say so many times a second; our own back-offs say it once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
