@@ -139,7 +139,7 @@ def _forms(client: httpx.Client, target: Target, sustained: float) -> Figures:
     time.sleep(3)
     hook = httpx.URL(source["hook_url"]).path
     sent = {}
-    for number in range(FORMS):
+    for _ in range(FORMS):
         email = f"form-{uuid.uuid4().hex}@harborlane.example"
         body = _submission(email)
         signature = base64.b64encode(hmac.digest(SECRET.encode(), body, hashlib.sha256)).decode()

@@ -87,7 +87,7 @@ class _Client(asyncio.Protocol):
         self._next += 1
 
 
-async def _drive(  # noqa: PLR0913  # one argument each for what a load is
+async def _drive(  # one argument each for what a load is
     target: Target, bodies: Sequence[bytes], connections: int, seconds: float, per_second: float | None
 ) -> Load:
     loop = asyncio.get_running_loop()
@@ -116,7 +116,7 @@ def _child(pipe: Pipe, *arguments: object) -> None:
     pipe.send(uvloop.run(_drive(*arguments)))  # type: ignore[arg-type]
 
 
-def drive(
+def drive(  # noqa: PLR0913  # one argument each for what a load is
     target: Target,
     bodies: Sequence[bytes],
     *,
@@ -125,7 +125,7 @@ def drive(
     processes: int = 1,
     per_second: float | None = None,
 ) -> list[Load]:
-    """Send the bodies, each once, for at most so many seconds, from some processes; without a rate as fast as it goes."""
+    """Send the bodies, each once, for at most so many seconds; without a rate as fast as they are taken."""
     context = multiprocessing.get_context("spawn")
     running = []
     for index in range(processes):

@@ -72,7 +72,7 @@ def single_touches(servers: Servers, rounds: int) -> list[Pair]:
 
 
 def touch_batches(servers: Servers, rounds: int) -> list[Pair]:
-    """Batches of 100 touches through HTTP, consumers stopped, against COPY of 100 rows a transaction, as many at once."""
+    """Batches of 100 touches through HTTP, consumers stopped, against COPY of 100 rows a transaction."""
     database_url = servers.fresh_database()
     environment = servers.environment(database_url, "batch.")
     pairs = []
@@ -200,9 +200,9 @@ async def _getmany_and_copy(environment: dict[str, str], count: int) -> float:
 async def _consumed(environment: dict[str, str], consumer: str, count: int) -> float:
     """How fast a consumer moves its positions over so many records, from its first commit on."""
     connection = await asyncpg.connect(settings_of(environment).database_url.get_secret_value())
-    schema = consumer.split(".")[0]
+    schema = consumer.split(".", maxsplit=1)[0]
     statement = (
-        f"SELECT sum(next_offset), clock_timestamp() FROM {schema}.consumer_positions "  # noqa: S608  # our own name
+        f"SELECT sum(next_offset), clock_timestamp() FROM {schema}.consumer_positions "  # our own name
         "WHERE consumer = $1 AND topic = 'touches'"
     )
     first: tuple[int, float] | None = None
@@ -214,7 +214,7 @@ async def _consumed(environment: dict[str, str], consumer: str, count: int) -> f
             first = (moved, at)
         if first is not None and moved >= count:
             await connection.close()
-            return (moved - first[0]) / (at - first[1])
+            return float((moved - first[0]) / (at - first[1]))
         await asyncio.sleep(0.02)
 
 
@@ -276,5 +276,5 @@ async def _published(environment: dict[str, str], count: int) -> float:
         if first is not None and moved >= count:
             with suppress(OSError):
                 await connection.close()
-            return (moved - first[0]) / (at - first[1])
+            return float((moved - first[0]) / (at - first[1]))
         await asyncio.sleep(0.01)

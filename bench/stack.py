@@ -121,6 +121,6 @@ def role(service: str, roles: list[str], environment: dict[str, str]) -> Iterato
 def _answers(address: str) -> bool:
     try:
         with urllib.request.urlopen(address, timeout=2) as answer:  # noqa: S310  # an address of this machine
-            return bool(answer.status == 200)  # noqa: PLR2004
+            return bool(answer.status == 200)
     except OSError:
         return False

@@ -22,7 +22,7 @@ import psycopg
 from deploy.embedded.kafka import KafkaNode
 from deploy.embedded.ports import free_port
 from deploy.embedded.postgres import PostgresNode
-from deploy.embedded.processes import Program, wait_until
+from deploy.embedded.processes import Program, Running, wait_until
 from shared.kafka import apply_topics
 from shared.settings import Settings
 from shared.testing import make_settings, token
@@ -58,7 +58,7 @@ class Cluster:
         self.settings: Settings = make_settings(
             self.postgres.url, self.kafka.bootstrap_servers, prefix="faults.", topic_partitions=PARTITIONS
         )
-        self._servers: dict[str, subprocess.Popen[bytes]] = {}
+        self._servers: dict[str, Running] = {}
         self._held: set[str] = set()
         self._lock = threading.RLock()
         self._over = threading.Event()
@@ -92,18 +92,18 @@ class Cluster:
             for role in self.roles.values():
                 if role.process is not None:
                     with suppress(ProcessLookupError):
-                        role.process.send_signal(signal.SIGCONT)
+                        os.kill(role.process.pid, signal.SIGCONT)
                         role.process.kill()
                     role.process.wait()
             for process in self._servers.values():
                 with suppress(ProcessLookupError):
-                    process.send_signal(signal.SIGCONT)
-                    process.terminate()
+                    os.kill(process.pid, signal.SIGCONT)
+                    os.kill(process.pid, signal.SIGTERM)
             for process in self._servers.values():
                 try:
                     process.wait(10)
                 except subprocess.TimeoutExpired:
-                    process.kill()
+                    os.kill(process.pid, signal.SIGKILL)
                     process.wait()
 
     def server(self, name: str) -> Program:
@@ -113,7 +113,7 @@ class Cluster:
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a process; the keeper brings it back."""
         process = self._process(name)
-        process.send_signal(number)
+        os.kill(process.pid, number)
         if number in (signal.SIGKILL, signal.SIGQUIT):
             process.wait()
 
@@ -134,11 +134,11 @@ class Cluster:
     def frozen(self, name: str) -> Iterator[None]:
         """Freeze a process for a block."""
         process = self._process(name)
-        process.send_signal(signal.SIGSTOP)
+        os.kill(process.pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            process.send_signal(signal.SIGCONT)
+            os.kill(process.pid, signal.SIGCONT)
 
     def arm(self, name: str, failpoints: str) -> None:
         """Start a process anew, to die at a failpoint; what the keeper starts after that is not armed."""
@@ -227,7 +227,7 @@ class Cluster:
     def _data(self, name: str) -> Path:
         return self.folder / name
 
-    def _process(self, name: str) -> subprocess.Popen[bytes]:
+    def _process(self, name: str) -> Running:
         process = self._servers.get(name) or self.roles[name].process
         assert process is not None
         return process

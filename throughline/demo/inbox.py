@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from html import unescape
-from typing import cast
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -55,7 +54,9 @@ class Inbox:
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802  # aiosmtpd's name
         """Keep a message."""
-        message = cast(EmailMessage, message_from_bytes(bytes(envelope.content or b""), policy=policy.default))
+        content = envelope.content or b""
+        raw = content.encode() if isinstance(content, str) else content
+        message = message_from_bytes(raw, policy=policy.default)
         with self._lock:
             self._mails.extend(Mail(recipient, message) for recipient in envelope.rcpt_tos)
         return "250 kept"

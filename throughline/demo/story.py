@@ -125,7 +125,7 @@ class Story:
         self._deliver("typeform", delivery)
         self.screen.step("a signed Typeform submission says who it is (delivered twice, as form builders do)")
         lead = wait_for("the lead", lambda: self.system.get("/capture/v1/leads", email=NORA)["items"])[0]
-        wait_for("her journey", lambda: len(journey(self.system, NORA)["touches"]) >= 4)  # noqa: PLR2004
+        wait_for("her journey", lambda: len(journey(self.system, NORA)["touches"]) >= 4)
         self.screen.step(f"lead {lead['lead_id']}: {lead['first_name']} {lead['last_name']}, {lead['company']}")
         self._show_journey()
         return str(lead["lead_id"])
