@@ -58,8 +58,11 @@ async def restore_earlier_copy(routing: Routing) -> None:
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-async def test_published_decisions_are_taken_over_in_any_order(routing: Routing, backwards: bool) -> None:
-    await routing.qualify("one", "two", "three", "four", "five")
+@pytest.mark.parametrize("first", ["four", "five"])
+async def test_published_decisions_are_taken_over_in_any_order(routing: Routing, first: str, backwards: bool) -> None:
+    await routing.qualify(first)  # of two merged offers the earlier goes on: the survivor's, or the other's
+    routing.clock.move(timedelta(seconds=1))
+    await routing.qualify("one", "two", "three", "four" if first == "five" else "five")
     await routing.service.deliver(merged("five", into="four"))
     await routing.answer("one", "accept")
     await routing.answer("two", "reject", reason="not mine")

@@ -94,6 +94,7 @@ WITH reopened AS (
 UPDATE reps SET open_leads = open_leads + 1 FROM reopened WHERE reps.rep_id = reopened.rep_id
 """
 MOVE = "UPDATE assignments SET person_id = $2 WHERE assignment_id = $1"
+SET_LEAD = "UPDATE assignments SET lead_id = $2 WHERE assignment_id = $1"
 RAISE_REVISION = "UPDATE assignments SET revision = greatest(revision, $2) WHERE assignment_id = $1"
 REPLACE_REP = """
 WITH before AS (
@@ -280,6 +281,11 @@ async def reopen(connection: Connection, assignment_id: AssignmentId) -> None:
 async def move(connection: Connection, assignment_id: AssignmentId, person_id: LeadId) -> None:
     """An assignment belongs to another person now."""
     await connection.execute(MOVE, assignment_id, person_id)
+
+
+async def set_lead(connection: Connection, assignment_id: AssignmentId, lead_id: LeadId) -> None:
+    """The id that an assignment was made with."""
+    await connection.execute(SET_LEAD, assignment_id, lead_id)
 
 
 async def raise_revision(connection: Connection, assignment_id: AssignmentId, revision: int) -> None:

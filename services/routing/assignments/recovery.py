@@ -143,9 +143,15 @@ async def _take_over(assignment: Assignment, tx: Tx) -> None:
 
 
 async def _take_over_again(event: LeadAssigned, tx: Tx) -> None:
-    """An assignment that was told a second time, since it is the one that goes on after a merge."""
+    """An assignment that was told a second time, since it is the one that goes on after a merge.
+
+    The first telling, whichever comes first, has the id that it was made with; the second has the survivor's.
+    """
     kept = await queries.one(tx.connection, event.assignment_id)
-    if kept is None or event.revision <= kept.revision:
+    if kept is None:
+        return
+    if event.revision <= kept.revision:
+        await queries.set_lead(tx.connection, kept.assignment_id, event.lead_id)
         return
     await queries.raise_revision(tx.connection, kept.assignment_id, event.revision)
     current = await queries.current(tx.connection, kept.person_id)
