@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
 from fastapi import APIRouter, FastAPI
-from fastapi.responses import ORJSONResponse
 from starlette.responses import Response
 
 from shared.secrets import Secrets
@@ -33,7 +32,6 @@ def create_app(
         docs_url=f"{prefix}/docs",
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
-        default_response_class=ORJSONResponse,
         redirect_slashes=False,
     )
     app.state.authenticator = Authenticator(settings, secrets)
