@@ -207,7 +207,11 @@ class Database:
         connection = await asyncpg.connect(
             self.url, server_settings=self._server_settings, timeout=5, command_timeout=command_timeout_s
         )
-        await _prepare(connection)
+        try:
+            await _prepare(connection)
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     async def close(self) -> None:

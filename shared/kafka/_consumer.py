@@ -102,6 +102,7 @@ class Consumer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._client: AIOKafkaConsumer | None = None
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
     @property
     def assigned(self) -> bool:
@@ -156,7 +157,7 @@ class Consumer:
             fetch_max_bytes=16_777_216,
             fetch_max_wait_ms=200,
             request_timeout_ms=30_000,
-            metadata_max_age_ms=30_000,
+            metadata_max_age_ms=10_000,
         )
         consumer.subscribe(self._topics, listener=_Listener(self, consumer))
         self._client = consumer
@@ -295,22 +296,18 @@ class Consumer:
         self._put(_Chunk(place, topic, facts, marks, reading, last.offset, event_id, last.timestamp, len(read)))
 
     async def _write(self) -> None:
-        connection: asyncpg.Connection[asyncpg.Record] | None = None
         try:
             while True:
                 await self._arrived.wait()
                 self._arrived.clear()
-                while self._pending:
-                    if self._stopping:
-                        return
+                while self._pending and not self._stopping:
                     taken = self._take()
                     self._drained.set()
-                    connection = await self._carry_out(connection, taken)
+                    await self._carry_out(taken)
                 if self._stopping:
                     return
         finally:
-            if connection is not None:
-                connection.terminate()
+            self._hang_up()
 
     def _take(self) -> list[_Chunk]:
         taken: list[_Chunk] = []
@@ -322,39 +319,40 @@ class Consumer:
         self._pending_records -= records
         return taken
 
-    async def _carry_out(
-        self, connection: asyncpg.Connection[asyncpg.Record] | None, taken: Sequence[_Chunk]
-    ) -> asyncpg.Connection[asyncpg.Record] | None:
+    async def _carry_out(self, taken: Sequence[_Chunk]) -> None:
         """Try a batch until it is done, or nothing of it is ours any more."""
         attempt = 0
         while mine := self._going_on(taken):
             try:
-                if connection is None or connection.is_closed():
-                    connection = await self._database.connect()
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await self._database.connect()
                 if await self._repaired(mine):
                     continue
                 batch = self._batch(mine)
                 with BATCH_SECONDS.labels(self._group).time(), self._busy():
-                    await self._processor.process(connection, batch)
+                    await self._processor.process(self._connection, batch)
                 self._moved(batch)
-                break
+                return
             except PartitionStopped as exc:
                 self._stop_partition(exc)
             except (Unavailable, *TRANSIENT) as exc:
                 BACKED_OFF.labels(self._group, type(exc).__name__).inc()
                 if attempt in (5, 50) or attempt % 600 == 599:
                     log.warning("batch_waits", group=self._group, error=type(exc).__name__, detail=str(exc)[:200])
-                if connection is not None and not isinstance(exc, Unavailable):
-                    connection.terminate()
-                    connection = None
+                if not isinstance(exc, Unavailable):
+                    self._hang_up()
                 if isinstance(exc, asyncpg.LockNotAvailableError):
                     await self._database.end_frozen()
                 self._watchdog.excuse()
                 if self._stopping:
-                    break
+                    return
                 await asyncio.sleep(min(0.01 * 2 ** min(attempt, 7), 1.0) * (0.5 + random.random()))  # noqa: S311  # jitter
                 attempt += 1
-        return connection
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
     def _going_on(self, taken: Sequence[_Chunk]) -> list[_Chunk]:
         """Those chunks that go on from where their partition stands; it may have been given away or set back since."""

@@ -10,6 +10,11 @@ from shared.errors import Unavailable
 from shared.events import TOPICS, Topic
 from shared.settings import Settings
 
+EVERY_TOPIC = {
+    "max.message.bytes": "4194304",  # more than any fact has; one that does not fit would hold up all behind it
+    "message.timestamp.type": "LogAppendTime",  # one clock says what was appended since a moment
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Drift:
@@ -62,9 +67,13 @@ async def _config_drift(admin: AIOKafkaAdminClient, name: str, topic: Topic) -> 
     values = {entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]}
     return [
         Drift(name, f"{key} is {values.get(key)}, expected {value}")
-        for key, value in topic.config.items()
+        for key, value in _config(topic).items()
         if values.get(key) != value
     ]
+
+
+def _config(topic: Topic) -> dict[str, str]:
+    return {**EVERY_TOPIC, **topic.config}
 
 
 def _new_topic(settings: Settings, topic: Topic) -> NewTopic:
@@ -72,7 +81,7 @@ def _new_topic(settings: Settings, topic: Topic) -> NewTopic:
         name=settings.topic_prefix + topic.name,
         num_partitions=settings.topic_partitions,
         replication_factor=settings.topic_replication_factor,
-        topic_configs=dict(topic.config),
+        topic_configs=_config(topic),
     )
 
 

@@ -105,6 +105,7 @@ class Relay:
                     await asyncio.sleep(0.5)
         finally:
             listening.cancel()
+            await asyncio.wait([listening])
 
     async def _listen(self) -> None:
         """Be woken by commits; reading every 250 ms is only the fallback."""
@@ -218,12 +219,12 @@ class Relay:
                     record = self._record(row)
                     if batch.append(timestamp=now_ms, **record) is None:
                         future = await producer.send_batch(batch, prefix + topic, partition=partition)
-                        sent.append(_Sent((topic, partition), first, future))
+                        sent.append(_sent((topic, partition), first, future))
                         batch = producer.create_batch()
                         batch.append(timestamp=now_ms, **record)
                         first = row["event_id"]
                 future = await producer.send_batch(batch, prefix + topic, partition=partition)
-                sent.append(_Sent((topic, partition), first, future))
+                sent.append(_sent((topic, partition), first, future))
                 PUBLISHED.labels(topic).inc(len(records))
         return sent
 
@@ -296,11 +297,16 @@ class Relay:
                         partition=partition,
                         headers=headers,
                     )
-                    sent.append(_Sent((topic, partition), event_id, future))
+                    sent.append(_sent((topic, partition), event_id, future))
             await asyncio.gather(*(each.confirmed for each in sent))
         marks = await self._acknowledged(producer, sent)
         async with self._database.reading() as connection:
             await self._tails.keep(connection, marks)
+
+
+def _sent(place: Place, event_id: str, confirmed: "asyncio.Future[RecordMetadata]") -> _Sent:
+    confirmed.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever gives up does not look
+    return _Sent(place, event_id, confirmed)
 
 
 def _mark(sent: _Sent) -> Mark:
