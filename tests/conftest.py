@@ -2,11 +2,14 @@
 
 import asyncio
 import os
+import shutil
+import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psycopg
@@ -25,8 +28,21 @@ from throughline.services import SERVICES
 
 GIVEN_DATABASE = "TEST_DATABASE_URL"
 GIVEN_KAFKA = "TEST_KAFKA_BOOTSTRAP"
-CONTAINERS = "TEST_CONTAINERS"
+CONTAINERS = "TEST_CONTAINERS"  # 0: not even where Docker answers
+DOCKER_TIMEOUT_S = 3
 _used: dict[str, str] = {}
+
+
+@cache
+def docker_answers() -> bool:
+    """Whether containers can be started here."""
+    if os.environ.get(CONTAINERS) == "0" or shutil.which("docker") is None:
+        return False
+    try:
+        done = subprocess.run(["docker", "info"], capture_output=True, timeout=DOCKER_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,11 @@ class DatabaseServer:
             connection.execute(f'CREATE DATABASE "{name}"{suffix}'.encode())
         return self.url.rsplit("/", 1)[0] + f"/{name}"
 
+    def drop(self, name: str) -> None:
+        """Drop a database, whoever is still connected."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
 
 @pytest.fixture(scope="session")
 def database_server() -> Iterator[DatabaseServer]:
@@ -49,8 +70,8 @@ def database_server() -> Iterator[DatabaseServer]:
     with ExitStack() as stack:
         if url := os.environ.get(GIVEN_DATABASE):
             _used["PostgreSQL"] = "given"
-        elif os.environ.get(CONTAINERS):
-            from shared.testing.containers import start_postgres  # noqa: PLC0415  # needs Docker
+        elif docker_answers():
+            from shared.testing.containers import start_postgres  # needs Docker
 
             url, stop = start_postgres()
             stack.callback(stop)
@@ -78,9 +99,11 @@ def template_database(database_server: DatabaseServer) -> str:
 
 
 @pytest.fixture
-def database_url(database_server: DatabaseServer, template_database: str) -> str:
+def database_url(database_server: DatabaseServer, template_database: str) -> Iterator[str]:
     """A database of one's own, migrated."""
-    return database_server.make(f"test_{uuid.uuid4().hex[:12]}", template_database)
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield database_server.make(name, template_database)
+    database_server.drop(name)
 
 
 @pytest.fixture(scope="session")
@@ -89,8 +112,8 @@ def kafka_server() -> Iterator[str]:
     with ExitStack() as stack:
         if bootstrap := os.environ.get(GIVEN_KAFKA):
             _used["Kafka"] = "given"
-        elif os.environ.get(CONTAINERS):
-            from shared.testing.containers import start_kafka  # noqa: PLC0415  # needs Docker
+        elif docker_answers():
+            from shared.testing.containers import start_kafka  # needs Docker
 
             bootstrap, stop = start_kafka()
             stack.callback(stop)
