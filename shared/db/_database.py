@@ -102,8 +102,8 @@ class Tx:
         self._traces = traces
         self._cause = None
 
-    def caused_by(self, cause: Event) -> None:
-        """What is told from here on follows from this fact."""
+    def caused_by(self, cause: Event | None) -> None:
+        """What is told from here on follows from this fact; None: from the one of the same lead."""
         self._cause = cause
 
     def _trace_of(self, event: Event) -> str | None:

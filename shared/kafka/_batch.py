@@ -20,7 +20,7 @@ from shared.faults import failpoint
 from shared.kafka._guard import Guard
 from shared.kafka._records import Decoded, Watermark
 from shared.kafka._routes import Route
-from shared.telemetry import counter, log, set_trace
+from shared.telemetry import counter, describe, log, set_trace
 
 PROCESSED = counter("throughline_events_processed_total", "Facts by what became of them", ["type", "outcome"])
 PARKED = counter("throughline_consumer_parked_total", "Facts parked because they can never succeed", ["slug"])
@@ -246,14 +246,14 @@ class Processor:
         events = [record.event for record in run]
         async with tx.connection.transaction():
             for route in self._handlers[type(run[0].event)]:  # type: ignore[index]
+                tx.caused_by(None)
                 await route.handle(events, tx)
 
     async def _refuse(self, connection: Connection, record: Decoded, exc: Exception) -> str:
         self._guard.refused((record.topic, record.partition))
         slug, error = _fault(exc)
         event_id = record.event and record.event.event_id
-        trace = None if isinstance(exc, Rejected) else exc
-        log.error("fact_parked", event_id=event_id, type=record.ce_type, slug=slug, exc_info=trace)
+        log.error("fact_parked", event_id=event_id, type=record.ce_type, slug=slug, fault=describe(exc))
         await self._park(connection, record, slug, error, 1)
         PARKED.labels(slug).inc()
         return _key(record)
@@ -353,7 +353,7 @@ def _traces(run: Iterable[Decoded]) -> dict[str, str | None]:
 def _fault(exc: Exception) -> tuple[str, str]:
     if isinstance(exc, Rejected):
         return exc.slug, exc.detail.replace("\x00", "\\x00")
-    return f"bug/{type(exc).__name__}", repr(exc)[:500]
+    return f"bug/{type(exc).__name__}", describe(exc)[:2_000]
 
 
 def _key(record: Decoded) -> str:

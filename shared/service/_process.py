@@ -21,7 +21,7 @@ from shared.service._consuming import Consuming
 from shared.service._runtime import Role, Runtime, ServiceCode, Timer, build_runtime
 from shared.service._upkeep import WrongSecret, check_secret, upkeep
 from shared.settings import Settings
-from shared.telemetry import configure_logs, counter, gauge, histogram, log, start_telemetry
+from shared.telemetry import configure_logs, counter, describe, gauge, histogram, log, start_telemetry
 from shared.web import Check, ManagementApp, create_app, edged
 
 TIMER_ERRORS = counter("throughline_timer_errors_total", "Runs of a timer that failed", ["timer"])
@@ -108,7 +108,7 @@ class Process:
         for task in self._tasks:
             if task.done():
                 error = task.exception() if not task.cancelled() else None
-                log.critical("role_died", role=task.get_name(), exc_info=error)
+                log.critical("role_died", role=task.get_name(), fault=describe(error) if error else None)
         return EXIT_FAILED
 
     async def _not_started(self) -> str | None:
@@ -239,7 +239,7 @@ async def run_timer(timer: Timer) -> None:
             failures += 1
             wait = max(wait, timedelta(seconds=min(0.5 * 2**failures, 30)))
             TIMER_ERRORS.labels(timer.name).inc()
-            log.error("timer_failed", timer=timer.name, exc_info=exc)
+            log.error("timer_failed", timer=timer.name, fault=describe(exc))
         await asyncio.sleep(wait.total_seconds())
 
 

@@ -1,4 +1,4 @@
-"""JSON lines on standard output."""
+"""JSON lines on standard output: an event name and fields, never an address, a name or a body."""
 
 import logging
 import re
@@ -9,22 +9,55 @@ from typing import Any
 import orjson
 import structlog
 
+from shared.telemetry._errors import describe
+
 _ADDRESS = re.compile(r"[\w.+%-]+@[\w-]+\.[\w.-]+")
 _LONG_NUMBER = re.compile(r"\+\d{7,15}\b")
+_SERVER_ERRORS = ("uvicorn.error", "asyncio")
+"""Loggers of libraries whose messages hold the text of an error, or a repr of what failed."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
+def redacted(value: Any) -> Any:
+    """A value to be logged without the personal data that slipped into its texts."""
+    if isinstance(value, str):
+        return _LONG_NUMBER.sub("[phone]", _ADDRESS.sub("[email]", value))
+    if isinstance(value, dict):
+        return {redacted(name): redacted(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [redacted(each) for each in value]
+    if isinstance(value, BaseException):
+        return describe(value)
+    return value
+
+
 def _redact(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Personal data that slipped into an error's text does not leave the process."""
-    for name, value in fields.items():
-        if isinstance(value, str):
-            fields[name] = _LONG_NUMBER.sub("[phone]", _ADDRESS.sub("[email]", value))
+    return {name: redacted(value) for name, value in fields.items()}
+
+
+def _describe_error(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The error that is under way or was given, described; see `describe`."""
+    given = fields.pop("exc_info", None)
+    if given is True:
+        given = sys.exc_info()
+    error = given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        fields["fault"] = describe(error)
     return fields
 
 
 def _dumps(value: Any, default: Any = None) -> str:
     return orjson.dumps(value, default=default or str).decode()
+
+
+class _WithoutText(logging.Filter):
+    """Leaves of a library's message only its first line, up to where it begins to quote."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg = record.getMessage().partition("\n")[0].partition(":")[0]
+        record.args = None
+        return True
 
 
 def configure_logs(service: str, level: str) -> None:
@@ -34,7 +67,7 @@ def configure_logs(service: str, level: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
-        structlog.processors.format_exc_info,
+        _describe_error,
         _redact,
     ]
     structlog.configure(
@@ -57,3 +90,5 @@ def configure_logs(service: str, level: str) -> None:
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
     # A broker that is away makes the client say so many times a second; our own back-offs say it once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    for name in _SERVER_ERRORS:
+        logging.getLogger(name).addFilter(_WithoutText())

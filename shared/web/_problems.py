@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from shared.errors import FieldError, Invalid, Malformed, Rejected, Unavailable
-from shared.telemetry import log
+from shared.telemetry import describe, log
 
 PROBLEM_JSON = "application/problem+json"
 _TITLES = {
@@ -117,7 +117,7 @@ def answer_to(exc: Exception) -> Response:
             slug, title = _TITLES.get(exc.status_code, ("request-failed", "The request failed"))
             return problem(exc.status_code, slug, title, str(exc.detail), headers=dict(exc.headers or {}))
         case _:
-            log.error("request_failed", error=type(exc).__name__, exc_info=exc)
+            log.error("request_failed", fault=describe(exc))
             return problem(500, "internal", "Something went wrong here", "it was logged; nothing was stored")
 
 

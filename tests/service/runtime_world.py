@@ -1,6 +1,8 @@
 """A service for the tests of the runtime: capture's schema, and routes that write down what they were given."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -14,7 +16,7 @@ from shared.events import Event, TouchRecorded
 from shared.ids import EventId, LeadId, TouchId, new_id
 from shared.kafka import Route, on_batch
 from shared.personal import Draft
-from shared.service import Runtime, ServiceCode, build_runtime
+from shared.service import Runtime, ServiceCode, build_runtime, free_port
 from shared.settings import Settings
 
 SERVICE = "capture"
@@ -143,3 +145,27 @@ async def beside(*duties: Awaitable[None]) -> AsyncIterator[list["asyncio.Task[N
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
+    """The environment that makes a process have these settings."""
+    given = settings.model_dump(mode="json", exclude_none=True)
+    given |= {"secret": settings.secret.get_secret_value(), "database_url": settings.database_url.get_secret_value()}
+    return {
+        "PATH": os.environ["PATH"],
+        **{f"THROUGHLINE_{name.upper()}": str(content) for name, content in {**given, **changes}.items()},
+    }
+
+
+@asynccontextmanager
+async def process(settings: Settings, *roles: str, **changes: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process of its own with some roles of the service; killed at the end."""
+    environment = environment_of(settings, port=str(free_port()), management_port=str(free_port()), **changes)
+    words = (sys.executable, "-m", "tests.service.runtime_process", *roles)
+    started = await asyncio.create_subprocess_exec(*words, env=environment, stdout=asyncio.subprocess.DEVNULL)
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.wait()

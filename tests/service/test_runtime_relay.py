@@ -1,26 +1,27 @@
 """From the event log to Kafka: all of it, in order, again after a loss, and by one relay at a time."""
 
-import asyncio
 import json
-import re
-import sys
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from shared.clock import SystemClock
 from shared.db import API_LOG, CONSUMER_LOG
+from shared.errors import Unavailable
 from shared.events import TOPICS, TouchRecorded
+from shared.kafka import apply_topics, topic_drift
 from shared.outbox import Relay
 from shared.service import Runtime
 from shared.settings import Settings
 from shared.telemetry import new_trace, set_trace
 from shared.testing import eventually
-from tests.service.runtime_world import SERVICE, beside, drafts, execute, fetch, lead_names, runtime_of, touch, value
+from tests.service.runtime_world import SERVICE, beside, execute, fetch, lead_names, process, runtime_of, touch, value
 
 WRITTEN = [topic.name for topic in TOPICS if SERVICE in topic.writers]
 
@@ -91,3 +92,166 @@ async def test_everything_of_both_logs_is_published_in_order_by_lead(kafka_setti
             assert [each for each in mine if each != derived[leads.index(lead)].event_id] == [
                 event.event_id for event in sent if event.lead_id == lead
             ]
+
+
+async def test_a_record_on_the_wire_is_a_cloudevent_with_its_key_trace_and_position(kafka_settings: Settings) -> None:
+    async with runtime_of(kafka_settings, log=API_LOG) as runtime:
+        trace = new_trace()
+        set_trace(trace)
+        event = touch("ann", number=1)
+        await tell(runtime, event)
+        set_trace(None)
+        async with beside(relay_of(runtime).run()):
+            await caught_up(runtime)
+        record = next(each for each in await records(kafka_settings, "touches") if each.key == b"ann")
+        assert headers(record) == {
+            "ce_specversion": "1.0",
+            "ce_id": event.event_id,
+            "ce_type": "throughline.touch.recorded.v1",
+            "ce_source": "/throughline/capture",
+            "ce_time": "2026-11-25T12:00:00+00:00",
+            "ce_subject": "ann",
+            "ce_dataschema": "urn:throughline:throughline.touch.recorded.v1",
+            "content-type": "application/json",
+            "traceparent": trace,
+        }
+        position = await value(runtime.database, "SELECT position FROM event_log")
+        assert TouchRecorded.decode(record.value) == event.model_copy(update={"position": position})
+        assert json.loads(record.value)["position"] == position
+
+
+async def test_a_destroyed_key_is_a_tombstone(kafka_settings: Settings) -> None:
+    async with runtime_of(kafka_settings, log=API_LOG) as runtime:
+        async with runtime.database.transaction() as tx:
+            await runtime.keys.destroy(tx, touch("gone").lead_id, datetime.now(UTC))
+        async with beside(relay_of(runtime).run()):
+            await caught_up(runtime)
+        (record,) = [each for each in await records(kafka_settings, "keys") if each.key == b"gone"]
+        assert record.value is None
+        assert headers(record)["ce_type"] == "throughline.key.created.v1"
+
+
+async def test_every_partition_is_told_how_far_the_source_is(kafka_settings: Settings) -> None:
+    async with runtime_of(kafka_settings, log=API_LOG) as runtime:
+        before = datetime.now(UTC)
+        async with beside(relay_of(runtime).run()):
+            await eventually(lambda: _marks_everywhere(kafka_settings, before))
+
+
+async def _marks_everywhere(settings: Settings, after: datetime) -> bool:
+    for topic in WRITTEN:
+        marks = {
+            record.partition: json.loads(record.value)
+            for record in await records(settings, topic)
+            if headers(record)["ce_type"] == "throughline.watermark.v1"
+        }
+        if len(marks) < settings.topic_partitions:
+            return False
+        assert all(mark["source"] == SERVICE for mark in marks.values())
+        assert all(datetime.fromisoformat(mark["at"]) >= after for mark in marks.values())
+    return True
+
+
+async def test_a_fact_larger_than_a_batch_and_than_kafkas_own_limit_is_published(kafka_settings: Settings) -> None:
+    async with runtime_of(kafka_settings, log=API_LOG) as runtime:
+        large = [touch(number=1, personal="x" * 300_000), touch(number=2, personal="x" * 2_800_000), touch(number=3)]
+        await tell(runtime, *large)
+        async with beside(relay_of(runtime).run()):
+            await caught_up(runtime)
+        assert await published(kafka_settings) == [event.event_id for event in large]
+
+
+async def test_a_long_backlog_of_one_log_does_not_hold_up_the_other(kafka_settings: Settings) -> None:
+    async with runtime_of(kafka_settings, log=API_LOG) as api, runtime_of(kafka_settings) as consumer:
+        statement = """
+        INSERT INTO event_log (log, position, event_id, topic, key, type, subject, occurred_at, value)
+        SELECT 0, n, 'old-' || n, 'touches', 'ann', 'x', 'ann', '2026-01-01', '{"a":1}'
+        FROM generate_series(1, 60000) AS n
+        """
+        await execute(api.database, statement)
+        await tell(consumer, touch(number=1))
+        async with beside(relay_of(api).run()):
+            await eventually(lambda: _moved(api, CONSUMER_LOG))
+            assert not await _moved(api, API_LOG, 60_000)
+            await eventually(lambda: _moved(api, API_LOG, 60_000))
+
+
+async def _moved(runtime: Runtime, which: int, to: int = 1) -> bool:
+    return bool(await value(runtime.database, "SELECT position >= $2 FROM relay_cursors WHERE log = $1", which, to))
+
+
+async def test_a_cursor_that_is_set_back_publishes_again_while_the_relay_runs(kafka_settings: Settings) -> None:
+    async with runtime_of(kafka_settings, log=API_LOG) as runtime:
+        await tell(runtime, touch(number=1), touch(number=2))
+        async with beside(relay_of(runtime).run()):
+            await caught_up(runtime)
+            await execute(runtime.database, "UPDATE relay_cursors SET position = 0")
+            await eventually(lambda: _published_times(kafka_settings, 2))
+            await caught_up(runtime)
+
+
+async def _published_times(settings: Settings, times: int) -> bool:
+    found = await published(settings)
+    return bool(found) and all(found.count(event_id) == times for event_id in found)
+
+
+async def test_of_two_relays_one_works_and_the_other_takes_over_from_a_frozen_one(kafka_settings: Settings) -> None:
+    """The frozen one wakes up with pages under way and finds that it is not its turn any more."""
+    async with runtime_of(kafka_settings, log=API_LOG) as runtime:
+        async with process(kafka_settings, "worker") as first:
+            await tell(runtime, touch(number=1))
+            await caught_up(runtime)
+            async with beside(relay_of(runtime).run()):
+                owner = await value(runtime.database, "SELECT owner FROM leases WHERE name = 'relay'")
+                assert f":{first.pid}:" in owner
+                os.kill(first.pid, signal.SIGSTOP)
+                await tell(runtime, touch(number=2))
+                await caught_up(runtime)
+                owner = await value(runtime.database, "SELECT owner FROM leases WHERE name = 'relay'")
+                assert f":{os.getpid()}:" in owner
+                os.kill(first.pid, signal.SIGCONT)
+                await tell(runtime, touch(number=3))
+                await caught_up(runtime)
+                assert await value(runtime.database, "SELECT owner FROM leases WHERE name = 'relay'") == owner
+        assert await published(kafka_settings) == ["touch-ann-1", "touch-ann-2", "touch-ann-3"]
+
+
+@asynccontextmanager
+async def admin_of(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def make_topics_anew(settings: Settings) -> None:
+    """Delete the topics and make them again, empty."""
+    async with admin_of(settings) as admin:
+        await admin.delete_topics([settings.topic_prefix + topic.name for topic in TOPICS])
+
+        async def made() -> bool:
+            try:
+                await apply_topics(settings)
+            except Unavailable:  # the deletion is still under way
+                return False
+            return not await topic_drift(settings)
+
+        await eventually(made)
+
+
+async def test_topics_made_anew_under_a_running_relay_are_filled_again(kafka_settings: Settings) -> None:
+    async with runtime_of(kafka_settings, log=API_LOG) as runtime:
+        await tell(runtime, *(touch("ann", number) for number in range(50)))
+        async with beside(relay_of(runtime).run()):
+            await caught_up(runtime)
+            await make_topics_anew(kafka_settings)
+            await tell(runtime, touch("ann", 50))
+            await eventually(lambda: _holds(kafka_settings, {f"touch-ann-{number}" for number in range(51)}))
+            repairs = await fetch(runtime.database, 'SELECT topic, number, "offset" FROM relay_repairs')
+            assert ("touches", 1, 0) in [tuple(row) for row in repairs]
+
+
+async def _holds(settings: Settings, event_ids: set[str]) -> bool:
+    return event_ids <= set(await published(settings))

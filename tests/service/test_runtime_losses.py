@@ -1,0 +1,127 @@
+"""Kafka or PostgreSQL went back in time: everything is applied, and nothing twice."""
+
+import asyncio
+import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from deploy.embedded.kafka import KafkaNode
+from deploy.embedded.ports import free_port
+from deploy.embedded.processes import running
+from shared.kafka import apply_topics
+from shared.settings import Settings
+from shared.testing import Harness, eventually, harness
+from tests.service.runtime_world import applied, code, execute, fetch, scratch, touch, value
+from tests.service.test_runtime_relay import make_topics_anew, published
+
+
+async def tell(service: Harness, numbers: Iterable[int]) -> None:
+    async with service.runtime.database.transaction() as tx:
+        tx.emit(*(touch("ann", number) for number in numbers))
+
+
+async def all_applied(service: Harness, number: int) -> None:
+    """Wait until so many facts are applied; each of them once."""
+    expected = [f"touch-ann-{each}" for each in range(number)]
+
+    async def are() -> bool:
+        assert sorted(await applied(service.runtime.database)) == sorted(expected)
+        return True
+
+    await eventually(are, within=60)
+
+
+async def test_topics_made_anew_while_everything_runs(kafka_settings: Settings) -> None:
+    async with harness(code(), kafka_settings, kafka=True) as service:
+        await scratch(service.runtime.database)
+        await tell(service, range(30))
+        await all_applied(service, 30)
+        await make_topics_anew(kafka_settings)
+        await tell(service, range(30, 35))
+        await all_applied(service, 35)
+        assert set(await published(kafka_settings)) == {f"touch-ann-{number}" for number in range(35)}
+
+
+async def test_an_earlier_copy_of_kafka_and_then_an_empty_one_at_the_same_address(
+    settings: Settings, tmp_path: Path
+) -> None:
+    port = free_port()
+    node = KafkaNode(tmp_path / "kafka", port, free_port([port]))
+    own = settings.model_copy(update={"kafka_bootstrap_servers": node.bootstrap_servers, "topic_prefix": "lost."})
+    with ExitStack() as life:
+
+        async def restart(copy: Path | None = None, keep: Path | None = None) -> None:
+            await asyncio.to_thread(life.close)
+            if keep is not None:
+                shutil.copytree(node.folder, keep)
+            elif copy is not None:
+                shutil.rmtree(node.folder)
+                shutil.copytree(copy, node.folder)
+            else:
+                shutil.rmtree(node.folder, ignore_errors=True)
+            await asyncio.to_thread(life.enter_context, running(node, tmp_path / "log"))
+
+        await restart()
+        await apply_topics(own)
+        async with harness(code(), own, kafka=True) as service:
+            await scratch(service.runtime.database)
+            await tell(service, range(20))
+            await all_applied(service, 20)
+            await restart(keep=tmp_path / "copy")
+            await tell(service, range(20, 40))
+            await all_applied(service, 40)
+            await restart(copy=tmp_path / "copy")
+            await tell(service, range(40, 45))
+            await all_applied(service, 45)
+            assert set(await published(own)) == {f"touch-ann-{number}" for number in range(45)}
+            await restart()
+            await apply_topics(own)
+            await tell(service, range(45, 50))
+            await all_applied(service, 50)
+            assert set(await published(own)) == {f"touch-ann-{number}" for number in range(50)}
+
+
+async def test_a_consumer_that_was_carried_past_a_lost_tail_goes_back_when_the_source_says_so(
+    kafka_settings: Settings,
+) -> None:
+    """As if Kafka had lost its tail and grown past the position before the consumer looked again."""
+    async with harness(code(), kafka_settings, kafka=True) as service:
+        database = service.runtime.database
+        await scratch(database)
+        await tell(service, range(10))
+        await all_applied(service, 10)
+        places = await fetch(database, "SELECT partition, next_offset FROM consumer_positions WHERE topic = 'touches'")
+    await execute(database, "DELETE FROM applied")
+    await execute(database, "DELETE FROM inbox")
+    for place in places:
+        await execute(
+            database,
+            "INSERT INTO relay_repairs (topic, partition, number, \"offset\") VALUES ('touches', $1, 1, 0)",
+            place["partition"],
+        )
+    async with harness(code(), kafka_settings, kafka=True) as service:
+        await all_applied(service, 10)
+        await eventually(lambda: _is(service, "SELECT min(repair) FROM feed_watermarks WHERE topic = 'touches'", 1))
+        await execute(database, "DELETE FROM inbox")
+        await tell(service, range(10, 12))
+        await all_applied(service, 12)
+
+
+async def _is(service: Harness, statement: str, expected: object) -> bool:
+    return bool(await value(service.runtime.database, statement) == expected)
+
+
+async def test_positions_and_cursors_of_an_earlier_copy_of_the_database(kafka_settings: Settings) -> None:
+    async with harness(code(), kafka_settings, kafka=True) as service:
+        await scratch(service.runtime.database)
+        await tell(service, range(20))
+        await all_applied(service, 20)
+    database = service.runtime.database
+    await execute(database, "UPDATE relay_cursors SET position = 5 WHERE log = 0")
+    await execute(database, "UPDATE consumer_positions SET next_offset = 0, last_event_id = NULL")
+    async with harness(code(), kafka_settings, kafka=True) as service:
+        await tell(service, range(20, 25))
+        await all_applied(service, 25)
+        counts = [(await published(kafka_settings)).count(f"touch-ann-{number}") for number in (0, 10, 24)]
+        assert counts == [1, 2, 1]
