@@ -6,11 +6,20 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+SECRET_FILES = Path("/run/secrets")
+"""Where containers are given secrets: a file `throughline_secret` stands for the variable `THROUGHLINE_SECRET`."""
+
 
 class Settings(BaseSettings):
-    """One process's settings, prefix `THROUGHLINE_`. A wrong value stops the start."""
+    """One process's settings: variables `THROUGHLINE_…`, else files of that name. A wrong value stops the start."""
 
-    model_config = SettingsConfigDict(env_prefix="THROUGHLINE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="THROUGHLINE_",
+        env_ignore_empty=True,
+        secrets_dir=SECRET_FILES if SECRET_FILES.is_dir() else None,
+        frozen=True,
+        extra="ignore",
+    )
 
     database_url: SecretStr
     kafka_bootstrap_servers: str

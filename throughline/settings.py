@@ -20,13 +20,13 @@ def load_settings(data_dir: Path) -> "Settings":
 
     from shared.settings import Settings
 
-    if any(name not in os.environ for name in NEEDED):
+    missing = [name for name in NEEDED if given(name) is None]
+    if missing:
         folder = DataFolder(data_dir)
         beside = folder.read_settings() if folder.supervisor() else None
         if beside is None:
-            missing = ", ".join(name for name in NEEDED if name not in os.environ)
             raise BadSettings(
-                f"No stack runs on {data_dir} and {missing} is not set: "
+                f"No stack runs on {data_dir} and {', '.join(missing)} is not set: "
                 "start one with `throughline up`, name its folder with --data-dir, or set what is missing."
             )
         for name, value in beside.items():
@@ -42,7 +42,7 @@ def load_settings(data_dir: Path) -> "Settings":
 
 def load_secret(data_dir: Path) -> str:
     """The installation's secret, which is all that some commands need; the stack need not run."""
-    secret = os.environ.get(SECRET)
+    secret = given(SECRET)
     if secret is None:
         kept = DataFolder(data_dir).read_secrets()
         if kept is None:
@@ -52,3 +52,11 @@ def load_secret(data_dir: Path) -> str:
             )
         secret = kept.secret
     return secret
+
+
+def given(name: str) -> str | None:
+    """A setting as a variable, else as a file that a container was given."""
+    from shared.settings import SECRET_FILES
+
+    file = SECRET_FILES / name.lower()
+    return os.environ.get(name) or (file.read_text().strip() if file.is_file() else None)
