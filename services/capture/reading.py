@@ -69,12 +69,12 @@ def text_faults(value: Any, pointer: str) -> Iterator[FieldError]:
 
 def _fits(value: dict[str, Any]) -> dict[str, Any]:
     try:
-        size = len(orjson.dumps(value))
+        written = orjson.dumps(value)
     except TypeError:  # orjson's own, also for numbers over 64 bits and nesting without end
         raise ValueError("holds a number over 64 bits, or is nested too deep") from None
-    if size > LARGEST_OBJECT:
+    if len(written) > LARGEST_OBJECT:
         raise ValueError(f"is over {LARGEST_OBJECT} bytes")
-    if size > MAX_DEPTH and too_deep(value):
+    if written.count(b"{") + written.count(b"[") > MAX_DEPTH and too_deep(value):
         raise ValueError(f"is nested deeper than {MAX_DEPTH}")
     return value
 

@@ -20,7 +20,7 @@ from shared.errors import Unavailable
 from shared.events import PersonKeyCreated
 from shared.faults import failpoint
 from shared.ids import LeadId
-from shared.personal import Draft, PersonKeys
+from shared.personal import Draft, Encoded, PersonKeys
 from shared.telemetry import counter, current_trace, histogram, log, set_trace
 
 COMMIT_SECONDS = histogram("throughline_capture_commit_seconds", "Time of a group commit, the user's wait")
@@ -34,7 +34,7 @@ COMMIT_TIMEOUT_S = 10.0
 
 @dataclass(slots=True)
 class _Submission:
-    drafts: Sequence[Draft]
+    drafts: Sequence[Draft | Encoded]
     trace: str | None
     done: asyncio.Future[None]
 
@@ -56,7 +56,7 @@ class EventLog:
         """How full the queue is, 0 to 1."""
         return self._queued_rows / self._queue_rows
 
-    async def append(self, drafts: Sequence[Draft]) -> None:
+    async def append(self, drafts: Sequence[Draft | Encoded]) -> None:
         """Return when the facts are committed. Raises Unavailable when they are not, or not known to be."""
         if not drafts:
             return
@@ -115,15 +115,15 @@ class EventLog:
     async def _commit(self, connection: asyncpg.Connection[asyncpg.Record], batch: Sequence[_Submission]) -> None:
         drafts = [draft for submission in batch for draft in submission.drafts]
         with COMMIT_SECONDS.time():
-            personal = [draft.event for draft in drafts if draft.personal is not None]
-            lead_ids = list({event.lead_id for event in personal})
+            personal = [draft for draft in drafts if draft.personal is not None]
+            lead_ids = list({draft.lead_id for draft in personal})
             if self._keys.lacks(lead_ids):
                 async with connection.transaction():
                     ciphers, created = await self._keys.ciphers(connection, lead_ids, personal[0].received_at)
                     await self._append(connection, batch, ciphers, created)
                 self._keys.remember(ciphers)
             else:
-                ciphers, _ = await self._keys.ciphers(connection, lead_ids, drafts[0].event.received_at)
+                ciphers, _ = await self._keys.ciphers(connection, lead_ids, drafts[0].received_at)
                 await self._append(connection, batch, ciphers, [])
         failpoint("after_commit_before_ack")
         COMMIT_ROWS.observe(len(drafts))
@@ -139,7 +139,7 @@ class EventLog:
     ) -> None:
         rows = [log_row(event, None) for event in created]
         for submission in batch:
-            rows.extend(log_row(event, submission.trace) for event in self._keys.sealed(submission.drafts, ciphers))
+            rows.extend(self._keys.rows(submission.drafts, ciphers, submission.trace))
         await append_rows(connection, self._database.namespace, self._database.log, rows)
 
     async def _commit_singly(self, batch: Sequence[_Submission]) -> None:
@@ -150,7 +150,8 @@ class EventLog:
             set_trace(submission.trace)
             try:
                 async with self._database.transaction() as tx:
-                    await self._keys.emit_drafts(tx, submission.drafts)
+                    drafts = [each if isinstance(each, Draft) else each.decoded() for each in submission.drafts]
+                    await self._keys.emit_drafts(tx, drafts)
             except Unavailable as exc:
                 _fail(batch, exc)  # the rest too: to try each would take each one's time-out
                 return

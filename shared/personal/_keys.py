@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shared.clock import Clock
-from shared.db import Connection, Tx
+from shared.db import Connection, LogRow, Tx, log_row
 from shared.errors import Rejected, Unavailable
 from shared.events import TOPIC_OF, Event, PersonKeyCreated
 from shared.ids import EventId, LeadId, derived_id
@@ -61,6 +61,36 @@ class Draft:
 
     event: Event
     personal: bytes | None = None
+
+    @property
+    def lead_id(self) -> LeadId:
+        """Whose key seals it."""
+        return self.event.lead_id
+
+    @property
+    def received_at(self) -> datetime:
+        """When it came in."""
+        return self.event.received_at
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A draft of which all but the personal block is encoded already, as it will stand in the log.
+
+    For the hot path alone: it spares a model for each fact. `value` is a JSON object without `personal`.
+    """
+
+    kind: type[Event]
+    event_id: EventId
+    lead_id: LeadId
+    occurred_at: str
+    received_at: datetime
+    value: bytes
+    personal: bytes | None = None
+
+    def decoded(self) -> Draft:
+        """The same as a draft of a model."""
+        return Draft(self.kind.decode(self.value), self.personal)
 
 
 class PersonKeys:
@@ -125,12 +155,25 @@ class PersonKeys:
             draft.event
             if draft.personal is None
             else draft.event.model_copy(
-                update={
-                    "personal": self.seal(draft.event.lead_id, ciphers[draft.event.lead_id], draft.personal)
-                }
+                update={"personal": self.seal(draft.event.lead_id, ciphers[draft.event.lead_id], draft.personal)}
             )
             for draft in drafts
         ]
+
+    def rows(self, drafts: Iterable[Draft | Encoded], ciphers: dict[LeadId, AESGCM], trace: str | None) -> list[LogRow]:
+        """The drafts as rows of the log, their personal blocks encrypted."""
+        rows = []
+        for draft in drafts:
+            if isinstance(draft, Draft):
+                rows.append(log_row(self.sealed([draft], ciphers)[0], trace))
+                continue
+            value, lead_id, kind = draft.value, draft.lead_id, draft.kind
+            if draft.personal is not None:
+                block = self.seal(lead_id, ciphers[lead_id], draft.personal)
+                value = b'%s,"personal":"%s"}' % (value[:-1], block.encode())
+            columns = (draft.event_id, TOPIC_OF[kind], lead_id, kind.ce_type, lead_id, draft.occurred_at, trace, value)
+            rows.append(LogRow(columns))
+        return rows
 
     async def emit_drafts(self, tx: Tx, drafts: Sequence[Draft]) -> list[Event]:
         """Seal drafts and tell them in a transaction, new keys first. Answers the sealed facts."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from services.capture.facts.batches import ACCEPTED, JSON, Accepted, BatchReader, answer, make_each, refuse_if_all_bad
-from services.capture.facts.domain import conversion_fact, cost_fact, refund_fact, touch_draft
+from services.capture.facts.domain import conversion_fact, cost_fact, encode_touch, refund_fact
 from services.capture.facts.inputs import (
     ConversionInput,
     CostBatch,
@@ -28,7 +28,7 @@ from shared.emails import parse_email
 from shared.errors import FieldError, Invalid, Malformed, Rejected
 from shared.events import Event, IdentityLinked
 from shared.ids import ConversionId, LeadId
-from shared.personal import Draft, PersonErased
+from shared.personal import Draft, Encoded, PersonErased
 from shared.service import Runtime
 from shared.web import DirectRoute, authorise, idempotent
 
@@ -129,8 +129,8 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         now = runtime.clock.now()
         latest = latest_allowed(now)
 
-        def make(touch: TouchInput, place: str) -> list[Draft]:
-            return _touch_drafts(touch, place, now, latest)
+        def make(touch: TouchInput, place: str) -> list[Draft | Encoded]:
+            return _drafts_of(touch, place, now, latest)
 
         made = make_each(items, make, "/touches" if in_batch else "")
         refuse_if_all_bad(made)
@@ -138,11 +138,11 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         response = answer(made) if in_batch else ONE_ACCEPTED
         kept = await _keep(drafts, response, request, body)
         for draft in drafts:
-            if isinstance(draft.event, IdentityLinked):
+            if isinstance(draft, Draft) and isinstance(draft.event, IdentityLinked):
                 links.was_told(draft.event.anonymous_lead_id, draft.event.lead_id, draft.event.occurred_at)
         return kept
 
-    def _touch_drafts(touch: TouchInput, place: str, now: datetime, latest: datetime) -> list[Draft]:
+    def _drafts_of(touch: TouchInput, place: str, now: datetime, latest: datetime) -> list[Draft | Encoded]:
         lead_id = who.named(touch.lead_id, touch.email, touch.anonymous_id, place)
         at = touch.occurred_at
         if at is None:
@@ -152,7 +152,9 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
             raise Invalid(f"look at {pointer}", [FieldError(pointer, "lies more than a day in the future")])
         elif at.tzinfo is not UTC:
             at = at.astimezone(UTC)
-        drafts = [touch_draft(touch, lead_id=lead_id, occurred_at=at, received_at=now, anonymous_id=touch.anonymous_id)]
+        drafts: list[Draft | Encoded] = [
+            encode_touch(touch, lead_id=lead_id, occurred_at=at, received_at=now, anonymous_id=touch.anonymous_id)
+        ]
         if touch.anonymous_id is not None and (touch.email is not None or touch.lead_id is not None):
             browser = who.browser(touch.anonymous_id)
             if browser != lead_id and links.is_news(browser, lead_id, at):
@@ -212,14 +214,14 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         drafts = [Draft(item) for item in made if not isinstance(item, Rejected)]
         return await _keep(drafts, answer(made), request, body)
 
-    async def _keep(drafts: Sequence[Draft], response: Response, request: Request, body: bytes) -> Response:
+    async def _keep(drafts: Sequence[Draft | Encoded], response: Response, request: Request, body: bytes) -> Response:
         """Append and answer; with an Idempotency-Key in a transaction with the answer."""
         if not any(name == IDEMPOTENCY_KEY for name, _ in request.scope["headers"]):
             await runtime.log.append(drafts)
             return response
 
         async def make(tx: Tx) -> Response:
-            await runtime.keys.emit_drafts(tx, drafts)
+            await runtime.keys.emit_drafts(tx, [each if isinstance(each, Draft) else each.decoded() for each in drafts])
             return response
 
         return await idempotent(runtime.database, request, body, make)

@@ -16,7 +16,7 @@ from services.capture.adapters.adapter import (
     TouchFact,
 )
 from services.capture.errors import NoSuchSource
-from services.capture.facts.domain import conversion_fact, refund_fact, touch_draft
+from services.capture.facts.domain import conversion_fact, encode_touch, refund_fact
 from services.capture.facts.inputs import ConversionInput, RefundInput, TouchFields
 from services.capture.hooks import queries
 from services.capture.hooks.queries import Handled
@@ -196,7 +196,7 @@ class _Mapping:
     async def _touch(self, touch: Touch | None, fact: Fact, lead_id: LeadId, person: Person) -> None:
         if touch is None:
             return
-        draft = touch_draft(
+        encoded = encode_touch(
             _touch_fields(touch, fact.occurred_at),
             lead_id=lead_id,
             occurred_at=fact.occurred_at,
@@ -205,7 +205,7 @@ class _Mapping:
             anonymous_id=person.anonymous_id,
             click_ids=tuple(sorted(touch.click_ids)),
         )
-        await self._runtime.keys.emit_drafts(self._tx, [draft])
+        await self._runtime.keys.emit_drafts(self._tx, [encoded.decoded()])
 
     async def _purchase(self, names: Sequence[str], fact: ConversionFact, lead_id: LeadId) -> str:
         """The one name of a purchase. What was taken for two before is one from now on, the other worth nothing."""

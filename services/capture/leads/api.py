@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from services.capture.deciding import decided
 from services.capture.errors import NoSuchLead
-from services.capture.facts.domain import API, touch_draft
+from services.capture.facts.domain import API, encode_touch
 from services.capture.facts.inputs import latest_allowed
 from services.capture.forgotten import Forgotten
 from services.capture.leads import queries
@@ -74,7 +74,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         default_id = None
         if said_when is not None:
             default_id = derived_id("touch-of-call", captured.attached, lead.touch.type, said_when.isoformat())
-        draft = touch_draft(
+        touch = encode_touch(
             lead.touch,
             lead_id=captured.attached,
             occurred_at=occurred_at,
@@ -82,7 +82,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
             anonymous_id=lead.anonymous_id,
             default_id=default_id,
         )
-        await runtime.keys.emit_drafts(tx, [draft])
+        await runtime.keys.emit_drafts(tx, [touch.decoded()])
 
     @router.get("/v1/leads", dependencies=may_read)
     async def list_leads(  # noqa: PLR0913  # the filters
