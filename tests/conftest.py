@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import shutil
-import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -29,20 +27,17 @@ from throughline.services import SERVICES
 GIVEN_DATABASE = "TEST_DATABASE_URL"
 GIVEN_KAFKA = "TEST_KAFKA_BOOTSTRAP"
 CONTAINERS = "TEST_CONTAINERS"  # 0: not even where Docker answers
-DOCKER_TIMEOUT_S = 3
 _used: dict[str, str] = {}
 
 
 @cache
-def docker_answers() -> bool:
-    """Whether containers can be started here."""
-    if os.environ.get(CONTAINERS) == "0" or shutil.which("docker") is None:
+def containers_can_be_had() -> bool:
+    """Whether Docker answers and has the images, or can get them; else the embedded servers are used."""
+    if os.environ.get(CONTAINERS) == "0":
         return False
-    try:
-        done = subprocess.run(["docker", "info"], capture_output=True, timeout=DOCKER_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+    from shared.testing.containers import available  # most runs need none of it
+
+    return available()
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ def database_server() -> Iterator[DatabaseServer]:
     with ExitStack() as stack:
         if url := os.environ.get(GIVEN_DATABASE):
             _used["PostgreSQL"] = "given"
-        elif docker_answers():
+        elif containers_can_be_had():
             from shared.testing.containers import start_postgres  # needs Docker
 
             url, stop = start_postgres()
@@ -112,7 +107,7 @@ def kafka_server() -> Iterator[str]:
     with ExitStack() as stack:
         if bootstrap := os.environ.get(GIVEN_KAFKA):
             _used["Kafka"] = "given"
-        elif docker_answers():
+        elif containers_can_be_had():
             from shared.testing.containers import start_kafka  # needs Docker
 
             bootstrap, stop = start_kafka()
