@@ -50,6 +50,8 @@ def _called(service: str) -> frozenset[str]:
     for path in sorted(_folder(service).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_bytes())):
             match node:
+                case ast.Call(func=ast.Name(id="Encoded"), args=[ast.Name(id=name), *_]):
+                    names |= {"Encoded", name}  # a fact that is written out without its model
                 case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
                     names.add(name)
                 case ast.Attribute(value=ast.Name(id=name), attr="__pydantic_validator__"):
