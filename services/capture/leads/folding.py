@@ -40,6 +40,8 @@ REPARENT = """
 UPDATE leads SET merged_into = $2, alias_at = $3 WHERE lead_id = $1 AND (alias_at IS NULL OR alias_at < $3)
 """
 ERASED_AT = "SELECT erased_at FROM leads WHERE lead_id = $1"
+IS_KNOWN = "SELECT 1 FROM leads WHERE lead_id = $1 AND erased_at IS NULL"
+FORGET_IDENTIFIERS = "DELETE FROM identifiers WHERE lead_id = $1"
 IS_MISSING = "SELECT NOT EXISTS (SELECT 1 FROM identifiers WHERE own_id = $1)"
 
 
@@ -108,6 +110,6 @@ async def on_consent(event: ConsentChanged, tx: Tx) -> None:
 
 async def on_erased(event: LeadErased, tx: Tx) -> None:
     """Strip a lead that an older database brought back."""
-    if await tx.connection.fetchval("SELECT 1 FROM leads WHERE lead_id = $1 AND erased_at IS NULL", event.lead_id):
+    if await tx.connection.fetchval(IS_KNOWN, event.lead_id):
         await tx.connection.execute(STRIP, [event.lead_id], event.occurred_at)
-        await tx.connection.execute("DELETE FROM identifiers WHERE lead_id = $1", event.lead_id)
+        await tx.connection.execute(FORGET_IDENTIFIERS, event.lead_id)
