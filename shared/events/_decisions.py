@@ -6,9 +6,7 @@ from typing import ClassVar, Literal
 from shared.events._event import Event
 from shared.ids import AssignmentId, ConversionId, DealId, EventId, LeadId, MessageId, RepId, SequenceId
 
-Stage = Literal[
-    "subscriber", "lead", "mql", "sal", "sql", "opportunity", "customer", "disqualified", "recycled"
-]
+Stage = Literal["subscriber", "lead", "mql", "sal", "sql", "opportunity", "customer", "disqualified", "recycled"]
 Grade = Literal["A", "B", "C", "D", "F"]
 MessageState = Literal["planned", "sent", "failed", "suppressed", "unknown", "delivered", "bounced"]
 

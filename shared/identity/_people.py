@@ -77,9 +77,7 @@ async def resolve(connection: Connection, lead_id: LeadId, at: datetime | None =
     return (await resolve_many(connection, [(lead_id, at)]))[0]
 
 
-async def resolve_many(
-    connection: Connection, facts: Sequence[tuple[LeadId, datetime | None]]
-) -> list[LeadId]:
+async def resolve_many(connection: Connection, facts: Sequence[tuple[LeadId, datetime | None]]) -> list[LeadId]:
     """The persons behind many facts' ids, in the same order: two statements, however many facts."""
     links = await _links(connection, sorted({lead_id for lead_id, _ in facts}))
     owners = [_owner(links.get(lead_id), lead_id, at) for lead_id, at in facts]
@@ -126,7 +124,10 @@ def identity_routes(on_change: OnChange | None = None) -> tuple[Route, ...]:
         await _tell(event, tx, before | await _persons(tx.connection, [event.lead_id, event.from_lead_id]))
 
     async def on_linked(event: IdentityLinked, tx: Tx) -> None:
-        facts = [link[1] for link in (await _links(tx.connection, [event.anonymous_lead_id])).get(event.anonymous_lead_id, [])]
+        facts = [
+            link[1]
+            for link in (await _links(tx.connection, [event.anonymous_lead_id])).get(event.anonymous_lead_id, [])
+        ]
         before = await _persons(tx.connection, [event.anonymous_lead_id, event.lead_id, *facts])
         await tx.connection.execute(PUT_LINK, event.anonymous_lead_id, event.occurred_at, event.lead_id)
         await _tell(event, tx, before | await _persons(tx.connection, [event.lead_id]))

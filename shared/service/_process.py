@@ -139,7 +139,7 @@ class Process:
         self._checks["postgres"] = lambda: _database_fault(runtime)
 
         async def queue_fault() -> str | None:
-            return "the queue is nearly full" if runtime.log.load > 0.8 else None  # noqa: PLR2004
+            return "the queue is nearly full" if runtime.log.load > 0.8 else None
 
         self._checks["queue"] = queue_fault
 
@@ -235,7 +235,7 @@ async def run_timer(timer: Timer) -> None:
             failures += 1
             wait = min(wait, timedelta(seconds=min(0.1 * 2**failures, 5)))
             log.warning("timer_waits", timer=timer.name, error=type(exc).__name__)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  # a timer that fails must not end the others
             failures += 1
             wait = max(wait, timedelta(seconds=min(0.5 * 2**failures, 30)))
             TIMER_ERRORS.labels(timer.name).inc()

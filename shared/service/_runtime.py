@@ -82,7 +82,7 @@ class ServiceCode:
     timers: Callable[[Runtime], tuple[Timer, ...]]
 
 
-def build_runtime(
+def build_runtime(  # noqa: PLR0913  # what tells one role from another
     service: str,
     settings: Settings,
     *,

@@ -18,7 +18,9 @@ JOIN pg_namespace AS space ON space.oid = parent.relnamespace
 WHERE parent.relname = $1 AND space.nspname = $2
 """
 UNPUBLISHED = """
-SELECT EXISTS (SELECT 1 FROM {table} AS row JOIN relay_cursors AS cursor USING (log) WHERE row.position > cursor.position)
+SELECT EXISTS (
+    SELECT 1 FROM {table} AS row JOIN relay_cursors AS cursor USING (log) WHERE row.position > cursor.position
+)
 """
 FORGET_KEYS = "DELETE FROM idempotency_keys WHERE created_at < clock_timestamp() - interval '24 hours'"
 FINGERPRINT = """

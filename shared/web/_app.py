@@ -69,8 +69,10 @@ class ManagementApp:
             faults = {name: await check() for name, check in self._checks.items()}
             if self.draining:
                 faults["draining"] = "the process is stopping"
-            checks = {name: {"status": "fail", "detail": fault} if fault else {"status": "pass"}
-                      for name, fault in faults.items()}
+            checks = {
+                name: {"status": "fail", "detail": fault} if fault else {"status": "pass"}
+                for name, fault in faults.items()
+            }
             failed = any(faults.values())
             return _json(503 if failed else 200, {"status": "fail" if failed else "pass", "checks": checks})
         return _json(404, {"status": "unknown", "paths": ["/livez", "/readyz", "/metrics"]})

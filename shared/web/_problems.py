@@ -70,15 +70,13 @@ def problem_body(exc: Rejected) -> dict[str, Any]:
 
 def rejected(exc: Rejected) -> Response:
     """The problem document of a rejection."""
-    headers = {"WWW-Authenticate": "Bearer"} if exc.status == 401 else None  # noqa: PLR2004
+    headers = {"WWW-Authenticate": "Bearer"} if exc.status == 401 else None
     return problem(exc.status, exc.slug, exc.title, exc.detail, exc.errors, headers)
 
 
 def unavailable(exc: Unavailable) -> Response:
     """503 with Retry-After."""
-    return problem(
-        503, exc.slug, "Not possible right now", exc.detail, headers={"Retry-After": str(exc.retry_after)}
-    )
+    return problem(503, exc.slug, "Not possible right now", exc.detail, headers={"Retry-After": str(exc.retry_after)})
 
 
 def faults_of(exc: ValidationError | RequestValidationError, root: str = "") -> list[FieldError]:

@@ -269,6 +269,6 @@ def _matching(place: Mapping[str, Any], pattern: re.Pattern[str]) -> Iterator[tu
 
 def _worth_keeping(value: Any) -> Any:
     """The value as it can be stored; None for one that says nothing."""
-    if value is None or value == "" or value == [] or value == {}:
+    if value is None or value in ("", [], {}):
         return None
     return plain(value.strip() or None if isinstance(value, str) else value)

@@ -82,7 +82,7 @@ def _signature(key: bytes, raw_body: bytes) -> bytes:
 
 
 def _fields(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The answers by what they say about a lead: by the question's name, else the first of a type, else an attribute."""
+    """The answers by what they say about a lead: by the question's name, else first of a type, else an attribute."""
     fields = {field: _value(answer) for answer in reversed(answers) if (field := _field(answer)) is not None}
     for answer in answers:
         if _field(answer) is None:

@@ -21,11 +21,9 @@ def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
     router = APIRouter(tags=["hooks"])
     base = runtime.settings.public_url.rstrip("/")
 
-    @router.api_route(
-        "/hooks/{source_id}",
-        methods=["POST", "GET", "HEAD"],
-        responses={OK: {"description": "Kept (POST), or there (GET, HEAD)"}},
-    )
+    @router.post("/hooks/{source_id}", responses={OK: {"description": "Kept"}})
+    @router.get("/hooks/{source_id}", responses={OK: {"description": "There, or the answer to a handshake"}})
+    @router.head("/hooks/{source_id}", responses={OK: {"description": "There"}})
     async def receive(request: Request, source_id: str) -> Response:
         """Take a source's delivery; 200 when it is kept, whatever body the source wants back."""
         source = await known.get(source_id)
