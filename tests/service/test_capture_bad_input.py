@@ -1,5 +1,6 @@
 """Bad input at every endpoint of capture: a problem that names the field, and nothing stored."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -115,8 +116,6 @@ async def nothing_is_stored(capture: Capture) -> None:
 
 def escaped(body: Any) -> bytes:
     """JSON with every unusual character escaped, also those that are no text."""
-    import json
-
     return json.dumps(body).encode()
 
 

@@ -1,13 +1,12 @@
 """Forgetting a person: nothing personal can be read any more, and who comes back is new."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import orjson
 import pytest_asyncio
 
-from shared.events import DeliveryReceived, LeadCaptured, LeadErased, TouchRecorded
+from shared.events import IdentityLinked, LeadCaptured, LeadErased, TouchRecorded
 from shared.ids import EventId
 from shared.settings import Settings
 from shared.testing import harness
@@ -131,12 +130,9 @@ async def test_a_delivery_from_before_the_erasure_brings_nobody_back(capture: Ca
     (item,) = (await capture.get(f"sources/{source['source_id']}/deliveries")).json()["items"]
     assert (item["state"], item["reason"]) == ("ignored", "erased")
     assert (await capture.get("leads", email=ANN)).json()["items"] == []
-    (event,) = await capture.harness.told(DeliveryReceived)
-    await asyncio.sleep(0)
     await capture.hook(source, {"email": ANN, "first_name": "Ann again"})
     await capture.map_deliveries()
     assert (await capture.get("leads", email=ANN)).json()["items"][0]["first_name"] == "Ann again"
-    assert event.event_id
 
 
 async def test_a_shops_wish_to_forget_somebody_is_carried_out(settings: Settings) -> None:
@@ -160,8 +156,6 @@ async def test_a_shops_wish_to_forget_somebody_is_carried_out(settings: Settings
 async def test_a_browser_linked_in_the_last_moment_is_forgotten_with_its_person(capture: Capture) -> None:
     lead = await capture.lead(email=ANN)
     await capture.post("touches", {"email": ANN, "anonymous_id": "browser-1", "type": "page_view"})
-    from shared.events import IdentityLinked
-
     (link,) = await capture.harness.told(IdentityLinked)
     await capture.post(f"leads/{lead['lead_id']}:erase", None)
     await capture.harness.deliver(link)
