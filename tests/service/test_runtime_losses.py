@@ -12,7 +12,7 @@ from deploy.embedded.processes import running
 from shared.kafka import apply_topics
 from shared.settings import Settings
 from shared.testing import Harness, eventually, harness
-from tests.service.runtime_world import applied, code, execute, fetch, scratch, touch, value
+from tests.service.runtime_world import applied, code, execute, runtime_of, scratch, touch, value
 from tests.service.test_runtime_relay import make_topics_anew, published
 
 
@@ -87,23 +87,20 @@ async def test_a_consumer_that_was_carried_past_a_lost_tail_goes_back_when_the_s
 ) -> None:
     """As if Kafka had lost its tail and grown past the position before the consumer looked again."""
     async with harness(code(), kafka_settings, kafka=True) as service:
-        database = service.runtime.database
-        await scratch(database)
+        await scratch(service.runtime.database)
         await tell(service, range(10))
         await all_applied(service, 10)
-        places = await fetch(database, "SELECT partition, next_offset FROM consumer_positions WHERE topic = 'touches'")
-    await execute(database, "DELETE FROM applied")
-    await execute(database, "DELETE FROM inbox")
-    for place in places:
+    async with runtime_of(kafka_settings) as runtime:
+        await execute(runtime.database, "DELETE FROM applied")
+        await execute(runtime.database, "DELETE FROM inbox")
         await execute(
-            database,
-            "INSERT INTO relay_repairs (topic, partition, number, \"offset\") VALUES ('touches', $1, 1, 0)",
-            place["partition"],
+            runtime.database,
+            'INSERT INTO relay_repairs (topic, partition, number, "offset")'
+            " SELECT 'touches', partition, 1, 0 FROM consumer_positions WHERE topic = 'touches'",
         )
     async with harness(code(), kafka_settings, kafka=True) as service:
         await all_applied(service, 10)
         await eventually(lambda: _is(service, "SELECT min(repair) FROM feed_watermarks WHERE topic = 'touches'", 1))
-        await execute(database, "DELETE FROM inbox")
         await tell(service, range(10, 12))
         await all_applied(service, 12)
 
@@ -117,9 +114,9 @@ async def test_positions_and_cursors_of_an_earlier_copy_of_the_database(kafka_se
         await scratch(service.runtime.database)
         await tell(service, range(20))
         await all_applied(service, 20)
-    database = service.runtime.database
-    await execute(database, "UPDATE relay_cursors SET position = 5 WHERE log = 0")
-    await execute(database, "UPDATE consumer_positions SET next_offset = 0, last_event_id = NULL")
+    async with runtime_of(kafka_settings) as runtime:
+        await execute(runtime.database, "UPDATE relay_cursors SET position = 5 WHERE log = 0")
+        await execute(runtime.database, "UPDATE consumer_positions SET next_offset = 0, last_event_id = NULL")
     async with harness(code(), kafka_settings, kafka=True) as service:
         await tell(service, range(20, 25))
         await all_applied(service, 25)
