@@ -43,7 +43,8 @@ def tracking_router(parts: Parts) -> APIRouter:
             raise NoSuchLink("this address was not made here, or not for this")
         return place
 
-    @router.api_route("/o/{token}", methods=["GET", "HEAD"], response_class=Response, summary="The open pixel")
+    @router.get("/o/{token}", response_class=Response, summary="The open pixel")
+    @router.head("/o/{token}", include_in_schema=False)
     async def opened(request: Request, token: str) -> Response:
         place = links.read("o", token)
         if place is not None:
@@ -61,7 +62,8 @@ def tracking_router(parts: Parts) -> APIRouter:
                 pass  # a picture that does not load is worse than an open that is not counted
         return Response(PIXEL, media_type="image/gif")
 
-    @router.api_route("/c/{token}", methods=["GET", "HEAD"], status_code=302, response_class=RedirectResponse)
+    @router.get("/c/{token}", status_code=302, response_class=RedirectResponse)
+    @router.head("/c/{token}", include_in_schema=False)
     async def clicked(request: Request, token: str) -> Response:
         """To where the link of the message leads; the click is told as a touch."""
         place = place_of("c", token)
