@@ -98,7 +98,7 @@ class Client(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A client that closed its half still gets the answers to what it has sent in full."""
         self.half_closed = True
-        return self.state == "answer"
+        return self.state == "answer" or HEAD_END in self.buffer
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.connecting is not None:
