@@ -20,7 +20,7 @@ from shared.faults import failpoint
 from shared.kafka._guard import Guard
 from shared.kafka._records import Decoded, Watermark
 from shared.kafka._routes import Route
-from shared.telemetry import counter, describe, log, set_trace
+from shared.telemetry import counter, describe, log, set_trace, span
 
 PROCESSED = counter("throughline_events_processed_total", "Facts by what became of them", ["type", "outcome"])
 PARKED = counter("throughline_consumer_parked_total", "Facts parked because they can never succeed", ["slug"])
@@ -241,13 +241,16 @@ class Processor:
         return set()
 
     async def _call(self, tx: Tx, run: Sequence[Decoded]) -> None:
-        tx.trace_causes(lambda: _traces(run))
-        set_trace(run[0].trace if len(run) == 1 else None)
-        events = [record.event for record in run]
-        async with tx.connection.transaction():
-            for route in self._handlers[type(run[0].event)]:  # type: ignore[index]
-                tx.caused_by(None)
-                await route.handle(events, tx)
+        kind = type(run[0].event)
+        many = len(run) > 1
+        with span(f"{run[0].ce_type} process", "consumer", (record.trace for record in run), batch=many) as here:
+            tx.trace_causes((lambda: _traces(run)) if many else dict)
+            set_trace(None if many else here or run[0].trace)
+            events = [record.event for record in run]
+            async with tx.connection.transaction():
+                for route in self._handlers[kind]:  # type: ignore[index]  # fresh records hold facts
+                    tx.caused_by(None)
+                    await route.handle(events, tx)
 
     async def _refuse(self, connection: Connection, record: Decoded, exc: Exception) -> str:
         self._guard.refused((record.topic, record.partition))

@@ -26,7 +26,7 @@ from shared.faults import failpoint
 from shared.outbox._lease import HOLDS, Lease, LeaseLost, while_held
 from shared.outbox._tails import LostTail, Mark, Place, Tails
 from shared.settings import Settings
-from shared.telemetry import counter, gauge, log
+from shared.telemetry import counter, gauge, log, span
 
 PUBLISHED = counter("throughline_outbox_published_total", "Records published to Kafka", ["topic"])
 PUBLISH_ERRORS = counter("throughline_outbox_publish_errors_total", "Producers thrown away", ["error"])
@@ -183,7 +183,8 @@ class Relay:
                     more = len(rows) == PAGE and pages == TURN_PAGES
                     if len(rows) == PAGE and not more:
                         reading = asyncio.create_task(self._page(which, last))
-                    under_way.append(_Page(which, last, await self._send(producer, rows)))
+                    with span("event_log publish", "producer", (row["traceparent"] for row in rows), batch=True):
+                        under_way.append(_Page(which, last, await self._send(producer, rows)))
                 if under_way:
                     page = under_way.popleft()
                     await self._confirm(producer, page)

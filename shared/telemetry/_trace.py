@@ -1,4 +1,4 @@
-"""W3C trace context, carried from the request through the event log and Kafka; spans only where an exporter is set."""
+"""W3C trace context, carried from the request through the event log and Kafka."""
 
 import os
 import re
@@ -27,18 +27,3 @@ def new_trace() -> str:
     """A new trace, not sampled."""
     digits = os.urandom(24).hex()
     return f"00-{digits[:32]}-{digits[32:]}-00"
-
-
-def start_telemetry(service: str, endpoint: str | None) -> None:
-    """Export spans to an OTLP endpoint, if one is set; without one nothing is imported."""
-    if endpoint is None:
-        return
-    from opentelemetry import trace  # noqa: PLC0415  # only paid for where it is switched on
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-
-    provider = TracerProvider(resource=Resource.create({"service.name": f"throughline-{service}"}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")))
-    trace.set_tracer_provider(provider)

@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import Response
 
 from shared.secrets import Secrets
@@ -15,6 +16,11 @@ from shared.web._openapi import DescribedApp
 from shared.web._problems import install_problem_handlers
 from shared.web._tokens import Authenticator
 
+DOCS_POLICY = (
+    "default-src 'none'; script-src https://cdn.jsdelivr.net 'unsafe-inline'; "
+    "style-src https://cdn.jsdelivr.net 'unsafe-inline'; img-src data: https://fastapi.tiangolo.com; "
+    "connect-src 'self'; frame-ancestors 'none'"
+)
 Check = Callable[[], Awaitable[str | None]]
 
 
@@ -23,13 +29,12 @@ def create_app(
 ) -> FastAPI:
     """A service's API below its own prefix, its OpenAPI at `/<service>/openapi.json`."""
     prefix = f"/{service}"
-    watched = settings.otlp_endpoint is not None
     app = DescribedApp(
-        telemetry={"tracing": watched, "metrics": watched, "logs": watched},
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # `Edge` has its own, for direct routes too
         title=f"Throughline {service}",
         version=version,
         openapi_url=f"{prefix}/openapi.json",
-        docs_url=f"{prefix}/docs",
+        docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
@@ -39,6 +44,13 @@ def create_app(
     install_problem_handlers(app)
     for router in routers:
         app.include_router(router, prefix=prefix)
+
+    async def docs(_request: Request) -> Response:
+        page = get_swagger_ui_html(openapi_url=f"{prefix}/openapi.json", title=app.title)
+        page.headers["content-security-policy"] = DOCS_POLICY
+        return page
+
+    app.add_route(f"{prefix}/docs", docs, include_in_schema=False)
     return app
 
 
@@ -66,7 +78,7 @@ class ManagementApp:
         if path == "/metrics":
             return Response(render(), media_type="text/plain; version=0.0.4; charset=utf-8")
         if path == "/readyz":
-            faults = {name: await check() for name, check in self._checks.items()}
+            faults = {name: await _fault(check) for name, check in self._checks.items()}
             if self.draining:
                 faults["draining"] = "the process is stopping"
             checks = {
@@ -76,6 +88,13 @@ class ManagementApp:
             failed = any(faults.values())
             return _json(503 if failed else 200, {"status": "fail" if failed else "pass", "checks": checks})
         return _json(404, {"status": "unknown", "paths": ["/livez", "/readyz", "/metrics"]})
+
+
+async def _fault(check: Check) -> str | None:
+    try:
+        return await check()
+    except Exception as exc:  # noqa: BLE001  # a check that fails is a fault, not a missing answer
+        return type(exc).__name__
 
 
 def _json(status: int, body: object) -> Response:

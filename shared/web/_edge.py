@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client import Histogram
 
 from shared.errors import TooLarge
-from shared.telemetry import counter, current_trace, histogram, log, new_trace, parse_trace, set_trace
+from shared.telemetry import current_trace, histogram, log, new_trace, parse_trace, set_trace, span, tracing
 from shared.web._problems import rejected
 
 Scope = MutableMapping[str, Any]
@@ -22,7 +22,6 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SECONDS = histogram("http_server_request_duration_seconds", "Time of a request, by its route", ["route", "status"])
-BROKEN = counter("throughline_http_aborted_total", "Requests whose answer could not be started")
 SECURITY = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -43,34 +42,46 @@ class Edge:
         self._body_limit = body_limit
         self._measures: dict[tuple[str, int], Histogram] = {}
 
-    async def __call__(  # noqa: C901  # one closure: a call each would cost more than they do
-        self, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.perf_counter()
         headers = dict(scope["headers"])
-        trace = parse_trace(headers.get(b"traceparent", b"").decode("latin-1")) or new_trace()
-        set_trace(trace)
+        trace = parse_trace(headers.get(b"traceparent", b"").decode("latin-1"))
+        if not tracing():
+            set_trace(trace or new_trace())
+            await self._serve(scope, receive, send, headers)
+            return
+        with span(scope["method"], "server", [trace]) as here:
+            set_trace(here)
+            await self._serve(scope, receive, send, headers)
+
+    async def _serve(  # noqa: C901  # one closure: a call each would cost more than they do
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]
+    ) -> None:
+        began = time.perf_counter()
         request_id = headers.get(b"x-request-id", b"")
         if not _REQUEST_ID.match(request_id):
             request_id = os.urandom(8).hex().encode()
         received = 0
         status = 0
+        refused: TooLarge | None = None
 
         async def limited_receive() -> Message:
-            nonlocal received
+            nonlocal received, refused
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
                 if received > self._body_limit:
-                    raise TooLarge(f"the body is over {self._body_limit} bytes; send less at once")
+                    refused = self._too_large()
+                    raise refused
             return message
 
         async def dressed_send(message: Message) -> None:
             nonlocal status
+            if refused is not None and status == 0:
+                return  # what the app makes of the broken reading is not the reason
             if message["type"] == "http.response.start":
                 status = message["status"]
                 given = message.get("headers", [])
@@ -82,12 +93,16 @@ class Edge:
         try:
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > self._body_limit:
-                raise TooLarge(f"the body is over {self._body_limit} bytes; send less at once")
-            await self._app(scope, limited_receive, dressed_send)
-        except TooLarge as exc:
-            if status == 0:
-                await rejected(exc)(scope, limited_receive, dressed_send)
+                refused = self._too_large()
+            else:
+                await self._app(scope, limited_receive, dressed_send)
+        except TooLarge:
+            pass
         finally:
+            if refused is not None and status == 0:
+                answer = rejected(refused)
+                refused = None
+                await answer(scope, receive, dressed_send)
             route = scope.get("route")
             path = getattr(route, "path", "unmatched")
             measure = self._measures.get((path, status))
@@ -96,3 +111,6 @@ class Edge:
             measure.observe(time.perf_counter() - began)
             if status >= _SERVER_ERRORS:
                 log.warning("request_answered", route=path, status=status, trace=current_trace())
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body is over {self._body_limit} bytes; send less at once")
