@@ -1,6 +1,7 @@
 """`Idempotency-Key`: the answer is stored in the transaction of its effect, so that either both exist or neither.
 
 Two requests at once with one key: the second waits for the first's transaction, then gets its answer. Kept 24 hours.
+A key belongs to the subject of the token, not to the token, which may have been renewed between two tries.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from starlette.responses import Response
 
 from shared.db import Database, Tx
 from shared.errors import FieldError, IdempotencyKeyReused, Invalid
+from shared.web._tokens import Principal
 
 BEGIN = """
 INSERT INTO idempotency_keys (scope, key, fingerprint) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING key
@@ -36,7 +38,7 @@ async def idempotent(database: Database, request: Request, body: bytes, make: Ma
     if not (0 < len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
         fault = FieldError("header:Idempotency-Key", f"is not 1 to {LONGEST_KEY} printable ASCII characters")
         raise Invalid("the Idempotency-Key is not valid", [fault])
-    caller = hashlib.sha256(request.headers.get("authorization", "").encode()).hexdigest()[:16]
+    caller = _caller(request)
     scope = f"{caller} {request.method} {request.url.path}"
     fingerprint = hashlib.sha256(body).digest()
     async with database.transaction() as tx:
@@ -50,3 +52,8 @@ async def idempotent(database: Database, request: Request, body: bytes, make: Ma
         raise IdempotencyKeyReused("send the same body, or another Idempotency-Key")
     replayed = {"Idempotency-Replayed": "true"}
     return Response(row["body"], row["status"], replayed, row["content_type"])
+
+
+def _caller(request: Request) -> str:
+    principal: Principal | None = getattr(request.state, "principal", None)
+    return hashlib.sha256((principal.subject if principal else "").encode()).hexdigest()[:16]

@@ -1,13 +1,15 @@
 """What requests are made of: strict models, times, pages."""
 
 import hmac
+import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
 from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from shared.errors import FieldError, Malformed
 from shared.secrets import Secrets
@@ -15,19 +17,26 @@ from shared.secrets import Secrets
 T = TypeVar("T")
 FUTURE = timedelta(days=1)
 MAX_DEPTH = 32
+SMALLEST, LARGEST = -(2**63), 2**63 - 1
 
 
 def _storable(value: Any, depth: int = 0) -> None:
-    """Refuse what PostgreSQL text cannot hold, before anything is stored."""
+    """Refuse what PostgreSQL or JSON cannot hold, before anything is stored."""
     if isinstance(value, str):
         if "\x00" in value:
             raise ValueError("contains a NUL character")
         if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
             raise ValueError("contains half of a surrogate pair")
+    elif isinstance(value, int):
+        if not SMALLEST <= value <= LARGEST:
+            raise ValueError("holds a number of more than 64 bits")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("holds a number that is not finite")
     elif isinstance(value, dict | list | tuple):
         if depth > MAX_DEPTH:
             raise ValueError(f"is nested deeper than {MAX_DEPTH}")
-        for item in value.items() if isinstance(value, dict) else value:
+        for item in [*value, *value.values()] if isinstance(value, dict) else value:
             _storable(item, depth + 1)
 
 
@@ -38,19 +47,25 @@ class Input(BaseModel):
 
     @model_validator(mode="after")
     def _all_text_is_storable(self) -> "Input":
+        faults: list[InitErrorDetails] = []
         for name, value in self.__dict__.items():
-            if isinstance(value, str | dict | list | tuple):
-                try:
-                    _storable(value)
-                except ValueError as exc:
-                    raise ValueError(f"{name} {exc}") from None
+            try:
+                _storable(value)
+            except ValueError as exc:
+                fault = PydanticCustomError("value_error", "{fault}", {"fault": str(exc)})
+                faults.append({"type": fault, "loc": (name,), "input": None})
+        if faults:
+            raise ValidationError.from_exception_data(type(self).__name__, faults)
         return self
 
 
 def _not_far_ahead(value: datetime) -> datetime:
     if value > datetime.now(UTC) + FUTURE:
         raise ValueError("lies more than a day in the future")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("lies before the year 1") from None
 
 
 OccurredAt = Annotated[AwareDatetime, AfterValidator(_not_far_ahead)]

@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 from starlette.requests import Request
 
-from shared.errors import OutOfScope, Unauthenticated
+from shared.errors import OutOfScope, Unauthenticated, Unavailable
 from shared.ids import new_id
 from shared.secrets import Secrets
 from shared.settings import Settings
@@ -74,8 +74,9 @@ class Authenticator:
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("the Authorization header is not `Bearer <token>`")
         claims = await self._claims(token.strip())
-        scopes = claims.get("scope") or " ".join(claims.get("scp", ()))
-        principal = Principal(str(claims.get("sub", "")), frozenset(str(scopes).split()), float(claims["exp"]))
+        given = claims.get("scope") or claims.get("scp") or ""
+        scopes = given.split() if isinstance(given, str) else map(str, given)
+        principal = Principal(str(claims.get("sub", "")), frozenset(scopes), float(claims["exp"]))
         self._good[authorization] = principal
         if len(self._good) > _CACHED:
             self._good.popitem(last=False)
@@ -94,6 +95,8 @@ class Authenticator:
                     options={"require": ["exp"]},
                 )
             return jwt.decode(token, self._key, algorithms=["HS256"], issuer=ISSUER, options={"require": ["exp"]})
+        except jwt.PyJWKClientConnectionError as exc:
+            raise Unavailable("the issuer of the token does not answer with its keys") from exc
         except jwt.ExpiredSignatureError as exc:
             raise Unauthenticated("the token has expired; make a new one") from exc
         except (jwt.PyJWTError, ValueError) as exc:
@@ -106,6 +109,7 @@ async def authorise(request: Request, scope: str) -> Principal:
     principal = await authenticator.principal(request.headers.get("authorization"))
     if not principal.may(scope):
         raise OutOfScope(f"this needs the scope {scope}")
+    request.state.principal = principal
     return principal
 
 
