@@ -31,6 +31,7 @@ LONGER_THAN_LONG = {
     "tests/service/test_embedded_gateway.py",
     "tests/service/test_nurture_sending.py",
     "tests/service/test_runtime_batches.py",
+    "tests/service/test_runtime_web.py",
 }
 HAND_ON_THE_ENVIRONMENT = {
     "deploy/embedded/processes.py": "what it starts gets it",
