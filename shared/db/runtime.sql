@@ -161,6 +161,7 @@ CREATE TABLE feed_watermarks (
     source text NOT NULL,
     at timestamptz NOT NULL,
     repair bigint NOT NULL DEFAULT 0,
+    appended_ms bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (topic, partition, source)
 ) WITH (fillfactor = 50);
 

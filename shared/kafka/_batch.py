@@ -20,6 +20,7 @@ from shared.faults import failpoint
 from shared.kafka._guard import Guard
 from shared.kafka._records import Decoded, Watermark
 from shared.kafka._routes import Route
+from shared.personal import newest_fact_ms
 from shared.telemetry import counter, describe, log, set_trace, span
 
 PROCESSED = counter("throughline_events_processed_total", "Facts by what became of them", ["type", "outcome"])
@@ -57,10 +58,11 @@ INSERT INTO dead_letters (consumer, topic, partition, "offset", key, headers, va
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
 """
 WATERMARK = """
-INSERT INTO feed_watermarks AS known (topic, partition, source, at, repair)
-SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::timestamptz[], $5::bigint[])
+INSERT INTO feed_watermarks AS known (topic, partition, source, at, repair, appended_ms)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[])
 ON CONFLICT (topic, partition, source) DO UPDATE
-SET at = greatest(known.at, excluded.at), repair = greatest(known.repair, excluded.repair)
+SET at = greatest(known.at, excluded.at), repair = greatest(known.repair, excluded.repair),
+    appended_ms = greatest(known.appended_ms, excluded.appended_ms)
 """
 VERSION = "SELECT version FROM projections"
 PARKED_OF_KEY = (
@@ -128,6 +130,7 @@ class Processor:
         Raises Fenced, PartitionStopped, Unavailable, or a transient database error: then nothing is done.
         """
         self._guard.begin()
+        newest_fact_ms.set(lambda: max((record.timestamp_ms for record in batch.records), default=0))
         async with connection.transaction():
             await move_positions(connection, self._consumer, self._version if self.serving else None, batch)
             broken = [record for record in batch.records if record.error]
@@ -340,6 +343,7 @@ async def put_watermarks(connection: Connection, batch: Batch) -> None:
             [mark.source for mark in marks],
             [mark.at for mark in marks],
             [mark.repair[0] for mark in marks],
+            [mark.appended_ms for mark in marks],
         )
 
 

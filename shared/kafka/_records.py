@@ -25,6 +25,7 @@ class Decoded(NamedTuple):
     headers: Sequence[tuple[str, bytes | None]]
     event: Event | None = None
     error: str | None = None
+    timestamp_ms: int = 0
 
     @property
     def trace(self) -> str | None:
@@ -42,7 +43,7 @@ class Watermark:
     """All facts that a source recorded before `at` are in this partition up to here.
 
     `repair` is the number of the last time the source noticed that Kafka had lost records of this partition, and the
-    offset that whoever had read further must go back to.
+    offset that whoever had read further must go back to. `appended_ms` is when Kafka took the watermark.
     """
 
     topic: str
@@ -50,6 +51,7 @@ class Watermark:
     source: str
     at: datetime
     repair: tuple[int, int] = (0, 0)
+    appended_ms: int = 0
 
     @property
     def place(self) -> tuple[str, int, str]:
@@ -73,7 +75,7 @@ def decode(topic: str, record: Any) -> Decoded:
         event = read(record.value)
         if "\x00" in event.event_id or "\x00" in event.key:
             return Decoded(*place, ce_type, headers, None, "its id or key cannot be stored")
-        return Decoded(*place, ce_type, headers, event)
+        return Decoded(*place, ce_type, headers, event, None, record.timestamp)
     except ValueError as exc:
         return Decoded(*place, ce_type, headers, None, f"not a {ce_type}: {type(exc).__name__}")
 
@@ -91,7 +93,7 @@ def watermark_in(topic: str, record: Any) -> Watermark | None:
         return None
     if at.tzinfo is None or "\x00" in source:
         return None
-    return Watermark(topic, record.partition, source, at, repair)
+    return Watermark(topic, record.partition, source, at, repair, record.timestamp)
 
 
 def event_id_of(headers: Iterable[tuple[str, bytes | None]]) -> str | None:

@@ -7,7 +7,8 @@ person. The keys themselves are wrapped with the installation's key. Erasing des
 import os
 from base64 import b64decode, b64encode
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shared.clock import Clock
-from shared.db import Connection, LogRow, Tx, log_row
+from shared.db import Connection, LogRow, Tx, log_row, one
 from shared.errors import Rejected, Unavailable
 from shared.events import TOPIC_OF, Event, PersonKeyCreated
 from shared.ids import EventId, LeadId, derived_id
@@ -37,8 +38,18 @@ WHERE person_keys.destroyed_at IS NULL
 RETURNING lead_id
 """
 DESTROYED = "SELECT lead_id FROM person_keys WHERE destroyed_at IS NOT NULL"
-FEED_READ_UP_TO = "SELECT min(at) AS at, count(*) AS partitions FROM feed_watermarks WHERE topic = $1"
+FEED_READ_UP_TO = """
+SELECT min(at) AS at, min(appended_ms) AS appended_ms, count(*) AS partitions FROM feed_watermarks WHERE topic = $1
+"""
+OPENABLE = """
+SELECT lead_id, wrapped_key FROM person_keys WHERE lead_id = ANY($1)
+UNION ALL
+SELECT lead_id, NULL FROM person_keys WHERE lead_id = ANY($2) AND destroyed_at IS NOT NULL
+"""
+ARE_DESTROYED = "SELECT lead_id FROM person_keys WHERE lead_id = ANY($1) AND destroyed_at IS NOT NULL"
 CACHED = 50_000
+newest_fact_ms: ContextVar[Callable[[], int]] = ContextVar("newest_fact_ms", default=lambda: 0)
+"""When Kafka appended the newest of the facts that are being carried out; 0 where they do not come out of Kafka."""
 
 
 class SealBroken(Rejected):
@@ -180,6 +191,7 @@ class PersonKeys:
         personal = [draft.event for draft in drafts if draft.personal is not None]
         ciphers: dict[LeadId, AESGCM] = {}
         if personal:
+            await self._refuse_erased(tx.connection, {event.lead_id for event in personal})
             ciphers, created = await self.ciphers(
                 tx.connection, [event.lead_id for event in personal], personal[0].received_at
             )
@@ -193,22 +205,25 @@ class PersonKeys:
     ) -> list[bytes | None]:
         """The plain text of each block; None where there is none or the person is erased.
 
-        Raises Unavailable while a key is still on its way: the batch is then tried again.
+        Raises Unavailable while a key is still on its way: the batch is then tried again. A key that is cached here may
+        have been destroyed by another process, so that is asked each time.
         """
-        wanted = sorted({lead_id for lead_id, block in blocks if block and lead_id not in self._cache})
-        ciphers: dict[LeadId, AESGCM | None] = {}
-        if wanted:
-            rows = await connection.fetch(KNOWN, wanted)
+        needed = {lead_id for lead_id, block in blocks if block}
+        held = {lead_id: self._cache[lead_id] for lead_id in needed if lead_id in self._cache}
+        if needed:
+            rows = await connection.fetch(OPENABLE, sorted(needed - held.keys()), sorted(held))
+            gone = {LeadId(row["lead_id"]) for row in rows if row["wrapped_key"] is None}
+            self.forget(gone)
+            held = {lead_id: cipher for lead_id, cipher in held.items() if lead_id not in gone}
             for row in rows:
-                lead_id = LeadId(row["lead_id"])
-                ciphers[lead_id] = self._unwrap(lead_id, row["wrapped_key"]) if row["wrapped_key"] else None
-            await self._await_keys(connection, [lead_id for lead_id in wanted if lead_id not in ciphers])
-            self.remember({lead_id: cipher for lead_id, cipher in ciphers.items() if cipher is not None})
-        opened: list[bytes | None] = []
-        for lead_id, block in blocks:
-            cipher = (self._cache.get(lead_id) or ciphers.get(lead_id)) if block else None
-            opened.append(self._open(lead_id, cipher, block) if cipher and block else None)
-        return opened
+                if row["wrapped_key"] is not None:
+                    held[row["lead_id"]] = self._unwrap(row["lead_id"], row["wrapped_key"])
+            await self._await_keys(connection, sorted(needed - held.keys() - gone))
+            self.remember(held)
+        return [
+            self._open(lead_id, held[lead_id], block) if block and lead_id in held else None
+            for lead_id, block in blocks
+        ]
 
     async def fold_keys(self, connection: Connection, facts: Sequence[tuple[LeadId, PersonKeyCreated | None]]) -> None:
         """Keep keys that were told, and destroy those whose tombstone came."""
@@ -234,19 +249,33 @@ class PersonKeys:
         return {LeadId(row["lead_id"]) for row in await connection.fetch(DESTROYED)}
 
     async def _await_keys(self, connection: Connection, absent: Sequence[LeadId]) -> None:
-        """Wait, by raising Unavailable, until the keys feed was read past the moment the key was missed first."""
+        """Wait, by raising Unavailable, until the keys that were told before the facts at hand have all been read.
+
+        A source tells its keys before what they seal, and publishes a watermark only when all before it is published.
+        So a watermark in the feed of keys that Kafka appended later than the facts says that what is absent stays so.
+        For facts that do not come out of Kafka it is one later than the moment the key was missed first.
+        """
         if not absent:
             return
-        now = self._clock.now()
-        for lead_id in absent:
-            self._missing_since.setdefault(lead_id, now)
-        row = await connection.fetchrow(FEED_READ_UP_TO, "keys")
-        read_up_to = row["at"] if row and row["partitions"] >= self._partitions else None
-        waiting = [lead_id for lead_id in absent if not read_up_to or read_up_to < self._missing_since[lead_id]]
+        appended_ms = newest_fact_ms.get()()
+        row = await one(connection, FEED_READ_UP_TO, "keys")
+        complete = row["partitions"] >= self._partitions
+        if appended_ms:
+            waiting = [] if complete and row["appended_ms"] > appended_ms else absent
+        else:
+            now = self._clock.now()
+            since = {lead_id: self._missing_since.setdefault(lead_id, now) for lead_id in absent}
+            waiting = [lead_id for lead_id in absent if not complete or row["at"] < since[lead_id]]
         if waiting:
             raise Unavailable(f"the keys of {len(waiting)} persons have not arrived yet")
         for lead_id in absent:
             self._missing_since.pop(lead_id, None)
+
+    async def _refuse_erased(self, connection: Connection, lead_ids: Iterable[LeadId]) -> None:
+        """Forget cached keys that another process destroyed, so that nobody seals with them."""
+        cached = sorted(lead_id for lead_id in lead_ids if lead_id in self._cache)
+        if cached:
+            self.forget(LeadId(row["lead_id"]) for row in await connection.fetch(ARE_DESTROYED, cached))
 
     async def _known(self, connection: Connection, lead_ids: Sequence[LeadId]) -> dict[LeadId, AESGCM]:
         known = {}

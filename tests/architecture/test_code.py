@@ -43,6 +43,7 @@ LOOKS_BEHIND = {
     "shared/testing/_harness.py": "stands in for the consumer",
     "tests/service/test_runtime_batches.py": "tries the consumer's parts one by one",
     "tests/service/test_runtime_consumer.py": "aims at a partition",
+    "tests/service/test_runtime_personal.py": "tries the keys' consumer by itself",
 }
 
 

@@ -72,7 +72,9 @@ def record(event: Event, offset: int, partition: int = 0, trace: str | None = No
 
 
 def raw(offset: int, key: bytes | None, content: bytes | None, headers: Any = (), partition: int = 0) -> Any:
-    return SimpleNamespace(partition=partition, offset=offset, key=key, value=content, headers=tuple(headers))
+    return SimpleNamespace(
+        partition=partition, offset=offset, key=key, value=content, headers=tuple(headers), timestamp=offset + 1
+    )
 
 
 @dataclass
