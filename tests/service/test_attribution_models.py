@@ -158,7 +158,7 @@ async def test_walk_begins_anew_on_another_projection(attribution: Harness) -> N
         ({"title": "x", "rules": [{"when": "index + 1", "multiply": 1}]}, 422, "/rules/0/when", 1),
         ({"title": "x", "rules": [{"when": "true", "multiply": -1}]}, 422, "/rules/0/multiply", None),
         ({"title": "x", "base": "shapley"}, 422, "/base", None),
-        ({"title": "x\x00"}, 422, "", None),
+        ({"title": "x\x00"}, 422, "/title", None),
         ({"title": "x", "colour": "red"}, 422, "/colour", None),
         ([], 422, "", None),
     ],

@@ -132,7 +132,7 @@ IMPOSSIBLE_DEALS: list[tuple[dict[str, Any], str]] = [
     ({"value_minor": 10.5}, "/value_minor"),
     ({"value_minor": -5}, "/value_minor"),
     ({"name": ""}, "/name"),
-    ({"name": "a\x00b"}, ""),
+    ({"name": "a\x00b"}, "/name"),
     ({"stage": "nowhere"}, "/stage"),
     ({"lead_id": "no id \n"}, "/lead_id"),
     ({"probability": 50}, "/probability"),

@@ -50,7 +50,7 @@ IMPOSSIBLE_REPS: list[tuple[dict[str, Any], str]] = [
     ({"time_zone": "../etc/passwd"}, "/time_zone"),
     ({"email": "not an address"}, "/email"),
     ({"name": ""}, "/name"),
-    ({"name": "a\x00b"}, ""),
+    ({"name": "a\x00b"}, "/name"),
     ({"weight": -1}, "/weight"),
     ({"capacity": "many"}, "/capacity"),
     ({"territories": "AT"}, "/territories"),
