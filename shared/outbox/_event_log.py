@@ -150,8 +150,7 @@ class EventLog:
             set_trace(submission.trace)
             try:
                 async with self._database.transaction() as tx:
-                    drafts = [each if isinstance(each, Draft) else each.decoded() for each in submission.drafts]
-                    await self._keys.emit_drafts(tx, drafts)
+                    await self._keys.emit_drafts(tx, submission.drafts)
             except Unavailable as exc:
                 _fail(batch, exc)  # the rest too: to try each would take each one's time-out
                 return

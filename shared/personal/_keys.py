@@ -186,8 +186,9 @@ class PersonKeys:
             rows.append(LogRow(columns))
         return rows
 
-    async def emit_drafts(self, tx: Tx, drafts: Sequence[Draft]) -> list[Event]:
+    async def emit_drafts(self, tx: Tx, unsealed: Sequence[Draft | Encoded]) -> list[Event]:
         """Seal drafts and tell them in a transaction, new keys first. Answers the sealed facts."""
+        drafts = [each if isinstance(each, Draft) else each.decoded() for each in unsealed]
         personal = [draft.event for draft in drafts if draft.personal is not None]
         ciphers: dict[LeadId, AESGCM] = {}
         if personal:

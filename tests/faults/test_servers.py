@@ -3,6 +3,7 @@
 import signal
 
 import httpx
+import pytest
 
 from deploy.embedded.processes import wait_until
 from shared.settings import Settings
@@ -79,29 +80,16 @@ def test_f24_everything_delivered_twice(cluster: Cluster, oracle: Oracle) -> Non
     whole(oracle)
 
 
-def test_kafka_cut_back_to_an_earlier_copy(cluster: Cluster, oracle: Oracle) -> None:
+@pytest.mark.parametrize("server", ["kafka", "postgres"])
+def test_a_server_cut_back_to_an_earlier_copy(server: str, cluster: Cluster, oracle: Oracle) -> None:
     with Load(oracle, cluster) as load:
         load.wait_sent(40)
     whole(oracle)
-    with cluster.copied("kafka") as copy:
+    with cluster.copied(server) as copy:
         with Load(oracle, cluster) as load:
             load.wait_sent(60)
         whole(oracle)
-        cluster.restore("kafka", copy)
-        with Load(oracle, cluster) as load:
-            load.wait_sent(60)
-        whole(oracle)
-
-
-def test_postgres_cut_back_to_an_earlier_copy(cluster: Cluster, oracle: Oracle) -> None:
-    with Load(oracle, cluster) as load:
-        load.wait_sent(40)
-    whole(oracle)
-    with cluster.copied("postgres") as copy:
-        with Load(oracle, cluster) as load:
-            load.wait_sent(60)
-        whole(oracle)
-        cluster.restore("postgres", copy)
+        cluster.restore(server, copy)
         with Load(oracle, cluster) as load:
             load.wait_sent(60)
         whole(oracle)

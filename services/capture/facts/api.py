@@ -221,7 +221,7 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
             return response
 
         async def make(tx: Tx) -> Response:
-            await runtime.keys.emit_drafts(tx, [each if isinstance(each, Draft) else each.decoded() for each in drafts])
+            await runtime.keys.emit_drafts(tx, drafts)
             return response
 
         return await idempotent(runtime.database, request, body, make)

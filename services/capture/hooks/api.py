@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.capture.adapters.adapter import Answer
+from services.capture.adapters.errors import BadSignature
 from services.capture.adapters.request import Headers, HookRequest
 from services.capture.hooks.sealing import delivery_fact
 from services.capture.sources.known import KnownSources, Source
@@ -37,7 +38,7 @@ def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
             return Response(status_code=OK)
         try:
             source.adapter.verify(hook, source.secrets, hook.received_at)
-        except Exception:
+        except BadSignature:
             DELIVERIES.labels(source.kind, "refused").inc()
             raise
         return await _keep(hook, source)

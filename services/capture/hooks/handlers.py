@@ -205,7 +205,7 @@ class _Mapping:
             anonymous_id=person.anonymous_id,
             click_ids=tuple(sorted(touch.click_ids)),
         )
-        await self._runtime.keys.emit_drafts(self._tx, [encoded.decoded()])
+        await self._runtime.keys.emit_drafts(self._tx, [encoded])
 
     async def _purchase(self, names: Sequence[str], fact: ConversionFact, lead_id: LeadId) -> str:
         """The one name of a purchase. What was taken for two before is one from now on, the other worth nothing."""

@@ -82,7 +82,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
             anonymous_id=lead.anonymous_id,
             default_id=default_id,
         )
-        await runtime.keys.emit_drafts(tx, [touch.decoded()])
+        await runtime.keys.emit_drafts(tx, [touch])
 
     @router.get("/v1/leads", dependencies=may_read)
     async def list_leads(  # noqa: PLR0913  # the filters

@@ -1,14 +1,15 @@
 """Who a person is and what they allow, put together out of all the ids whose facts are theirs."""
 
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from services.nurture.sequences.document import Purpose
-from shared.events import ConsentChannel, ConsentState
+from shared.events import ConsentChannel
 from shared.ids import LeadId
+from shared.profiles import Consent
 from shared.rules import present
 
 
@@ -30,15 +31,6 @@ class Profile:
     lead_id: LeadId
     captured_at: datetime
     fields: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """What one id allowed or refused on a channel, last."""
-
-    channel: ConsentChannel
-    state: ConsentState
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,29 +70,6 @@ class Person:
         consent = {channel: consent.state for channel, consent in self.consents.items()}
         lead = present(**self.fields) | ({"consent": consent} if consent else {})
         return present(lead=lead or None, stage=self.stage)
-
-
-def combine_profiles(person_id: LeadId, profiles: Sequence[Profile]) -> dict[str, Any]:
-    """The person's own profile, its gaps filled from the other ids', the newest first."""
-    ranked = sorted(profiles, key=lambda profile: (profile.lead_id == person_id, profile.captured_at), reverse=True)
-    combined: dict[str, Any] = {}
-    for profile in ranked:
-        for name, value in profile.fields.items():
-            if name == "attributes":
-                combined[name] = {**value, **combined.get(name, {})}
-            elif value is not None:
-                combined.setdefault(name, value)
-    return combined
-
-
-def latest_consents(consents: Iterable[Consent]) -> dict[ConsentChannel, Consent]:
-    """What counts on each channel: the latest word, of two at once the refusal."""
-    latest: dict[ConsentChannel, Consent] = {}
-    for consent in consents:
-        known = latest.get(consent.channel)
-        if known is None or (consent.at, consent.state == "denied") > (known.at, known.state == "denied"):
-            latest[consent.channel] = consent
-    return latest
 
 
 UNSUBSCRIBED = "unsubscribed"

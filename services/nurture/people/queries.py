@@ -9,47 +9,17 @@ import asyncpg
 from services.nurture.enrolments.domain import Fact
 from services.nurture.people.domain import (
     Addresses,
-    Consent,
     Person,
     Profile,
     Suppression,
-    combine_profiles,
-    latest_consents,
 )
 from shared.db import Connection, one
 from shared.events import ConsentChanged, LeadCaptured, StageChanged
 from shared.identity import Member, members, resolve_many
 from shared.ids import EventId, LeadId, derived_id
+from shared.profiles import Consent, combine_profiles, latest_consents
 
 PUT_PROFILES = """
-INSERT INTO profiles AS known (lead_id, revision, captured_at, fields)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::jsonb[])
-ON CONFLICT (lead_id) DO UPDATE
-SET revision = excluded.revision, captured_at = excluded.captured_at, fields = excluded.fields
-WHERE known.revision < excluded.revision
-"""
-PUT_CONSENTS = """
-INSERT INTO consents AS known (lead_id, channel, state, at)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])
-ON CONFLICT (lead_id, channel) DO UPDATE SET state = excluded.state, at = excluded.at
-WHERE (known.at, known.state = 'denied') < (excluded.at, excluded.state = 'denied')
-"""
-PUT_STAGES = """
-INSERT INTO stages AS known (lead_id, revision, stage) SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])
-ON CONFLICT (lead_id) DO UPDATE SET revision = excluded.revision, stage = excluded.stage
-WHERE known.revision < excluded.revision
-"""
-PUT_MILESTONE = """
-INSERT INTO milestones AS known (kind, fact_id, lead_id, position, event_id, occurred_at, fields)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT (kind, fact_id) DO UPDATE
-SET lead_id = excluded.lead_id, position = excluded.position, event_id = excluded.event_id,
-    occurred_at = excluded.occurred_at, fields = excluded.fields
-WHERE known.position < excluded.position
-"""
-ERASED = "SELECT lead_id FROM identity_erased WHERE lead_id = ANY($1)"
-FORGET = "DELETE FROM profiles WHERE lead_id = ANY($1)"
-PROFILES = """
 INSERT INTO profiles AS known (lead_id, revision, captured_at, fields)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::jsonb[])
 ON CONFLICT (lead_id) DO UPDATE

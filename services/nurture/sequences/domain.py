@@ -8,8 +8,8 @@ from services.nurture.sequences.document import END, EveryDays, Purpose, Sequenc
 from services.nurture.templates.check import template_faults
 from shared.errors import FieldError
 from shared.ids import SequenceId
+from shared.profiles import LEAD
 from shared.rules import (
-    BOOLEAN,
     INTEGER,
     OPEN,
     TEXT,
@@ -21,23 +21,6 @@ from shared.rules import (
     compile_expression,
 )
 
-LEAD = {
-    "first_name": TEXT,
-    "last_name": TEXT,
-    "email": TEXT,
-    "phone": TEXT,
-    "title": TEXT,
-    "company": TEXT,
-    "country": TEXT,
-    "region": TEXT,
-    "industry": TEXT,
-    "employees": INTEGER,
-    "annual_revenue": INTEGER,
-    "use_case": TEXT,
-    "free_mail": BOOLEAN,
-    "attributes": OPEN,
-    "consent": {"email": TEXT, "sms": TEXT, "whatsapp": TEXT},
-}
 EVENT = {
     "type": TEXT,
     "occurred_at": TIME,

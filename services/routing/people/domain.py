@@ -1,31 +1,15 @@
 """What routing knows about a person when it decides."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from shared.events import ConsentChannel, ConsentState, Grade, Stage
+from shared.events import Grade, Stage
 from shared.ids import LeadId
-from shared.rules import BOOLEAN, INTEGER, NUMBER, OPEN, TEXT, TIME, present
+from shared.profiles import LEAD
+from shared.rules import INTEGER, NUMBER, TEXT, TIME, present
 
-LEAD = {
-    "email": TEXT,
-    "phone": TEXT,
-    "first_name": TEXT,
-    "last_name": TEXT,
-    "title": TEXT,
-    "company": TEXT,
-    "country": TEXT,
-    "region": TEXT,
-    "industry": TEXT,
-    "employees": INTEGER,
-    "annual_revenue": INTEGER,
-    "use_case": TEXT,
-    "free_mail": BOOLEAN,
-    "attributes": OPEN,
-    "consent": {"email": TEXT, "sms": TEXT, "whatsapp": TEXT},
-}
 SCORE = {"engagement": NUMBER, "fit": INTEGER, "total": NUMBER, "grade": TEXT}
 DEAL = {
     "deal_id": TEXT,
@@ -69,15 +53,6 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Consent:
-    """What one id allowed or refused on a channel, last."""
-
-    channel: ConsentChannel
-    state: ConsentState
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Person:
     """A person as known now. `ids` are all ids whose facts are theirs; `revision` is that of their own profile."""
 
@@ -104,29 +79,6 @@ class Person:
         """The inputs of a decision, for expressions and for the record; what is absent is missing."""
         score = None if self.standing is None else self.standing.score()
         return present(lead=dict(self.lead), score=score, stage=self.stage, deal=self.deal)
-
-
-def combine_profiles(person_id: LeadId, profiles: Sequence[Profile]) -> dict[str, Any]:
-    """The person's own profile, its gaps filled from the other ids', the newest first."""
-    ranked = sorted(profiles, key=lambda profile: (profile.lead_id == person_id, profile.captured_at), reverse=True)
-    combined: dict[str, Any] = {}
-    for profile in ranked:
-        for name, value in profile.fields.items():
-            if name == "attributes":
-                combined[name] = {**value, **combined.get(name, {})}
-            elif value is not None:
-                combined.setdefault(name, value)
-    return combined
-
-
-def latest_consents(consents: Iterable[Consent]) -> dict[ConsentChannel, ConsentState]:
-    """What counts on each channel: the latest word, of two at once the refusal."""
-    latest: dict[ConsentChannel, Consent] = {}
-    for consent in consents:
-        known = latest.get(consent.channel)
-        if known is None or (consent.at, consent.state == "denied") > (known.at, known.state == "denied"):
-            latest[consent.channel] = consent
-    return {channel: consent.state for channel, consent in latest.items()}
 
 
 def current_standing(person_id: LeadId, standings: Sequence[Standing]) -> Standing | None:

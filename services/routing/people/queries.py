@@ -7,17 +7,15 @@ import asyncpg
 
 from services.routing.people.domain import (
     DEAL,
-    Consent,
     Person,
     Profile,
     Standing,
-    combine_profiles,
     current_standing,
-    latest_consents,
 )
 from shared.db import Connection
 from shared.events import ConsentChanged, LeadCaptured, StageChanged
 from shared.ids import LeadId
+from shared.profiles import Consent, combine_profiles, latest_consents
 
 FOLD_PROFILES = """
 INSERT INTO profiles AS known (lead_id, revision, captured_at, fields)
@@ -163,7 +161,7 @@ def _person(  # noqa: PLR0913  # what a person is put together from
     erased: bool,
 ) -> Person:
     lead = combine_profiles(person_id, profiles)
-    consent = latest_consents(consents)
+    consent = {channel: latest.state for channel, latest in latest_consents(consents).items()}
     return Person(
         person_id=person_id,
         ids=tuple(ids),

@@ -17,12 +17,9 @@ from services.nurture.enrolments.domain import (
     triggered,
 )
 from services.nurture.people.domain import (
-    Consent,
     Person,
     Profile,
     Suppression,
-    combine_profiles,
-    latest_consents,
     why_not,
 )
 from services.nurture.sending.domain import (
@@ -43,6 +40,7 @@ from services.nurture.sending.domain import (
 from services.nurture.sequences.document import EveryDays, SequenceDocument
 from services.nurture.sequences.domain import Plan, SendStep, compile_plan
 from shared.ids import EventId, LeadId, SequenceId
+from shared.profiles import Consent, combine_profiles, latest_consents
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 ANN = LeadId("ann")

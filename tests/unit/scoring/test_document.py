@@ -76,7 +76,7 @@ def test_all_faults_are_told_at_once() -> None:
         ("/engagement/rules/3/wen", "true", "/engagement/rules/3/wen"),
         ("/stages/2/stage", "vip", "/stages/2/stage"),
         ("/surprise", {}, "/surprise"),
-        ("/engagement/rules/3/description", "a\x00b", "/engagement/rules/3"),
+        ("/engagement/rules/3/description", "a\x00b", "/engagement/rules/3/description"),
     ],
 )
 def test_a_wrong_shape_is_pointed_at(path: str, value: object, pointer: str) -> None:
