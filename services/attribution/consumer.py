@@ -8,11 +8,8 @@ from shared.events import (
     ConversionRecorded,
     CostRecorded,
     DealChanged,
-    IdentityLinked,
     LeadCaptured,
     LeadErased,
-    LeadMerged,
-    LeadUnmerged,
     RefundRecorded,
     TouchRecorded,
 )
@@ -25,9 +22,6 @@ def routes(_runtime: Runtime) -> tuple[Route, ...]:
     """The facts that make journeys, conversions, costs and credits."""
     catalogue = Catalogue()
     return (
-        on_batch(IdentityLinked, journeys.before_identity_changes),
-        on_batch(LeadMerged, journeys.before_identity_changes),
-        on_batch(LeadUnmerged, journeys.before_identity_changes),
         *identity_routes(lambda event, tx, affected: journeys.on_identity_changed(event, tx, affected, catalogue)),
         on(LeadErased, journeys.on_lead_erased),
         on_batch(LeadCaptured, lambda events, tx: journeys.on_leads_captured(events, tx, catalogue)),

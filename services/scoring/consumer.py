@@ -32,9 +32,9 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
     """The handlers of every fact, in the order in which they run."""
     parts = make_parts(runtime)
     return (
+        *identity_routes(lambda event, tx, affected: on_identity_changed(event, tx, affected, parts=parts)),
         on_batch(LeadCaptured, lambda events, tx: on_profiles(events, tx, parts=parts)),
         on_batch(ConsentChanged, lambda events, tx: on_consents(events, tx, parts=parts)),
-        *identity_routes(lambda event, tx, affected: on_identity_changed(event, tx, affected, parts=parts)),
         on(LeadErased, lambda event, tx: on_erased(event, tx, parts=parts)),
         on_batch(TouchRecorded, lambda events, tx: on_touches(events, tx, parts=parts)),
         on_batch(LeadAssigned, lambda events, tx: on_assigned(events, tx, parts=parts)),

@@ -17,9 +17,10 @@ from shared.db import Connection, Tx
 from shared.events import IdentityLinked, LeadErased, LeadMerged, LeadUnmerged
 from shared.identity._ids import LeadIds
 from shared.ids import LeadId
-from shared.kafka import Route, on
+from shared.kafka import Route, on, on_batch
 
-OnChange = Callable[[IdentityLinked | LeadMerged | LeadUnmerged, Tx, set[LeadId]], Awaitable[None]]
+IdentityChange = IdentityLinked | LeadMerged | LeadUnmerged
+OnChange = Callable[[IdentityChange, Tx, set[LeadId]], Awaitable[None]]
 
 WALK = """
 WITH RECURSIVE walk AS (
@@ -57,6 +58,7 @@ INSERT INTO identity_links (anonymous_lead_id, at, lead_id) VALUES ($1, $2, $3) 
 """
 PUT_ERASED = "INSERT INTO identity_erased (lead_id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 ERASED = "SELECT lead_id FROM identity_erased WHERE lead_id = ANY($1)"
+TAKE_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '/identity', 0))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,14 @@ async def find_by_email(connection: Connection, ids: LeadIds, email: str) -> Lea
 
 
 def identity_routes(on_change: OnChange | None = None) -> tuple[Route, ...]:
-    """Fold merges, unmerges, links and erasures; `on_change` learns the persons affected, before and after."""
+    """Fold merges, unmerges, links and erasures; `on_change` learns the persons affected, before and after.
+
+    Changes take turns within a service: of two at once that share an id, each would else miss the other's. To wait
+    for its turn a batch must hold no other lock, so these routes stand first in a service's table.
+    """
+
+    async def take_turn(_events: Sequence[IdentityChange], tx: Tx) -> None:
+        await tx.connection.execute(TAKE_TURN)
 
     async def on_merge(event: LeadMerged | LeadUnmerged, tx: Tx) -> None:
         before = await _persons(tx.connection, [event.lead_id, event.from_lead_id])
@@ -135,11 +144,14 @@ def identity_routes(on_change: OnChange | None = None) -> tuple[Route, ...]:
     async def on_erased(event: LeadErased, tx: Tx) -> None:
         await tx.connection.execute(PUT_ERASED, event.lead_id, event.occurred_at)
 
-    async def _tell(event: IdentityLinked | LeadMerged | LeadUnmerged, tx: Tx, affected: set[LeadId]) -> None:
+    async def _tell(event: IdentityChange, tx: Tx, affected: set[LeadId]) -> None:
         if on_change is not None:
             await on_change(event, tx, affected)
 
     return (
+        on_batch(IdentityLinked, take_turn),
+        on_batch(LeadMerged, take_turn),
+        on_batch(LeadUnmerged, take_turn),
         on(LeadMerged, on_merge),
         on(LeadUnmerged, on_merge),
         on(IdentityLinked, on_linked),

@@ -58,11 +58,6 @@ async def on_leads_captured(events: Sequence[LeadCaptured], tx: Tx, catalogue: C
         await recredit(tx.connection, catalogue, [(lead_id, None) for lead_id in converting])
 
 
-async def before_identity_changes(events: Sequence[IdentityLinked | LeadMerged | LeadUnmerged], tx: Tx) -> None:
-    """Take the locks of the ids named before anybody looks whose they were: two changes of one id take turns."""
-    await queries.lock_leads(tx.connection, {lead_id for event in events for lead_id in _named(event)})
-
-
 async def on_identity_changed(
     event: IdentityLinked | LeadMerged | LeadUnmerged, tx: Tx, affected: set[LeadId], catalogue: Catalogue
 ) -> None:

@@ -9,7 +9,6 @@ from services.scoring.people.handlers import fold_touches, lock_owners, make_ane
 from services.scoring.stages.handlers import settle
 from shared.db import Tx
 from shared.events import TouchRecorded
-from shared.identity import resolve_many
 from shared.ids import LeadId
 
 PAGE = 1_000
@@ -65,7 +64,7 @@ async def _correct(events: Sequence[TouchRecorded], tx: Tx, parts: Parts) -> dic
     if not corrections:
         return {}
     await queries.replace_touches(tx.connection, corrections)
-    owners = await resolve_many(tx.connection, facts)
+    owners, _ = await lock_owners(tx.connection, parts, facts)
     await make_anew(tx.connection, parts, owners, await parts.rules.current(tx.connection))
     return {owner: corrections[place // 2].event_id for place, owner in enumerate(owners)}
 
