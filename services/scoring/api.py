@@ -74,11 +74,11 @@ def leads_router(runtime: Runtime) -> APIRouter:
     @router.get("/{lead_id}/stages")
     async def stages(lead_id: LeadIdParam, limit: Limit = 50, cursor: str | None = None) -> Page[StageChangeOut]:
         """A lead's stage changes, the newest first."""
-        before = read_cursor(runtime.secrets, cursor) or NEWEST
+        before = read_cursor(runtime.secrets, "stage-changes", cursor) or NEWEST
         async with database.reading() as connection:
             person_id = await resolve(connection, LeadId(lead_id))
             rows = await stage_changes(connection, person_id, before, limit + 1)
-        more = make_cursor(runtime.secrets, rows[limit - 1]["revision"]) if len(rows) > limit else None
+        more = make_cursor(runtime.secrets, "stage-changes", rows[limit - 1]["revision"]) if len(rows) > limit else None
         return Page(items=[StageChangeOut(**dict(row)) for row in rows[:limit]], next_cursor=more)
 
     return router

@@ -98,10 +98,10 @@ def documents_router(  # noqa: PLR0913  # what a kind of document is made of
     @router.get(f"{path}/versions", dependencies=[may_read])
     async def versions(limit: Limit = 50, cursor: str | None = None) -> Page[DocumentOut]:
         """All versions, the newest first."""
-        before = read_cursor(secrets, cursor) or NEWEST
+        before = read_cursor(secrets, "rule-versions", cursor) or NEWEST
         async with database.reading() as connection:
             found = await store.versions(connection, before=before, limit=limit + 1)
-        more = make_cursor(secrets, found[limit - 1].version) if len(found) > limit else None
+        more = make_cursor(secrets, "rule-versions", found[limit - 1].version) if len(found) > limit else None
         return Page(items=[_out(version) for version in found[:limit]], next_cursor=more)
 
     @router.post(f"{path}:simulate", dependencies=[may_read])

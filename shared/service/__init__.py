@@ -12,7 +12,7 @@ from shared.service._consuming import (
 from shared.service._process import free_port, run, run_timer, running
 from shared.service._rebuild import RebuildRefused, rebuild
 from shared.service._runtime import Feeds, Role, Runtime, ServiceCode, Timer, build_runtime
-from shared.service._upkeep import WrongSecret, check_secret, prepare_partitions
+from shared.service._upkeep import WrongSecret, check_secret, prepare_partitions, upkeep
 
 __all__ = [
     "Consuming",
@@ -37,4 +37,5 @@ __all__ = [
     "run",
     "run_timer",
     "running",
+    "upkeep",
 ]

@@ -11,6 +11,7 @@ from shared.service._runtime import Runtime, Timer
 from shared.telemetry import log
 
 AHEAD = 3
+SOON = timedelta(minutes=1)
 PARTITIONS = """
 SELECT child.relname FROM pg_inherits
 JOIN pg_class AS child ON child.oid = inhrelid JOIN pg_class AS parent ON parent.oid = inhparent
@@ -22,6 +23,14 @@ SELECT EXISTS (
     SELECT 1 FROM {table} AS row JOIN relay_cursors AS cursor USING (log) WHERE row.position > cursor.position
 )
 """
+OVERDUE = {
+    "event_log": """
+DELETE FROM event_log_default AS row USING relay_cursors AS cursor
+WHERE row.recorded_at < $1::date AND cursor.log = row.log AND row.position <= cursor.position
+""",
+    "inbox": "DELETE FROM inbox_default WHERE day < $1::date",
+}
+QUICKLY = "SET LOCAL lock_timeout = '500ms'"
 FORGET_KEYS = "DELETE FROM idempotency_keys WHERE created_at < clock_timestamp() - interval '24 hours'"
 FINGERPRINT = """
 INSERT INTO installation (name, value) VALUES ('identity_key', $1)
@@ -50,17 +59,18 @@ async def ensure_partitions(connection: Connection, service: str, today: date) -
             name = f"{table}_{day:%Y%m%d}"
             if name in there:
                 continue
+            statement = (
+                f"CREATE TABLE IF NOT EXISTS {service}.{name} PARTITION OF {service}.{table} "
+                f"FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
+            )
             try:
-                await connection.execute(
-                    f"CREATE TABLE IF NOT EXISTS {service}.{name} PARTITION OF {service}.{table} "
-                    f"FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
-                )
+                await _quickly(connection, statement)
             except asyncpg.CheckViolationError:
                 log.warning("partition_skipped", table=table, day=str(day))
 
 
 async def drop_old_partitions(connection: Connection, service: str, table: str, before: date) -> None:
-    """Drop the partitions of days before this one; of the event log only what is published."""
+    """Drop the partitions of days before this one, and such rows of the default one; of the log what is published."""
     for row in await connection.fetch(PARTITIONS, table, service):
         name = row["relname"]
         day = name.removeprefix(f"{table}_")
@@ -68,8 +78,16 @@ async def drop_old_partitions(connection: Connection, service: str, table: str, 
             continue
         if table == "event_log" and await connection.fetchval(UNPUBLISHED.format(table=f"{service}.{name}")):
             continue
-        await connection.execute(f"DROP TABLE {service}.{name}")
+        await _quickly(connection, f"DROP TABLE {service}.{name}")
         log.info("partition_dropped", table=table, day=day)
+    await connection.execute(OVERDUE[table], before)
+
+
+async def _quickly(connection: Connection, statement: str) -> None:
+    """Make or drop a partition, or give up: while it waits for a lock, all who use the table wait behind it."""
+    async with connection.transaction():
+        await connection.execute(QUICKLY)
+        await connection.execute(statement)
 
 
 def upkeep(runtime: Runtime) -> Timer:
@@ -79,10 +97,14 @@ def upkeep(runtime: Runtime) -> Timer:
         today = runtime.clock.now().date()
         settings = runtime.settings
         async with runtime.database.reading() as connection:
-            await ensure_partitions(connection, runtime.service, today)
-            for table, days in (("event_log", settings.event_log_days), ("inbox", settings.inbox_days)):
-                await drop_old_partitions(connection, runtime.service, table, today - timedelta(days=days))
             await connection.execute(FORGET_KEYS)
+            try:
+                await ensure_partitions(connection, runtime.service, today)
+                for table, days in (("event_log", settings.event_log_days), ("inbox", settings.inbox_days)):
+                    await drop_old_partitions(connection, runtime.service, table, today - timedelta(days=days))
+            except asyncpg.LockNotAvailableError:
+                log.warning("partitions_postponed")
+                return SOON
         return None
 
     return Timer("upkeep", run, timedelta(hours=1))

@@ -18,6 +18,7 @@ T = TypeVar("T")
 FUTURE = timedelta(days=1)
 MAX_DEPTH = 32
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
+_SIGNED = 8
 
 
 def _storable(value: Any, depth: int = 0) -> None:
@@ -82,21 +83,25 @@ class Page(BaseModel, Generic[T]):
 Limit = Annotated[int, Query(ge=1, le=200, description="Most items on a page")]
 
 
-def make_cursor(secrets: Secrets, place: Any) -> str:
-    """An opaque, signed cursor for a place in a list (anything JSON can hold)."""
+def make_cursor(secrets: Secrets, of: str, place: Any) -> str:
+    """An opaque, signed cursor for a place (anything JSON can hold) in the list that `of` names."""
     body = orjson.dumps(place)
-    return urlsafe_b64encode(hmac.digest(secrets.cursors, body, "sha256")[:8] + body).decode().rstrip("=")
+    return urlsafe_b64encode(_signature(secrets, of, body) + body).decode().rstrip("=")
 
 
-def read_cursor(secrets: Secrets, cursor: str | None) -> Any:
-    """The place a cursor stands for; None without one. Raises Malformed for one that we did not make."""
+def read_cursor(secrets: Secrets, of: str, cursor: str | None) -> Any:
+    """The place a cursor stands for; None without one. Raises Malformed for one that was not made for this list."""
     if cursor is None:
         return None
     try:
         raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        if hmac.compare_digest(hmac.digest(secrets.cursors, raw[8:], "sha256")[:8], raw[:8]):
-            return orjson.loads(raw[8:])
+        if hmac.compare_digest(_signature(secrets, of, raw[_SIGNED:]), raw[:_SIGNED]):
+            return orjson.loads(raw[_SIGNED:])
     except ValueError:
         pass
     detail = "is not a cursor of this list; begin again without one"
     raise Malformed("the cursor is not valid", [FieldError("query:cursor", detail)])
+
+
+def _signature(secrets: Secrets, of: str, body: bytes) -> bytes:
+    return hmac.digest(secrets.cursors, of.encode() + b"\x1f" + body, "sha256")[:_SIGNED]

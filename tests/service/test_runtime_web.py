@@ -79,8 +79,8 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
 
     @router.get("/things")
     async def list_things(limit: Limit = 50, cursor: str | None = None) -> Page[int]:
-        start = read_cursor(runtime.secrets, cursor) or 0
-        more = make_cursor(runtime.secrets, start + limit) if start + limit < 100 else None
+        start = read_cursor(runtime.secrets, "things", cursor) or 0
+        more = make_cursor(runtime.secrets, "things", start + limit) if start + limit < 100 else None
         return Page(items=list(range(start, min(start + limit, 100))), next_cursor=more)
 
     @router.get("/faults/{kind}")
@@ -401,8 +401,11 @@ async def test_a_list_is_walked_by_its_cursors_and_a_forged_one_is_refused(servi
         if cursor is None:
             break
     assert seen == list(range(100))
-    good = make_cursor(service.runtime.secrets, 40)
-    forged = [good[:-2] + "AA", good[4:], "", "ü", "=", make_cursor(Secrets("ab" * 32), 40)]
+    good = make_cursor(service.runtime.secrets, "things", 40)
+    of_another_list = make_cursor(service.runtime.secrets, "others", 40)
+    of_another_company = make_cursor(Secrets("ab" * 32), "things", 40)
+    forged = [good[:-2] + "AA", good[4:], "", "ü", "=", of_another_list, of_another_company]
+    assert (await service.client.get("/things", params={"cursor": good})).json()["items"][0] == 40
     for each in forged:
         assert (await service.client.get("/things", params={"cursor": each})).status_code == 400
 

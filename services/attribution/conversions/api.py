@@ -145,13 +145,13 @@ async def _snapshot(runtime: Runtime) -> AsyncIterator[Connection]:
 async def _page(
     connection: Connection, runtime: Runtime, named: Whom, limit: int, cursor: str | None
 ) -> tuple[list[Conversion], str | None]:
-    place = read_cursor(runtime.secrets, cursor)
+    place = read_cursor(runtime.secrets, "conversions", cursor)
     after = (datetime.fromisoformat(place[0]), place[1]) if place else None
     person = await find(connection, runtime.ids, named)
     ids = await members(connection, person) or [Member(person)]
     found = await queries.conversions_page(connection, ids, after=after, limit=limit + 1)
     last = found[limit - 1] if len(found) > limit else None
-    more = make_cursor(runtime.secrets, (last.occurred_at, last.conversion_id)) if last else None
+    more = make_cursor(runtime.secrets, "conversions", (last.occurred_at, last.conversion_id)) if last else None
     return found[:limit], more
 
 

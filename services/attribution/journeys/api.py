@@ -87,7 +87,7 @@ def router(runtime: Runtime) -> APIRouter:
 
 
 async def _journey(runtime: Runtime, named: Whom, limit: int, cursor: str | None) -> JourneyOut:
-    place = read_cursor(runtime.secrets, cursor)
+    place = read_cursor(runtime.secrets, "journey", cursor)
     after = (datetime.fromisoformat(place[0]), place[1], place[2]) if place else None
     async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
         person = await find(connection, runtime.ids, named)
@@ -101,5 +101,5 @@ async def _journey(runtime: Runtime, named: Whom, limit: int, cursor: str | None
         lead_id=person,
         touches=[touch_out(touch) for touch in touches[:limit]],
         conversions=[conversion_out(conversion) for conversion in earned],
-        next_cursor=make_cursor(runtime.secrets, more) if more else None,
+        next_cursor=make_cursor(runtime.secrets, "journey", more) if more else None,
     )

@@ -117,13 +117,13 @@ def router(runtime: Runtime) -> APIRouter:
     @made.get("/v1/models/{model_id}/versions", dependencies=[may_read])
     async def versions(model_id: ModelId, limit: Limit = 50, cursor: str | None = None) -> Page[ModelOut]:
         """All versions of a custom model, the newest first."""
-        before = read_cursor(runtime.secrets, cursor) or NEWEST
+        before = read_cursor(runtime.secrets, "model-versions", cursor) or NEWEST
         async with database.reading() as connection:
             found = await STORE.versions(connection, model_id, before=before, limit=limit + 1)
             if not found and cursor is None:
                 raise NoSuchVersion(f"there is no custom model {model_id}")
             items = [await _out(connection, model_id, version) for version in found[:limit]]
-        more = make_cursor(runtime.secrets, found[limit - 1].version) if len(found) > limit else None
+        more = make_cursor(runtime.secrets, "model-versions", found[limit - 1].version) if len(found) > limit else None
         return Page(items=items, next_cursor=more)
 
     @made.post("/v1/models/{model_id}:activate")

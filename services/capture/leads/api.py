@@ -106,12 +106,12 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
             if any((email, phone, external_id, anonymous_id)):
                 found = await _known_by(named, connection)
                 return Page(items=[await lead_out(connection, lead_id) for lead_id in found])
-            place = read_cursor(runtime.secrets, cursor)
+            place = read_cursor(runtime.secrets, "leads", cursor)
             after = (datetime.fromisoformat(place[0]), str(place[1])) if place else None
             rows = await queries.newest_leads(connection, after, limit + 1)
             items = [await lead_out(connection, lead_id) for lead_id, _ in rows[:limit]]
         last = rows[limit - 1] if len(rows) > limit else None
-        more = make_cursor(runtime.secrets, [last[1].isoformat(), last[0]]) if last else None
+        more = make_cursor(runtime.secrets, "leads", [last[1].isoformat(), last[0]]) if last else None
         return Page(items=items, next_cursor=more)
 
     async def _known_by(named: Named, connection: Connection) -> list[LeadId]:

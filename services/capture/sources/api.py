@@ -71,10 +71,10 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
     @router.get("/v1/sources", dependencies=may_read)
     async def list_sources(limit: Limit = 50, cursor: str | None = None) -> Page[SourceOut]:
         """All sources, without their secrets."""
-        after = str(read_cursor(runtime.secrets, cursor) or "")
+        after = str(read_cursor(runtime.secrets, "sources", cursor) or "")
         async with runtime.database.reading() as connection:
             rows = await queries.sources(connection, after, limit + 1)
-        more = make_cursor(runtime.secrets, rows[limit - 1].source_id) if len(rows) > limit else None
+        more = make_cursor(runtime.secrets, "sources", rows[limit - 1].source_id) if len(rows) > limit else None
         return Page(items=[_out(row) for row in rows[:limit]], next_cursor=more)
 
     @router.get("/v1/sources/{source_id}", dependencies=may_read)
@@ -139,13 +139,17 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
         source_id: str, state: DeliveryState | None = None, limit: Limit = 50, cursor: str | None = None
     ) -> Page[DeliveryOut]:
         """What became of the source's deliveries, newest first."""
-        place = read_cursor(runtime.secrets, cursor)
+        place = read_cursor(runtime.secrets, "deliveries", cursor)
         after = (datetime.fromisoformat(place[0]), str(place[1])) if place else None
         async with runtime.database.reading() as connection:
             await _source_out(connection, source_id)
             rows = await queries.deliveries(connection, source_id, state, after, limit + 1)
         last = rows[limit - 1] if len(rows) > limit else None
-        more = make_cursor(runtime.secrets, [last["received_at"].isoformat(), last["delivery_id"]]) if last else None
+        more = (
+            make_cursor(runtime.secrets, "deliveries", [last["received_at"].isoformat(), last["delivery_id"]])
+            if last
+            else None
+        )
         return Page(items=[DeliveryOut(**dict(row)) for row in rows[:limit]], next_cursor=more)
 
     @router.post("/v1/sources/{source_id}/deliveries:retry", dependencies=may_write)

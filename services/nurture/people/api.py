@@ -55,11 +55,15 @@ def suppressions_router(parts: Parts) -> APIRouter:
         cursor: str | None = None,
     ) -> Page[SuppressionOut]:
         """The list, or what it has of one address."""
-        after = str(read_cursor(runtime.secrets, cursor) or "")
+        after = str(read_cursor(runtime.secrets, "suppressions", cursor) or "")
         address = parts.addresses.hash_of(email) if email else None
         async with runtime.database.reading() as connection:
             rows = await queries.listed_suppressions(connection, address, after, limit + 1)
-        more = make_cursor(runtime.secrets, rows[limit - 1]["suppression_id"]) if len(rows) > limit else None
+        more = (
+            make_cursor(runtime.secrets, "suppressions", rows[limit - 1]["suppression_id"])
+            if len(rows) > limit
+            else None
+        )
         return Page(items=[_out(row) for row in rows[:limit]], next_cursor=more)
 
     @router.post("/v1/suppressions", status_code=201, dependencies=[may_write])

@@ -91,13 +91,17 @@ def messages_router(parts: Parts) -> APIRouter:
             return await runs(connection, await find_by_email(connection, runtime.ids, email))
 
     async def messages(connection: Connection, person_id: LeadId, limit: int, cursor: str | None) -> Page[MessageOut]:
-        place = read_cursor(runtime.secrets, cursor)
+        place = read_cursor(runtime.secrets, "messages", cursor)
         before = (datetime.fromisoformat(place[0]), str(place[1])) if place else (END_OF_TIME, "")
         ids = await known_ids(connection, person_id)
         rows = await queries.messages_of(connection, ids, before, limit + 1)
         items = [await message_out(connection, row) for row in rows[:limit]]
         last = rows[limit - 1] if len(rows) > limit else None
-        more = make_cursor(runtime.secrets, [last["created_at"].isoformat(), last["message_id"]]) if last else None
+        more = (
+            make_cursor(runtime.secrets, "messages", [last["created_at"].isoformat(), last["message_id"]])
+            if last
+            else None
+        )
         return Page(items=items, next_cursor=more)
 
     async def runs(connection: Connection, person_id: LeadId) -> Page[EnrolmentOut]:

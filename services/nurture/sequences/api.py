@@ -67,11 +67,11 @@ def sequences_router(parts: Parts) -> APIRouter:
     @router.get("/v1/sequences", dependencies=[may_read])
     async def list_sequences(limit: Limit = 50, cursor: str | None = None) -> Page[SequenceOut]:
         """All sequences, each at the version that counts."""
-        after = str(read_cursor(runtime.secrets, cursor) or "")
+        after = str(read_cursor(runtime.secrets, "sequences", cursor) or "")
         async with runtime.database.reading() as connection:
             found = await queries.listed(connection, after, limit + 1)
             items = [_out(one, await SEQUENCES.active(connection, one)) for one in found[:limit]]
-        more = make_cursor(runtime.secrets, found[limit - 1]) if len(found) > limit else None
+        more = make_cursor(runtime.secrets, "sequences", found[limit - 1]) if len(found) > limit else None
         return Page(items=items, next_cursor=more)
 
     @router.get("/v1/sequences/{sequence_id}", dependencies=[may_read])
@@ -105,12 +105,14 @@ def sequences_router(parts: Parts) -> APIRouter:
     @router.get("/v1/sequences/{sequence_id}/versions", dependencies=[may_read])
     async def list_versions(sequence_id: str, limit: Limit = 50, cursor: str | None = None) -> Page[SequenceOut]:
         """All versions of a sequence, the newest first."""
-        before = read_cursor(runtime.secrets, cursor) or NEWEST
+        before = read_cursor(runtime.secrets, "sequence-versions", cursor) or NEWEST
         async with runtime.database.reading() as connection:
             found = await SEQUENCES.versions(connection, sequence_id, before=before, limit=limit + 1)
         if not found and cursor is None:
             raise NoSuchSequence(f"there is no sequence {sequence_id}")
-        more = make_cursor(runtime.secrets, found[limit - 1].version) if len(found) > limit else None
+        more = (
+            make_cursor(runtime.secrets, "sequence-versions", found[limit - 1].version) if len(found) > limit else None
+        )
         return Page(items=[_out(sequence_id, stored) for stored in found[:limit]], next_cursor=more)
 
     @router.post("/v1/sequences/{sequence_id}:activate")

@@ -154,7 +154,7 @@ def _add_lists(routes: APIRouter, runtime: Runtime) -> None:
         limit: int,
         cursor: str | None,
     ) -> Page[AssignmentOut]:
-        place = read_cursor(runtime.secrets, cursor)
+        place = read_cursor(runtime.secrets, "assignments", cursor)
         before = (datetime.fromisoformat(place[0]), place[1]) if place else NEWEST
         async with runtime.database.reading() as connection:
             ids = await _person_ids(connection, runtime, lead_id, email)
@@ -163,7 +163,7 @@ def _add_lists(routes: APIRouter, runtime: Runtime) -> None:
         place = last and [last.assigned_at.isoformat(), last.assignment_id]
         return Page(
             items=[AssignmentOut.of(one) for one in found[:limit]],
-            next_cursor=make_cursor(runtime.secrets, place) if place else None,
+            next_cursor=make_cursor(runtime.secrets, "assignments", place) if place else None,
         )
 
     @routes.get("/leads/{lead_id}/assignments", dependencies=reading)
@@ -191,7 +191,7 @@ def _add_lists(routes: APIRouter, runtime: Runtime) -> None:
         lead_id: QueryId = None, email: QueryEmail = None, limit: Limit = 50, cursor: str | None = None
     ) -> Page[HoldOut]:
         """Leads that wait for a rep, those that wait longest first."""
-        place = read_cursor(runtime.secrets, cursor)
+        place = read_cursor(runtime.secrets, "holds", cursor)
         after = (datetime.fromisoformat(place[0]), place[1]) if place else OLDEST
         async with runtime.database.reading() as connection:
             ids = await _person_ids(connection, runtime, lead_id, email)
@@ -200,7 +200,7 @@ def _add_lists(routes: APIRouter, runtime: Runtime) -> None:
         place = last and [last.since.isoformat(), last.person_id]
         return Page(
             items=[_hold_out(hold) for hold in found[:limit]],
-            next_cursor=make_cursor(runtime.secrets, place) if place else None,
+            next_cursor=make_cursor(runtime.secrets, "holds", place) if place else None,
         )
 
 

@@ -104,7 +104,7 @@ def router(parts: Parts) -> APIRouter:
         cursor: str | None = None,
     ) -> Page[DealOut]:
         """Deals, the newest first. Won and lost ones have the stages `won` and `lost`."""
-        place = read_cursor(runtime.secrets, cursor)
+        place = read_cursor(runtime.secrets, "deals", cursor)
         before = (datetime.fromisoformat(place[0]), place[1]) if place else NEWEST
         async with runtime.database.reading() as connection:
             asked = await lead_asked_for(connection, runtime, lead_id, email)
@@ -114,7 +114,7 @@ def router(parts: Parts) -> APIRouter:
         place = last and [last.opened_at.isoformat(), last.deal_id]
         return Page(
             items=[DealOut.of(deal) for deal in found[:limit]],
-            next_cursor=make_cursor(runtime.secrets, place) if place else None,
+            next_cursor=make_cursor(runtime.secrets, "deals", place) if place else None,
         )
 
     @routes.get("/{deal_id}", dependencies=reading)

@@ -76,7 +76,7 @@ def router(runtime: Runtime) -> APIRouter:
         email: QueryEmail = None,
     ) -> Page[RepOut]:
         """Reps, the first made first."""
-        place = read_cursor(runtime.secrets, cursor)
+        place = read_cursor(runtime.secrets, "reps", cursor)
         after = (datetime.fromisoformat(place[0]), place[1]) if place else FIRST
         async with runtime.database.reading() as connection:
             rows = await queries.rep_rows(connection, after, active, email and address(email), limit + 1)
@@ -85,7 +85,7 @@ def router(runtime: Runtime) -> APIRouter:
         place = last and [last["created_at"].isoformat(), last["rep_id"]]
         return Page(
             items=[RepOut.of(row) for row in rows[:limit]],
-            next_cursor=make_cursor(runtime.secrets, place) if place else None,
+            next_cursor=make_cursor(runtime.secrets, "reps", place) if place else None,
         )
 
     @routes.get("/{rep_id}", dependencies=reading)
