@@ -155,6 +155,38 @@ def test_commands_beside_a_stack_need_no_settings(stack: StackOnDisk) -> None:
     assert {"relay", "scoring.v1"} <= {row["what"] for row in lags}
 
 
+def test_what_is_personal_stands_in_no_log_and_not_in_kafka(stack: StackOnDisk) -> None:
+    canary = "Zyxwvut"
+    email = f"{canary}.person@example.com"
+    personal = {"email": email, "first_name": canary, "phone": "+441632960999", "attributes": {"note": canary}}
+    touch = {"email": email, "type": "page_view", "url": f"https://a.example/?q={canary}", "properties": {"p": canary}}
+    asked = [
+        ("POST", "/capture/v1/leads", personal, 201),
+        ("POST", "/capture/v1/touches", touch, 202),
+        ("POST", "/capture/v1/leads", {"email": f"{canary}@@", "country": canary}, 422),
+        ("POST", "/capture/v1/leads", f"{canary} is no object", 422),
+        ("GET", f"/capture/v1/leads?email={email}", None, 200),
+        ("GET", f"/capture/v1/leads/{email}", None, 404),
+        ("POST", f"/capture/hooks/unknown?email={email}", {"email": email}, 404),
+        ("GET", f"/nowhere?token={canary}", None, 404),
+    ]
+    for method, path, body, status in asked:
+        assert stack.request(method, path, body)[0] == status, (method, path)
+    last = stack.request("POST", "/capture/v1/leads", {"email": "last@example.com", "anonymous_id": "last"})[1]
+
+    def published() -> bool:
+        relays = [row for row in json.loads(stack.run("lag", "--json").stdout) if row["what"] == "relay"]
+        return all(row["lag"] == 0 for row in relays)
+
+    assert wait_until(published, PATIENCE, every=0.5)
+    searched = [path for path in (stack.folder.path / "kafka").rglob("*") if path.is_file()]
+    assert any(last["lead_id"].encode() in path.read_bytes() for path in searched)
+    for file in [*searched, *stack.folder.logs.glob("*.log")]:
+        content = file.read_bytes().lower()
+        assert canary.lower().encode() not in content, file
+        assert b"441632960999" not in content, file
+
+
 @pytest.mark.parametrize("name", ["capture-worker", "gateway", "template", "postgres", "kafka"])
 def test_a_killed_process_is_started_again(stack: StackOnDisk, name: str) -> None:
     assert wait_until(stack.all_ready, PATIENCE, every=0.5)
