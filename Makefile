@@ -52,7 +52,7 @@ demo: install
 	@$(BIN)/python -m throughline.demo
 
 test: install
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 check: install
 	@$(BIN)/ruff format --check --quiet .

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -27,6 +29,8 @@ from throughline.services import SERVICES
 GIVEN_DATABASE = "TEST_DATABASE_URL"
 GIVEN_KAFKA = "TEST_KAFKA_BOOTSTRAP"
 CONTAINERS = "TEST_CONTAINERS"  # 0: not even where Docker answers
+IN_MEMORY = Path("/dev/shm")  # noqa: S108  # a fast place for databases that live as long as a test
+ROOM = 2 << 30
 _used: dict[str, str] = {}
 
 
@@ -49,7 +53,7 @@ class DatabaseServer:
     def make(self, name: str, template: str | None = None) -> str:
         """A new database; answers its address."""
         with psycopg.connect(self.url, autocommit=True) as connection:
-            suffix = f' TEMPLATE "{template}"' if template else ""
+            suffix = f' TEMPLATE "{template}" STRATEGY FILE_COPY' if template else ""
             connection.execute(f'CREATE DATABASE "{name}"{suffix}'.encode())
         return self.url.rsplit("/", 1)[0] + f"/{name}"
 
@@ -72,7 +76,9 @@ def database_server() -> Iterator[DatabaseServer]:
             stack.callback(stop)
             _used["PostgreSQL"] = "container"
         else:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="throughline-postgres-")))
+            roomy = IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > ROOM
+            place = tempfile.TemporaryDirectory(prefix="throughline-postgres-", dir=IN_MEMORY if roomy else None)
+            folder = Path(stack.enter_context(place))
             folder.chmod(0o755)
             settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
             node = PostgresNode(folder / "data", free_port(), "test", settings)
@@ -135,6 +141,18 @@ def kafka_settings(database_url: str, kafka_server: str) -> Settings:
     made = make_settings(database_url, kafka_server, prefix=f"t{uuid.uuid4().hex[:8]}.")
     asyncio.run(apply_topics(made))
     return made
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that this one works for which servers it used."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["servers"] = _used
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear which servers a working process used."""
+    _used.update(getattr(node, "workeroutput", {}).get("servers", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
