@@ -88,16 +88,20 @@ class _Client(asyncio.Protocol):
 
 
 async def _drive(  # one argument each for what a load is
-    target: Target, bodies: Sequence[bytes], connections: int, seconds: float, per_second: float | None
+    targets: Sequence[Target], bodies: Sequence[bytes], connections: int, seconds: float, per_second: float | None
 ) -> Load:
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
-    requests = [target.request(body) for body in bodies]
     share = None if per_second is None else per_second / connections
+    requests = [
+        [targets[index % len(targets)].request(body) for body in bodies[index::connections]]
+        for index in range(connections)
+    ]
     began = time.perf_counter()
     clients = []
     for index in range(connections):
-        mine = requests[index::connections]
+        target = targets[index % len(targets)]
+        mine = requests[index]
         _, client = await loop.create_connection(
             lambda mine=mine: _Client(mine, began + seconds, share),  # type: ignore[misc]
             target.host,
@@ -117,7 +121,7 @@ def _child(pipe: Pipe, *arguments: object) -> None:
 
 
 def drive(  # noqa: PLR0913  # one argument each for what a load is
-    target: Target,
+    target: Target | Sequence[Target],
     bodies: Sequence[bytes],
     *,
     connections: int,
@@ -125,13 +129,17 @@ def drive(  # noqa: PLR0913  # one argument each for what a load is
     processes: int = 1,
     per_second: float | None = None,
 ) -> list[Load]:
-    """Send the bodies, each once, for at most so many seconds; without a rate as fast as they are taken."""
+    """Send the bodies, each once, for at most so many seconds; without a rate as fast as they are taken.
+
+    Of several targets the connections take turns.
+    """
+    targets = [target] if isinstance(target, Target) else list(target)
     context = multiprocessing.get_context("spawn")
     running = []
     for index in range(processes):
         receive, send = context.Pipe(duplex=False)
         share = None if per_second is None else per_second / processes
-        arguments = (send, target, bodies[index::processes], connections // processes, seconds, share)
+        arguments = (send, targets, bodies[index::processes], connections // processes, seconds, share)
         process = context.Process(target=_child, args=arguments)
         process.start()
         running.append((process, receive))

@@ -14,7 +14,7 @@ from bench.facts import touch_bodies, touch_events
 from bench.load import Load, Target, drive
 from bench.stack import Servers, process, role, settings_of, token
 from deploy.embedded.ports import free_port
-from shared.db import append_rows, log_row
+from shared.db import Connection, append_rows, log_row
 from shared.events import TouchRecorded, with_position
 from shared.kafka import apply_topics
 from shared.outbox import partition_of
@@ -72,15 +72,15 @@ def single_touches(servers: Servers, rounds: int) -> list[Pair]:
 
 
 def touch_batches(servers: Servers, rounds: int) -> list[Pair]:
-    """Batches of 100 touches through HTTP, consumers stopped, against COPY of 100 rows a transaction."""
+    """Batches of 100 touches through HTTP, a process a core, consumers stopped, against COPY of 100 rows at a time."""
     database_url = servers.fresh_database()
     environment = servers.environment(database_url, "batch.")
     pairs = []
-    with role("capture", ["api"], environment) as port:
+    with role("capture", ["api"], environment) as one, role("capture", ["api"], environment) as other:
+        targets = [Target("127.0.0.1", port, "/capture/v1/touches", token()) for port in (one, other)]
         for _ in range(rounds):
-            bodies = touch_bodies(1_200, 100)
-            target = Target("127.0.0.1", port, "/capture/v1/touches", token())
-            loads = drive(target, bodies, connections=8, seconds=ROUND_S)
+            bodies = touch_bodies(1_800, 100)
+            loads = drive(targets, bodies, connections=8, seconds=ROUND_S)
             pairs.append(Pair(_rate(loads) * 100, uvloop.run(_copy(database_url, touch_events(60_000), 100, 8))))
     return pairs
 
@@ -91,7 +91,7 @@ async def _copy(database_url: str, events: Sequence[TouchRecorded], per_transact
     await connections[0].execute("DROP TABLE IF EXISTS bare;" + BARE_TABLE)
     rows = [_bare_row(event, event.encode()) for event in events]
 
-    async def copy(connection: asyncpg.Connection[asyncpg.Record], index: int) -> int:
+    async def copy(connection: Connection, index: int) -> int:
         done = 0
         for start in range(index * per_transaction, len(rows), at_once * per_transaction):
             if time.perf_counter() > stop_at:

@@ -53,7 +53,7 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND usename = current_user AND application_name = $1 AND pid <> pg_backend_pid()
   AND state = 'active' AND wait_event = 'ClientRead' AND query_start < clock_timestamp() - make_interval(secs => $2)
 """
-APPEND = "SELECT append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+APPEND = "SELECT append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 
 
 class LogRow(tuple[str, str, str, str, str, str, str | None, bytes | None]):
@@ -134,8 +134,23 @@ class Tx:
 
 async def append_rows(connection: Connection, namespace: int, log: int, rows: Sequence[LogRow]) -> None:
     """Append rows to a log; must be the transaction's last statement, since it takes the log's lock."""
-    columns = list(zip(*rows, strict=True))
-    await connection.execute(APPEND, namespace, log, *columns)
+    event_ids, topics, keys, types, subjects, times, traces, values = zip(*rows, strict=True)
+    pairs = list(zip(topics, types, strict=True))
+    places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs), 1)}
+    await connection.execute(
+        APPEND,
+        namespace,
+        log,
+        [topic for topic, _ in places],
+        [kind for _, kind in places],
+        [places[pair] for pair in pairs],
+        event_ids,
+        keys,
+        None if subjects == keys else subjects,
+        times,
+        traces if any(traces) else None,
+        values,
+    )
 
 
 async def _prepare(connection: Connection) -> None:

@@ -19,26 +19,18 @@ CREATE SEQUENCE event_log_position_0;
 CREATE SEQUENCE event_log_position_1;
 
 -- Positions are drawn under the lock, which is the last thing a transaction takes: position order is commit order.
+-- `kind` is a place in `topics` and `types`; `subjects` may be NULL where they are the keys, `traces` where there are none.
 CREATE FUNCTION append_events(
-    namespace integer, which smallint, event_ids text[], topics text[], keys text[], types text[], subjects text[],
-    times text[], traces text[], "values" bytea[]
-) RETURNS bigint LANGUAGE plpgsql AS $$
+    namespace integer, which smallint, topics text[], types text[], kinds smallint[], event_ids text[], keys text[],
+    subjects text[], times text[], traces text[], "values" bytea[]
+) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    last bigint;
+    positions regclass := 'event_log_position_' || which;
 BEGIN
     PERFORM pg_advisory_xact_lock(namespace, which::integer);
-    IF which = 0 THEN
-        INSERT INTO event_log (log, position, event_id, topic, key, type, subject, occurred_at, traceparent, value)
-        SELECT which, nextval('event_log_position_0'), e, t, k, y, s, o, r, v
-        FROM unnest(event_ids, topics, keys, types, subjects, times, traces, "values") AS u (e, t, k, y, s, o, r, v);
-        last := currval('event_log_position_0');
-    ELSE
-        INSERT INTO event_log (log, position, event_id, topic, key, type, subject, occurred_at, traceparent, value)
-        SELECT which, nextval('event_log_position_1'), e, t, k, y, s, o, r, v
-        FROM unnest(event_ids, topics, keys, types, subjects, times, traces, "values") AS u (e, t, k, y, s, o, r, v);
-        last := currval('event_log_position_1');
-    END IF;
-    RETURN last;
+    INSERT INTO event_log (log, position, event_id, topic, key, type, subject, occurred_at, traceparent, value)
+    SELECT which, nextval(positions), e, topics[kind], k, types[kind], coalesce(s, k), o, r, v
+    FROM unnest(kinds, event_ids, keys, subjects, times, traces, "values") AS u (kind, e, k, s, o, r, v);
 END
 $$;
 

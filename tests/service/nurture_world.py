@@ -129,7 +129,7 @@ class Facts:
             ciphers, _ = await self._runtime.keys.ciphers(tx.connection, [lead_id], self._at)
         names = ("first_name", "last_name", "title", "phone", "attributes")
         personal = {"email": email, **{name: profile.pop(name) for name in names if name in profile}}
-        sealed = self._runtime.keys.seal(lead_id, ciphers[lead_id], orjson.dumps(personal))
+        sealed = self._runtime.keys.seal(lead_id, ciphers[lead_id], orjson.dumps(personal)).decode()
         return LeadCaptured(
             **self._head(lead_id, "captured"), revision=revision, captured_at=self._at, personal=sealed, **profile
         )

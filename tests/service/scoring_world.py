@@ -92,7 +92,7 @@ class World:
         keys = self.scoring.runtime.keys
         async with self.scoring.runtime.database.transaction() as tx:
             ciphers, _ = await keys.ciphers(tx.connection, [lead_id], NOW)
-        return keys.seal(lead_id, ciphers[lead_id], orjson.dumps(personal))
+        return keys.seal(lead_id, ciphers[lead_id], orjson.dumps(personal)).decode()
 
     def consent(self, lead_id: str, state: Any = "granted", at: datetime = NOW) -> ConsentChanged:
         return ConsentChanged(**self._head(lead_id, "consent", at), channel="email", state=state)

@@ -138,7 +138,7 @@ async def test_properties_of_a_touch_are_opened_when_a_trigger_reads_them(world:
     async with runtime.database.transaction() as tx:
         ciphers, _ = await runtime.keys.ciphers(tx.connection, [lead_id], datetime.now(UTC))
     other, ebook = (
-        runtime.keys.seal(lead_id, ciphers[lead_id], b'{"properties": {"form": "%s"}}' % name)
+        runtime.keys.seal(lead_id, ciphers[lead_id], b'{"properties": {"form": "%s"}}' % name).decode()
         for name in (b"other", b"ebook")
     )
     await world.tell(world.facts.touch(lead_id, "content_downloaded", personal=other))
