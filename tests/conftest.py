@@ -1,4 +1,9 @@
-"""Real servers for the tests: given ones, else containers, else the embedded ones; the run says which."""
+"""Real servers for the tests: given ones, else containers, else the embedded ones; the run says which.
+
+What servers need is imported where they are started: most tests, and each process that runs them, do without.
+"""
+
+from __future__ import annotations
 
 import asyncio
 import os
@@ -10,21 +15,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 
-from deploy.embedded.kafka import KafkaNode
-from deploy.embedded.ports import free_port
-from deploy.embedded.postgres import PostgresNode
-from deploy.embedded.processes import running
-from shared.db import migrate
-from shared.kafka import apply_topics
-from shared.service import prepare_partitions
-from shared.settings import Settings
-from shared.testing import make_settings
-from throughline.services import SERVICES
+if TYPE_CHECKING:
+    from shared.settings import Settings
 
 GIVEN_DATABASE = "TEST_DATABASE_URL"
 GIVEN_KAFKA = "TEST_KAFKA_BOOTSTRAP"
@@ -39,7 +35,7 @@ def containers_can_be_had() -> bool:
     """Whether Docker answers and has the images, or can get them; else the embedded servers are used."""
     if os.environ.get(CONTAINERS) == "0":
         return False
-    from shared.testing.containers import available  # most runs need none of it
+    from shared.testing.containers import available
 
     return available()
 
@@ -52,6 +48,8 @@ class DatabaseServer:
 
     def make(self, name: str, template: str | None = None) -> str:
         """A new database; answers its address."""
+        import psycopg
+
         with psycopg.connect(self.url, autocommit=True) as connection:
             suffix = f' TEMPLATE "{template}" STRATEGY FILE_COPY' if template else ""
             connection.execute(f'CREATE DATABASE "{name}"{suffix}'.encode())
@@ -59,6 +57,8 @@ class DatabaseServer:
 
     def drop(self, name: str) -> None:
         """Drop a database, whoever is still connected."""
+        import psycopg
+
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
@@ -70,12 +70,16 @@ def database_server() -> Iterator[DatabaseServer]:
         if url := os.environ.get(GIVEN_DATABASE):
             _used["PostgreSQL"] = "given"
         elif containers_can_be_had():
-            from shared.testing.containers import start_postgres  # needs Docker
+            from shared.testing.containers import start_postgres
 
             url, stop = start_postgres()
             stack.callback(stop)
             _used["PostgreSQL"] = "container"
         else:
+            from deploy.embedded.ports import free_port
+            from deploy.embedded.postgres import PostgresNode
+            from deploy.embedded.processes import running
+
             roomy = IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > ROOM
             place = tempfile.TemporaryDirectory(prefix="throughline-postgres-", dir=IN_MEMORY if roomy else None)
             folder = Path(stack.enter_context(place))
@@ -91,6 +95,10 @@ def database_server() -> Iterator[DatabaseServer]:
 @pytest.fixture(scope="session")
 def template_database(database_server: DatabaseServer) -> str:
     """The name of a database with every service's schema, to copy from."""
+    from shared.db import migrate
+    from shared.service import prepare_partitions
+    from throughline.services import SERVICES
+
     name = f"template_{uuid.uuid4().hex[:8]}"
     url = database_server.make(name)
     for service in SERVICES:
@@ -114,12 +122,16 @@ def kafka_server() -> Iterator[str]:
         if bootstrap := os.environ.get(GIVEN_KAFKA):
             _used["Kafka"] = "given"
         elif containers_can_be_had():
-            from shared.testing.containers import start_kafka  # needs Docker
+            from shared.testing.containers import start_kafka
 
             bootstrap, stop = start_kafka()
             stack.callback(stop)
             _used["Kafka"] = "container"
         else:
+            from deploy.embedded.kafka import KafkaNode
+            from deploy.embedded.ports import free_port
+            from deploy.embedded.processes import running
+
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="throughline-kafka-")))
             port = free_port()
             node = KafkaNode(folder / "data", port, free_port([port]))
@@ -132,12 +144,17 @@ def kafka_server() -> Iterator[str]:
 @pytest.fixture
 def settings(database_url: str) -> Settings:
     """Settings on a database of one's own; no Kafka."""
+    from shared.testing import make_settings
+
     return make_settings(database_url)
 
 
 @pytest.fixture
 def kafka_settings(database_url: str, kafka_server: str) -> Settings:
     """Settings on a database and topics of one's own."""
+    from shared.kafka import apply_topics
+    from shared.testing import make_settings
+
     made = make_settings(database_url, kafka_server, prefix=f"t{uuid.uuid4().hex[:8]}.")
     asyncio.run(apply_topics(made))
     return made
