@@ -16,7 +16,18 @@ from typing import Any
 import orjson
 
 from services.capture.adapters.bodies import plain
-from services.capture.adapters.facts import ConversionFact, Fact, Ignored, LeadFact, Reading, Touch, TouchFact
+from services.capture.adapters.facts import (
+    BookingFact,
+    ConversionFact,
+    CrmFact,
+    Fact,
+    Ignored,
+    LeadFact,
+    MessageFact,
+    Reading,
+    Touch,
+    TouchFact,
+)
 from services.capture.adapters.fields import (
     CONSENT_CHANNELS,
     LEAD_FIELDS,
@@ -38,6 +49,7 @@ _VOCABULARY = Vocabulary({"body": OPEN, "query": OPEN, "headers": OPEN})
 _CEL_FAILURES = (KeyError, TypeError, RuntimeError, ValueError, ArithmeticError, IndexError)
 _OWN_FIELDS = LEAD_FIELDS | {"occurred_at", "idempotency_key", "event"}
 _GROUPS = ("attributes.", "touch.properties.")
+_DEFAULTS = ("phone_country", "channel", "touch_type", "organization_id", "verify_token", "allow_legacy")
 _SNAKE = re.compile(r"[a-z][a-z0-9_]{0,99}", re.ASCII)
 
 
@@ -46,13 +58,17 @@ class MappingSettings:
     """A source's mapping, ready for use, and its defaults.
 
     `phone_country` is where a number without a country code is from; `channel` and `touch_type` are those of the
-    source's touches.
+    source's touches. `organization_id` is the only sender's account that is believed, `verify_token` what a handshake
+    must name, `allow_legacy` whether an older and weaker signature will do.
     """
 
     places: tuple[tuple[str, str | Expression], ...] = ()
     phone_country: str | None = None
     channel: str | None = None
     touch_type: str | None = None
+    organization_id: str | None = None
+    verify_token: str | None = None
+    allow_legacy: bool = False
 
     @classmethod
     def of(cls, mapping: Mapping[str, Any], defaults: Mapping[str, Any]) -> "MappingSettings":
@@ -98,7 +114,9 @@ def validate_mapping(mapping: Any, defaults: Any) -> list[FieldError]:
 
 
 def _overlaid(fact: Fact, found: Mapping[str, Any], request: HookRequest, settings: MappingSettings) -> Fact:
-    if not isinstance(fact, LeadFact | TouchFact | ConversionFact):
+    if isinstance(fact, MessageFact | CrmFact):
+        return replace(fact, person=person_of(found, settings.phone_country, fact.person))
+    if not isinstance(fact, LeadFact | TouchFact | BookingFact | ConversionFact):
         return fact
     touch = fact.touch
     if touch is None and any(field.startswith("touch.") for field in found):
@@ -114,7 +132,8 @@ def _overlaid(fact: Fact, found: Mapping[str, Any], request: HookRequest, settin
 
 
 def _identified(fact: Fact) -> Fact:
-    if isinstance(fact, LeadFact | TouchFact | ConversionFact) and not fact.person.identified:
+    about_somebody = LeadFact | TouchFact | BookingFact | MessageFact | CrmFact | ConversionFact
+    if isinstance(fact, about_somebody) and not fact.person.identified:
         return Ignored(
             idempotency_key=fact.idempotency_key,
             occurred_at=fact.occurred_at,
@@ -236,10 +255,14 @@ def _defaults_faults(defaults: Any) -> Iterator[FieldError]:
 
 
 def _default_fault(name: str, value: Any) -> str | None:
-    if name not in ("phone_country", "channel", "touch_type"):
-        return "the defaults are phone_country, channel and touch_type"
+    if name not in _DEFAULTS:
+        return f"the defaults are {', '.join(_DEFAULTS)}"
+    if name == "allow_legacy":
+        return None if isinstance(value, bool) else "is true or false"
     if not isinstance(value, str):
         return "a default is a text"
+    if name in ("organization_id", "verify_token"):
+        return None if 1 <= len(value) <= LONGEST_NAME else f"has 1 to {LONGEST_NAME} characters"
     if name == "phone_country":
         return None if known_country(value) else "not the ISO 3166 code of a country, such as DE"
     return None if _SNAKE.fullmatch(value) else "not a name in snake_case"

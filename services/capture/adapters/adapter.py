@@ -1,21 +1,26 @@
 """What a kind of webhook source is to capture: requests verified, named and turned into facts, without any I/O.
 
-The endpoint calls, in this order, `handshake`, `verify`, `stored`, and then with the stored request `delivery_id` and
-`answer`. The worker, later, calls `facts` of it. Nothing but what is named here is raised, whatever comes in.
+The endpoint calls, in this order, `handshake`, `certificates`, `verify`, `stored`, and then with the stored request
+`delivery_id` and `answer`. The worker, later, asks for the `lookups` and calls `facts`. Nothing but what is named here
+is raised, whatever comes in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from secrets import token_urlsafe
 from typing import ClassVar, Protocol
 
 from services.capture.adapters.errors import BadSignature, Unmappable
 from services.capture.adapters.facts import (
+    ActionFact,
+    BookingFact,
     ConversionFact,
+    CrmFact,
     ErasureFact,
     Fact,
     Ignored,
     LeadFact,
+    MessageFact,
     Person,
     Reading,
     RefundFact,
@@ -27,10 +32,13 @@ from services.capture.mapping import PLAIN, MappingSettings, overlay
 
 __all__ = [
     "PLAIN",
+    "ActionFact",
     "Adapter",
     "Answer",
     "BadSignature",
+    "BookingFact",
     "ConversionFact",
+    "CrmFact",
     "ErasureFact",
     "Fact",
     "Headers",
@@ -38,6 +46,7 @@ __all__ = [
     "Ignored",
     "LeadFact",
     "MappingSettings",
+    "MessageFact",
     "Person",
     "Reading",
     "RefundFact",
@@ -51,8 +60,12 @@ class Adapter(Protocol):
     """One kind of source. `verify`, `delivery_id` and `read` are its own; the rest fits most as it is."""
 
     kind: ClassVar[str]
+    api: ClassVar[str | None] = None
+    """The address below which `lookups` are asked for."""
 
-    def verify(self, request: HookRequest, secrets: Sequence[str], now: datetime) -> None:
+    def verify(
+        self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
+    ) -> None:
         """Raise BadSignature unless the request proves one of the live secrets, and is of now where it tells a time."""
         ...
 
@@ -68,7 +81,21 @@ class Adapter(Protocol):
         """The facts of a stored request, under the mapping of the source's owner; Unmappable if there are none."""
         return overlay(self.read(request, settings), request, settings)
 
-    def handshake(self, request: HookRequest, secrets: Sequence[str]) -> Answer | None:
+    def certificates(self, request: HookRequest) -> Sequence[str]:
+        """The addresses of the certificates that `verify` needs in `found`: the provider's own, over HTTPS."""
+        return ()
+
+    def lookups(self, request: HookRequest) -> Sequence[str]:
+        """The paths below `api`, queries included, whose answers `read` needs in `found`. Never raises."""
+        return ()
+
+    def authorization(self, credential: str) -> Mapping[str, str]:
+        """The headers that prove who asks."""
+        return {"authorization": f"Bearer {credential}"}
+
+    def handshake(
+        self, request: HookRequest, secrets: Sequence[str], settings: MappingSettings = PLAIN
+    ) -> Answer | None:
         """The answer to a request that only asks whether we are there; None for a delivery. Stores nothing.
 
         Handshakes come before `verify`, since each proves itself in a way of its own, or not at all.

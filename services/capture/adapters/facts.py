@@ -40,12 +40,15 @@ class Touch:
     """The interaction that a fact tells of. `touch_id` is its natural id at the source, the same for every delivery.
 
     `utm` has `source medium campaign term content`; `click_ids` has the values by name (`gclid`, …). `channel` is
-    only there when the source, or its owner, knows better than the grouping by `utm` and referrer.
+    only there when the source, or its owner, knows better than the grouping by `utm` and referrer. `campaign` is the
+    source's own name of it, for when `utm` has none, and `platform` where an ad was shown.
     """
 
     type: str
     touch_id: str
     channel: str | None = None
+    campaign: str | None = None
+    platform: str | None = None
     utm: Mapping[str, str] = field(default_factory=dict)
     click_ids: Mapping[str, str] = field(default_factory=dict)
     url: str | None = None
@@ -115,6 +118,54 @@ class RefundFact(_Told):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BookingFact(_Told):
+    """A meeting was `booked`, `rescheduled`, `canceled` or `held`, as `event` says. `external_id` names the meeting."""
+
+    person: Person
+    external_id: str
+    starts_at: datetime | None = None
+    host_email: str | None = None
+    touch: Touch | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageFact(_Told):
+    """What became of a message, as `event` says.
+
+    Of an email: `delivered opened clicked bounced blocked deferred dropped complained unsubscribed resubscribed
+    unknown`; of an SMS: the provider's own states, `replied`, `clicked`, `unsubscribed` and `resubscribed`.
+    `permanent` says whether trying again is of no use, `url` which link was clicked.
+    """
+
+    person: Person
+    channel: Literal["email", "sms"]
+    message_id: str | None = None
+    permanent: bool | None = None
+    error_code: str | None = None
+    url: str | None = None
+    utm: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrmFact(_Told):
+    """A record of a CRM changed: `stage` is the CRM's own name of the stage it is in now. `external_id` names it."""
+
+    person: Person
+    external_id: str
+    stage: str | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionFact(_Told):
+    """Somebody pressed a button that we showed: `event` is its name, `value` what it stands for."""
+
+    person: Person
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureFact(_Told):
     """The source passes on a person's wish to be forgotten."""
 
@@ -128,7 +179,18 @@ class Ignored(_Told):
     reason: str
 
 
-Fact = LeadFact | TouchFact | ConversionFact | RefundFact | ErasureFact | Ignored
+Fact = (
+    LeadFact
+    | TouchFact
+    | BookingFact
+    | MessageFact
+    | CrmFact
+    | ActionFact
+    | ConversionFact
+    | RefundFact
+    | ErasureFact
+    | Ignored
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,9 @@ class Generic(Adapter):
 
     kind: ClassVar[str] = "generic"
 
-    def verify(self, request: HookRequest, secrets: Sequence[str], now: datetime) -> None:
+    def verify(
+        self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
+    ) -> None:
         if is_signed(request):
             verify_standard(request, secrets, now)
         else:

@@ -4,9 +4,10 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote_plus
 
 import orjson
@@ -50,7 +51,8 @@ class Headers:
 class HookRequest:
     """A request to a hook. `url` is the public address as configured, with the query as it came.
 
-    `url` and not the address that the server saw, since some sources sign it to the letter.
+    `url` and not the address that the server saw, since some sources sign it to the letter. `found` is what was looked
+    up for it: the JSON of a provider's answer by the path asked for, the text of a certificate by its address.
     """
 
     method: str
@@ -58,6 +60,7 @@ class HookRequest:
     headers: Headers
     raw_body: bytes
     received_at: datetime
+    found: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @cached_property
     def query(self) -> Mapping[str, str]:

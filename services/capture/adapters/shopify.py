@@ -45,7 +45,9 @@ class Shopify(Adapter):
 
     kind: ClassVar[str] = "shopify"
 
-    def verify(self, request: HookRequest, secrets: Sequence[str], now: datetime) -> None:
+    def verify(
+        self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
+    ) -> None:
         given = (header_bytes(value) for value in request.headers.all("x-shopify-hmac-sha256"))
         require_any((base64.b64encode(hmac_sha256(key, request.raw_body)) for key in keys(secrets)), given)
 

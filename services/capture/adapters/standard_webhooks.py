@@ -38,7 +38,9 @@ class StandardWebhooks(Adapter):
 
     kind: ClassVar[str] = "standard_webhooks"
 
-    def verify(self, request: HookRequest, secrets: Sequence[str], now: datetime) -> None:
+    def verify(
+        self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
+    ) -> None:
         verify_standard(request, secrets, now)
 
     def delivery_id(self, request: HookRequest, settings: MappingSettings = PLAIN) -> str:

@@ -52,7 +52,9 @@ class Stripe(Adapter):
 
     kind: ClassVar[str] = "stripe"
 
-    def verify(self, request: HookRequest, secrets: Sequence[str], now: datetime) -> None:
+    def verify(
+        self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
+    ) -> None:
         header = request.headers.get("stripe-signature")
         if header is None:
             raise BadSignature("the header Stripe-Signature is needed, once")

@@ -40,7 +40,9 @@ class Typeform(Adapter):
 
     kind: ClassVar[str] = "typeform"
 
-    def verify(self, request: HookRequest, secrets: Sequence[str], now: datetime) -> None:
+    def verify(
+        self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
+    ) -> None:
         given = (header_bytes(value) for value in request.headers.all("typeform-signature"))
         require_any((_signature(key, request.raw_body) for key in keys(secrets)), given)
 

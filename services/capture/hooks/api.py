@@ -30,14 +30,14 @@ def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
         source = await known.get(source_id)
         raw_body = await request.body()
         hook = _hook_request(request, raw_body, f"{base}{request.url.path}")
-        handshake = source.adapter.handshake(hook, source.secrets)
+        handshake = source.adapter.handshake(hook, source.secrets, source.settings)
         if handshake is not None:
             DELIVERIES.labels(source.kind, "handshake").inc()
             return _response(handshake)
         if request.method != "POST":
             return Response(status_code=OK)
         try:
-            source.adapter.verify(hook, source.secrets, hook.received_at)
+            source.adapter.verify(hook, source.secrets, hook.received_at, source.settings)
         except BadSignature:
             DELIVERIES.labels(source.kind, "refused").inc()
             raise

@@ -1,15 +1,20 @@
 """A stored delivery is opened, mapped, and each of its facts does what the API does with such a fact."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
 from services.capture.adapters.adapter import (
+    ActionFact,
+    BookingFact,
     ConversionFact,
+    CrmFact,
     ErasureFact,
     Fact,
     Ignored,
     LeadFact,
+    MessageFact,
     Person,
     RefundFact,
     Touch,
@@ -30,12 +35,21 @@ from services.capture.leads.telling import Cause
 from services.capture.sources.known import Source, source_in
 from shared.db import Tx
 from shared.errors import Rejected
-from shared.events import DeliveryReceived
+from shared.events import ConsentState, DeliveryReceived
 from shared.ids import LeadId, SourceId
 from shared.service import Runtime
 from shared.telemetry import counter, log
 
 HANDLED = counter("throughline_deliveries_total", "Deliveries by what became of them", ["kind", "state"])
+_CONSENT: Mapping[str, ConsentState] = {
+    "unsubscribed": "denied",
+    "complained": "denied",
+    "resubscribed": "granted",
+}
+_REACTIONS = {
+    "email": frozenset({"opened", "clicked", "replied", "complained", "unsubscribed"}),
+    "sms": frozenset({"clicked", "replied", "unsubscribed"}),
+}
 _WITHOUT_IDENTIFIERS = frozenset(FIELDS) - {"email", "phone"}
 
 
@@ -103,6 +117,14 @@ class _Mapping:
         match fact:
             case LeadFact():
                 return await self._on_lead(fact)
+            case BookingFact():
+                return await self._on_lead(replace(fact, touch=_meeting(fact)))
+            case CrmFact():
+                return await self._on_lead(fact, _stage_change(fact))
+            case MessageFact():
+                return await self._on_message(fact)
+            case ActionFact():
+                return "action"
             case TouchFact():
                 return await self._on_touch(fact)
             case ConversionFact():
@@ -116,12 +138,31 @@ class _Mapping:
             case _:
                 assert_never(fact)
 
-    async def _on_lead(self, fact: LeadFact) -> str | None:
+    async def _on_lead(self, fact: LeadFact | BookingFact | CrmFact, touch: Touch | None = None) -> str | None:
         lead_id = await self._capture(fact.person, self._cause(fact))
         if lead_id is None:
             return "erased"
-        await self._touch(fact.touch, fact, lead_id, fact.person)
+        await self._touch(touch if isinstance(fact, CrmFact) else fact.touch, fact, lead_id, fact.person)
         return None
+
+    async def _on_message(self, fact: MessageFact) -> str | None:
+        """A touch if somebody did something; refusing what is sent is consent denied, wanting it again is granted."""
+        state = _CONSENT.get(fact.event or "")
+        touch = _reaction(fact)
+        if state is None and touch is None:
+            return fact.event or "unknown"
+        person = replace(fact.person, consent={fact.channel: state}) if state else fact.person
+        if touch is None:
+            return None if await self._capture(person, self._cause(fact)) else "erased"
+        told = TouchFact(
+            idempotency_key=fact.idempotency_key,
+            occurred_at=fact.occurred_at,
+            timed_by=fact.timed_by,
+            event=fact.event,
+            person=person,
+            touch=touch,
+        )
+        return await self._on_touch(told)
 
     async def _on_touch(self, fact: TouchFact) -> str | None:
         """A touch that only names somebody makes no lead of them; one that says more does."""
@@ -242,19 +283,52 @@ def _named(person: Person, source_id: SourceId) -> Named:
     )
 
 
+def _meeting(fact: BookingFact) -> Touch:
+    details = {"starts_at": fact.starts_at and fact.starts_at.isoformat(), "host_email": fact.host_email}
+    given = fact.touch or Touch(type="", touch_id="")
+    return replace(
+        given,
+        type=f"meeting_{fact.event}",
+        touch_id=fact.idempotency_key,
+        properties={**given.properties, **{name: value for name, value in details.items() if value}},
+    )
+
+
+def _stage_change(fact: CrmFact) -> Touch:
+    properties = {**fact.properties, **({"stage": fact.stage} if fact.stage else {})}
+    return Touch(type="crm_stage_changed", touch_id=fact.idempotency_key, properties=properties)
+
+
+def _reaction(fact: MessageFact) -> Touch | None:
+    """What the person did with a message, as a touch; None for what only became of it."""
+    event = fact.event or ""
+    if event not in _REACTIONS[fact.channel]:
+        return None
+    return Touch(
+        type=event if event in ("unsubscribed", "complained") else f"{fact.channel}_{event}",
+        touch_id=fact.idempotency_key,
+        channel=fact.channel,
+        utm=fact.utm,
+        url=fact.url,
+        properties={**fact.properties, **({"message_id": fact.message_id} if fact.message_id else {})},
+    )
+
+
 def _touch_fields(touch: Touch, occurred_at: datetime) -> TouchFields:
     """A source's touch in the words of the API."""
     utm: Mapping[str, str] = touch.utm
     properties = dict(touch.properties)
     if "term" in utm:
         properties.setdefault("utm_term", utm["term"])
+    if touch.platform:
+        properties.setdefault("platform", touch.platform)
     return TouchFields.model_construct(
         touch_id=touch.touch_id,
         type=touch.type,
         channel=touch.channel,
         source=utm.get("source"),
         medium=utm.get("medium"),
-        campaign=utm.get("campaign"),
+        campaign=utm.get("campaign") or touch.campaign,
         content=utm.get("content"),
         url=touch.url,
         referrer=touch.referrer,

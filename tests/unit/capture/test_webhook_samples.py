@@ -1,39 +1,22 @@
 """Every signed sample is accepted, and tells exactly the facts that its file says."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import pytest
 
 from services.capture.adapters import adapters
-from services.capture.adapters.adapter import ConversionFact, Fact, LeadFact
+from services.capture.adapters.told import told
+from services.capture.hooks.checking import RecordedRequest, check, recorded
 from tests.samples.signed import KINDS, sample
 
-# What samples say about a person, a visit and a fact; the facts themselves say more.
-PERSON = ("email", "first_name", "last_name", "phone", "company", "consent", "attributes", "anonymous_id")
 
-
-def as_sample(fact: Fact) -> dict[str, Any]:
-    """The fact in the words of the samples, without what is empty."""
-    assert isinstance(fact, LeadFact | ConversionFact)
-    touch = fact.touch
-    told: dict[str, Any] = {name: getattr(fact.person, name) for name in PERSON}
-    told |= {"external_id": fact.external_id, "event": fact.event}
-    if touch is not None:
-        told |= {"click_ids": touch.click_ids, "url": touch.url, "channel_hint": touch.channel}
-    return {name: value for name, value in told.items() if value} | {
-        "kind": "conversion" if isinstance(fact, ConversionFact) else "lead",
-        "idempotency_key": fact.idempotency_key,
-        "occurred_at": fact.occurred_at,
-        "amount_minor": fact.amount_minor if isinstance(fact, ConversionFact) else None,
-        "currency": fact.currency if isinstance(fact, ConversionFact) else None,
-        "utm": touch.utm if touch else {},
-    }
-
-
-def with_time(expected: Mapping[str, Any]) -> dict[str, Any]:
-    return {**expected, "occurred_at": datetime.fromisoformat(expected["occurred_at"])}
+def with_times(fact: Mapping[str, Any]) -> dict[str, Any]:
+    """A time may be written in more than one way."""
+    times = {name: datetime.fromisoformat(fact[name]) for name in ("occurred_at", "starts_at") if name in fact}
+    return {**fact, **times}
 
 
 def test_every_adapter_has_a_sample() -> None:
@@ -43,19 +26,48 @@ def test_every_adapter_has_a_sample() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_sample_is_accepted_as_it_says(kind: str) -> None:
     given, adapter = sample(kind), adapters()[kind]
-    assert adapter.handshake(given.request, [given.secret]) is None
+    assert adapter.handshake(given.request, [given.secret], given.settings) is None
     assert given.verdict == "accept"
-    adapter.verify(given.request, [given.secret], given.now)
+    adapter.verify(given.request, [given.secret], given.now, given.settings)
     assert adapter.answer(given.request).status == given.status == 200
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_sample_tells_its_facts(kind: str) -> None:
     given, adapter = sample(kind), adapters()[kind]
-    stored = adapter.stored(given.request, [given.secret])
+    stored = replace(adapter.stored(given.request, [given.secret]), found=given.request.found)
     facts = adapter.facts(stored, given.settings)
-    assert [as_sample(fact) for fact in facts] == [with_time(given.expected)]
-    assert adapter.delivery_id(stored, given.settings) == given.expected["idempotency_key"]
+    assert [with_times(told(fact)) for fact in facts] == [with_times(fact) for fact in given.all_expected]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_sample_is_answered_as_it_says(kind: str) -> None:
+    given = sample(kind)
+    said = check(recorded(RecordedRequest.model_validate(given.told)))
+    assert (said["verdict"], said["status"]) == (given.verdict, given.status)
+    if "answer" in given.told:
+        assert said["answer"] == given.told["answer"]
+    assert "quarantined" not in said
+
+
+HANDSHAKES = [kind for kind in KINDS if "handshake" in sample(kind).told]
+
+
+@pytest.mark.parametrize("kind", HANDSHAKES)
+def test_a_handshake_is_answered_and_tells_nothing(kind: str) -> None:
+    given = sample(kind).told
+    shake = given["handshake"]
+    base = {**given, "verify_token": shake.get("verify_token")}
+    query = f"?{shake['query']}" if "query" in shake else ""
+    asked = {**base, "method": shake["method"], "url": given["url"].partition("?")[0] + query}
+    asked |= {"body": shake.get("body", ""), "headers": shake.get("headers", given["headers"])}
+    said = check(recorded(RecordedRequest.model_validate(asked)))
+    assert (said["verdict"], said["status"], said["facts"]) == ("accept", shake["answer"]["status"], [])
+    assert said.get("answer", {}).get("body", "") == shake["answer"].get("body", "")
+    if "refuse" in shake:
+        url = f"{given['url'].partition('?')[0]}?{shake['refuse']['query']}"
+        refused = check(recorded(RecordedRequest.model_validate({**asked, "url": url})))
+        assert (refused["verdict"], refused["status"]) == ("refuse", shake["refuse"]["status"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

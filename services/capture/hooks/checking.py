@@ -1,0 +1,135 @@
+"""Recorded requests: read from a file, verified and mapped as a source would, without a database."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from services.capture.adapters import adapters
+from services.capture.adapters.adapter import Adapter, Answer, BadSignature, Headers, HookRequest, Unmappable
+from services.capture.adapters.told import told
+from services.capture.mapping import MappingSettings
+from shared.errors import FieldError, Invalid
+
+OK = 200
+
+
+class Fetched(BaseModel):
+    """A second call, and what the provider answered."""
+
+    request: str
+    response: Any = None
+
+
+class RecordedRequest(BaseModel):
+    """A request as it came in, and what is needed to judge it. What else the file holds is for people."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    source: str
+    method: str = "POST"
+    url: str = ""
+    now: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    headers: dict[str, str] | list[tuple[str, str]] = Field(default_factory=dict)
+    body: str = ""
+    secret: str | None = None
+    secrets: list[str] = Field(default_factory=list)
+    mapping: dict[str, Any] = Field(default_factory=dict)
+    defaults: dict[str, Any] = Field(default_factory=dict)
+    default_country: str | None = None
+    organization_id: str | None = None
+    verify_token: str | None = None
+    allow_legacy: bool = False
+    certificates: dict[str, str] = Field(default_factory=dict)
+    fetch: Fetched | list[Fetched] = Field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The same, ready for use."""
+
+    adapter: Adapter
+    request: HookRequest
+    secrets: Sequence[str]
+    settings: MappingSettings
+
+
+def recorded(content: RecordedRequest) -> Recorded:
+    """A recorded request, ready for use. Raises Invalid for an unknown source or a mapping with faults."""
+    adapter = adapters().get(content.source)
+    if adapter is None:
+        known = ", ".join(sorted(adapters()))
+        raise Invalid(f"there is no kind {content.source}", [FieldError("/source", f"is not one of {known}")])
+    request = HookRequest(
+        method=content.method.upper(),
+        url=content.url,
+        headers=Headers.of(content.headers),
+        raw_body=content.body.encode(errors="surrogatepass"),
+        received_at=content.now.astimezone(UTC),
+        found=dict(content.certificates),
+    )
+    own = {
+        "phone_country": content.default_country,
+        "organization_id": content.organization_id,
+        "verify_token": content.verify_token,
+        "allow_legacy": content.allow_legacy or None,
+    }
+    defaults = content.defaults | {name: value for name, value in own.items() if value is not None}
+    secrets = [*([content.secret] if content.secret is not None else []), *content.secrets]
+    fetched = content.fetch if isinstance(content.fetch, list) else [content.fetch]
+    found = _answers(adapter.lookups(request), fetched)
+    request = replace(request, found={**request.found, **found})
+    return Recorded(adapter, request, tuple(dict.fromkeys(secrets)), MappingSettings.of(content.mapping, defaults))
+
+
+def check(given: Recorded) -> dict[str, Any]:
+    """What the door would say to the request, and the facts that the worker would make of it.
+
+    `verdict` is `accept` or `refuse`, `status` what is answered, `answer` the body if there is one; `quarantined` says
+    why a genuine request could not be mapped.
+    """
+    adapter, request, settings = given.adapter, given.request, given.settings
+    handshake = adapter.handshake(request, given.secrets, settings)
+    if handshake is not None:
+        return _verdict(handshake, [])
+    if request.method != "POST":
+        return _verdict(Answer(), [])
+    try:
+        adapter.verify(request, given.secrets, request.received_at, settings)
+    except BadSignature as exc:
+        return {"verdict": "refuse", "status": exc.status, "facts": [], "reason": exc.detail}
+    stored = replace(adapter.stored(request, given.secrets), found=request.found)
+    answer = adapter.answer(stored)
+    missing = [path for path in adapter.lookups(stored) if path not in stored.found]
+    if missing:
+        return _verdict(answer, []) | {"quarantined": f"needs the answer to {', '.join(missing)}"}
+    try:
+        return _verdict(answer, [told(fact) for fact in adapter.facts(stored, settings)])
+    except Unmappable as exc:
+        return _verdict(answer, []) | {"quarantined": exc.detail}
+
+
+def _verdict(answer: Answer, facts: list[dict[str, Any]]) -> dict[str, Any]:
+    said: dict[str, Any] = {"verdict": "accept" if answer.status < 300 else "refuse", "status": answer.status}
+    if answer.body:
+        said["answer"] = {
+            "status": answer.status,
+            "content_type": answer.content_type,
+            "body": answer.body.decode(errors="replace"),
+        }
+    return said | {"facts": facts}
+
+
+def _answers(paths: Sequence[str], fetched: Sequence[Fetched]) -> Mapping[str, Any]:
+    """The recorded answers by the paths that the adapter asks for; queries may differ in what they ask to see."""
+    by_path = {one.request.partition(" ")[2].strip() or one.request: one.response for one in fetched}
+    bare = {path.partition("?")[0]: answer for path, answer in by_path.items()}
+    found = {}
+    for path in paths:
+        if path in by_path:
+            found[path] = by_path[path]
+        elif path.partition("?")[0] in bare:
+            found[path] = bare[path.partition("?")[0]]
+    return found
