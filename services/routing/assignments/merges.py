@@ -25,9 +25,9 @@ async def on_identity_changed(event: LeadMerged | LeadUnmerged | IdentityLinked,
     other = event.anonymous_lead_id if isinstance(event, IdentityLinked) else event.from_lead_id
     connection = tx.connection
     named = [event.lead_id, other]
+    await queries.lock_dispatcher(connection)  # before looking: a decision under way was taken without this change
     if not await queries.of_persons(connection, named) and not await holds.of_persons(connection, named):
         return
-    await queries.lock_dispatcher(connection)
     groups = await _by_owner(tx, set(named))
     crowded = {owner for owner, group in groups.items() if await _end_losers(tx, group, parts.runtime.clock.now())}
     await _move(tx, groups)
