@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     management_port: int = 9000
     public_url: str = "http://127.0.0.1:8080"
     data_dir: Path = Path(".throughline")
+    providers: dict[str, str] = {}
+    """Addresses of webhook providers' APIs by the kind of source, in place of the ones we know."""
     smtp_url: str | None = None
     mail_from: str = "Throughline <hello@throughline.example>"
     body_limit: int = 2_000_000

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from deploy.embedded.errors import CannotStart
-from throughline import operations, parked, stack, tokens
+from throughline import hooks, operations, parked, stack, tokens
 from throughline.errors import FAILED, USAGE, CommandFailed
 
 _UsageError: Any = typer.BadParameter.__base__  # the class of every wrong call; only its children are exported
@@ -63,6 +63,11 @@ parked_app.command("show")(parked.show)
 parked_app.command("retry")(parked.retry)
 parked_app.command("discard")(parked.discard)
 app.add_typer(parked_app, name="parked")
+
+hooks_app = typer.Typer(help="Recorded webhook requests.", no_args_is_help=True)
+hooks_app.command("check")(hooks.check)
+hooks_app.command("replay")(hooks.replay)
+app.add_typer(hooks_app, name="hooks")
 
 tokens_app = typer.Typer(help="Access tokens.", no_args_is_help=True)
 tokens_app.command("create")(tokens.create)

@@ -38,6 +38,13 @@ class NoSuchSource(NotFound):
     title = "There is no such source"
 
 
+class NoSuchDelivery(NotFound):
+    """The source delivered nothing of this name, or it is not waiting any more."""
+
+    slug = "capture/no-such-delivery"
+    title = "There is no such delivery"
+
+
 class NoSuchSecret(NotFound):
     """The source never had this secret, or it is retired."""
 

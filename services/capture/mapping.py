@@ -90,6 +90,38 @@ class MappingSettings:
 PLAIN = MappingSettings()
 
 
+@dataclass(frozen=True, slots=True)
+class MappedField:
+    """What a line of a mapping found in a body; `why` says why it found nothing."""
+
+    field: str
+    place: str
+    value: Any = None
+    why: str | None = None
+
+
+def explain(reading: Reading, request: HookRequest, settings: MappingSettings) -> list[MappedField]:
+    """What each line of the mapping finds, for whoever writes it."""
+    evaluation = _evaluation(reading, request)
+    return [_explained(field, place, reading, evaluation) for field, place in settings.places]
+
+
+def _explained(field: str, place: str | Expression, reading: Reading, evaluation: Evaluation) -> MappedField:
+    if isinstance(place, str):
+        value = look_up(place, reading)
+        names = reading.answers or (reading.body if isinstance(reading.body, Mapping) else {})
+        offered = ", ".join(str(name) for name in list(names)[:20])
+        why = None if value not in (None, "") else f"nothing stands there; there are {offered or 'no names'}"
+        return MappedField(field, place, value, why)
+    try:
+        value = _told(place.value(evaluation))
+    except _CEL_FAILURES as exc:
+        return MappedField(field, place.source, None, f"the expression fails: {exc}"[:300])
+    return MappedField(
+        field, place.source, value, None if value not in (None, "") else "the expression comes to nothing"
+    )
+
+
 def overlay(reading: Reading, request: HookRequest, settings: MappingSettings) -> list[Fact]:
     """The facts with the mapped fields in place of the adapter's own; what is about nobody is ignored. Unmappable."""
     found = settings.find(reading, request) if settings.places else {}

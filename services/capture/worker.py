@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from services.capture.hooks.fetching import SecondCalls
 from services.capture.hooks.queries import drop_old_deliveries
 from shared.service import Runtime, Timer
 
@@ -18,4 +19,7 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
             await drop_old_deliveries(connection, now - SEALED_FOR, now - KNOWN_FOR)
         return None
 
-    return (Timer("old-deliveries", drop_old, timedelta(hours=1)),)
+    return (
+        Timer("old-deliveries", drop_old, timedelta(hours=1)),
+        Timer("second-calls", SecondCalls(runtime).run, timedelta(seconds=1)),
+    )

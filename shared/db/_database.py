@@ -71,7 +71,7 @@ def log_row(event: Event, trace: str | None) -> LogRow:
             TOPIC_OF[kind],
             event.key,
             kind.ce_type,
-            event.lead_id,
+            event.subject,
             event.occurred_at.isoformat(),
             trace,
             event.encode(),

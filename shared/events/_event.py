@@ -34,6 +34,11 @@ class Event(BaseModel):
         """The lead's id, so that one lead's facts stay in order."""
         return self.lead_id
 
+    @property
+    def subject(self) -> str:
+        """What the fact is about: the lead."""
+        return self.lead_id
+
     def encode(self) -> bytes:
         """The JSON value of the Kafka record, without what is absent."""
         return self.__pydantic_serializer__.to_json(self, exclude_none=True, exclude={"position"})

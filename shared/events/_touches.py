@@ -64,6 +64,11 @@ class DeliveryReceived(Event):
         """The delivery's id: all that is known before somebody looks inside."""
         return self.delivery_id
 
+    @property
+    def subject(self) -> str:
+        """The source."""
+        return self.source_id
+
 
 class ConversionRecorded(Event):
     """Money, or a success that counts as such. `origin` and `external_id` name it; the highest `position` wins."""

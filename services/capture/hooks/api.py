@@ -1,11 +1,14 @@
 """The door for webhooks: prove, keep, answer; nothing is mapped before the answer."""
 
+from dataclasses import replace
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.capture.adapters.adapter import Answer
 from services.capture.adapters.errors import BadSignature
 from services.capture.adapters.request import Headers, HookRequest
+from services.capture.hooks.fetching import Certificates
 from services.capture.hooks.sealing import delivery_fact
 from services.capture.sources.known import KnownSources, Source
 from shared.errors import Unavailable
@@ -20,6 +23,7 @@ OK = 200
 def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
     """The endpoint of all sources. It takes no token: each source proves itself by its own secret."""
     router = APIRouter(tags=["hooks"])
+    certificates = Certificates()
     base = runtime.settings.public_url.rstrip("/")
 
     @router.post("/hooks/{source_id}", responses={OK: {"description": "Kept"}})
@@ -30,6 +34,7 @@ def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
         source = await known.get(source_id)
         raw_body = await request.body()
         hook = _hook_request(request, raw_body, f"{base}{request.url.path}")
+        hook = replace(hook, found=await certificates.of(source.adapter, hook))
         handshake = source.adapter.handshake(hook, source.secrets, source.settings)
         if handshake is not None:
             DELIVERIES.labels(source.kind, "handshake").inc()

@@ -1,9 +1,10 @@
 """A stored delivery is opened, mapped, and each of its facts does what the API does with such a fact."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import assert_never
+from typing import Any, assert_never
 
 from services.capture.adapters.adapter import (
     ActionFact,
@@ -20,6 +21,7 @@ from services.capture.adapters.adapter import (
     Touch,
     TouchFact,
 )
+from services.capture.adapters.told import kind_of
 from services.capture.errors import NoSuchSource
 from services.capture.facts.domain import conversion_fact, encode_touch, refund_fact
 from services.capture.facts.inputs import ConversionInput, RefundInput, TouchFields
@@ -57,31 +59,37 @@ async def on_deliveries(events: Sequence[DeliveryReceived], tx: Tx, runtime: Run
     """Map deliveries, each once. What cannot be mapped is quarantined: it holds up nobody, and can be tried again."""
     done = await queries.handled_already(tx.connection, [(event.source_id, event.delivery_id) for event in events])
     sources: dict[SourceId, Source | None] = {}
+    again: Counter[tuple[SourceId, str]] = Counter()
     for event in events:
         key = (event.source_id, event.delivery_id)
         if key in done:
+            again[key] += 1
             continue
         done.add(key)
         if event.source_id not in sources:
             sources[event.source_id] = await _source(event.source_id, tx, runtime)
         await handle_delivery(event, sources[event.source_id], tx, runtime)
+    await queries.count_again(tx.connection, again)
 
 
-async def handle_delivery(event: DeliveryReceived, source: Source | None, tx: Tx, runtime: Runtime) -> Handled:
-    """Map one delivery and write down what became of it."""
+async def handle_delivery(
+    event: DeliveryReceived, source: Source | None, tx: Tx, runtime: Runtime, found: Mapping[str, Any] | None = None
+) -> Handled:
+    """Map one delivery and write down what became of it; `found` is what was looked up for it."""
     mark = tx.mark()
     try:
         if source is None:
             raise NoSuchSource(f"there is no source {event.source_id} any more")
         async with tx.connection.transaction():
-            handled = await _Mapping(event, tx, runtime).carry_out(source)
+            handled = await _Mapping(event, tx, runtime).carry_out(source, found)
     except Rejected as exc:
         tx.take_back(mark)
         handled = Handled("quarantined", reason=f"{exc.slug}: {exc.detail}"[:500])
         log.warning("delivery_quarantined", source_id=event.source_id, kind=event.kind, slug=exc.slug)
-    sealed = event.sealed if handled.state == "quarantined" else None
+    sealed = event.sealed if handled.state in ("quarantined", "pending") else None
+    try_at = runtime.clock.now() if handled.state == "pending" else None
     await queries.record_handled(
-        tx.connection, event.source_id, event.delivery_id, event.kind, handled, sealed, event.received_at
+        tx.connection, event.source_id, event.delivery_id, event.kind, handled, sealed, event.received_at, try_at
     )
     HANDLED.labels(event.kind, handled.state).inc()
     return handled
@@ -104,13 +112,23 @@ class _Mapping:
         self._runtime = runtime
         self._lead_id: LeadId | None = None
 
-    async def carry_out(self, source: Source) -> Handled:
+    async def carry_out(self, source: Source, found: Mapping[str, Any] | None) -> Handled:
         event = self._event
         request = request_in(event.sealed, event.source_id, event.delivery_id, self._runtime.keys)
-        facts = source.adapter.facts(request, source.settings)
-        reasons = [reason for fact in facts if (reason := await self._take(fact)) is not None]
-        told = len(facts) - len(reasons)
-        return Handled("mapped" if told else "ignored", told, self._lead_id, reasons[0] if reasons else None)
+        if found is None and source.adapter.lookups(request):
+            return Handled("pending", reason="second call")
+        facts = source.adapter.facts(replace(request, found=found or {}), source.settings)
+        reasons: list[str] = []
+        told: list[dict[str, str]] = []
+        for fact in facts:
+            reason = await self._take(fact)
+            if reason is not None:
+                reasons.append(reason)
+                continue
+            told.append({"kind": kind_of(fact), "idempotency_key": fact.idempotency_key})
+        return Handled(
+            "mapped" if told else "ignored", len(told), self._lead_id, reasons[0] if reasons else None, tuple(told)
+        )
 
     async def _take(self, fact: Fact) -> str | None:
         """Do what a fact asks for; answers why it was left alone, if it was."""

@@ -1,6 +1,6 @@
 """The statements about what became of deliveries, and about the names of purchases."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,11 +13,60 @@ WHERE (source_id, delivery_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
 """
 RECORD = """
 INSERT INTO deliveries AS known
-    (source_id, delivery_id, state, facts, lead_id, reason, kind, sealed, received_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    (source_id, delivery_id, state, facts, told, lead_id, reason, kind, sealed, received_at, try_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT (source_id, delivery_id) DO UPDATE SET state = excluded.state, facts = excluded.facts,
-    lead_id = excluded.lead_id, reason = excluded.reason, sealed = excluded.sealed, handled_at = clock_timestamp()
-WHERE known.state = 'quarantined'
+    told = excluded.told, lead_id = excluded.lead_id, reason = excluded.reason, sealed = excluded.sealed,
+    try_at = excluded.try_at, handled_at = clock_timestamp()
+WHERE known.state IN ('quarantined', 'pending')
+"""
+AGAIN = """
+UPDATE deliveries SET received = received + again.times
+FROM unnest($1::text[], $2::text[], $3::integer[]) AS again (source_id, delivery_id, times)
+WHERE deliveries.source_id = again.source_id AND deliveries.delivery_id = again.delivery_id
+"""
+CLAIM = """
+UPDATE deliveries SET try_at = $1::timestamptz + interval '1 minute', tries = tries + 1
+WHERE (source_id, delivery_id) IN (
+    SELECT source_id, delivery_id FROM deliveries WHERE state = 'pending' AND try_at <= $1
+    ORDER BY try_at LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+RETURNING source_id, delivery_id, kind, sealed, received_at, tries
+"""
+TRY_AGAIN = """
+UPDATE deliveries SET try_at = $3, reason = $4 WHERE source_id = $1 AND delivery_id = $2 AND state = 'pending'
+"""
+NEXT_DUE = "SELECT min(try_at) FROM deliveries WHERE state = 'pending'"
+DELIVERY = """
+SELECT delivery_id, state, facts, told, lead_id, reason, received, received_at, handled_at, sealed FROM deliveries
+WHERE source_id = $1 AND delivery_id = $2
+"""
+DISCARD = """
+UPDATE deliveries SET state = 'ignored', reason = $3, sealed = NULL, try_at = NULL, handled_at = clock_timestamp()
+WHERE source_id = $1 AND delivery_id = $2 AND state IN ('quarantined', 'pending') RETURNING delivery_id
+"""
+AUDIT = "INSERT INTO audit_entries (actor, action, target, detail) VALUES ($1, 'delivery.discarded', $2, $3)"
+# One statement, so that all counts are of one moment: what was taken in and is not in the table yet is pending too.
+SUMMARY = """
+WITH known AS (
+    SELECT state, count(*) AS deliveries, sum(received - 1) AS again FROM deliveries
+    WHERE source_id = $1 AND ($2::timestamptz IS NULL OR received_at >= $2)
+      AND ($3::timestamptz IS NULL OR received_at < $3) GROUP BY state
+), under_way AS (
+    SELECT count(*) AS deliveries FROM event_log AS row
+    WHERE row.type = 'throughline.delivery.received.v1' AND row.subject = $1
+      AND ($2::timestamptz IS NULL OR row.recorded_at >= $2) AND ($3::timestamptz IS NULL OR row.recorded_at < $3)
+      AND (NOT EXISTS (
+               SELECT 1 FROM inbox WHERE inbox.event_id = row.event_id
+               AND inbox.day BETWEEN row.recorded_at::date - 1 AND row.recorded_at::date + 1)
+           OR EXISTS (SELECT 1 FROM parked_events AS parked WHERE parked.event_id = row.event_id))
+)
+SELECT coalesce((SELECT sum(deliveries) FROM known WHERE state = 'mapped'), 0) AS mapped,
+    coalesce((SELECT sum(deliveries) FROM known WHERE state = 'ignored'), 0) AS ignored,
+    coalesce((SELECT sum(again) FROM known), 0) AS duplicate,
+    coalesce((SELECT sum(deliveries) FROM known WHERE state = 'quarantined'), 0) AS quarantined,
+    coalesce((SELECT sum(deliveries) FROM known WHERE state = 'pending'), 0)
+        + (SELECT deliveries FROM under_way) AS pending
 """
 QUARANTINED = """
 SELECT delivery_id FROM deliveries
@@ -46,6 +95,7 @@ class Handled:
     facts: int = 0
     lead_id: LeadId | None = None
     reason: str | None = None
+    told: tuple[dict[str, str], ...] = ()
 
 
 async def handled_already(
@@ -64,20 +114,32 @@ async def record_handled(  # noqa: PLR0913  # the columns of a delivery
     handled: Handled,
     sealed: str | None,
     received_at: datetime,
+    try_at: datetime | None = None,
 ) -> None:
-    """Write down what became of a delivery; the sealed request is kept only of what could not be mapped."""
+    """Write down what became of a delivery; the sealed request is kept only of what is not mapped yet."""
     await connection.execute(
         RECORD,
         source_id,
         delivery_id,
         handled.state,
         handled.facts,
+        list(handled.told),
         handled.lead_id,
         handled.reason,
         kind,
         sealed,
         received_at,
+        try_at,
     )
+
+
+async def count_again(connection: Connection, times: Mapping[tuple[SourceId, str], int]) -> None:
+    """Count deliveries that came another time."""
+    if times:
+        keys = sorted(times)
+        await connection.execute(
+            AGAIN, [source for source, _ in keys], [name for _, name in keys], [times[key] for key in keys]
+        )
 
 
 async def quarantined(connection: Connection, source_id: SourceId, limit: int) -> list[str]:

@@ -1,5 +1,7 @@
 """Deliveries that could not be mapped, tried again: the mapping was corrected, or the code was."""
 
+from collections.abc import Sequence
+
 from services.capture.hooks import queries
 from services.capture.hooks.handlers import handle_delivery
 from services.capture.sources.inputs import RetriedOut
@@ -11,10 +13,10 @@ from shared.service import Runtime
 MOST_AT_ONCE = 1_000
 
 
-async def retry_quarantined(source_id: SourceId, runtime: Runtime) -> RetriedOut:
-    """Map a source's quarantined deliveries anew, a transaction each."""
+async def retry_quarantined(source_id: SourceId, runtime: Runtime, chosen: Sequence[str] | None) -> RetriedOut:
+    """Map a source's quarantined deliveries anew, all or those chosen, a transaction each."""
     async with runtime.database.reading() as connection:
-        waiting = await queries.quarantined(connection, source_id, MOST_AT_ONCE)
+        waiting = list(chosen) if chosen is not None else await queries.quarantined(connection, source_id, MOST_AT_ONCE)
     tried = still = 0
     for delivery_id in waiting:
         async with runtime.database.transaction() as tx:

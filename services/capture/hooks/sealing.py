@@ -6,7 +6,7 @@ from base64 import b64decode, b64encode
 from services.capture.adapters.request import HookRequest
 from shared.errors import TooLarge
 from shared.events import DeliveryReceived
-from shared.ids import EventId, SourceId, derived_id
+from shared.ids import EventId, SourceId, new_id
 from shared.personal import PersonKeys
 
 LARGEST_SEALED = 900_000  # a Kafka record has at most 1 MiB
@@ -16,14 +16,14 @@ WORTH_PACKING = 2_048
 def delivery_fact(
     request: HookRequest, source_id: SourceId, kind: str, delivery_id: str, keys: PersonKeys
 ) -> DeliveryReceived:
-    """A verified request as a fact, the same for every attempt at one delivery. Raises TooLarge."""
+    """A verified request as a fact: one for each attempt at a delivery, so that all can be counted. Raises TooLarge."""
     dumped = request.dump()
     packed = {"zlib": b64encode(zlib.compress(dumped, 1)).decode()} if len(dumped) > WORTH_PACKING else None
     sealed = keys.seal_request(dict(packed or {"plain": dumped.decode()}), _label(source_id, delivery_id))
     if len(sealed) > LARGEST_SEALED:
         raise TooLarge("the body is too large to be kept, even packed")
     return DeliveryReceived(
-        event_id=EventId(derived_id("delivery", source_id, delivery_id)),
+        event_id=EventId(new_id()),
         occurred_at=request.received_at,
         received_at=request.received_at,
         source_id=source_id,

@@ -1,33 +1,46 @@
 """Sources over HTTP."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
+from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from services.capture.adapters import adapters
+from services.capture.adapters.adapter import Headers, HookRequest, Unmappable
+from services.capture.adapters.told import told
 from services.capture.deciding import decided
-from services.capture.errors import LastSecret, NoSuchSecret, NoSuchSource, TwoSecretsLive
+from services.capture.errors import LastSecret, NoSuchDelivery, NoSuchSecret, NoSuchSource, TwoSecretsLive
+from services.capture.hooks import queries as deliveries
 from services.capture.hooks.retrying import retry_quarantined
-from services.capture.mapping import validate_mapping
+from services.capture.hooks.sealing import request_in
+from services.capture.mapping import explain, validate_mapping
 from services.capture.reading import body_of, read_body
 from services.capture.sources import queries
 from services.capture.sources.inputs import (
+    CredentialInput,
     DeliveryOut,
     DeliveryState,
+    Discard,
+    FieldOut,
     NewSecret,
     NewSource,
+    Preview,
     RetriedOut,
+    RetryInput,
     SecretInput,
     SecretOut,
+    ShownDelivery,
     SourceInput,
     SourceOut,
     SourcePatch,
+    Summary,
 )
-from services.capture.sources.known import KnownSources, seal_secret
+from services.capture.sources.known import KnownSources, ready_source, seal_credential, seal_secret
 from services.capture.sources.queries import SecretRow, SourceRow
-from shared.db import Connection, Tx
+from shared.db import Connection, Tx, one
 from shared.errors import FieldError, Invalid
 from shared.ids import SourceId, new_id
 from shared.service import Runtime
@@ -152,12 +165,98 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
         )
         return Page(items=[DeliveryOut(**dict(row)) for row in rows[:limit]], next_cursor=more)
 
-    @router.post("/v1/sources/{source_id}/deliveries:retry", dependencies=may_write)
-    async def retry_deliveries(source_id: str) -> RetriedOut:
-        """Try the source's quarantined deliveries again, for instance after its mapping was corrected."""
+    @router.get("/v1/sources/{source_id}/deliveries:summary", dependencies=may_read)
+    async def summarise_deliveries(
+        source_id: str,
+        earliest: Annotated[
+            AwareDatetime | None, Query(alias="from", description="The first moment that counts")
+        ] = None,
+        latest: Annotated[AwareDatetime | None, Query(alias="to", description="The first that counts no more")] = None,
+    ) -> Summary:
+        """What became of all that was delivered: received is mapped, ignored, duplicate, quarantined and pending."""
         async with runtime.database.reading() as connection:
             await _source_out(connection, source_id)
-        return await retry_quarantined(SourceId(source_id), runtime)
+            row = await one(connection, deliveries.SUMMARY, source_id, earliest, latest)
+        counts = {name: int(count) for name, count in row.items()}
+        return Summary(received=sum(counts.values()), **counts)
+
+    @router.post("/v1/sources/{source_id}/deliveries:retry", openapi_extra=body_of(RetryInput), dependencies=may_write)
+    async def retry_deliveries(request: Request, source_id: str) -> RetriedOut:
+        """Try quarantined deliveries again, those named or all, for instance after the mapping was corrected."""
+        asked = read_body(RetryInput, await request.body() or b"{}")
+        async with runtime.database.reading() as connection:
+            await _source_out(connection, source_id)
+        return await retry_quarantined(SourceId(source_id), runtime, asked.delivery_ids)
+
+    @router.get("/v1/sources/{source_id}/deliveries/{delivery_id}", dependencies=[Depends(requires("capture:admin"))])
+    async def get_delivery(source_id: str, delivery_id: str) -> ShownDelivery:
+        """A delivery, its facts and its lead; what is not mapped yet with the request that came in."""
+        async with runtime.database.reading() as connection:
+            await _source_out(connection, source_id)
+            row = await connection.fetchrow(deliveries.DELIVERY, source_id, delivery_id)
+        if row is None:
+            raise NoSuchDelivery(f"the source has no delivery {delivery_id}")
+        shown = dict(row)
+        sealed = shown.pop("sealed")
+        return ShownDelivery(**shown, request=_shown(sealed, source_id, delivery_id) if sealed else None)
+
+    @router.post(
+        "/v1/sources/{source_id}/deliveries/{delivery_id}:discard",
+        status_code=204,
+        openapi_extra=body_of(Discard),
+    )
+    async def discard_delivery(request: Request, source_id: str, delivery_id: str) -> Response:
+        """Give up on a delivery that cannot be mapped. Who did it, and why, is kept; what it held is not."""
+        principal = await authorise(request, SCOPE)
+        asked = read_body(Discard, await request.body())
+        async with runtime.database.transaction() as tx:
+            await _source_out(tx.connection, source_id)
+            reason = f"discarded: {asked.reason}"
+            if await tx.connection.fetchval(deliveries.DISCARD, source_id, delivery_id, reason) is None:
+                raise NoSuchDelivery(f"the source has no quarantined delivery {delivery_id}")
+            target = f"{source_id}/{delivery_id}"
+            await tx.connection.execute(deliveries.AUDIT, principal.subject, target, {"reason": asked.reason})
+        return Response(status_code=204)
+
+    @router.put("/v1/sources/{source_id}/credential", status_code=204, openapi_extra=body_of(CredentialInput))
+    async def set_credential(request: Request, source_id: str) -> Response:
+        """Keep what proves us to the provider when it is asked about a delivery; it is never shown."""
+        await authorise(request, SCOPE)
+        asked = read_body(CredentialInput, await request.body())
+        async with runtime.database.transaction() as tx:
+            row = await _locked(tx.connection, source_id)
+            sealed = seal_credential(runtime.keys, source_id, asked.credential) if asked.credential else None
+            await tx.connection.execute(queries.SET_CREDENTIAL, row.source_id, sealed)
+        known.changed(source_id)
+        return Response(status_code=204)
+
+    @router.post("/v1/sources/{source_id}:preview", dependencies=may_read)
+    async def preview(request: Request, source_id: str) -> Preview:
+        """What a body, sent here as the source would send it, would become, and why a field did not map."""
+        async with runtime.database.reading() as connection:
+            row = await queries.source(connection, source_id)
+        if row is None:
+            raise NoSuchSource(f"there is no source {source_id}")
+        source = ready_source(row, runtime.keys)
+        kept = [(name, value) for name, value in request.headers.items() if name != "authorization"]
+        asked = HookRequest("POST", _out(row).hook_url, Headers.of(kept), await request.body(), runtime.clock.now())
+        if needs := list(source.adapter.lookups(asked)):
+            return Preview(facts=[], fields=[], needs=needs, problem="the provider has to be asked first")
+        try:
+            reading = source.adapter.read(asked, source.settings)
+            fields = [FieldOut(**asdict(field)) for field in explain(reading, asked, source.settings)]
+            return Preview(facts=[told(fact) for fact in source.adapter.facts(asked, source.settings)], fields=fields)
+        except Unmappable as exc:
+            return Preview(facts=[], fields=[], problem=exc.detail)
+
+    def _shown(sealed: str, source_id: str, delivery_id: str) -> dict[str, object]:
+        kept = request_in(sealed, source_id, delivery_id, runtime.keys)
+        return {
+            "method": kept.method,
+            "url": kept.url,
+            "headers": list(kept.headers.pairs),
+            "body": kept.raw_body.decode(errors="replace"),
+        }
 
     async def _source_out(connection: Connection, source_id: str) -> SourceOut:
         row = await queries.source(connection, source_id)
@@ -179,6 +278,7 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
             hook_url=f"{runtime.settings.public_url.rstrip('/')}/capture/hooks/{row.source_id}",
             mapping=row.mapping,
             defaults=row.defaults,
+            has_credential=row.credential is not None,
             secrets=[_secret_out(secret) for secret in row.secrets],
             created_at=row.created_at,
             updated_at=row.updated_at,

@@ -52,6 +52,7 @@ class SourceOut(BaseModel):
     hook_url: str
     mapping: dict[str, Any]
     defaults: dict[str, Any]
+    has_credential: bool
     secrets: list[SecretOut]
     created_at: datetime
     updated_at: datetime
@@ -69,19 +70,81 @@ class NewSecret(SecretOut):
     secret: str
 
 
-DeliveryState = Literal["mapped", "ignored", "quarantined"]
+class CredentialInput(Strict):
+    """What proves us to the provider when it is asked about a delivery; null removes it."""
+
+    credential: Secret | None
+
+
+DeliveryState = Literal["mapped", "ignored", "quarantined", "pending"]
+
+
+class ToldOut(BaseModel):
+    """A fact that a delivery told."""
+
+    kind: str
+    idempotency_key: str
 
 
 class DeliveryOut(BaseModel):
-    """What became of a delivery; `reason` says why it was ignored or could not be mapped."""
+    """What became of a delivery, and how often it was `received`; `reason` says why it was ignored or not mapped."""
 
     delivery_id: str
     state: DeliveryState
     facts: int
+    told: list[ToldOut]
     lead_id: str | None = None
     reason: str | None = None
+    received: int
     received_at: datetime
     handled_at: datetime
+
+
+class ShownDelivery(DeliveryOut):
+    """The same with the request, as long as it is kept: while it waits, or is quarantined."""
+
+    request: dict[str, Any] | None = None
+
+
+class Discard(Strict):
+    """Why a delivery is not wanted."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class RetryInput(Strict):
+    """Which deliveries to try again; without any, all that are quarantined."""
+
+    delivery_ids: Annotated[list[str], Field(max_length=1_000)] | None = None
+
+
+class Summary(BaseModel):
+    """What became of everything a source ever delivered: `received` is the sum of the others."""
+
+    received: int
+    mapped: int
+    ignored: int
+    duplicate: int
+    quarantined: int
+    pending: int
+
+
+class FieldOut(BaseModel):
+    """What a line of the mapping found in the body, or why it found nothing."""
+
+    field: str
+    place: str
+    value: Any = None
+    why: str | None = None
+
+
+class Preview(BaseModel):
+    """The facts that a body would tell, and how each line of the mapping fared. Nothing is stored."""
+
+    facts: list[dict[str, Any]]
+    fields: list[FieldOut]
+    problem: str | None = None
+    needs: list[str] = Field(default_factory=list)
 
 
 class RetriedOut(BaseModel):

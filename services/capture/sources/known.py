@@ -27,6 +27,7 @@ class Source:
     adapter: Adapter
     secrets: tuple[str, ...]
     settings: MappingSettings
+    credential: str | None = None
 
 
 def seal_secret(keys: PersonKeys, source_id: str, secret: str) -> str:
@@ -40,7 +41,14 @@ def ready_source(row: SourceRow, keys: PersonKeys) -> Source:
         str(keys.open_request(secret.sealed, f"source/{row.source_id}")["secret"]) for secret in row.live
     ]
     settings = MappingSettings.of(row.mapping, row.defaults)
-    return Source(row.source_id, row.kind, adapters()[row.kind], tuple(opened), settings)
+    label = f"credential/{row.source_id}"
+    credential = str(keys.open_request(row.credential, label)["secret"]) if row.credential else None
+    return Source(row.source_id, row.kind, adapters()[row.kind], tuple(opened), settings, credential)
+
+
+def seal_credential(keys: PersonKeys, source_id: str, credential: str) -> str:
+    """What proves us to the provider, as it is stored."""
+    return keys.seal_request({"secret": credential}, f"credential/{source_id}")
 
 
 async def source_in(connection: Connection, source_id: str, keys: PersonKeys) -> Source:

@@ -19,11 +19,10 @@ UPDATE sources SET name = coalesce($2, name), mapping = coalesce($3, mapping), d
     updated_at = clock_timestamp()
 WHERE source_id = $1
 """
-SOURCE = "SELECT source_id, kind, name, mapping, defaults, created_at, updated_at FROM sources WHERE source_id = $1"
-SOURCES = """
-SELECT source_id, kind, name, mapping, defaults, created_at, updated_at FROM sources
-WHERE source_id > $1 ORDER BY source_id LIMIT $2
-"""
+COLUMNS = "source_id, kind, name, mapping, defaults, credential, created_at, updated_at"
+SOURCE = f"SELECT {COLUMNS} FROM sources WHERE source_id = $1"
+SOURCES = f"SELECT {COLUMNS} FROM sources WHERE source_id > $1 ORDER BY source_id LIMIT $2"
+SET_CREDENTIAL = "UPDATE sources SET credential = $2, updated_at = clock_timestamp() WHERE source_id = $1"
 LOCK = "SELECT source_id FROM sources WHERE source_id = $1 FOR UPDATE"
 SECRETS = """
 SELECT source_id, n, sealed, created_at, retired_at FROM source_secrets WHERE source_id = ANY($1) ORDER BY source_id, n
@@ -38,7 +37,7 @@ UPDATE source_secrets SET retired_at = clock_timestamp(), sealed = ''
 WHERE source_id = $1 AND n = $2 AND retired_at IS NULL RETURNING n
 """
 DELIVERIES = """
-SELECT delivery_id, state, facts, lead_id, reason, received_at, handled_at FROM deliveries
+SELECT delivery_id, state, facts, told, lead_id, reason, received, received_at, handled_at FROM deliveries
 WHERE source_id = $1 AND ($2::text IS NULL OR state = $2)
   AND ($3::timestamptz IS NULL OR (received_at, delivery_id) < ($3, $4))
 ORDER BY received_at DESC, delivery_id DESC LIMIT $5
@@ -64,6 +63,7 @@ class SourceRow:
     name: str
     mapping: dict[str, Any]
     defaults: dict[str, Any]
+    credential: str | None
     created_at: datetime
     updated_at: datetime
     secrets: tuple[SecretRow, ...]

@@ -74,6 +74,7 @@ CREATE TABLE sources (
     name text NOT NULL,
     mapping jsonb NOT NULL DEFAULT '{}',
     defaults jsonb NOT NULL DEFAULT '{}',
+    credential text,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
@@ -91,8 +92,12 @@ CREATE TABLE source_secrets (
 CREATE TABLE deliveries (
     source_id text NOT NULL,
     delivery_id text NOT NULL,
-    state text NOT NULL CHECK (state IN ('mapped', 'ignored', 'quarantined')),
+    state text NOT NULL CHECK (state IN ('mapped', 'ignored', 'quarantined', 'pending')),
     facts integer NOT NULL DEFAULT 0,
+    told jsonb NOT NULL DEFAULT '[]',
+    received integer NOT NULL DEFAULT 1,
+    try_at timestamptz,
+    tries integer NOT NULL DEFAULT 0,
     lead_id text,
     reason text,
     kind text NOT NULL,
@@ -103,6 +108,8 @@ CREATE TABLE deliveries (
 );
 CREATE INDEX deliveries_newest ON deliveries (source_id, received_at DESC, delivery_id);
 CREATE INDEX deliveries_received ON deliveries (received_at);
+CREATE INDEX deliveries_due ON deliveries (try_at) WHERE state = 'pending';
+CREATE INDEX event_log_deliveries ON event_log (subject, recorded_at) WHERE type = 'throughline.delivery.received.v1';
 
 -- Names that a source's events use for one and the same purchase.
 CREATE TABLE purchase_names (
