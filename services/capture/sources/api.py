@@ -188,7 +188,9 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
             await _source_out(connection, source_id)
         return await retry_quarantined(SourceId(source_id), runtime, asked.delivery_ids)
 
-    @router.get("/v1/sources/{source_id}/deliveries/{delivery_id}", dependencies=[Depends(requires("capture:admin"))])
+    @router.get(
+        "/v1/sources/{source_id}/deliveries/{delivery_id:path}", dependencies=[Depends(requires("capture:admin"))]
+    )
     async def get_delivery(source_id: str, delivery_id: str) -> ShownDelivery:
         """A delivery, its facts and its lead; what is not mapped yet with the request that came in."""
         async with runtime.database.reading() as connection:
@@ -201,7 +203,7 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
         return ShownDelivery(**shown, request=_shown(sealed, source_id, delivery_id) if sealed else None)
 
     @router.post(
-        "/v1/sources/{source_id}/deliveries/{delivery_id}:discard",
+        "/v1/sources/{source_id}/deliveries/{delivery_id:path}:discard",
         status_code=204,
         openapi_extra=body_of(Discard),
     )
