@@ -28,6 +28,25 @@ def touch_bodies(count: int, per_body: int = 1, leads: int = LEADS) -> list[byte
     return [orjson.dumps({"touches": touches[start : start + per_body]}) for start in range(0, len(touches), per_body)]
 
 
+def form_bodies(count: int) -> list[bytes]:
+    """Bodies of a form builder that names the fields of a lead as the API does, each of another person."""
+    return [
+        orjson.dumps(
+            {
+                "idempotency_key": str(uuid.uuid4()),
+                "email": f"{uuid.uuid4().hex}@harborlane.example",
+                "first_name": "Nora",
+                "last_name": "Fieldgate",
+                "company": "Harbor Lane Studio",
+                "consent": {"email": "granted"},
+                "page_url": "https://www.example.com/demo?utm_source=google&utm_medium=cpc&utm_campaign=spring-demo",
+                "attributes": {"team_size": "11-50", "message": "We would like to see how leads are routed."},
+            }
+        )
+        for _ in range(count)
+    ]
+
+
 def touch_events(count: int, leads: int = LEADS) -> list[TouchRecorded]:
     """The same as facts, as they lie in the log."""
     now = datetime.now(UTC)

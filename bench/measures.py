@@ -7,10 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import asyncpg
+import httpx
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from bench.facts import touch_bodies, touch_events
+from bench.facts import form_bodies, touch_bodies, touch_events
 from bench.load import Load, Target, drive
 from bench.stack import Servers, process, role, settings_of, token
 from deploy.embedded.ports import free_port
@@ -20,7 +21,7 @@ from shared.kafka import apply_topics
 from shared.outbox import partition_of
 from shared.service import build_runtime
 
-ACCEPTED = 202
+TAKEN = (200, 202)
 ROUND_S = 4.0
 BARE_TABLE = """
 CREATE TABLE bare (touch_id text PRIMARY KEY, lead_id text, occurred_at timestamptz, type text, source text,
@@ -39,10 +40,10 @@ class Pair:
 
 
 def _rate(loads: Sequence[Load]) -> float:
-    refused = {code: number for load in loads for code, number in load.answers.items() if code != ACCEPTED}
+    refused = {code: number for load in loads for code, number in load.answers.items() if code not in TAKEN}
     if refused:
         raise RuntimeError(f"the load was not taken: {refused}")
-    return sum(load.answers[ACCEPTED] for load in loads) / max(load.seconds for load in loads)
+    return sum(number for load in loads for number in load.answers.values()) / max(load.seconds for load in loads)
 
 
 def single_touches(servers: Servers, rounds: int) -> list[Pair]:
@@ -67,6 +68,29 @@ def single_touches(servers: Servers, rounds: int) -> list[Pair]:
                 )
                 for each in (port, noop_port)
             ]
+            pairs.append(Pair(*rates))
+    return pairs
+
+
+def webhooks(servers: Servers, rounds: int) -> list[Pair]:
+    """Deliveries of forms to one source, kept encrypted, consumers stopped, against a route that reads and answers."""
+    noop_port = free_port()
+    environment = servers.environment(servers.fresh_database(), "hooks.")
+    pairs = []
+    with (
+        role("capture", ["api"], environment) as port,
+        process(["-m", "bench.noop", str(noop_port)], environment, f"http://127.0.0.1:{noop_port}/openapi.json"),
+    ):
+        source = httpx.post(
+            f"http://127.0.0.1:{port}/capture/v1/sources",
+            json={"kind": "generic", "name": "bench"},
+            headers={"authorization": f"Bearer {token()}"},
+        ).json()
+        hook = Target("127.0.0.1", port, f"/capture/hooks/{source['source_id']}", source["secret"])
+        noop = Target("127.0.0.1", noop_port, "/capture/v1/touches", token())
+        for _ in range(rounds):
+            bodies = form_bodies(40_000)
+            rates = [_rate(drive(each, bodies, connections=64, seconds=ROUND_S)) for each in (hook, noop)]
             pairs.append(Pair(*rates))
     return pairs
 
