@@ -115,6 +115,9 @@ def test_no_body_breaks_an_adapter(kind: str, headers: list[tuple[str, str]], bo
                 assert fact.idempotency_key.startswith(f"{kind}:")
 
 
+JSON_KINDS = [kind for kind in KINDS if sample(kind).request.raw_body[:1] in (b"{", b"[")]
+
+
 def _changed(value: Any, places: list[int], odd: Any) -> Any:
     """The value with something odd at one place in it."""
     if not places:
@@ -128,7 +131,7 @@ def _changed(value: Any, places: list[int], odd: Any) -> Any:
     return odd
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", JSON_KINDS)
 @settings(max_examples=120, deadline=None)
 @given(
     places=st.lists(st.integers(0, 30), max_size=6),
@@ -146,7 +149,8 @@ def test_a_true_body_with_something_odd_in_it_is_mapped_or_not(kind: str, places
     known, adapter = sample(kind), adapters()[kind]
     body = orjson.dumps(_changed(orjson.loads(known.request.raw_body), places, odd))
     request = known.with_body(body)
-    adapter.verify(request, [known.secret], known.now)
+    if known.secret.encode() in body or known.secret.encode() not in known.request.raw_body:
+        adapter.verify(request, [known.secret], known.now)
     with suppress(Unmappable):
         for fact in adapter.facts(request, known.settings):
             orjson.dumps(fact, default=dict)

@@ -46,7 +46,7 @@ def test_the_sample_is_answered_as_it_says(kind: str) -> None:
     said = check(recorded(RecordedRequest.model_validate(given.told)))
     assert (said["verdict"], said["status"]) == (given.verdict, given.status)
     if "answer" in given.told:
-        assert said["answer"] == given.told["answer"]
+        assert said["answer"].items() >= given.told["answer"].items()
     assert "quarantined" not in said
 
 

@@ -1,0 +1,14 @@
+"""Facebook lead ads. https://developers.facebook.com/docs/marketing-api/guides/lead-ads"""
+
+from typing import ClassVar
+
+from services.capture.adapters.meta import MetaLeadAds
+
+
+class Facebook(MetaLeadAds):
+    """Leads of the pages that are tied to one app."""
+
+    kind: ClassVar[str] = "facebook"
+
+
+ADAPTER = Facebook()
