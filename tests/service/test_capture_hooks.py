@@ -19,7 +19,7 @@ from shared.events import (
 )
 from shared.settings import Settings
 from shared.testing import FrozenClock, harness, make_settings
-from tests.samples.signed import FOLDER, KINDS, Sample, sample, sign
+from tests.samples.signed import KINDS, Sample, sample, sign
 from tests.service.capture_world import Capture
 from throughline.services import service_code
 
@@ -38,60 +38,75 @@ async def at_the_time_of(known: Sample, settings: Settings) -> AsyncIterator[Cap
         yield Capture(made)
 
 
-def written(kind: str) -> dict[str, Any]:
-    """The sample's file as it is."""
-    return dict(orjson.loads((FOLDER / f"{kind}.json").read_bytes()))
-
-
 async def source_of(capture: Capture, known: Sample) -> dict[str, Any]:
-    mapping = written(known.kind)
+    said = {
+        "phone_country": known.told.get("default_country"),
+        "organization_id": known.told.get("organization_id"),
+        "verify_token": known.told.get("handshake", {}).get("verify_token"),
+    }
     return await capture.source(
         known.kind,
         secret=known.secret,
-        mapping=mapping.get("mapping", {}),
-        defaults=mapping.get("defaults", {}),
+        mapping=known.told.get("mapping", {}),
+        defaults={
+            **known.told.get("defaults", {}),
+            **{name: value for name, value in said.items() if value is not None},
+        },
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_signed_sample_becomes_a_lead_with_its_touch_money_and_consent(kind: str, settings: Settings) -> None:
+# Of the others the address is signed, or a certificate has to be had; their adapters' own tests see to them.
+AT_ANY_ADDRESS = [kind for kind in KINDS if kind not in ("square", "twilio", "hubspot", "ses")]
+
+
+@pytest.mark.parametrize("kind", AT_ANY_ADDRESS)
+async def test_a_signed_sample_is_mapped_once_however_often_it_comes(kind: str, settings: Settings) -> None:
     known = sample(kind)
     async with at_the_time_of(known, settings) as capture:
         source = await source_of(capture, known)
         answers = [await capture.send(source, known.request) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [200, 200]
         await capture.map_deliveries()
-        expected = known.expected
-        (lead,) = (await capture.get("leads", email=expected["email"])).json()["items"]
-        assert (lead["first_name"], lead["last_name"]) == (expected["first_name"], expected["last_name"])
-        assert lead["consent"] == expected.get("consent", {})
-        (touch,) = await capture.harness.told(TouchRecorded)
-        assert (touch.source, touch.medium, touch.campaign) == ("google", "cpc", "spring-demo")
-        assert (touch.lead_id, touch.origin) == (lead["lead_id"], source["source_id"])
+        (item,) = (await capture.get(f"sources/{source['source_id']}/deliveries")).json()["items"]
+        assert item["received"] == 2
+        if "fetch" in known.told:
+            assert (item["state"], item["told"]) == ("pending", [])
+            return
+        expected = known.all_expected
+        left_alone = item["facts"] == 0 and all(fact["kind"].endswith("_event") for fact in expected)
+        assert item["state"] == ("ignored" if left_alone else "mapped"), item["reason"]
+        assert {fact["idempotency_key"] for fact in item["told"]} <= {fact["idempotency_key"] for fact in expected}
+        for fact in expected:
+            if fact["kind"] in ("lead", "booking", "conversion", "touch"):
+                (lead,) = (await capture.get("leads", email=fact["email"])).json()["items"]
+                assert lead["lead_id"] == item["lead_id"]
+                assert lead["first_name"] == fact.get("first_name")
+                assert lead["consent"] == fact.get("consent", {})
+        told = await capture.harness.told(TouchRecorded)
+        assert len({touch.touch_id for touch in told}) == len(told) <= len(expected)
+        for touch in told:
+            assert touch.origin == source["source_id"]
+        if len(expected) == 1 and told and expected[0]["utm"]:
+            assert told[0].source == expected[0]["utm"]["source"]
+            assert told[0].campaign == expected[0]["utm"].get("campaign")
         conversions = await capture.harness.told(ConversionRecorded)
-        if expected["kind"] == "conversion":
-            (conversion,) = conversions
-            assert (conversion.value_minor, conversion.currency) == (expected["amount_minor"], expected["currency"])
-            assert (conversion.external_id, conversion.lead_id) == (expected["external_id"], lead["lead_id"])
-        else:
-            assert conversions == []
-        page = (await capture.get(f"sources/{source['source_id']}/deliveries")).json()
-        assert [(item["state"], item["lead_id"]) for item in page["items"]] == [("mapped", lead["lead_id"])]
+        money = [fact for fact in expected if fact["kind"] == "conversion"]
+        assert [(each.value_minor, each.currency, each.external_id) for each in conversions] == [
+            (fact["amount_minor"], fact["currency"], fact["external_id"]) for fact in money
+        ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["typeform", "shopify", "stripe", "standard_webhooks", "generic"])
 async def test_a_wrong_signature_is_401_and_nothing_is_stored(kind: str, settings: Settings) -> None:
     known = sample(kind)
     async with at_the_time_of(known, settings) as capture:
         source = await source_of(capture, known)
-        forged = known.with_body(known.request.raw_body)
         wrong = sign(kind, known.request.raw_body + b" ", known.secret, known.now)
         changed = {name.replace("-", "_"): value for name, value in wrong.items()}
         for request in (known.with_headers(**changed), known.with_headers(**dict.fromkeys(changed))):
             response = await capture.send(source, request)
             assert response.status_code == 401
             assert response.json()["type"] == "urn:throughline:problem:capture:bad-signature"
-        assert forged.raw_body == known.request.raw_body
         assert await capture.rows("SELECT 1 FROM event_log") == []
 
 
