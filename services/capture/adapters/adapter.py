@@ -102,6 +102,10 @@ class Adapter(Protocol):
         """
         return None
 
+    def confirmation(self, request: HookRequest) -> str | None:
+        """The address that a handshake asks us to get before the source sends anything: the provider's own, HTTPS."""
+        return None
+
     def answer(self, request: HookRequest) -> Answer:
         """What the source wants back for a delivery that is stored."""
         return Answer()

@@ -46,6 +46,14 @@ def require_now(seconds: str, now: datetime) -> None:
         raise BadSignature("the timestamp is more than five minutes off")
 
 
+def require_within(seconds: str, now: datetime, age: timedelta) -> None:
+    """BadSignature unless the text is a Unix time of at most this age, or at most five minutes ahead of now."""
+    if not _SECONDS.fullmatch(seconds):
+        raise BadSignature("the timestamp is not a number of seconds")
+    if not -TOLERANCE.total_seconds() <= now.timestamp() - int(seconds) <= age.total_seconds():
+        raise BadSignature(f"the timestamp is older than {age}, or ahead of now")
+
+
 def header_bytes(value: str) -> bytes:
     """The bytes that a header had on the wire; servers read them as Latin-1."""
     return value.encode("latin-1", "replace")

@@ -116,6 +116,7 @@ def test_no_body_breaks_an_adapter(kind: str, headers: list[tuple[str, str]], bo
 
 
 JSON_KINDS = [kind for kind in KINDS if sample(kind).request.raw_body[:1] in (b"{", b"[")]
+SIGNED_ELSEWHERE = frozenset({"mailgun", "sendgrid", "ses"})  # in the body, or with a key that only the provider has
 
 
 def _changed(value: Any, places: list[int], odd: Any) -> Any:
@@ -149,7 +150,8 @@ def test_a_true_body_with_something_odd_in_it_is_mapped_or_not(kind: str, places
     known, adapter = sample(kind), adapters()[kind]
     body = orjson.dumps(_changed(orjson.loads(known.request.raw_body), places, odd))
     request = known.with_body(body)
-    if known.secret.encode() in body or known.secret.encode() not in known.request.raw_body:
+    in_body = known.secret.encode() in known.request.raw_body
+    if kind not in SIGNED_ELSEWHERE and (not in_body or known.secret.encode() in body):
         adapter.verify(request, [known.secret], known.now)
     with suppress(Unmappable):
         for fact in adapter.facts(request, known.settings):
@@ -161,7 +163,8 @@ def test_a_delivery_sent_again_has_the_same_name(kind: str) -> None:
     known, adapter = sample(kind), adapters()[kind]
     again = replace(known.request, received_at=known.now.replace(hour=23))
     assert adapter.delivery_id(again, known.settings) == adapter.delivery_id(known.request, known.settings)
-    assert adapter.delivery_id(again, known.settings) == known.expected["idempotency_key"]
+    if len(known.all_expected) == 1:
+        assert adapter.delivery_id(again, known.settings) == known.expected["idempotency_key"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,239 @@
+"""Twilio: what became of text messages, and what people answer. https://www.twilio.com/docs/usage/webhooks
+
+Callbacks are forms; Event Streams are JSON arrays. Callbacks tell no time. Messages by other ways than SMS are left
+alone, since consent to SMS says nothing about them.
+"""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+from services.capture.adapters.adapter import (
+    PLAIN,
+    Adapter,
+    Answer,
+    BadSignature,
+    Fact,
+    HookRequest,
+    MappingSettings,
+    MessageFact,
+    Reading,
+)
+from services.capture.adapters.bodies import object_at, read_any, read_json
+from services.capture.adapters.errors import Unmappable
+from services.capture.adapters.fields import happened_at, ignored, person_of, query_of, text, type_name, utm_of
+from services.capture.adapters.mail import batch_name, content_name, facts_of_many, link, short
+from services.capture.adapters.naming import delivery_name
+from services.capture.adapters.signatures import header_bytes, keys, require_any
+
+_SIGNATURE = "x-twilio-signature"
+_BODY_HASH = "bodySHA256"
+_PORTS = {"https": 443, "http": 80}
+_MOST_FIELDS = 1_000
+_STOP = frozenset(
+    {"STOP", "STOPALL", "STOP ALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT", "OPT OUT", "OPT-OUT"}
+)
+_START = frozenset({"START", "UNSTOP"})  # "YES", which Twilio takes too, may be the answer to a question
+_MESSAGE_EVENTS = ("com.twilio.messaging.message.", "com.twilio.messaging.inbound-message.")
+_TEST_EVENT = "com.twilio.eventstreams.test-event"
+
+
+class Twilio(Adapter):
+    """The signature is over the public address and, of a form, every parameter, blank ones too."""
+
+    kind: ClassVar[str] = "twilio"
+
+    def verify(
+        self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
+    ) -> None:
+        signed = _parameters(request) if _is_form(request) else _require_body_hash(request)
+        expected = (
+            base64.b64encode(hmac.new(key, f"{url}{signed}".encode(errors="surrogatepass"), hashlib.sha1).digest())
+            for key in keys(secrets)
+            for url in _spellings(request.url)
+        )
+        require_any(expected, (header_bytes(value) for value in request.headers.all(_SIGNATURE)))
+
+    def delivery_id(self, request: HookRequest, settings: MappingSettings = PLAIN) -> str:
+        return delivery_name(self.kind, request, lambda: batch_name([message.name for message in _messages(request)]))
+
+    def read(self, request: HookRequest, settings: MappingSettings) -> Reading:
+        messages = _messages(request)
+        if not messages:
+            raise Unmappable("the delivery has no events")
+        readers = [
+            (f"{self.kind}:{message.name}", _reader(f"{self.kind}:{message.name}", message, request, settings))
+            for message in messages
+        ]
+        only = messages[0].fields if len(messages) == 1 else {}
+        body = read_any(request) if not _is_form(request) else messages[0].fields
+        return Reading(facts_of_many(readers, request), only, body)
+
+    def answer(self, request: HookRequest) -> Answer:
+        """An empty document: Twilio takes any other answer to a text for something to do."""
+        return Answer(body=b"<Response/>", content_type="text/xml")
+
+
+class _Message(NamedTuple):
+    """An event about one message: its name, its fields as written, and its time where it has one."""
+
+    name: str
+    fields: Mapping[str, Any]
+    kind: str | None = None
+    at: Any = None
+
+    def field(self, *names: str) -> str | None:
+        """The first of the fields that says something; callbacks write `MessageSid`, streams `messageSid`."""
+        return next((told for name in names if (told := short(_in_any_case(self.fields, name))) is not None), None)
+
+
+def _in_any_case(fields: Mapping[str, Any], name: str) -> Any:
+    return fields.get(name, fields.get(name[:1].lower() + name[1:]))
+
+
+def _is_form(request: HookRequest) -> bool:
+    """By what it looks like, so that what is read is what was proven."""
+    return request.raw_body.lstrip()[:1] not in (b"{", b"[")
+
+
+def _form(request: HookRequest) -> list[tuple[str, str]]:
+    try:
+        written = request.raw_body.decode()
+        return parse_qsl(written, keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+    except ValueError as exc:
+        raise Unmappable("the form cannot be read") from exc
+
+
+def _parameters(request: HookRequest) -> str:
+    """The parameters as they are signed: sorted, each value of a repeated one once."""
+    try:
+        pairs = set(_form(request))
+    except Unmappable as exc:
+        raise BadSignature("the form cannot be read") from exc
+    return "".join(f"{name}{value}" for name, value in sorted(pairs))
+
+
+def _require_body_hash(request: HookRequest) -> str:
+    """Of what is no form only the address is signed, in which the hash of the body stands."""
+    given = request.query.get(_BODY_HASH, "").lower().encode(errors="replace")
+    require_any([hashlib.sha256(request.raw_body).hexdigest().encode()], [given])
+    return ""
+
+
+def _spellings(url: str) -> list[str]:
+    """The address without and with the standard port: Twilio signs either."""
+    try:
+        parts = urlsplit(url)
+        port, standard = parts.port, _PORTS.get(parts.scheme)
+    except ValueError:
+        return [url]
+    host, userinfo = parts.netloc.rpartition("@")[2], "".join(parts.netloc.rpartition("@")[:2])
+    if standard is None or port not in (None, standard):
+        return [url]
+    start = f"{parts.scheme}://{userinfo}"
+    rest = url[len(f"{parts.scheme}://{parts.netloc}") :]
+    bare = host.removesuffix(f":{standard}")
+    return [f"{start}{bare}{rest}", f"{start}{bare}:{standard}{rest}"]
+
+
+def _messages(request: HookRequest) -> list[_Message]:
+    if not _is_form(request):
+        return _streamed(read_json(request.raw_body))
+    fields = dict(reversed(_form(request)))
+    if any("\x00" in part for pair in fields.items() for part in pair):
+        raise Unmappable("a text has a NUL in it")
+    whole = _Message("", fields)
+    sid, state = _sid(whole), _state(whole)
+    name = f"{sid}:{state}" if sid and state else hashlib.sha256(request.raw_body).hexdigest()
+    return [_Message(name, fields)] if fields else []
+
+
+def _streamed(body: Any) -> list[_Message]:
+    """The CloudEvents of a stream."""
+    events = body if isinstance(body, list) else [body]
+    if not all(isinstance(event, dict) for event in events):
+        raise Unmappable("the body is not a list of events")
+    return [
+        _Message(
+            name=short(event.get("id")) or content_name(event),
+            fields=object_at(event, "data"),
+            kind=str(event.get("type")),
+            at=event.get("time"),
+        )
+        for event in events
+    ]
+
+
+def _sid(message: _Message) -> str | None:
+    return message.field("MessageSid", "SmsSid", "SmsMessageSid")
+
+
+def _state(message: _Message) -> str | None:
+    """The provider's own word for what became of the message; `received` for one that came in."""
+    if _is_inbound(message):
+        return "received"
+    return type_name(message.field("MessageStatus", "SmsStatus") or _last_word(message)) or None
+
+
+def _last_word(message: _Message) -> str:
+    return (message.kind or "").rpartition(".")[2]
+
+
+def _is_inbound(message: _Message) -> bool:
+    if message.kind is not None:
+        return message.kind.startswith(_MESSAGE_EVENTS[1])
+    has_text = _in_any_case(message.fields, "Body") is not None or message.field("OptOutType") is not None
+    return message.field("SmsStatus") == "received" or (has_text and message.field("MessageStatus") is None)
+
+
+def _reader(key: str, message: _Message, request: HookRequest, settings: MappingSettings) -> Callable[[], Fact]:
+    return lambda: _fact(key, message, request, settings)
+
+
+def _fact(key: str, message: _Message, request: HookRequest, settings: MappingSettings) -> Fact:
+    if message.kind is not None and not message.kind.startswith(_MESSAGE_EVENTS):
+        return ignored(key, request, "test" if message.kind == _TEST_EVENT else "event_type")
+    sid, state = _sid(message), _state(message)
+    if sid is None or state is None:
+        return ignored(key, request, "event_type")
+    inbound = _is_inbound(message)
+    phone = message.field("From" if inbound else "To")
+    if phone is not None and ":" in phone:  # whatsapp:+1…, messenger:…, rcs:…
+        return ignored(key, request, "channel")
+    at, timed_by = happened_at(message.at, request)
+    url = link(_in_any_case(message.fields, "Link")) if state == "clicked" else None
+    error = message.field("ErrorCode")
+    return MessageFact(
+        idempotency_key=key,
+        occurred_at=at,
+        timed_by=timed_by,
+        event=_answered(message) if inbound else state,
+        person=person_of({"phone": phone}, settings.phone_country),
+        channel="sms",
+        message_id=sid,
+        error_code=None if inbound or error == "0" else error,
+        url=url,
+        utm=utm_of(query_of(url)),
+        properties={"text": said} if inbound and (said := message.field("Body")) else {},
+    )
+
+
+def _answered(message: _Message) -> str:
+    """What a text that came in means. With advanced opt-out Twilio says so, else the word does."""
+    said = (text(_in_any_case(message.fields, "Body")) or "").upper().strip(" .!\"'\r\n\t")
+    match (message.field("OptOutType") or "").upper():
+        case "STOP":
+            return "unsubscribed"
+        case "START":
+            return "resubscribed"
+        case "HELP":
+            return "replied"
+        case _:
+            return "unsubscribed" if said in _STOP else "resubscribed" if said in _START else "replied"
+
+
+ADAPTER = Twilio()
