@@ -1,10 +1,9 @@
 """Any sender: JSON or a form, a mapping for its fields, and the secret in whatever way the sender can carry it.
 
-The ways, as `verify` tries them: a Standard Webhooks signature, `Authorization` (Bearer or Basic), `?token=` in the
-address, a field of the body. Only the first also proves the body and the time.
+A Standard Webhooks signature, where there is one, also proves the body and the time.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -22,7 +21,7 @@ from services.capture.adapters.bodies import read_any
 from services.capture.adapters.fields import happened_at, person_of, text, touch_of
 from services.capture.adapters.lead_body import api_fields, tracking_fields
 from services.capture.adapters.naming import delivery_name
-from services.capture.adapters.signatures import base64_bytes, header_bytes, keys, require_any
+from services.capture.adapters.shared_secret import require_secret
 from services.capture.adapters.standard_webhooks import is_signed, new_standard_secret, verify_standard, webhook_id
 from services.capture.mapping import FORM_SUBMITTED
 
@@ -38,7 +37,7 @@ class Generic(Adapter):
         if is_signed(request):
             verify_standard(request, secrets, now)
         else:
-            require_any(keys(secrets), _carried(request))
+            require_secret(request, secrets)
 
     def delivery_id(self, request: HookRequest, settings: MappingSettings = PLAIN) -> str:
         return delivery_name(self.kind, request, lambda: webhook_id(request) or _mapped_key(request, settings))
@@ -63,32 +62,6 @@ class Generic(Adapter):
 
     def new_secret(self) -> str:
         return new_standard_secret()
-
-
-def _carried(request: HookRequest) -> Iterator[bytes]:
-    """Every text of the request that may be the secret itself."""
-    for value in request.headers.all("authorization"):
-        scheme, _, credentials = value.strip().partition(" ")
-        match scheme.lower():
-            case "bearer":
-                yield header_bytes(credentials.strip())
-            case "basic":
-                decoded = base64_bytes(credentials.strip()) or b""
-                yield decoded
-                yield decoded.partition(b":")[2]
-    if token := request.query.get("token"):
-        yield token.encode(errors="replace")
-    yield from (value.encode() for value in _texts_of(request))
-
-
-def _texts_of(request: HookRequest) -> Iterator[str]:
-    """The texts at the top of the body: senders that can set no header echo the secret in a field."""
-    try:
-        body = read_any(request)
-    except Unmappable:
-        return
-    if isinstance(body, Mapping):
-        yield from (value for value in body.values() if isinstance(value, str))
 
 
 def _mapped_key(request: HookRequest, settings: MappingSettings) -> Any:

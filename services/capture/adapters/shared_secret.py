@@ -1,0 +1,51 @@
+"""The secret itself in the request, for senders that sign nothing: it proves neither the body nor the time.
+
+The ways: `Authorization` (Bearer or Basic), `?token=` in the address, a field of the body.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from services.capture.adapters.adapter import PLAIN, Adapter, HookRequest, MappingSettings, Unmappable
+from services.capture.adapters.bodies import read_any
+from services.capture.adapters.signatures import base64_bytes, header_bytes, keys, require_any
+
+
+class Unsigned(Adapter):
+    """A kind of source whose sender signs nothing."""
+
+    def verify(
+        self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
+    ) -> None:
+        require_secret(request, secrets)
+
+
+def require_secret(request: HookRequest, secrets: Sequence[str]) -> None:
+    """BadSignature unless the request carries one of the secrets."""
+    require_any(keys(secrets), _carried(request))
+
+
+def _carried(request: HookRequest) -> Iterator[bytes]:
+    """Every text of the request that may be the secret itself."""
+    for value in request.headers.all("authorization"):
+        scheme, _, credentials = value.strip().partition(" ")
+        match scheme.lower():
+            case "bearer":
+                yield header_bytes(credentials.strip())
+            case "basic":
+                decoded = base64_bytes(credentials.strip()) or b""
+                yield decoded
+                yield decoded.partition(b":")[2]
+    if token := request.query.get("token"):
+        yield token.encode(errors="replace")
+    yield from (value.encode() for value in _texts_of(request))
+
+
+def _texts_of(request: HookRequest) -> Iterator[str]:
+    """The texts at the top of the body: senders that can set no header echo the secret in a field."""
+    try:
+        body = read_any(request)
+    except Unmappable:
+        return
+    if isinstance(body, Mapping):
+        yield from (value for value in body.values() if isinstance(value, str))
