@@ -1,4 +1,4 @@
-"""How schedulers, shops and payments sign, by kind."""
+"""How schedulers, shops, payments and Slack sign, by kind."""
 
 import base64
 import hashlib
@@ -30,6 +30,12 @@ def _woocommerce(body: bytes, secret: str, url: str, now: datetime) -> dict[str,
     return {"x-wc-webhook-signature": _base64(_mac(html.unescape(secret), body))}
 
 
+def _slack(body: bytes, secret: str, url: str, now: datetime) -> dict[str, str]:
+    seconds = str(int(now.timestamp()))
+    signature = "v0=" + _mac(secret, f"v0:{seconds}:".encode() + body).hex()
+    return {"x-slack-request-timestamp": seconds, "x-slack-signature": signature}
+
+
 def _mac(secret: str, signed: bytes) -> bytes:
     return hmac.new(secret.encode(), signed, hashlib.sha256).digest()
 
@@ -44,4 +50,5 @@ SIGNERS: dict[str, Signer] = {
     "mindbody": _mindbody,
     "square": _square,
     "woocommerce": _woocommerce,
+    "slack": _slack,
 }
