@@ -1,4 +1,4 @@
-"""TikTok leads, of the Business API. https://business-api.tiktok.com/portal/docs?id=1739566528222210
+"""TikTok leads, of the Business API. https://business-api.tiktok.com/portal/docs
 
 How they look is known from receivers more than from documentation, and so they are read leniently.
 """

@@ -306,12 +306,15 @@ def response(**changes: Any) -> dict[str, Any]:
 
 def test_answers_that_nothing_is_mapped_from_are_attributes() -> None:
     choice = {"multipleChoiceAnswer": {"options": [3]}}
-    form = {
-        "answers": [{"questionId": 5, "answerDetails": choice}],
-        "hiddenFields": [{"name": "utm_term", "value": "x"}],
-    }
-    told = lead(LINKEDIN, body_of(LINKEDIN), response(formResponse=form))
-    assert (told.person.attributes, touch(told).utm) == ({"5": 3}, {"term": "x"})
+    form = {"answers": [{"questionId": 5, "answerDetails": choice}]}
+    campaign = {"sponsoredLeadMetadata": {"campaign": "urn:li:sponsoredCampaign:8"}}
+    told = lead(LINKEDIN, body_of(LINKEDIN), response(formResponse=form, leadMetadata=campaign))
+    assert (told.person.attributes, touch(told).campaign) == ({"5": 3}, "urn:li:sponsoredCampaign:8")
+
+
+def test_a_lead_of_a_page_was_not_paid_for() -> None:
+    told = lead(LINKEDIN, body_of(LINKEDIN) | {"leadType": "COMPANY"}, response())
+    assert touch(told).channel == "organic_social"
 
 
 def test_a_test_lead_of_linkedin_is_ignored() -> None:
