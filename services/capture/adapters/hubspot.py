@@ -85,10 +85,11 @@ class HubSpot(BatchAdapter):
     def _reading(self, told: Mapping[str, Any], body: Any, request: HookRequest, settings: MappingSettings) -> Reading:
         key = f"{self.kind}:{_name(told)}"
         if _is_workflow(told):
-            values = {name: object_at(object_at(told, "properties"), name).get("value") for name in told["properties"]}
-            at = values.get("lastmodifieddate")
-            fact: Fact = _lead(key, _contact_id(told), values, at, "workflow", request, settings)
-            return Reading((fact,), values, body)
+            contact = object_at(told, "properties")
+            written = {name: object_at(contact, name).get("value") for name in contact}
+            at = written.get("lastmodifieddate")
+            lead = _lead(key, _contact_id(told), written, at, "workflow", request, settings)
+            return Reading((lead,), written, body)
         path = _path(told)
         record = {} if path is None else looked_up(request, path)
         values = object_at(record, "properties")

@@ -21,15 +21,10 @@ from services.capture.adapters.adapter import (
 )
 from services.capture.adapters.bodies import object_at, objects_at, read_object
 from services.capture.adapters.fields import (
-    click_ids_of,
     happened_at,
     ignored,
-    is_tracking,
-    lead_field,
     person_of,
     text,
-    touch_of,
-    utm_of,
 )
 from services.capture.adapters.lead_ads import named_values
 from services.capture.adapters.naming import delivery_name
@@ -37,7 +32,7 @@ from services.capture.adapters.records import looked_up, record_id
 from services.capture.adapters.signatures import header_bytes, hmac_sha256, keys, require_any
 from services.capture.mapping import FORM_SUBMITTED
 
-_VERSION = "202602"
+_VERSION = "202602"  # LinkedIn takes a version for about a year
 _RESPONSE = re.compile(r"urn:li:leadGenFormResponse:([A-Za-z0-9_-]{1,100})", re.ASCII)
 _CHALLENGE = re.compile(r"[A-Za-z0-9-]{1,100}", re.ASCII)
 
@@ -94,21 +89,19 @@ class LinkedIn(Adapter):
         form = response.get("formResponse")
         if not isinstance(form, dict) or record_id(response.get("id", _id(body))) != _id(body):
             raise Unmappable("the answer is not the response to the lead form")
-        answers, hidden = _answers(form), _hidden(form)
+        answers = _answers(form)
         if response.get("testLead") is True:
-            return Reading((ignored(key, request, "test"),), {**hidden, **answers}, body)
+            return Reading((ignored(key, request, "test"),), answers, body)
         at, timed_by = happened_at(body.get("occurredAt") or response.get("submittedAt"), request)
         fact = LeadFact(
             idempotency_key=key,
             occurred_at=at,
             timed_by=timed_by,
-            person=person_of(
-                _fields(answers, hidden, settings), settings.phone_country, Person(external_id=_urn(body))
-            ),
-            touch=touch_of({}, _touch(body, response, hidden, settings)),
+            person=person_of(_unmapped(answers, settings), settings.phone_country, Person(external_id=_urn(body))),
+            touch=_touch(body, response, settings),
             external_id=_urn(body),
         )
-        return Reading((fact,), {**_consents(form), **hidden, **answers}, body)
+        return Reading((fact,), {**_consents(form), **answers}, body)
 
 
 def _hex(key: bytes, *signed: bytes) -> bytes:
@@ -163,42 +156,26 @@ def _value(details: Mapping[str, Any]) -> Any:
     return options[0] if isinstance(options, list) and len(options) == 1 else options
 
 
-def _hidden(form: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that nobody sees, which campaigns are told apart by."""
-    fields = objects_at(form, "hiddenFields")
-    return {name: field.get("value") for field in fields if (name := text(field.get("name"))) is not None}
-
-
 def _consents(form: Mapping[str, Any]) -> dict[str, Any]:
     """The boxes by their ids, which say nothing of what they allow: the owner's mapping does."""
     boxes = objects_at(form, "consentResponses")
     return {f"consent_{text(box.get('consentId'))}": box.get("accepted") for box in boxes}
 
 
-def _fields(answers: Mapping[str, Any], hidden: Mapping[str, Any], settings: MappingSettings) -> dict[str, Any]:
-    """What the owner's mapping does not take is kept as attributes."""
+def _unmapped(answers: Mapping[str, Any], settings: MappingSettings) -> dict[str, Any]:
+    """What the owner's mapping does not take, kept as attributes."""
     mapped = {place for _, place in settings.places if isinstance(place, str)}
-    fields = {f"attributes.{name}": value for name, value in answers.items() if name not in mapped}
-    for name, value in hidden.items():
-        if not is_tracking(name) and name not in mapped:
-            fields[lead_field(name) or f"attributes.{name}"] = value
-    return fields
+    return {f"attributes.{name}": value for name, value in answers.items() if name not in mapped}
 
 
-def _touch(
-    body: Mapping[str, Any], response: Mapping[str, Any], hidden: Mapping[str, Any], settings: MappingSettings
-) -> Touch:
+def _touch(body: Mapping[str, Any], response: Mapping[str, Any], settings: MappingSettings) -> Touch:
     lead_type = text(body.get("leadType")) or text(response.get("leadType"))
-    metadata = object_at(response, "leadMetadata") or object_at(response, "leadMetadataInfo")
-    sponsored = object_at(metadata, "sponsoredLeadMetadata") or object_at(metadata, "sponsoredLeadMetadataInfo")
-    campaign = sponsored.get("campaign")
+    sponsored = object_at(object_at(response, "leadMetadata"), "sponsoredLeadMetadata")
     return Touch(
         type=settings.touch_type or FORM_SUBMITTED,
         touch_id=_id(body),
         channel="paid_social" if lead_type in (None, "SPONSORED") else "organic_social",
-        campaign=text(campaign.get("name") if isinstance(campaign, dict) else campaign),
-        utm=utm_of(hidden),
-        click_ids=click_ids_of(hidden),
+        campaign=text(sponsored.get("campaign")),
         properties=named_values(
             lead_type=lead_type,
             form=body.get("leadGenForm"),

@@ -1,4 +1,4 @@
-"""TikTok leads, of the Business API. https://business-api.tiktok.com/portal/docs?id=1739566528222210
+"""TikTok leads, of the Business API. https://business-api.tiktok.com/portal/docs
 
 How they look is known from receivers more than from documentation, and so they are read leniently.
 """
@@ -92,7 +92,7 @@ class TikTok(BatchAdapter):
 def _leads(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The leads of a delivery, which may be a list or a lone one."""
     entry = body.get("entry")
-    leads = [entry] if isinstance(entry, dict) else objects_at(body, "entry")
+    leads: list[Mapping[str, Any]] = [entry] if isinstance(entry, dict) else objects_at(body, "entry")
     if not leads:
         raise Unmappable("a delivery has an entry")
     return leads
