@@ -15,11 +15,12 @@ def basic_credentials(request: HookRequest) -> Iterator[bytes]:
 
 
 def carried_secrets(request: HookRequest) -> Iterator[bytes]:
-    """What may be the secret itself: a bearer's token, a Basic user or password, `?token=`."""
+    """What may be the secret itself: a bearer's token, a Basic password or, without one, its user, `?token=`."""
     for credentials in _credentials(request, "bearer"):
         yield header_bytes(credentials)
     for decoded in basic_credentials(request):
         user, _, password = decoded.partition(b":")
+        yield decoded
         yield password or user
     if token := request.query.get("token"):
         yield token.encode(errors="replace")

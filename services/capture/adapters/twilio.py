@@ -23,7 +23,7 @@ from services.capture.adapters.adapter import (
     MessageFact,
     Reading,
 )
-from services.capture.adapters.bodies import object_at, read_any, read_json
+from services.capture.adapters.bodies import object_at, read_json
 from services.capture.adapters.errors import Unmappable
 from services.capture.adapters.fields import happened_at, ignored, person_of, query_of, text, type_name, utm_of
 from services.capture.adapters.mail import batch_name, content_name, facts_of_many, link, short
@@ -39,6 +39,7 @@ _STOP = frozenset(
 )
 _START = frozenset({"START", "UNSTOP"})  # "YES", which Twilio takes too, may be the answer to a question
 _MESSAGE_EVENTS = ("com.twilio.messaging.message.", "com.twilio.messaging.inbound-message.")
+_RECEIVED, _CLICKED = "received", "clicked"
 _TEST_EVENT = "com.twilio.eventstreams.test-event"
 
 
@@ -69,9 +70,8 @@ class Twilio(Adapter):
             (f"{self.kind}:{message.name}", _reader(f"{self.kind}:{message.name}", message, request, settings))
             for message in messages
         ]
-        only = messages[0].fields if len(messages) == 1 else {}
-        body = read_any(request) if not _is_form(request) else messages[0].fields
-        return Reading(facts_of_many(readers, request), only, body)
+        body = dict(reversed(_form(request))) if _is_form(request) else read_json(request.raw_body)
+        return Reading(facts_of_many(readers, request), body if isinstance(body, dict) else {}, body)
 
     def answer(self, request: HookRequest) -> Answer:
         """An empty document: Twilio takes any other answer to a text for something to do."""
@@ -79,7 +79,7 @@ class Twilio(Adapter):
 
 
 class _Message(NamedTuple):
-    """An event about one message: its name, its fields as written, and its time where it has one."""
+    """An event about one message: its name, its fields by their names in small letters, its time where it has one."""
 
     name: str
     fields: Mapping[str, Any]
@@ -87,12 +87,13 @@ class _Message(NamedTuple):
     at: Any = None
 
     def field(self, *names: str) -> str | None:
-        """The first of the fields that says something; callbacks write `MessageSid`, streams `messageSid`."""
-        return next((told for name in names if (told := short(_in_any_case(self.fields, name))) is not None), None)
+        """The first of the fields that says something."""
+        return next((told for name in names if (told := short(self.fields.get(name))) is not None), None)
 
 
-def _in_any_case(fields: Mapping[str, Any], name: str) -> Any:
-    return fields.get(name, fields.get(name[:1].lower() + name[1:]))
+def _squeezed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields by one spelling of their names: what callbacks call `MessageSid`, streams call `messageSid`."""
+    return {name.lower().replace("_", ""): value for name, value in fields.items()}
 
 
 def _is_form(request: HookRequest) -> bool:
@@ -125,31 +126,30 @@ def _require_body_hash(request: HookRequest) -> str:
 
 
 def _spellings(url: str) -> list[str]:
-    """The address without and with the standard port: Twilio signs either."""
+    """The address as it is, without a port, and with the standard one: Twilio signs any of them."""
     try:
         parts = urlsplit(url)
-        port, standard = parts.port, _PORTS.get(parts.scheme)
+        port = parts.port
     except ValueError:
         return [url]
-    host, userinfo = parts.netloc.rpartition("@")[2], "".join(parts.netloc.rpartition("@")[:2])
-    if standard is None or port not in (None, standard):
-        return [url]
-    start = f"{parts.scheme}://{userinfo}"
     rest = url[len(f"{parts.scheme}://{parts.netloc}") :]
-    bare = host.removesuffix(f":{standard}")
-    return [f"{start}{bare}{rest}", f"{start}{bare}:{standard}{rest}"]
+    bare = f"{parts.scheme}://{parts.netloc.removesuffix(f':{port}')}"
+    return [url, f"{bare}{rest}", f"{bare}:{_PORTS.get(parts.scheme, 443)}{rest}"]
 
 
 def _messages(request: HookRequest) -> list[_Message]:
     if not _is_form(request):
         return _streamed(read_json(request.raw_body))
-    fields = dict(reversed(_form(request)))
-    if any("\x00" in part for pair in fields.items() for part in pair):
+    form = dict(reversed(_form(request)))
+    if any("\x00" in part for pair in form.items() for part in pair):
         raise Unmappable("a text has a NUL in it")
-    whole = _Message("", fields)
-    sid, state = _sid(whole), _state(whole)
-    name = f"{sid}:{state}" if sid and state else hashlib.sha256(request.raw_body).hexdigest()
-    return [_Message(name, fields)] if fields else []
+    fields = _squeezed(form)
+    message = _Message("", fields, at=fields.get("clicktime"))
+    sid, state = _sid(message), _state(message)
+    if sid is None or state is None:
+        return [message._replace(name=hashlib.sha256(request.raw_body).hexdigest())] if form else []
+    clicked = f":{message.at}" if state == _CLICKED and message.at else ""  # a link can be clicked more than once
+    return [message._replace(name=f"{sid}:{state}{clicked}")]
 
 
 def _streamed(body: Any) -> list[_Message]:
@@ -160,7 +160,7 @@ def _streamed(body: Any) -> list[_Message]:
     return [
         _Message(
             name=short(event.get("id")) or content_name(event),
-            fields=object_at(event, "data"),
+            fields=_squeezed(object_at(event, "data")),
             kind=str(event.get("type")),
             at=event.get("time"),
         )
@@ -169,25 +169,25 @@ def _streamed(body: Any) -> list[_Message]:
 
 
 def _sid(message: _Message) -> str | None:
-    return message.field("MessageSid", "SmsSid", "SmsMessageSid")
+    return message.field("messagesid", "smssid", "smsmessagesid")
 
 
 def _state(message: _Message) -> str | None:
     """The provider's own word for what became of the message; `received` for one that came in."""
     if _is_inbound(message):
-        return "received"
-    return type_name(message.field("MessageStatus", "SmsStatus") or _last_word(message)) or None
-
-
-def _last_word(message: _Message) -> str:
-    return (message.kind or "").rpartition(".")[2]
+        return _RECEIVED
+    if message.field("eventtype") == "click":
+        return _CLICKED
+    last_word = (message.kind or "").rpartition(".")[2]
+    return type_name(message.field("messagestatus", "smsstatus") or last_word) or None
 
 
 def _is_inbound(message: _Message) -> bool:
     if message.kind is not None:
         return message.kind.startswith(_MESSAGE_EVENTS[1])
-    has_text = _in_any_case(message.fields, "Body") is not None or message.field("OptOutType") is not None
-    return message.field("SmsStatus") == "received" or (has_text and message.field("MessageStatus") is None)
+    status = message.field("messagestatus", "smsstatus")
+    has_text = "body" in message.fields or message.field("optouttype") is not None
+    return status in (_RECEIVED, "receiving") or (status is None and has_text)
 
 
 def _reader(key: str, message: _Message, request: HookRequest, settings: MappingSettings) -> Callable[[], Fact]:
@@ -201,12 +201,12 @@ def _fact(key: str, message: _Message, request: HookRequest, settings: MappingSe
     if sid is None or state is None:
         return ignored(key, request, "event_type")
     inbound = _is_inbound(message)
-    phone = message.field("From" if inbound else "To")
+    phone = message.field("from" if inbound else "to")
     if phone is not None and ":" in phone:  # whatsapp:+1…, messenger:…, rcs:…
         return ignored(key, request, "channel")
     at, timed_by = happened_at(message.at, request)
-    url = link(_in_any_case(message.fields, "Link")) if state == "clicked" else None
-    error = message.field("ErrorCode")
+    url = link(message.fields.get("link")) if state == _CLICKED else None
+    error = message.field("errorcode")
     return MessageFact(
         idempotency_key=key,
         occurred_at=at,
@@ -218,14 +218,14 @@ def _fact(key: str, message: _Message, request: HookRequest, settings: MappingSe
         error_code=None if inbound or error == "0" else error,
         url=url,
         utm=utm_of(query_of(url)),
-        properties={"text": said} if inbound and (said := message.field("Body")) else {},
+        properties={"text": said} if inbound and (said := message.field("body")) else {},
     )
 
 
 def _answered(message: _Message) -> str:
     """What a text that came in means. With advanced opt-out Twilio says so, else the word does."""
-    said = (text(_in_any_case(message.fields, "Body")) or "").upper().strip(" .!\"'\r\n\t")
-    match (message.field("OptOutType") or "").upper():
+    said = (text(message.fields.get("body")) or "").upper().strip(" .!\"'\r\n\t")
+    match (message.field("optouttype") or "").upper():
         case "STOP":
             return "unsubscribed"
         case "START":
