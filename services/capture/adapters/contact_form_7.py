@@ -14,10 +14,8 @@ from services.capture.adapters.naming import delivery_name
 from services.capture.adapters.shared_secret import Unsigned
 
 _OF_PLUGIN = ("_wpcf7", "_wpnonce", "_wp_http_referer", "g-recaptcha-response", "_post_id", "_remote_ip", "_user_agent")
-_WRITTEN = {
-    "your-message": "message",
-    "your-subject": "subject",
-}  # to us on this occasion, and nothing about the person
+# To us on this occasion, and nothing about the person.
+_WRITTEN = {"your-message": "message", "message": "message", "your-subject": "subject", "subject": "subject"}
 
 
 class ContactForm7(Unsigned):
@@ -40,7 +38,7 @@ class ContactForm7(Unsigned):
             request,
             settings,
             owner_fields(_without_written(answers), settings),
-            properties={ours: answers.get(name) for name, ours in _WRITTEN.items()},
+            properties={ours: answers[name] for name, ours in _WRITTEN.items() if name in answers},
         )
         return Reading((fact,), body, body)
 

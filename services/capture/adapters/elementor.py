@@ -37,7 +37,7 @@ class Elementor(Unsigned):
         body = read_any(request)
         if not isinstance(body, dict):
             raise Unmappable("a form is one object")
-        body = unbracketed(body)
+        written, body = body, unbracketed(body)
         fields = object_at(body, "fields")
         answers = list(_by_id(fields)) if fields else list(_by_label(body))
         form = object_at(body, "form")
@@ -52,7 +52,7 @@ class Elementor(Unsigned):
                 "form_name": form.get("name") or body.get("form_name"),
             },
         )
-        return Reading((fact,), {answer.name: answer.value for answer in answers}, body)
+        return Reading((fact,), {**written, **{answer.name: answer.value for answer in answers}}, body)
 
 
 def unbracketed(form: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from services.capture.adapters.form_answers import FormAnswer, form_fields, form
 from services.capture.adapters.naming import delivery_name
 from services.capture.adapters.shared_secret import Unsigned
 
-_BY_TYPE = {"EmailInput": "email", "PhoneNumber": "phone"}
+_BY_TYPE = {"EmailInput": "email", "PhoneNumber": "phone", "PhoneInput": "phone"}
 _BOXES = frozenset({"Checkbox", "Switch"})
 _CHOICES = frozenset({"Checkboxes", "MultipleChoice", "Dropdown", "MultiSelect", "ImagePicker"})
 
@@ -52,7 +52,7 @@ def _answer(question: Mapping[str, Any]) -> FormAnswer:
     kind, value = str(question.get("type")), question.get("value")
     box = True if kind in _BOXES or isinstance(value, bool) else None if kind in _CHOICES else False
     name = text(question.get("name")) or text(question.get("id")) or kind
-    return FormAnswer(name, value, by_type=_BY_TYPE.get(kind), box=box)
+    return FormAnswer(name, value, by_type=_BY_TYPE.get(kind), box=box, place=text(question.get("id")) or "")
 
 
 def _hidden(parameters: list[Mapping[str, Any]]) -> Iterator[FormAnswer]:

@@ -24,7 +24,7 @@ from services.capture.adapters.fields import (
     utm_of,
 )
 from services.capture.adapters.lead_body import api_fields, tracking_fields
-from services.capture.adapters.request import HookRequest
+from services.capture.adapters.request import BLANK, HookRequest
 from services.capture.mapping import FORM_SUBMITTED, MappingSettings
 from shared.events import ConsentChannel, ConsentState
 
@@ -61,9 +61,11 @@ _CONSENT = re.compile(
     r"|marketing (emails?|updates|communications?|permissions?|messages?)"
     r"|acceptance (marketing|email|sms|whatsapp)|(email|sms|whatsapp) (ok|updates|marketing|permission))\b"
 )
-_TERMS = re.compile(
-    r"\b(terms|privacy|policy|policies|tos|gdpr notice|conditions)\b"
-)  # agreeing to these allows no mail
+# Agreeing to these allows no mail.
+_TERMS = re.compile(r"\b(terms|privacy|policy|policies|tos|gdpr notice|conditions)\b")
+_NEWS = re.compile(r"\b(marketing|newsletters?|updates|offers|promotions?)\b")
+_CHANNEL_WORDS = re.compile(r"\b(e mails?|emails|text messages?)\b")
+_OTHER_CHANNELS = re.compile(r"\b(phone|telephone|calls?|post|fax)\b")
 _AGREED = re.compile(r"(yes|i (agree|accept|consent|want|would like)|agreed?$|accept(ed)?$)\b")
 _NEGATED = re.compile(r"\b(no|not|don|dont|never|stop|without|decline|refuse)\b")
 
@@ -73,7 +75,7 @@ class FormAnswer:
     """One answer. `name` is the question's stable name, `label` what people see, `by_type` the field of its type.
 
     `box` says whether it is a box that was ticked or not; None where the source does not tell. `hidden` fields are
-    what the page around the form knew, below the answers in rank.
+    what the page around the form knew, below the answers in rank. `place` is where a mapping finds it, if not by name.
     """
 
     name: str
@@ -82,13 +84,14 @@ class FormAnswer:
     by_type: str | None = None
     box: bool | None = None
     hidden: bool = False
+    place: str = ""
 
 
 def form_fields(
     answers: Iterable[FormAnswer], settings: MappingSettings, known: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The answers in the vocabulary of `fields`, below what is known; what the mapping places is no attribute."""
-    given = [answer for answer in answers if not _is_blank(answer.value)]
+    given = [answer for answer in answers if not _is_blank(answer.value) and answer.value != BLANK]
     visit = tracking_fields({_tracking_name(answer): answer.value for answer in given if _is_tracking(answer)})
     fields = visit | dict(known or {})
     left = [answer for answer in given if not _is_tracking(answer) and not _takes_consent(answer, fields)]
@@ -108,6 +111,9 @@ def owner_fields(body: Mapping[str, Any], settings: MappingSettings) -> dict[str
     others = [name for name in told if f"attributes.{name}" in known]
     for name in others:
         del known[f"attributes.{name}"]
+    if "consent" in known:  # a box, not the group of them
+        del known["consent"]
+        others.append("consent")
     return form_fields((FormAnswer(name, told[name]) for name in others), settings, known)
 
 
@@ -152,11 +158,19 @@ def consent_given(answer: FormAnswer) -> tuple[Sequence[ConsentChannel], Consent
     question = _spoken(f"{answer.name} {answer.label}")
     options = answer.value if isinstance(answer.value, list) else []
     about = " ".join([question, *(_spoken(item) for item in options if isinstance(item, str))])
-    if _TERMS.search(about) or _NEGATED.search(question) or not _CONSENT.search(about):
+    if _TERMS.search(about) or _NEGATED.search(question):
         return None
-    state = _state(answer)
-    words = about.replace("emails", "email").split()
-    return None if state is None else ([name for name in CONSENT_CHANNELS if name in words] or ["email"], state)
+    if not _CONSENT.search(about) and not (answer.box and _NEWS.search(about)):
+        return None
+    state, channels = _state(answer), _channels(about)
+    return (channels, state) if state is not None and channels else None
+
+
+def _channels(about: str) -> Sequence[ConsentChannel]:
+    """The channels that are named, else email; none where only channels are named that we have not."""
+    written = _CHANNEL_WORDS.sub(lambda found: "sms" if found[0].startswith("text") else "email", about)
+    named = [channel for channel in CONSENT_CHANNELS if channel in written.split()]
+    return named or ([] if _OTHER_CHANNELS.search(written) else ["email"])
 
 
 def _state(answer: FormAnswer) -> ConsentState | None:
@@ -243,7 +257,8 @@ def _tracking_name(answer: FormAnswer) -> str:
 
 def _is_mapped(answer: FormAnswer, settings: MappingSettings) -> bool:
     places = [place for _, place in settings.places if isinstance(place, str)]
-    return any(place in (answer.name, answer.label) for place in places)
+    names = {answer.name, answer.label, answer.place}
+    return any(place in names or (answer.place and place.startswith(f"{answer.place}.")) for place in places)
 
 
 def _is_blank(value: Any) -> bool:

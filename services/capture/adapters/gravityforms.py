@@ -36,7 +36,7 @@ class GravityForms(Unsigned):
 
     def read(self, request: HookRequest, settings: MappingSettings) -> Reading:
         entry, key = _entry(request), self.delivery_id(request)
-        if entry.get("status") in _THROWN_AWAY or is_test(entry):
+        if text(entry.get("status")) in _THROWN_AWAY or is_test(entry):
             reason = "test" if is_test(entry) else "status"
             return Reading((ignored(key, request, reason),), entry, entry)
         named = {name: value for name, value in entry.items() if name not in _OF_ENTRY and not _NUMBER.fullmatch(name)}

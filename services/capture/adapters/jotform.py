@@ -52,24 +52,22 @@ class Jotform(Unsigned):
             self.delivery_id(request),
             request,
             settings,
-            form_fields(_answers(answers, settings), settings),
+            form_fields(_answers(answers), settings),
             external_id=text(form.get("submissionID")),
             properties={"form_id": form.get("formID"), "form_name": form.get("formTitle")},
         )
         return Reading((fact,), answers, form | {"rawRequest": answers})
 
 
-def _answers(raw: Mapping[str, Any], settings: MappingSettings) -> Iterator[FormAnswer]:
+def _answers(raw: Mapping[str, Any]) -> Iterator[FormAnswer]:
     """The questions; what has no number is about the form, but for the visit's parameters."""
-    mapped = {place.partition(".")[0] for _, place in settings.places if isinstance(place, str)}
     for written, value in raw.items():
         numbered = _NUMBERED.fullmatch(written)
-        if numbered is None and not is_tracking(written):
-            continue
-        name = numbered[1] if numbered is not None else written
-        answer = FormAnswer(name, value, label=_NUMBERED_END.sub("", name))
-        if written not in mapped:
-            yield answer
+        if numbered is not None:
+            name = numbered[1]
+            yield FormAnswer(name, value, label=_NUMBERED_END.sub("", name), place=written)
+        elif is_tracking(written):
+            yield FormAnswer(written, value)
 
 
 ADAPTER = Jotform()

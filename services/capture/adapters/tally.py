@@ -70,6 +70,7 @@ def _answer(field: Mapping[str, Any]) -> FormAnswer:
         by_type=_BY_TYPE.get(kind),
         box=_box(kind, field),
         hidden=kind == "HIDDEN_FIELDS",
+        place=text(field.get("key")) or "",
     )
 
 
