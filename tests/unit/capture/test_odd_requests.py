@@ -90,7 +90,7 @@ def request_with(headers: list[tuple[str, str]], body: bytes, query: str = "") -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(headers=HEADERS, body=BODIES, query=st.text(max_size=40))
 def test_no_request_is_accepted_without_proof(
     kind: str, headers: list[tuple[str, str]], body: bytes, query: str
@@ -102,7 +102,7 @@ def test_no_request_is_accepted_without_proof(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(headers=HEADERS, body=BODIES)
 def test_no_body_breaks_an_adapter(kind: str, headers: list[tuple[str, str]], body: bytes) -> None:
     adapter, secret = adapters()[kind], sample(kind).secret
@@ -133,7 +133,7 @@ def _changed(value: Any, places: list[int], odd: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", JSON_KINDS)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     places=st.lists(st.integers(0, 30), max_size=6),
     odd=st.none()
