@@ -52,9 +52,13 @@ _OTHER_WORDS = {
     "surname": "last_name",
     "familyname": "last_name",
 }
-_NOT_TELLING = frozenset(
-    {"your", "my", "the", "enter", "please", "work", "business", "corporate", "primary", "contact"}
+_BEFORE = frozenset(
+    {
+        *("what", "is", "s", "your", "my", "the", "enter", "please"),
+        *("work", "business", "corporate", "professional", "primary", "contact"),
+    }
 )
+_BEHIND = frozenset({"work", "business", "required", "optional", "field"})
 _PARTS_OF_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+|[^\W_a-zA-Z]+")
 _CONSENT = re.compile(
     r"\b(consent|opt ?in|newsletter|subscribe|mailing list|(agree|want|like|happy|ok) to (receive|get)"
@@ -153,7 +157,7 @@ def is_test(body: Mapping[str, Any]) -> bool:
 
 def consent_given(answer: FormAnswer) -> tuple[Sequence[ConsentChannel], ConsentState] | None:
     """What the answer allows or refuses, for which channels; None unless it is a box about that, and clear."""
-    if answer.box is False:
+    if answer.box is False or answer.hidden:
         return None
     question = _spoken(f"{answer.name} {answer.label}")
     options = answer.value if isinstance(answer.value, list) else []
@@ -216,12 +220,12 @@ def _named(name: str) -> str | None:
 
 def _loosely_named(name: str) -> str | None:
     words = _spoken(name).split()
-    while len(words) > 1 and (words[-1].isdecimal() or re.fullmatch(r"(?=.*[0-9])[0-9a-f]{4}", words[-1])):
+    while len(words) > 1 and (words[-1].isdecimal() or words[-1] in _BEHIND):
         words.pop()
     while words:
         if field := _OTHER_WORDS.get("".join(words)) or lead_field("".join(words)):
             return field
-        if words[0] not in _NOT_TELLING:
+        if words[0] not in _BEFORE:
             return None
         del words[0]
     return None

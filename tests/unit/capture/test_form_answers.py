@@ -13,7 +13,7 @@ from services.capture.adapters.adapter import (
     MappingSettings,
     Unmappable,
 )
-from services.capture.adapters.form_answers import FormAnswer, consent_given
+from services.capture.adapters.form_answers import FormAnswer, consent_given, form_fields
 from tests.samples.signed import Sample, sample
 from tests.unit.capture.forms import lead, reason, refused
 from tests.unit.capture.told import body_of, fact_of_body
@@ -196,6 +196,39 @@ def test_sheets_is_signed_as_standard_webhooks() -> None:
     refused(known, known.with_headers(webhook_signature=None))
     refused(known, replace(known.request, headers=Headers(())))
     refused(known, replace(known.request, raw_body=b"{}"))
+
+
+def test_a_parameter_of_the_address_is_no_box() -> None:
+    assert consent_given(FormAnswer("consent_email", "yes", hidden=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("What's your email address?", "email"),
+        ("Email (work)", "email"),
+        ("Phone (optional)", "phone"),
+        ("Mobile", "phone"),
+        ("email 2", "email"),
+        ("Organisation", "company"),
+        ("Business name", "company"),
+        ("Surname", "last_name"),
+        ("Company size", "attributes.Company size"),
+        ("Friend's email", "attributes.Friend's email"),
+        ("Contact", "attributes.Contact"),
+    ],
+)
+def test_a_name_is_known_by_what_is_left_of_it(name: str, field: str) -> None:
+    assert form_fields([FormAnswer(name, "x")], MappingSettings()) == {field: "x"}
+
+
+def test_a_field_takes_the_first_answer_and_the_surest_name() -> None:
+    answers = [FormAnswer("Work email", "b"), FormAnswer("Email", "a"), FormAnswer("e-mail", "c")]
+    assert form_fields(answers, MappingSettings()) == {
+        "email": "a",
+        "attributes.Work email": "b",
+        "attributes.e-mail": "c",
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.capture.adapters import adapters
 from services.capture.adapters.adapter import (
@@ -13,8 +17,10 @@ from services.capture.adapters.adapter import (
     MappingSettings,
     Unmappable,
 )
+from services.capture.adapters.told import told
 from tests.samples.signed import sample
 from tests.unit.capture.forms import form, lead
+from tests.unit.capture.test_odd_requests import JSON
 from tests.unit.capture.told import fact_of
 
 
@@ -160,3 +166,27 @@ def test_unbounce_in_json() -> None:
 def test_unbounce_without_readable_answers_cannot_be_mapped(data: str) -> None:
     with pytest.raises(Unmappable):
         unbounce(data)
+
+
+NAMES = st.sampled_from(
+    ["q3_name", "q4_email", "q5_phoneNumber", "q6_consent", "utm_source", "email", "name", "page_url"]
+)
+
+
+@pytest.mark.parametrize(("kind", "place"), [("jotform", "rawRequest"), ("unbounce", "data.json")])
+@settings(max_examples=40, deadline=None)
+@given(answers=st.dictionaries(NAMES | st.text(max_size=8), JSON, max_size=5))
+def test_odd_answers_are_mapped_or_not(kind: str, place: str, answers: dict[str, Any]) -> None:
+    known, adapter = sample(kind), adapters()[kind]
+    with suppress(Unmappable):
+        for fact in adapter.facts(form(known, {place: json.dumps(answers)}), known.settings):
+            orjson.dumps(told(fact), default=dict)
+
+
+@settings(max_examples=40, deadline=None)
+@given(fields=st.dictionaries(st.text("fiedsmta[]", max_size=20), st.text(max_size=8), max_size=5))
+def test_odd_brackets_are_mapped_or_not(fields: dict[str, str]) -> None:
+    known, adapter = sample("elementor"), adapters()["elementor"]
+    with suppress(Unmappable):
+        for fact in adapter.facts(form(known, advanced(email=("email", "", "a@acme.com")) | fields)):
+            orjson.dumps(told(fact), default=dict)
