@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from services.capture.adapters import adapters
 from services.capture.adapters.adapter import BadSignature, Headers, HookRequest
-from tests.samples.signed import KINDS, Sample, sample, sign
+from tests.samples.signed import Sample, sample, sign
 
 SIGNATURE = {
     "typeform": "typeform-signature",
@@ -19,8 +19,11 @@ SIGNATURE = {
     "shopify": "x-shopify-hmac-sha256",
     "standard_webhooks": "webhook-signature",
     "generic": "webhook-signature",
+    "resend": "svix-signature",
+    "segment": "x-signature",
 }
-TIMED = ["stripe", "standard_webhooks", "generic"]
+KINDS = sorted(SIGNATURE)  # those that sign the whole body with a secret that both sides have
+TIMED = ["stripe", "standard_webhooks", "generic", "resend"]
 OTHER_SECRET = "whsec_" + base64.b64encode(b"another secret, and a good one").decode()
 
 
