@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from services.capture.adapters import adapters
 from services.capture.adapters.adapter import BadSignature, Headers, HookRequest
-from tests.samples.signed import KINDS, Sample, sample, sign
+from tests.samples.signed import Sample, sample, sign
 
 SIGNATURE = {
     "typeform": "typeform-signature",
@@ -27,9 +27,11 @@ SIGNATURE = {
     "slack": "x-slack-signature",
     "webflow": "x-webflow-signature",
     "tally": "tally-signature",
+    "resend": "svix-signature",
+    "segment": "x-signature",
 }
 SIGNERS = sorted(SIGNATURE)  # of the others the secret is in the request, or not everything is signed
-TIMED = ["stripe", "standard_webhooks", "generic"]
+TIMED = ["stripe", "standard_webhooks", "generic", "resend"]
 OTHER_SECRET = "whsec_" + base64.b64encode(b"another secret, and a good one").decode()
 
 
