@@ -28,7 +28,7 @@ ODD = st.one_of(
 
 
 @pytest.mark.parametrize("kind", ASKING)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(places=st.lists(st.integers(0, 30), max_size=7), odd=ODD)
 def test_an_answer_with_something_odd_in_it_is_mapped_or_not(kind: str, places: list[int], odd: Any) -> None:
     known = sample(kind)
@@ -39,7 +39,7 @@ def test_an_answer_with_something_odd_in_it_is_mapped_or_not(kind: str, places: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(body=BODIES)
 def test_no_body_breaks_what_is_asked_for(kind: str, body: bytes) -> None:
     assert all(path.startswith("/") for path in adapters()[kind].lookups(request_with([], body)))

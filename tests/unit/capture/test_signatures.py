@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from services.capture.adapters import adapters
 from services.capture.adapters.adapter import BadSignature, Headers, HookRequest
-from tests.samples.signed import Sample, sample, sign
+from tests.samples.signed import KINDS, Sample, sample, sign
 
 SIGNATURE = {
     "typeform": "typeform-signature",
