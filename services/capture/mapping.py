@@ -39,6 +39,7 @@ from services.capture.adapters.fields import (
 )
 from services.capture.adapters.request import HookRequest
 from shared.errors import FieldError, Invalid
+from shared.money import UnknownCurrency, exponent
 from shared.phones import known_country
 from shared.rules import OPEN, Evaluation, Expression, ExpressionFault, Vocabulary, compile_expression
 
@@ -49,7 +50,7 @@ _VOCABULARY = Vocabulary({"body": OPEN, "query": OPEN, "headers": OPEN})
 _CEL_FAILURES = (KeyError, TypeError, RuntimeError, ValueError, ArithmeticError, IndexError)
 _OWN_FIELDS = LEAD_FIELDS | {"occurred_at", "idempotency_key", "event"}
 _GROUPS = ("attributes.", "touch.properties.")
-_DEFAULTS = ("phone_country", "channel", "touch_type", "organization_id", "verify_token", "allow_legacy")
+_DEFAULTS = ("phone_country", "channel", "touch_type", "currency", "organization_id", "verify_token", "allow_legacy")
 _SNAKE = re.compile(r"[a-z][a-z0-9_]{0,99}", re.ASCII)
 
 
@@ -58,14 +59,15 @@ class MappingSettings:
     """A source's mapping, ready for use, and its defaults.
 
     `phone_country` is where a number without a country code is from; `channel` and `touch_type` are those of the
-    source's touches. `organization_id` is the only sender's account that is believed, `verify_token` what a handshake
-    must name, `allow_legacy` whether an older and weaker signature will do.
+    source's touches; `currency` is that of money that names none. `organization_id` is the only sender's account that
+    is believed, `verify_token` what a handshake must name, `allow_legacy` whether an older and weaker signature will do.
     """
 
     places: tuple[tuple[str, str | Expression], ...] = ()
     phone_country: str | None = None
     channel: str | None = None
     touch_type: str | None = None
+    currency: str | None = None
     organization_id: str | None = None
     verify_token: str | None = None
     allow_legacy: bool = False
@@ -295,9 +297,19 @@ def _default_fault(name: str, value: Any) -> str | None:
         return "a default is a text"
     if name in ("organization_id", "verify_token"):
         return None if 1 <= len(value) <= LONGEST_NAME else f"has 1 to {LONGEST_NAME} characters"
+    if name == "currency":
+        return None if _is_currency(value) else "not the ISO 4217 code of a currency, such as EUR"
     if name == "phone_country":
         return None if known_country(value) else "not the ISO 3166 code of a country, such as DE"
     return None if _SNAKE.fullmatch(value) else "not a name in snake_case"
+
+
+def _is_currency(code: str) -> bool:
+    try:
+        exponent(code)
+    except UnknownCurrency:
+        return False
+    return True
 
 
 def _escaped(name: str) -> str:

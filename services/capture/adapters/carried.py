@@ -1,11 +1,21 @@
-"""Secrets that travel as they are, for sources that sign nothing: in the address, or echoed in the body."""
+"""Secrets that travel as they are, for sources that sign nothing: in a header, the address, or echoed in the body."""
 
 import json
 from collections.abc import Iterator
 
 from services.capture.adapters.adapter import HookRequest, Unmappable
 from services.capture.adapters.bodies import read_any
-from services.capture.adapters.signatures import header_bytes
+from services.capture.adapters.signatures import base64_bytes, header_bytes
+
+
+def carried_secrets(request: HookRequest) -> Iterator[bytes]:
+    """What may be the secret itself: a bearer's token, a Basic password or, without one, its user, `?token=`."""
+    yield from bearer_token(request)
+    for decoded in basic_credentials(request):
+        user, _, password = decoded.partition(b":")
+        yield decoded
+        yield password or user
+    yield from token_in_address(request)
 
 
 def token_in_address(request: HookRequest) -> Iterator[bytes]:
@@ -16,10 +26,21 @@ def token_in_address(request: HookRequest) -> Iterator[bytes]:
 
 def bearer_token(request: HookRequest) -> Iterator[bytes]:
     """What follows `Authorization: Bearer`."""
+    yield from (header_bytes(credentials) for credentials in _credentials(request, "bearer"))
+
+
+def basic_credentials(request: HookRequest) -> Iterator[bytes]:
+    """`user:password`, of every Basic authorization that parses."""
+    for credentials in _credentials(request, "basic"):
+        if decoded := base64_bytes(credentials):
+            yield decoded
+
+
+def _credentials(request: HookRequest, wanted: str) -> Iterator[str]:
     for value in request.headers.all("authorization"):
-        scheme, _, token = value.strip().partition(" ")
-        if scheme.lower() == "bearer":
-            yield header_bytes(token.strip())
+        scheme, _, credentials = value.strip().partition(" ")
+        if scheme.lower() == wanted and credentials.strip():
+            yield credentials.strip()
 
 
 def text_in_body(request: HookRequest, name: str) -> Iterator[bytes]:

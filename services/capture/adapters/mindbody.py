@@ -108,7 +108,7 @@ class _Event:
         name = self._of_site("saleId")
         if name is None:
             raise Unmappable("a sale has a siteId and a saleId")
-        currency = self.data.get("currency") or getattr(self.settings, "currency", None)
+        currency = self.data.get("currency") or self.settings.currency
         if currency is None:
             raise Unmappable("a sale has no currency, and the source has none by default")
         minor, code = decimal_amount(self.data.get("totalAmountPaid"), currency)

@@ -9,8 +9,8 @@ from secrets import token_urlsafe
 from typing import Any, ClassVar
 
 from services.capture.adapters.adapter import PLAIN, Adapter, Fact, HookRequest, MappingSettings, Reading
-from services.capture.adapters.authorization import basic_credentials
 from services.capture.adapters.bodies import object_at, read_object
+from services.capture.adapters.carried import basic_credentials
 from services.capture.adapters.errors import Unmappable
 from services.capture.adapters.fields import happened_at, ignored, text
 from services.capture.adapters.mail import OUR_MESSAGE_ID, MailEvent, address, link, short

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from services.capture.adapters.adapter import PLAIN, Adapter, HookRequest, MappingSettings, Reading
-from services.capture.adapters.authorization import carried_secrets
+from services.capture.adapters.carried import carried_secrets
 from services.capture.adapters.naming import delivery_name
 from services.capture.adapters.request import strip_secrets
 from services.capture.adapters.signatures import keys, require_any

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from services.capture.adapters.adapter import PLAIN, Adapter, BadSignature, HookRequest, MappingSettings, Reading
-from services.capture.adapters.authorization import carried_secrets
+from services.capture.adapters.carried import carried_secrets
 from services.capture.adapters.naming import delivery_name
 from services.capture.adapters.request import strip_secrets
 from services.capture.adapters.signatures import header_bytes, keys, require_any

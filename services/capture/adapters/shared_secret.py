@@ -8,7 +8,8 @@ from datetime import datetime
 
 from services.capture.adapters.adapter import PLAIN, Adapter, HookRequest, MappingSettings, Unmappable
 from services.capture.adapters.bodies import read_any
-from services.capture.adapters.signatures import base64_bytes, header_bytes, keys, require_any
+from services.capture.adapters.carried import carried_secrets
+from services.capture.adapters.signatures import keys, require_any
 
 
 class Unsigned(Adapter):
@@ -27,17 +28,7 @@ def require_secret(request: HookRequest, secrets: Sequence[str]) -> None:
 
 def _carried(request: HookRequest) -> Iterator[bytes]:
     """Every text of the request that may be the secret itself."""
-    for value in request.headers.all("authorization"):
-        scheme, _, credentials = value.strip().partition(" ")
-        match scheme.lower():
-            case "bearer":
-                yield header_bytes(credentials.strip())
-            case "basic":
-                decoded = base64_bytes(credentials.strip()) or b""
-                yield decoded
-                yield decoded.partition(b":")[2]
-    if token := request.query.get("token"):
-        yield token.encode(errors="replace")
+    yield from carried_secrets(request)
     yield from (value.encode() for value in _texts_of(request))
 
 

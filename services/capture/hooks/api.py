@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 from fastapi import APIRouter, Request
+from starlette.background import BackgroundTask
 from starlette.responses import Response
 
 from services.capture.adapters.adapter import Answer
 from services.capture.adapters.errors import BadSignature
 from services.capture.adapters.request import Headers, HookRequest
-from services.capture.hooks.fetching import Certificates
+from services.capture.hooks.fetching import Certificates, confirm
 from services.capture.hooks.sealing import delivery_fact
 from services.capture.sources.known import KnownSources, Source
 from shared.errors import Unavailable
@@ -38,6 +39,8 @@ def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
         handshake = source.adapter.handshake(hook, source.secrets, source.settings)
         if handshake is not None:
             DELIVERIES.labels(source.kind, "handshake").inc()
+            if handshake.status == OK and (address := source.adapter.confirmation(hook)):
+                return _response(handshake, BackgroundTask(confirm, address))
             return _response(handshake)
         if request.method != "POST":
             return Response(status_code=OK)
@@ -75,5 +78,5 @@ def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
     return router
 
 
-def _response(answer: Answer) -> Response:
-    return Response(answer.body, answer.status, media_type=answer.content_type)
+def _response(answer: Answer, afterwards: BackgroundTask | None = None) -> Response:
+    return Response(answer.body, answer.status, media_type=answer.content_type, background=afterwards)

@@ -164,6 +164,15 @@ class Certificates:
         return self._kept[address]
 
 
+async def confirm(address: str) -> None:
+    """Tell a provider that its deliveries are wanted. It asks again where this fails."""
+    try:
+        async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
+            (await client.get(address)).raise_for_status()
+    except httpx.HTTPError as exc:
+        log.warning("confirmation_failed", error=type(exc).__name__)
+
+
 def _retry_after(answer: httpx.Response) -> timedelta | None:
     seconds = answer.headers.get("retry-after", "")
     return timedelta(seconds=min(int(seconds), 86_400)) if seconds.isascii() and seconds.isdecimal() else None

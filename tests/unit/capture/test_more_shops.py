@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,12 +69,7 @@ def mindbody(event: str, **data: Any) -> dict[str, Any]:
 
 def with_currency(currency: str | None) -> MappingSettings:
     """The settings of a source whose owner said what its sales are in."""
-
-    @dataclass(frozen=True)
-    class Settings(MappingSettings):
-        currency: str | None = None
-
-    return Settings(currency=currency)
+    return MappingSettings.of({}, {"currency": currency} if currency else {})
 
 
 def test_mindbody_asks_with_a_head_request_whether_we_are_there() -> None:
