@@ -59,7 +59,7 @@ check: install
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=4 tests/unit
+	@$(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=4 -m "not slow" tests/unit
 
 bench: install
 	@$(BIN)/python -m bench

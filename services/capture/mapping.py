@@ -60,7 +60,7 @@ class MappingSettings:
 
     `phone_country` is where a number without a country code is from; `channel` and `touch_type` are those of the
     source's touches; `currency` is that of money that names none. `organization_id` is the only sender's account that
-    is believed, `verify_token` what a handshake must name, `allow_legacy` whether an older and weaker signature will do.
+    is believed, `verify_token` what a handshake must name, `allow_legacy` whether an older, weaker signature will do.
     """
 
     places: tuple[tuple[str, str | Expression], ...] = ()

@@ -14,6 +14,8 @@ from services.capture.adapters.adapter import Unmappable
 from tests.samples.signed import KINDS, sample
 from tests.unit.capture.test_odd_requests import BODIES, _changed, request_with
 
+pytestmark = pytest.mark.slow
+
 ASKING = [kind for kind in KINDS if adapters()[kind].lookups(sample(kind).request)]
 ODD = st.one_of(
     st.none(),

@@ -15,6 +15,8 @@ from services.capture.adapters import adapters
 from services.capture.adapters.adapter import BadSignature, Headers, HookRequest, MappingSettings, Unmappable
 from tests.samples.signed import KINDS, sample
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = MappingSettings.of(
     {
         "email": "a.b.0",
