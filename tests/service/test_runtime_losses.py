@@ -90,6 +90,7 @@ async def test_a_consumer_that_was_carried_past_a_lost_tail_goes_back_when_the_s
         await scratch(service.runtime.database)
         await tell(service, range(10))
         await all_applied(service, 10)
+        await eventually(lambda: _is(service, HEARD, 2))  # who has never heard a source takes its word from then on
     async with runtime_of(kafka_settings) as runtime:
         await execute(runtime.database, "DELETE FROM applied")
         await execute(runtime.database, "DELETE FROM inbox")
@@ -103,6 +104,9 @@ async def test_a_consumer_that_was_carried_past_a_lost_tail_goes_back_when_the_s
         await eventually(lambda: _is(service, "SELECT min(repair) FROM feed_watermarks WHERE topic = 'touches'", 1))
         await tell(service, range(10, 12))
         await all_applied(service, 12)
+
+
+HEARD = "SELECT count(*) FROM feed_watermarks WHERE topic = 'touches'"
 
 
 async def _is(service: Harness, statement: str, expected: object) -> bool:
