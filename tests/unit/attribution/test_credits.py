@@ -26,6 +26,8 @@ from services.attribution.models.custom import DEFAULT_MODELS, ModelDocument, co
 from services.attribution.models.domain import BUILT_IN
 from shared.ids import TouchId
 
+pytestmark = pytest.mark.slow
+
 CONVERTED = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ENGAGED = compile_model("engaged", 1, ModelDocument.model_validate(DEFAULT_MODELS["engaged"]))
 MODELS: dict[str, Model] = {**BUILT_IN, "engaged": ENGAGED}

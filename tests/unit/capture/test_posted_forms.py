@@ -23,6 +23,8 @@ from tests.unit.capture.forms import form, lead
 from tests.unit.capture.test_odd_requests import JSON
 from tests.unit.capture.told import fact_of
 
+pytestmark = pytest.mark.slow
+
 
 def advanced(**fields: tuple[str, str, str]) -> dict[str, str]:
     parts = {

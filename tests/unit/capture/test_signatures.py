@@ -13,6 +13,8 @@ from services.capture.adapters import adapters
 from services.capture.adapters.adapter import BadSignature, Headers, HookRequest
 from tests.samples.signed import KINDS, Sample, sample, sign
 
+pytestmark = pytest.mark.slow
+
 SIGNATURE = {
     "typeform": "typeform-signature",
     "stripe": "stripe-signature",

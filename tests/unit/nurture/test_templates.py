@@ -9,6 +9,8 @@ from services.nurture.sequences.document import Template
 from services.nurture.templates.check import template_faults
 from services.nurture.templates.rendering import CannotRender, Rendered, Renderer
 
+pytestmark = pytest.mark.slow
+
 UNSUBSCRIBE = "https://t.example/nurture/u/token"
 CONTEXT: dict[str, Any] = {
     "lead": {"first_name": "Ann", "attributes": {"plan": "pro", "items": ["a", "b"]}},
