@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from services.capture.adapters.adapter import (
     PLAIN,
     Adapter,
-    BadSignature,
     BookingFact,
     ConversionFact,
     Fact,
@@ -36,7 +35,7 @@ from services.capture.adapters.fields import (
 )
 from services.capture.adapters.meetings import BookingEvent, first_email, meeting_time, visit_before
 from services.capture.adapters.naming import delivery_name
-from services.capture.adapters.signatures import header_bytes, hmac_sha256, keys, require_any, require_now
+from services.capture.adapters.signatures import require_timed
 from services.capture.mapping import FORM_SUBMITTED
 
 
@@ -48,19 +47,7 @@ class Calendly(Adapter):
     def verify(
         self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
     ) -> None:
-        header = request.headers.get("calendly-webhook-signature")
-        if header is None:
-            raise BadSignature("the header Calendly-Webhook-Signature is needed, once")
-        parts = [part.strip().partition("=") for part in header.split(",")]
-        times = {value for name, _, value in parts if name == "t"}
-        if len(times) != 1:
-            raise BadSignature("Calendly-Webhook-Signature has one time")
-        timestamp = times.pop()
-        require_now(timestamp, now)
-        expected = (
-            hmac_sha256(key, timestamp.encode(), b".", request.raw_body).hex().encode() for key in keys(secrets)
-        )
-        require_any(expected, (header_bytes(value) for name, _, value in parts if name == "v1"))
+        require_timed(request, "Calendly-Webhook-Signature", secrets, now)
 
     def delivery_id(self, request: HookRequest, settings: MappingSettings = PLAIN) -> str:
         return delivery_name(self.kind, request, lambda: _own_name(request))

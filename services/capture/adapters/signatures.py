@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from services.capture.adapters.errors import BadSignature
+from services.capture.adapters.request import HookRequest
 
 TOLERANCE = timedelta(minutes=5)
 _SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
@@ -44,6 +45,24 @@ def require_now(seconds: str, now: datetime) -> None:
         raise BadSignature("the timestamp is not a number of seconds")
     if abs(now.timestamp() - int(seconds)) > TOLERANCE.total_seconds():
         raise BadSignature("the timestamp is more than five minutes off")
+
+
+def require_timed(request: HookRequest, name: str, secrets: Sequence[str], now: datetime) -> None:
+    """BadSignature unless the header is `t=seconds,v1=hex`: HMAC-SHA256 of `seconds.body`, within five minutes of now.
+
+    There may be several `v1`; other versions never count.
+    """
+    header = request.headers.get(name)
+    if header is None:
+        raise BadSignature(f"the header {name} is needed, once")
+    parts = [part.strip().partition("=") for part in header.split(",")]
+    times = {value for key, _, value in parts if key == "t"}
+    if len(times) != 1:
+        raise BadSignature(f"{name} has one time")
+    timestamp = times.pop()
+    require_now(timestamp, now)
+    expected = (hmac_sha256(key, timestamp.encode(), b".", request.raw_body).hex().encode() for key in keys(secrets))
+    require_any(expected, (header_bytes(value) for key, _, value in parts if key == "v1"))
 
 
 def require_within(seconds: str, now: datetime, age: timedelta) -> None:

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 from services.capture.adapters.adapter import (
     PLAIN,
     Adapter,
-    BadSignature,
     ConversionFact,
     Fact,
     HookRequest,
@@ -36,7 +35,7 @@ from services.capture.adapters.fields import (
     utm_of,
 )
 from services.capture.adapters.naming import delivery_name
-from services.capture.adapters.signatures import header_bytes, hmac_sha256, keys, require_any, require_now
+from services.capture.adapters.signatures import require_timed
 from shared.money import UnknownCurrency, exponent
 
 # https://docs.stripe.com/currencies: all others have two decimals, also those of which ISO 4217 says otherwise.
@@ -55,19 +54,7 @@ class Stripe(Adapter):
     def verify(
         self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
     ) -> None:
-        header = request.headers.get("stripe-signature")
-        if header is None:
-            raise BadSignature("the header Stripe-Signature is needed, once")
-        parts = [part.strip().partition("=") for part in header.split(",")]
-        times = {value for name, _, value in parts if name == "t"}
-        if len(times) != 1:
-            raise BadSignature("Stripe-Signature has one time")
-        timestamp = times.pop()
-        require_now(timestamp, now)
-        expected = (
-            hmac_sha256(key, timestamp.encode(), b".", request.raw_body).hex().encode() for key in keys(secrets)
-        )
-        require_any(expected, (header_bytes(value) for name, _, value in parts if name == "v1"))  # v0 is for tests
+        require_timed(request, "Stripe-Signature", secrets, now)
 
     def delivery_id(self, request: HookRequest, settings: MappingSettings = PLAIN) -> str:
         return delivery_name(self.kind, request, lambda: read_object(request.raw_body)["id"])

@@ -35,7 +35,8 @@ def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
         source = await known.get(source_id)
         raw_body = await request.body()
         hook = _hook_request(request, raw_body, f"{base}{request.url.path}")
-        hook = replace(hook, found=await certificates.of(source.adapter, hook))
+        if found := await certificates.of(source.adapter, hook):
+            hook = replace(hook, found=found)
         handshake = source.adapter.handshake(hook, source.secrets, source.settings)
         if handshake is not None:
             DELIVERIES.labels(source.kind, "handshake").inc()

@@ -19,10 +19,9 @@ from services.capture.errors import NoSuchSource
 from services.capture.hooks import queries
 from services.capture.hooks.handlers import handle_delivery
 from services.capture.hooks.queries import Handled
-from services.capture.hooks.sealing import request_in
+from services.capture.hooks.sealing import kept_delivery, request_in
 from services.capture.sources.known import Source, source_in
 from shared.events import DeliveryReceived
-from shared.ids import EventId, SourceId, new_id
 from shared.service import Runtime
 from shared.telemetry import counter, log
 
@@ -72,15 +71,7 @@ class SecondCalls:
 
     async def _carry_out(self, row: asyncpg.Record, client: httpx.AsyncClient) -> None:
         runtime = self._runtime
-        event = DeliveryReceived(
-            event_id=EventId(new_id()),
-            occurred_at=row["received_at"],
-            received_at=row["received_at"],
-            source_id=SourceId(row["source_id"]),
-            kind=row["kind"],
-            delivery_id=row["delivery_id"],
-            sealed=row["sealed"],
-        )
+        event = kept_delivery(row)
         try:
             async with runtime.database.reading() as connection:
                 source = await source_in(connection, event.source_id, runtime.keys)

@@ -73,7 +73,7 @@ SELECT delivery_id FROM deliveries
 WHERE source_id = $1 AND state = 'quarantined' AND sealed IS NOT NULL ORDER BY received_at LIMIT $2
 """
 TAKE_QUARANTINED = """
-SELECT kind, sealed, received_at FROM deliveries
+SELECT source_id, delivery_id, kind, sealed, received_at FROM deliveries
 WHERE source_id = $1 AND delivery_id = $2 AND state = 'quarantined' AND sealed IS NOT NULL FOR UPDATE SKIP LOCKED
 """
 EMPTY_OLD = "UPDATE deliveries SET sealed = NULL WHERE sealed IS NOT NULL AND received_at < $1"

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from services.capture.hooks import queries
 from services.capture.hooks.handlers import handle_delivery
+from services.capture.hooks.sealing import kept_delivery
 from services.capture.sources.inputs import RetriedOut
 from services.capture.sources.known import source_in
-from shared.events import DeliveryReceived
-from shared.ids import EventId, SourceId, derived_id
+from shared.ids import SourceId
 from shared.service import Runtime
 
 MOST_AT_ONCE = 1_000
@@ -23,17 +23,8 @@ async def retry_quarantined(source_id: SourceId, runtime: Runtime, chosen: Seque
             row = await tx.connection.fetchrow(queries.TAKE_QUARANTINED, source_id, delivery_id)
             if row is None:
                 continue
-            event = DeliveryReceived(
-                event_id=EventId(derived_id("delivery", source_id, delivery_id)),
-                occurred_at=row["received_at"],
-                received_at=row["received_at"],
-                source_id=source_id,
-                kind=row["kind"],
-                delivery_id=delivery_id,
-                sealed=row["sealed"],
-            )
             source = await source_in(tx.connection, source_id, runtime.keys)
-            handled = await handle_delivery(event, source, tx, runtime)
+            handled = await handle_delivery(kept_delivery(row), source, tx, runtime)
         tried += 1
         still += handled.state == "quarantined"
     return RetriedOut(tried=tried, still_quarantined=still)

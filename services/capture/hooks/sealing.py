@@ -3,6 +3,8 @@
 import zlib
 from base64 import b64decode, b64encode
 
+import asyncpg
+
 from services.capture.adapters.request import HookRequest
 from shared.errors import TooLarge
 from shared.events import DeliveryReceived
@@ -30,6 +32,19 @@ def delivery_fact(
         kind=kind,
         delivery_id=delivery_id,
         sealed=sealed,
+    )
+
+
+def kept_delivery(row: asyncpg.Record) -> DeliveryReceived:
+    """The delivery that a row of the table keeps, as a fact to be mapped."""
+    return DeliveryReceived(
+        event_id=EventId(new_id()),
+        occurred_at=row["received_at"],
+        received_at=row["received_at"],
+        source_id=SourceId(row["source_id"]),
+        kind=row["kind"],
+        delivery_id=row["delivery_id"],
+        sealed=row["sealed"],
     )
 
 
