@@ -109,22 +109,23 @@ def _told_apart(one: Person, other: Person, apart: AbstractSet[frozenset[LeadId]
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What was told about a field, and when that was so. A value of None takes back what was told before."""
+    """What a source told about a field, and when that was so. A value of None takes back what was told before."""
 
     value: Any
     at: datetime
+    origin: str
 
 
 Statements = Mapping[str, Statement]
 
 
-def learn(known: Statements, told: Mapping[str, Any], at: datetime) -> dict[str, Statement]:
+def learn(known: Statements, told: Mapping[str, Any], at: datetime, origin: str) -> dict[str, Statement]:
     """The statements after one more call: for each field the newest, of two at one time the one received last."""
     statements = dict(known)
     for name, value in told.items():
         before = statements.get(name)
         if before is None or before.at <= at:
-            statements[name] = Statement(value, at)
+            statements[name] = Statement(value, at, origin)
     return statements
 
 

@@ -64,7 +64,8 @@ async def _restore(event: LeadCaptured, personal: LeadPersonal, connection: Conn
     told = {name: getattr(source, name) for source in (event, personal) for name in FIELDS if hasattr(source, name)}
     told |= {f"{ATTRIBUTE}{name}": value for name, value in personal.attributes.items()}
     told |= {f"{EXTERNAL}{name}": value for name, value in personal.external_ids.items()}
-    statements = {name: [value, event.occurred_at.isoformat()] for name, value in told.items() if value is not None}
+    at = event.occurred_at.isoformat()
+    statements = {name: [value, at, event.origin] for name, value in told.items() if value is not None}
     made_from: IdentifierKind = event.made_from or "external"
     await connection.execute(
         RESTORE, event.lead_id, made_from, event.revision, statements, event.origin, event.captured_at

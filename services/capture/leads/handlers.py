@@ -189,7 +189,7 @@ async def _save(place: _Place, call: LeadCall, tx: Tx, runtime: Runtime) -> None
     rows = {row.lead_id: row for family in (place.survivor, *place.merged) for row in family.rows}
     before = {row.lead_id: row.statements for row in place.survivor.rows}
     told_to = rows[place.attached]
-    learnt = learn(told_to.statements, call.told, call.cause.occurred_at)
+    learnt = learn(told_to.statements, call.told, call.cause.occurred_at, call.cause.origin)
     after = {lead_id: row.statements for lead_id, row in rows.items()} | {told_to.lead_id: learnt}
     profile = profile_of(together(after.items()))
     told_first = min(told_to.captured_at, call.cause.occurred_at)

@@ -265,7 +265,8 @@ def _lead_row(row: asyncpg.Record) -> LeadRow:
         made_from=row["made_from"],
         revision=row["revision"],
         statements={
-            name: Statement(value, datetime.fromisoformat(at)) for name, (value, at) in row["statements"].items()
+            name: Statement(value, datetime.fromisoformat(at), origin[0] if origin else row["origin"])
+            for name, (value, at, *origin) in row["statements"].items()
         },
         origin=row["origin"],
         captured_at=row["captured_at"],
@@ -278,4 +279,4 @@ def _lead_row(row: asyncpg.Record) -> LeadRow:
 
 
 def _dumped(statements: Statements) -> dict[str, list[object]]:
-    return {name: [statement.value, statement.at.isoformat()] for name, statement in statements.items()}
+    return {name: [told.value, told.at.isoformat(), told.origin] for name, told in statements.items()}

@@ -100,7 +100,7 @@ def test_statements_come_out_the_same_in_every_order(told: list[tuple[str, int, 
     for order in permutations(calls):
         known: dict[str, Any] = {}
         for said, at in order:
-            known = learn(known, said, at)
+            known = learn(known, said, at, "api")
         results.append(known)
     assert all(result == results[0] for result in results)
 
@@ -108,23 +108,23 @@ def test_statements_come_out_the_same_in_every_order(told: list[tuple[str, int, 
 @given(st.permutations(range(3)))
 def test_rows_of_a_person_come_together_the_same_in_every_order(order: list[int]) -> None:
     rows = [
-        ("a", learn({}, {"email": "old", "title": "A"}, NOON)),
-        ("b", learn({}, {"email": "new", "company": "B"}, NOON + timedelta(hours=1))),
-        ("c", learn({}, {"title": "C"}, NOON)),
+        ("a", learn({}, {"email": "old", "title": "A"}, NOON, "api")),
+        ("b", learn({}, {"email": "new", "company": "B"}, NOON + timedelta(hours=1), "api")),
+        ("c", learn({}, {"title": "C"}, NOON, "api")),
     ]
     profile = profile_of(together(rows[index] for index in order))
     assert (profile.email, profile.title, profile.company) == ("new", "A", "B")
 
 
 def test_a_correction_at_the_same_moment_counts_when_received_last() -> None:
-    known = learn(learn({}, {"company": "A"}, NOON), {"company": "B"}, NOON)
+    known = learn(learn({}, {"company": "A"}, NOON, "api"), {"company": "B"}, NOON, "api")
     assert profile_of(known).company == "B"
 
 
 def test_what_is_taken_back_is_gone_and_what_is_older_does_not_return() -> None:
-    known = learn({}, {"attributes.plan": "pro"}, NOON)
-    known = learn(known, {"attributes.plan": None}, NOON + timedelta(hours=2))
-    known = learn(known, {"attributes.plan": "free"}, NOON + timedelta(hours=1))
+    known = learn({}, {"attributes.plan": "pro"}, NOON, "api")
+    known = learn(known, {"attributes.plan": None}, NOON + timedelta(hours=2), "api")
+    known = learn(known, {"attributes.plan": "free"}, NOON + timedelta(hours=1), "api")
     assert profile_of(known).attributes == {}
 
 
