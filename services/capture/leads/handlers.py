@@ -7,6 +7,7 @@ from typing import Any
 
 from services.capture.errors import Contended
 from services.capture.leads import queries
+from services.capture.leads.changes import Change, tell_changes
 from services.capture.leads.domain import (
     Consent,
     Decision,
@@ -21,7 +22,7 @@ from services.capture.leads.domain import (
 )
 from services.capture.leads.identifying import Identified, Named, identify
 from services.capture.leads.queries import Family, LeadRow
-from services.capture.leads.telling import Cause, captured_draft, consent_changed, identity_linked, lead_merged
+from services.capture.leads.telling import Cause, consent_changed, identity_linked, lead_merged
 from shared.db import Connection, Tx
 from shared.events import ConsentChannel, ConsentState
 from shared.ids import LeadId
@@ -191,14 +192,12 @@ async def _save(place: _Place, call: LeadCall, tx: Tx, runtime: Runtime) -> None
     told_to = rows[place.attached]
     learnt = learn(told_to.statements, call.told, call.cause.occurred_at, call.cause.origin)
     after = {lead_id: row.statements for lead_id, row in rows.items()} | {told_to.lead_id: learnt}
+    known = profile_of(together(before.items()))
     profile = profile_of(together(after.items()))
     told_first = min(told_to.captured_at, call.cause.occurred_at)
     captured_at = person_since([*rows.values()], told_to.lead_id, told_first)
     changed = (
-        root.revision == 0
-        or bool(place.merged)
-        or profile != profile_of(together(before.items()))
-        or captured_at != person_since(place.survivor.rows)
+        root.revision == 0 or bool(place.merged) or profile != known or captured_at != person_since(place.survivor.rows)
     )
     revision = root.revision + 1 if changed else root.revision
     if told_to.lead_id == root.lead_id:
@@ -210,8 +209,16 @@ async def _save(place: _Place, call: LeadCall, tx: Tx, runtime: Runtime) -> None
         if changed:
             await queries.save_lead(tx.connection, root.lead_id, root.statements, root.captured_at, revision)
     if changed:
-        draft = captured_draft(root.lead_id, root.made_from, revision, profile, captured_at, call.cause)
-        await runtime.keys.emit_drafts(tx, [draft])
+        change = Change(
+            lead_id=root.lead_id,
+            made_from=root.made_from,
+            revision=revision,
+            before=known if root.revision else None,
+            profile=profile,
+            captured_at=captured_at,
+            cause=call.cause,
+        )
+        await tell_changes([change], tx, runtime)
 
 
 def person_since(

@@ -2,10 +2,11 @@
 
 from services.capture.errors import Contended, LeadNotMerged, NoSuchLead, SamePerson
 from services.capture.leads import queries
+from services.capture.leads.changes import Change, tell_changes
 from services.capture.leads.domain import profile_of, survivor_of, together
 from services.capture.leads.handlers import merge, moment_after, person_since
 from services.capture.leads.queries import Family
-from services.capture.leads.telling import Cause, captured_draft, lead_unmerged
+from services.capture.leads.telling import Cause, lead_unmerged
 from shared.db import Connection, Tx
 from shared.errors import FieldError, Invalid
 from shared.ids import LeadId
@@ -62,8 +63,16 @@ async def tell_profile(lead_id: LeadId, cause: Cause, tx: Tx, runtime: Runtime) 
     revision = root.revision + 1
     await queries.save_lead(tx.connection, lead_id, root.statements, root.captured_at, revision)
     profile = profile_of(together((row.lead_id, row.statements) for row in family.rows))
-    draft = captured_draft(lead_id, root.made_from, revision, profile, person_since(family.rows), cause)
-    await runtime.keys.emit_drafts(tx, [draft])
+    change = Change(
+        lead_id=lead_id,
+        made_from=root.made_from,
+        revision=revision,
+        before=None,
+        profile=profile,
+        captured_at=person_since(family.rows),
+        cause=cause,
+    )
+    await tell_changes([change], tx, runtime)
 
 
 async def _root(connection: Connection, lead_id: LeadId) -> LeadId:
