@@ -73,6 +73,10 @@ class Adapter(Protocol):
         """The name of this delivery, the same for every attempt at it, prefixed with the kind. Never raises."""
         ...
 
+    def signed_once(self, request: HookRequest) -> Sequence[str]:
+        """The tokens that are good for one body alone, where a signature does not cover the body. Never raises."""
+        return ()
+
     def read(self, request: HookRequest, settings: MappingSettings) -> Reading:
         """The facts as the source's own shape tells them; Unmappable if it is not that shape."""
         ...

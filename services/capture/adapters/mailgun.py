@@ -55,6 +55,13 @@ class Mailgun(Adapter):
             return
         raise BadSignature("the signature does not fit")
 
+    def signed_once(self, request: HookRequest) -> Sequence[str]:
+        """Its tokens: whoever saw a delivery could send another body with its signature."""
+        try:
+            return [short(token) or "" for _, token, _ in _signatures(_Delivery(request).body)]
+        except Unmappable:
+            return ()
+
     def delivery_id(self, request: HookRequest, settings: MappingSettings = PLAIN) -> str:
         """By the event's name and its day, since Mailgun uses the names again."""
         return delivery_name(self.kind, request, lambda: _name(_Delivery(request)))
