@@ -68,6 +68,15 @@ def test_without_an_id_the_body_names_the_delivery(kind: str) -> None:
     assert lead(known, body | {"id": 17}).idempotency_key == f"{kind}:17"
 
 
+@pytest.mark.parametrize("kind", ["zapier", "make", "clay"])
+def test_the_id_of_the_body_names_the_delivery_whatever_it_looks_like(kind: str) -> None:
+    known = sample(kind)
+    for name in ("Zeile 17 \u00fc", "rec/1:2?x=%20", "\u884c-17"):
+        assert lead(known, body_of(known) | {"id": f" {name} "}).idempotency_key == f"{kind}:{name}"
+    for name in ("a\tb", "\u200b", "x" * 201):
+        assert lead(known, body_of(known) | {"id": name}).idempotency_key != f"{kind}:{name}"
+
+
 def test_automation_takes_forms_and_other_spellings() -> None:
     known = sample("zapier")
     fact = fact_of(known, form(known, {"id": "7", "Work Email": "Nora@Acme.com", "Full name": "Nora van Dijk"}))
