@@ -35,10 +35,12 @@ from services.capture.adapters.fields import (
     touch_of,
     utm_of,
 )
+from services.capture.adapters.form_answers import FormAnswer, consent_given
 from services.capture.adapters.meetings import BookingEvent, first_email, meeting_time, visit_before
 from services.capture.adapters.naming import delivery_name
 from services.capture.adapters.signatures import header_bytes, hmac_sha256, keys, require_any
 from services.capture.mapping import FORM_SUBMITTED
+from shared.events import ConsentChannel, ConsentState
 
 _BOOKINGS: Mapping[str, BookingEvent] = {
     "BOOKING_CREATED": "booked",
@@ -182,11 +184,13 @@ class _Event:
         attendee = next(iter(objects_at(self.payload, "attendees")), {})
         answers = self.answers
         skipped = _PHONES if self.body.get("triggerEvent") == "FORM_SUBMITTED" else _OF_MEETING
+        boxes = {slug: given for slug, value in answers.items() if (given := _allowed(slug, value)) is not None}
         fields = {
             lead_field(slug) or f"attributes.{slug}": value
             for slug, value in answers.items()
-            if slug not in skipped and not is_tracking(slug)
+            if slug not in skipped and slug not in boxes and not is_tracking(slug)
         }
+        fields |= {f"consent.{channel}": state for channels, state in boxes.values() for channel in channels}
         written = answers.get("name")
         parts = written if isinstance(written, dict) else {}
         emails = [email for email in (attendee.get("email"), answers.get("email")) if not _made_up(email)]
@@ -199,6 +203,11 @@ class _Event:
             "phone": fields.get("phone") or next((phone for phone in phones if phone), None),
         }
         return person_of(fields | {name: value for name, value in own.items() if value}, self.settings.phone_country)
+
+
+def _allowed(slug: str, value: Any) -> tuple[Sequence[ConsentChannel], ConsentState] | None:
+    """What a box says about consent; the slug of its question is made from what people read."""
+    return consent_given(FormAnswer(slug, value, box=True)) if isinstance(value, bool) else None
 
 
 def _made_up(email: Any) -> bool:

@@ -118,7 +118,14 @@ def test_a_cancellation_in_calendly() -> None:
 
 @pytest.mark.parametrize(
     ("amount", "currency", "minor"),
-    [("49.5", "usd", 4950), ("5000", "JPY", 5000), ("5000.0", "JPY", 5000), ("1.234", "KWD", 1234), ("0", "EUR", 0)],
+    [
+        ("49.5", "usd", 4950),
+        ("5000", "JPY", 5000),
+        ("5000.0", "JPY", 5000),
+        ("1.234", "KWD", 1234),
+        ("0", "EUR", 0),
+        ("1.5e2", "EUR", 15000),
+    ],
 )
 def test_what_is_paid_for_a_meeting_is_a_purchase_of_its_own(amount: str, currency: str, minor: int) -> None:
     payment = {"external_id": "ch_1", "provider": "stripe", "amount": 0, "currency": currency, "successful": True}
@@ -174,6 +181,22 @@ def test_a_routing_form_of_calendly_is_a_lead_without_a_meeting() -> None:
     fact = fact_of_body(CALENDLY, body)
     assert isinstance(fact, LeadFact)
     assert (fact.person.email, fact.touch and fact.touch.utm) == ("a@acme.com", {"source": "google"})
+
+
+def test_who_filled_in_a_routing_form_is_known_by_the_answers_alone() -> None:
+    asked = {
+        "Your name": "Ann Bell",
+        "What is your work email?": "Ann@Acme.com",
+        "Team size": "7",
+        "Newsletter?": "Yes",
+    }
+    answers = [{"question_uuid": "1", "question": question, "answer": answer} for question, answer in asked.items()]
+    payload = {"uri": "https://api.calendly.com/routing_form_submissions/1", "questions_and_answers": answers}
+    fact = fact_of_body(CALENDLY, {"event": "routing_form_submission.created", "payload": payload})
+    assert isinstance(fact, LeadFact)
+    person = fact.person
+    assert (person.first_name, person.last_name, person.email) == ("Ann", "Bell", "ann@acme.com")
+    assert (person.attributes, person.consent) == ({"Team size": "7", "Newsletter?": "Yes"}, {})
 
 
 @pytest.mark.parametrize(
@@ -260,6 +283,24 @@ def test_answers_and_hidden_fields_of_cal_com() -> None:
     assert person.attributes == {"team-size": "20"}
     assert touch is not None
     assert (touch.utm, touch.click_ids) == ({"source": "google"}, {"gclid": "x1"})
+
+
+@pytest.mark.parametrize(
+    ("slug", "value", "consent"),
+    [
+        ("i-agree-to-receive-emails", True, {"email": "granted"}),
+        ("consent-sms", False, {"sms": "denied"}),
+        ("i-accept-the-terms", True, {}),
+        ("first-visit", True, {}),
+        ("consent", "yes", {}),
+    ],
+)
+def test_only_a_box_of_cal_com_about_it_is_consent(slug: str, value: Any, consent: dict[str, str]) -> None:
+    responses = {"email": {"value": "opal@acme.com"}, slug: {"label": slug, "value": value}}
+    fact = fact_of_body(CAL_COM, cal_com(responses=responses))
+    assert isinstance(fact, BookingFact)
+    assert fact.person.consent == consent
+    assert fact.person.attributes == ({} if consent else {slug: value})
 
 
 @pytest.mark.parametrize(("price", "currency", "minor"), [(4900, "usd", 4900), (500, "jpy", 500), (1234, "kwd", 1234)])
