@@ -57,6 +57,8 @@ _DENIED = frozenset(
     {"denied", "false", "no", "n", "off", "0", "unchecked", "opt_out", "opted_out", "unsubscribed", "declined"}
 )
 _EXACT = 2.0**53  # up to here doubles hold every whole number
+_AGREED = re.compile(r"(yes|i (agree|accept|consent|want|would like)|agreed?$|accept(ed)?$)\b")
+_UNCLEAR = re.compile(r"\b(no|not|don.?t|never|stop|without|decline|refuse|terms|conditions|privacy|policy|policies)\b")
 _UTM_NAME = re.compile(r"utm[ _-]?(source|medium|campaign|term|content)", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
 _TYPE_BREAKS = re.compile(r"[^a-z0-9]+")
@@ -219,8 +221,9 @@ def consent_state(value: Any) -> ConsentState | None:
     if isinstance(value, list):
         states = [consent_state(one) for one in value]
         return states[-1] if states and None not in states else None
-    word = (text(value) or "").lower().replace("-", "_")
-    if word in _GRANTED:
+    said = (text(value) or "").lower()
+    word = said.replace("-", "_")
+    if word in _GRANTED or (_AGREED.match(said) and not _UNCLEAR.search(said)):
         return "granted"
     return "denied" if word in _DENIED else None
 

@@ -1,11 +1,12 @@
 """Recorded requests: read from a file, verified and mapped as a source would, without a database."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from services.capture.adapters import adapters
 from services.capture.adapters.adapter import Adapter, Answer, BadSignature, Headers, HookRequest, Unmappable
@@ -14,6 +15,7 @@ from services.capture.mapping import MappingSettings
 from shared.errors import FieldError, Invalid, Rejected, TooLarge
 from shared.settings import Settings
 
+_ADDRESS = re.compile(r"(?:[A-Z]+\s+)?(?:https://[^/]+)?")
 LARGEST_BODY: int = Settings.model_fields["body_limit"].default
 
 
@@ -53,6 +55,13 @@ class RecordedRequest(BaseModel):
     allow_legacy: bool = False
     certificates: dict[str, str] = Field(default_factory=dict)
     fetch: Fetched | list[Fetched] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def without_nulls(cls, content: Any) -> Any:
+        """What a file says is null it does not say."""
+        given = isinstance(content, dict)
+        return {name: value for name, value in content.items() if value is not None} if given else content
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +150,7 @@ def _verdict(answer: Answer, facts: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _answers(paths: Sequence[str], fetched: Sequence[Fetched]) -> Mapping[str, Any]:
     """The recorded answers by the paths that the adapter asks for; queries may differ in what they ask to see."""
-    by_path = {one.request.partition(" ")[2].strip() or one.request: one.response for one in fetched}
+    by_path = {_ADDRESS.sub("", one.request, count=1).strip(): one.response for one in fetched}
     bare = {path.partition("?")[0]: answer for path, answer in by_path.items()}
     found = {}
     for path in paths:

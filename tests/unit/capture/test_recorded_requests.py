@@ -46,3 +46,16 @@ def test_a_title_is_told() -> None:
     body = json.dumps({"id": "1", "email": "a@acme.com", "title": "CTO"})
     (fact,) = judged("zapier", body=body)["facts"]
     assert fact["title"] == "CTO"
+
+
+@pytest.mark.parametrize("before", ["", "GET ", "GET https://graph.facebook.com"])
+def test_a_second_call_may_be_recorded_with_its_whole_address(before: str) -> None:
+    fetch = sample("facebook").told["fetch"]
+    path = fetch["request"].removeprefix("GET ").partition("?")[0]
+    (fact,) = judged("facebook", fetch={"request": before + path, "response": fetch["response"]})["facts"]
+    assert fact["kind"] == "lead"
+
+
+def test_what_a_file_says_is_null_it_does_not_say() -> None:
+    absent = ("mapping", "defaults", "default_country", "secrets", "certificates", "fetch", "handshake", "verify_token")
+    assert len(judged("typeform", **dict.fromkeys(absent))["facts"]) == 1

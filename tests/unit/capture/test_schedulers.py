@@ -145,7 +145,13 @@ def test_what_is_not_paid_is_no_purchase(payment: Any) -> None:
 
 
 def test_a_payment_that_cannot_be_read_is_not_dropped() -> None:
-    for payment in ({"amount": 5}, {"amount": -5, "currency": "EUR"}, {"amount": 5.001, "currency": "EUR"}):
+    for payment in (
+        {"amount": 10**30, "currency": "EUR"},
+        {"amount": "10000000000000.01", "currency": "EUR"},
+        {"amount": 5},
+        {"amount": -5, "currency": "EUR"},
+        {"amount": 5.001, "currency": "EUR"},
+    ):
         with pytest.raises(Unmappable):
             facts_of(CALENDLY, calendly(payment=payment | {"successful": True}))
 

@@ -10,6 +10,7 @@ import pytest
 from services.capture.adapters import adapters
 from services.capture.adapters.adapter import (
     LeadFact,
+    MappingSettings,
     Unmappable,
 )
 from tests.samples.signed import sample
@@ -144,6 +145,22 @@ def test_gravity_forms_are_known_by_the_names_of_chosen_fields() -> None:
 def test_gravity_forms_say_nothing_by_an_unticked_box() -> None:
     known = sample("gravityforms")
     assert lead(known, body_of(known) | {"5.1": ""}, known.settings).person.consent == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "consent"),
+    [
+        ("I agree to receive email.", {"email": "granted"}),
+        ("Yes, please", {"email": "granted"}),
+        ("Yes, but no calls", {}),
+        ("I do not agree", {}),
+        ("Maybe", {}),
+    ],
+)
+def test_a_box_that_the_owner_maps_to_consent_says_what_it_says(value: str, consent: dict[str, str]) -> None:
+    known = sample("gravityforms")
+    settings = MappingSettings.of({"email": "2", "consent.email": "6.1"}, {})
+    assert lead(known, body_of(known) | {"6.1": value}, settings).person.consent == consent
 
 
 def test_gravity_forms_come_as_a_form_too() -> None:
