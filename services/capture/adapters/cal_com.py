@@ -219,10 +219,29 @@ def _answers(payload: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for place in ("userFieldsResponses", "responses"):
         for slug, answer in object_at(payload, place).items():
-            value = answer.get("value") if isinstance(answer, dict) and "value" in answer else answer
+            value = _answered(answer)
             if value not in (None, "", [], {}):
                 found[slug] = value
     return found
+
+
+def _answered(answer: Any) -> Any:
+    """What was answered; of a question without an answer only the label is there, and forms may name choices alone."""
+    match answer:
+        case {"value": value}:
+            return value
+        case {"response": list(choices)}:
+            return [_label(choice) for choice in choices]
+        case {"response": choice}:
+            return _label(choice)
+        case {"label": _}:
+            return None
+        case _:
+            return answer
+
+
+def _label(choice: Any) -> Any:
+    return choice.get("label") if isinstance(choice, dict) else choice
 
 
 ADAPTER = CalCom()

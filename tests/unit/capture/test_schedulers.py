@@ -309,6 +309,35 @@ def test_only_a_box_of_cal_com_about_it_is_consent(slug: str, value: Any, consen
     assert fact.person.attributes == ({} if consent else {slug: value})
 
 
+def test_a_question_of_cal_com_without_an_answer_says_nothing() -> None:
+    """As in the examples of Cal.com's documentation: of such a question there is only the label."""
+    unanswered = {
+        "attendeePhoneNumber": {"label": "phone_number", "isHidden": True},
+        "title": {"label": "what_is_this_meeting_about", "isHidden": True},
+        "notes": {"label": "additional_notes", "isHidden": False},
+        "rescheduleReason": {"label": "reason_for_reschedule", "isHidden": False},
+    }
+    answered = {"email": {"label": "email_address", "value": "opal@acme.com", "isHidden": False}}
+    fact = fact_of_body(CAL_COM, cal_com(responses=answered | unanswered))
+    assert isinstance(fact, BookingFact)
+    assert (fact.person.phone, fact.person.attributes) == (None, {})
+
+
+def test_choices_of_a_form_of_cal_com_are_their_labels_where_there_is_no_plain_value() -> None:
+    responses = {
+        "email": {"response": "opal@acme.com"},
+        "Language": {"response": [{"label": "English", "id": "1"}, {"label": "French", "id": "2"}]},
+        "Size": {"response": {"label": "11-50", "id": "3"}},
+        "Country": {"value": ["AT"], "response": [{"label": "AT", "id": "4"}]},
+    }
+    body = {"triggerEvent": "FORM_SUBMITTED", "createdAt": "2026-03-04T11:11:30Z", "payload": {"responses": responses}}
+    fact = fact_of_body(CAL_COM, body)
+    assert isinstance(fact, LeadFact)
+    assert fact.person.email == "opal@acme.com"
+    assert fact.person.attributes == {"Language": ["English", "French"], "Size": "11-50"}
+    assert fact.person.country == "AT"
+
+
 @pytest.mark.parametrize(("price", "currency", "minor"), [(4900, "usd", 4900), (500, "jpy", 500), (1234, "kwd", 1234)])
 def test_a_booking_that_is_paid_is_a_purchase(price: int, currency: str, minor: int) -> None:
     fact = fact_of_body(CAL_COM, cal_com("BOOKING_PAID", price=price, currency=currency))
