@@ -56,6 +56,7 @@ _GRANTED = frozenset(
 _DENIED = frozenset(
     {"denied", "false", "no", "n", "off", "0", "unchecked", "opt_out", "opted_out", "unsubscribed", "declined"}
 )
+_FILE = re.compile(r"data:[^,]{0,200};base64,")
 _EXACT = 2.0**53  # up to here doubles hold every whole number
 _AGREED = re.compile(r"(yes|i (agree|accept|consent|want|would like)|agreed?$|accept(ed)?$)\b")
 _UNCLEAR = re.compile(r"\b(no|not|don.?t|never|stop|without|decline|refuse|terms|conditions|privacy|policy|policies)\b")
@@ -286,7 +287,7 @@ def _matching(place: Mapping[str, Any], pattern: re.Pattern[str]) -> Iterator[tu
 
 
 def _worth_keeping(value: Any) -> Any:
-    """The value as it can be stored; None for one that says nothing."""
-    if value is None or value in ("", [], {}):
+    """The value as it can be stored; None for one that says nothing, and for a whole file, as drawn signatures are."""
+    if value is None or value in ("", [], {}) or (isinstance(value, str) and _FILE.match(value)):
         return None
     return plain(value.strip() or None if isinstance(value, str) else value)
