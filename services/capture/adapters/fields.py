@@ -205,11 +205,11 @@ def is_tracking(name: str) -> bool:
 
 
 def query_of(address: str | None) -> dict[str, str]:
-    """The parameters in an address, or in its path and query alone."""
+    """The parameters in an address, or in its path and query alone; of one that comes twice, the first."""
     if not address:
         return {}
     try:
-        return dict(parse_qsl(urlsplit(address).query, max_num_fields=200))
+        return dict(reversed(parse_qsl(urlsplit(address).query, max_num_fields=200)))
     except ValueError:
         return {}
 

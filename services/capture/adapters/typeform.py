@@ -100,11 +100,10 @@ def _fields(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _field(answer: Mapping[str, Any]) -> str | None:
     """The field that the question's own name asks for; a box that allows something is consent."""
-    name = _name(answer)
+    name, question = _name(answer), object_at(answer, "field")
     if answer.get("type") == "boolean":
-        question = object_at(answer, "field")
         return _consent_field(name, text(question.get("title")) or "", legal=question.get("type") == "legal")
-    return lead_field(name)
+    return lead_field(name) or lead_field(text(question.get("subfield_key")) or "")
 
 
 def _consent_field(name: str, title: str, legal: bool) -> str | None:
@@ -147,8 +146,15 @@ def _answers(response: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     answers = response.get("answers") or []
     if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
         raise Unmappable("the answers are not a list of answers")
-    questions = {str(one.get("id")): one for one in objects_at(object_at(response, "definition"), "fields")}
+    questions = {str(one.get("id")): one for one in _questions(object_at(response, "definition"))}
     return [answer | {"field": _question(answer, questions)} for answer in answers]
+
+
+def _questions(form: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The questions, and within groups of them those of the group."""
+    for question in objects_at(form, "fields"):
+        yield question
+        yield from objects_at(object_at(question, "properties"), "fields")
 
 
 def _question(answer: Mapping[str, Any], questions: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -75,7 +75,7 @@ def test_webflow_has_other_triggers() -> None:
 
 def test_webflow_knows_fields_by_what_the_page_shows() -> None:
     data = {"Your name": "Nora van Dijk", "Email Address": "a@acme.com", "Newsletter": True, "Budget": 7, "Terms": True}
-    fact = webflow(data=data, pageUrl="https://x.example/?utm_source=g&gclid=Cj0")
+    fact = webflow(data=data, pageUrl="https://x.example/?utm_source=g&gclid=Cj0&utm_source=b")
     assert (fact.person.last_name, fact.person.email) == ("van Dijk", "a@acme.com")
     assert (fact.person.consent, fact.person.attributes) == ({"email": "granted"}, {"Budget": 7, "Terms": True})
     assert fact.touch is not None

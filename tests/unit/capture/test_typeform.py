@@ -115,6 +115,17 @@ def test_a_question_of_an_old_form_without_a_ref_is_named_by_its_label() -> None
     assert (fact.person.first_name, fact.person.attributes) == ("Nora", {"Favourite colour?": "Blue", "3": 3})
 
 
+def test_parts_of_typeforms_contact_question_are_what_they_are_without_a_speaking_ref() -> None:
+    body = body_of(KNOWN)
+    parts = [{"id": f"id_{n}-uuid", "ref": f"{n}-uuid", "subfield_key": n} for n in ("first_name", "company")]
+    questions = [{"id": "c", "ref": "c-uuid", "type": "contact_info", "properties": {"fields": parts}}]
+    answers = [EMAIL, answer("text", "Nora", "first_name-uuid"), answer("text", "Acme", "company-uuid")]
+    body["form_response"] |= {"answers": answers, "definition": {"fields": questions}}
+    fact = fact_of_body(KNOWN, body)
+    assert isinstance(fact, LeadFact)
+    assert (fact.person.first_name, fact.person.company, fact.person.attributes) == ("Nora", "Acme", {})
+
+
 def test_consent_never_comes_from_elsewhere() -> None:
     assert lead(EMAIL).person.consent == {}
     assert lead(EMAIL, answer("boolean", True, "do_you_like_email", "yes_no")).person.consent == {}
