@@ -44,6 +44,17 @@ def test_the_secret_may_come_in_the_address(kind: str) -> None:
     refused(known, replace(bare, url=address))
 
 
+@pytest.mark.parametrize(
+    "written", ["s3cret+/=%20x", "s3cret%2B/=%20x", "s3cret%2b%2F%3D%20x", "s3cret+/%3D%20x&token=y"]
+)
+def test_a_plus_in_the_address_may_be_written_as_it_is(written: str) -> None:
+    known = sample("contact_form_7")
+    request = replace(known.request, url=f"https://x.example/h?a=b&token={written}")
+    adapters()[known.kind].verify(request, ["s3cret+/= x"], known.now)
+    refused(known, request, ["s3cret+/=x"])
+    assert "s3cret" not in adapters()[known.kind].stored(request, ["s3cret+/= x"]).url
+
+
 def test_a_delivery_has_the_same_name_before_and_after_it_is_stored() -> None:
     for kind in BEARER + IN_ADDRESS:
         known, adapter = sample(kind), adapters()[kind]
