@@ -24,6 +24,11 @@ def parse_phone(text: str, country: str | None = None) -> str | None:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
+def is_assigned(phone: str) -> bool:
+    """Whether an E.164 number is of a block that somebody has numbers from, as far as the library knows."""
+    return phonenumbers.is_valid_number(phonenumbers.parse(phone))
+
+
 def country_of(phone: str) -> str | None:
     """The ISO 3166 code of the country an E.164 number is from; None where a number has none (satellite, freephone)."""
     try:

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from services.capture.adapters.bodies import plain
+from services.capture.adapters.errors import Unmappable
 from services.capture.adapters.facts import (
     BookingFact,
     ConversionFact,
@@ -25,6 +26,7 @@ from services.capture.adapters.facts import (
     LeadFact,
     MessageFact,
     Reading,
+    RefundFact,
     Touch,
     TouchFact,
 )
@@ -38,6 +40,7 @@ from services.capture.adapters.fields import (
     touch_of,
 )
 from services.capture.adapters.request import HookRequest
+from services.capture.facts.inputs import MOST_MINOR
 from shared.errors import FieldError, Invalid
 from shared.money import UnknownCurrency, exponent
 from shared.phones import known_country
@@ -127,7 +130,7 @@ def _explained(field: str, place: str | Expression, reading: Reading, evaluation
 def overlay(reading: Reading, request: HookRequest, settings: MappingSettings) -> list[Fact]:
     """The facts with the mapped fields in place of the adapter's own; what is about nobody is ignored. Unmappable."""
     found = settings.find(reading, request) if settings.places else {}
-    return [_identified(_overlaid(fact, found, request, settings)) for fact in reading.facts]
+    return [_identified(_overlaid(_countable(fact), found, request, settings)) for fact in reading.facts]
 
 
 def look_up(place: str, reading: Reading) -> Any:
@@ -163,6 +166,13 @@ def _overlaid(fact: Fact, found: Mapping[str, Any], request: HookRequest, settin
     if event := text(found.get("event")):
         changed["event"] = event
     return replace(fact, **changed)
+
+
+def _countable(fact: Fact) -> Fact:
+    """The fact, unless its money is more than the API takes, and than columns hold; Unmappable."""
+    if isinstance(fact, ConversionFact | RefundFact) and abs(fact.amount_minor) > MOST_MINOR:
+        raise Unmappable(f"an amount is at most {MOST_MINOR} minor units")
+    return fact
 
 
 def _identified(fact: Fact) -> Fact:

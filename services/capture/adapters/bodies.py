@@ -2,6 +2,7 @@
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -49,13 +50,13 @@ def read_object(raw_body: bytes) -> Mapping[str, Any]:
 
 def read_any(request: HookRequest) -> Any:
     """JSON, a form or a multipart form, by what it looks like before what it is labelled: many label JSON as text."""
-    if request.raw_body.lstrip()[:1] in (b"{", b"["):
+    if request.raw_body.removeprefix(BOM_UTF8).lstrip()[:1] in (b"{", b"["):
         return read_json(request.raw_body)
     match request.content_type:
         case "multipart/form-data":
             fields = _multipart(request)
         case "application/x-www-form-urlencoded":
-            fields = _form(request.raw_body)
+            fields = _form(request)
         case _:
             raise Unmappable("the body is neither JSON nor a form")
     form: dict[str, Any] = {}
@@ -129,11 +130,14 @@ def _check(value: Any) -> None:
         depth += 1
 
 
-def _form(raw_body: bytes) -> list[tuple[str, str]]:
+def _form(request: HookRequest) -> list[tuple[str, str]]:
+    """The fields, in UTF-8 unless the form says that it is in another character set."""
+    _, options = parse_options_header(request.headers.get("content-type"))
+    charset = options.get(b"charset", b"").decode("latin-1") or "utf-8"
     try:
-        text = raw_body.decode("utf-8")
-        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
-    except ValueError as exc:
+        text = request.raw_body.decode(charset)
+        return parse_qsl(text, keep_blank_values=True, encoding=charset, errors="strict", max_num_fields=_MOST_FIELDS)
+    except (ValueError, LookupError) as exc:
         raise Unmappable("the form cannot be read") from exc
 
 

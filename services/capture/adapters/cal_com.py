@@ -35,10 +35,12 @@ from services.capture.adapters.fields import (
     touch_of,
     utm_of,
 )
+from services.capture.adapters.form_answers import FormAnswer, consent_given
 from services.capture.adapters.meetings import BookingEvent, first_email, meeting_time, visit_before
 from services.capture.adapters.naming import delivery_name
 from services.capture.adapters.signatures import header_bytes, hmac_sha256, keys, require_any
 from services.capture.mapping import FORM_SUBMITTED
+from shared.events import ConsentChannel, ConsentState
 
 _BOOKINGS: Mapping[str, BookingEvent] = {
     "BOOKING_CREATED": "booked",
@@ -182,11 +184,13 @@ class _Event:
         attendee = next(iter(objects_at(self.payload, "attendees")), {})
         answers = self.answers
         skipped = _PHONES if self.body.get("triggerEvent") == "FORM_SUBMITTED" else _OF_MEETING
+        boxes = {slug: given for slug, value in answers.items() if (given := _allowed(slug, value)) is not None}
         fields = {
             lead_field(slug) or f"attributes.{slug}": value
             for slug, value in answers.items()
-            if slug not in skipped and not is_tracking(slug)
+            if slug not in skipped and slug not in boxes and not is_tracking(slug)
         }
+        fields |= {f"consent.{channel}": state for channels, state in boxes.values() for channel in channels}
         written = answers.get("name")
         parts = written if isinstance(written, dict) else {}
         emails = [email for email in (attendee.get("email"), answers.get("email")) if not _made_up(email)]
@@ -201,6 +205,11 @@ class _Event:
         return person_of(fields | {name: value for name, value in own.items() if value}, self.settings.phone_country)
 
 
+def _allowed(slug: str, value: Any) -> tuple[Sequence[ConsentChannel], ConsentState] | None:
+    """What a box says about consent; the slug of its question is made from what people read."""
+    return consent_given(FormAnswer(slug, value, box=True)) if isinstance(value, bool) else None
+
+
 def _made_up(email: Any) -> bool:
     return (text(email) or "").lower().endswith(_MADE_UP)
 
@@ -210,10 +219,29 @@ def _answers(payload: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for place in ("userFieldsResponses", "responses"):
         for slug, answer in object_at(payload, place).items():
-            value = answer.get("value") if isinstance(answer, dict) and "value" in answer else answer
+            value = _answered(answer)
             if value not in (None, "", [], {}):
                 found[slug] = value
     return found
+
+
+def _answered(answer: Any) -> Any:
+    """What was answered; of a question without an answer only the label is there, and forms may name choices alone."""
+    match answer:
+        case {"value": value}:
+            return value
+        case {"response": list(choices)}:
+            return [_label(choice) for choice in choices]
+        case {"response": choice}:
+            return _label(choice)
+        case {"label": _}:
+            return None
+        case _:
+            return answer
+
+
+def _label(choice: Any) -> Any:
+    return choice.get("label") if isinstance(choice, dict) else choice
 
 
 ADAPTER = CalCom()

@@ -33,6 +33,7 @@ from services.capture.adapters.fields import (
     touch_of,
     utm_of,
 )
+from services.capture.adapters.form_answers import FormAnswer, form_fields
 from services.capture.adapters.meetings import BookingEvent, first_email, meeting_time, visit_before
 from services.capture.adapters.naming import delivery_name
 from services.capture.adapters.signatures import require_timed
@@ -141,10 +142,14 @@ class _Event:
             occurred_at=at,
             timed_by=timed_by,
             event="routing_form_submitted",
-            person=self._person(),
+            person=person_of(self._routed_fields(), self.settings.phone_country),
             touch=touch_of({}, touch),
             external_id=id_at(self.payload, "uri"),
         )
+
+    def _routed_fields(self) -> dict[str, Any]:
+        """Nothing but answers says who it was."""
+        return form_fields((FormAnswer(name, value, box=False) for name, value in self.answers.items()), self.settings)
 
     def _told_at(self) -> Any:
         return self.body.get("created_at") or self.payload.get("updated_at") or self.payload.get("created_at")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from urllib.parse import unquote, unquote_plus
 
 from services.capture.adapters.adapter import HookRequest, Unmappable
 from services.capture.adapters.bodies import read_any
@@ -19,9 +20,13 @@ def carried_secrets(request: HookRequest) -> Iterator[bytes]:
 
 
 def token_in_address(request: HookRequest) -> Iterator[bytes]:
-    """`?token=`, if it is there."""
+    """`?token=`, if it is there; a plus in it may be a blank, or a plus that somebody pasted as it is."""
     if token := request.query.get("token"):
         yield token.encode(errors="replace")
+        parts = (part.partition("=") for part in request.url.partition("?")[2].split("&"))
+        written = next((value for name, _, value in parts if unquote_plus(name) == "token"), "")
+        if "+" in written:
+            yield unquote(written).encode(errors="replace")
 
 
 def bearer_token(request: HookRequest) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ name, `consent.<channel>`, `attributes.<name>`, `touch.<field>`. What does not f
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -18,7 +18,7 @@ from services.capture.adapters.facts import Ignored, Person, Touch
 from services.capture.adapters.request import HookRequest
 from shared.emails import parse_email
 from shared.events import ConsentChannel, ConsentState
-from shared.phones import parse_phone
+from shared.phones import is_assigned, parse_phone
 
 CONSENT_CHANNELS: tuple[ConsentChannel, ...] = get_args(ConsentChannel)
 TEXT_FIELDS = frozenset(
@@ -56,7 +56,11 @@ _GRANTED = frozenset(
 _DENIED = frozenset(
     {"denied", "false", "no", "n", "off", "0", "unchecked", "opt_out", "opted_out", "unsubscribed", "declined"}
 )
-_UTM_NAME = re.compile(r"utm[_-]?(source|medium|campaign|term|content)", re.IGNORECASE)
+_FILE = re.compile(r"data:[^,]{0,200};base64,")
+_EXACT = 2.0**53  # up to here doubles hold every whole number
+_AGREED = re.compile(r"(yes|i (agree|accept|consent|want|would like)|agreed?$|accept(ed)?$)\b")
+_UNCLEAR = re.compile(r"\b(no|not|don.?t|never|stop|without|decline|refuse|terms|conditions|privacy|policy|policies)\b")
+_UTM_NAME = re.compile(r"utm[ _-]?(source|medium|campaign|term|content)", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
 _TYPE_BREAKS = re.compile(r"[^a-z0-9]+")
 
@@ -108,9 +112,9 @@ def _fitting(field: str, value: Any, country: str | None) -> dict[str, Any] | No
             first, _, last = written.partition(" ")
             return {"first_name": first, "last_name": last.strip() or None}
         case "email":
-            fit: str | int | None = parse_email(written)
+            fit: str | int | None = first_fit(value, lambda one: parse_email(text(one) or ""))
         case "phone":
-            fit = phone_of(value, country)
+            fit = first_fit(value, lambda one: phone_of(one, country))
         case "employees" | "annual_revenue":
             fit = int(written) if _NUMBER.fullmatch(written) else None
         case "country":
@@ -120,15 +124,21 @@ def _fitting(field: str, value: Any, country: str | None) -> dict[str, Any] | No
     return None if fit is None else {field: fit}
 
 
+def first_fit(value: Any, fit: Callable[[Any], str | None]) -> str | None:
+    """What fits of a value, and of a field that a form has more than once the first that does."""
+    values = value if isinstance(value, list) else [value]
+    return next((fitting for one in values if (fitting := fit(one)) is not None), None)
+
+
 def phone_of(value: Any, country: str | None) -> str | None:
-    """The number in E.164, or None. One that came as a JSON number has lost its plus."""
-    written = text(value)
+    """The number in E.164, or None. One that came as a JSON number has lost its plus, if it had one."""
+    written = text(float(value) if isinstance(value, Decimal) else value)
     if written is None:
         return None
-    phone = parse_phone(written, country)
-    if phone is None and isinstance(value, int | Decimal):
-        phone = parse_phone(f"+{written}")
-    return phone
+    if isinstance(value, str):
+        return parse_phone(written, country)
+    read = [phone for phone in (parse_phone(written, country), parse_phone(f"+{written}")) if phone is not None]
+    return next((phone for phone in read if is_assigned(phone)), read[0] if read else None)
 
 
 def touch_of(fields: Mapping[str, Any], base: Touch) -> Touch:
@@ -182,7 +192,7 @@ def click_ids_of(*places: Mapping[str, Any]) -> dict[str, str]:
         found = {
             name.lower(): value
             for name, raw in place.items()
-            if name.lower() in CLICK_IDS and (value := text(raw)) is not None
+            if name.lower() in CLICK_IDS and (value := first_fit(raw, text)) is not None
         }
         if found:
             return found
@@ -195,19 +205,26 @@ def is_tracking(name: str) -> bool:
 
 
 def query_of(address: str | None) -> dict[str, str]:
-    """The parameters in an address, or in its path and query alone."""
+    """The parameters in an address, or in its path and query alone; of one that comes twice, the first."""
     if not address:
         return {}
     try:
-        return dict(parse_qsl(urlsplit(address).query, max_num_fields=200))
+        return dict(reversed(parse_qsl(urlsplit(address).query, max_num_fields=200)))
     except ValueError:
         return {}
 
 
 def consent_state(value: Any) -> ConsentState | None:
-    """What an explicit box says; None for anything that is not clearly yes or no."""
-    word = (text(value) or "").lower().replace("-", "_")
-    if word in _GRANTED:
+    """What an explicit box says; None for anything that is not clearly yes or no.
+
+    Forms send a box's `0` in a hidden field before its `1`, under one name: there the last counts, as in PHP.
+    """
+    if isinstance(value, list):
+        states = [consent_state(one) for one in value]
+        return states[-1] if states and None not in states else None
+    said = (text(value) or "").lower()
+    word = said.replace("-", "_")
+    if word in _GRANTED or (_AGREED.match(said) and not _UNCLEAR.search(said)):
         return "granted"
     return "denied" if word in _DENIED else None
 
@@ -221,8 +238,10 @@ def text(value: Any) -> str | None:
             return value.strip() or None
         case int() | Decimal():
             return str(value)
+        case float() if value.is_integer() and abs(value) < _EXACT:
+            return str(int(value))
         case list() if value and all(isinstance(item, str) for item in value):
-            return ", ".join(value).strip() or None
+            return ", ".join(dict.fromkeys(value)).strip() or None
         case _:
             return None
 
@@ -262,13 +281,13 @@ def _time(value: Any) -> datetime:
 def _matching(place: Mapping[str, Any], pattern: re.Pattern[str]) -> Iterator[tuple[str, str]]:
     for name, raw in place.items():
         match = pattern.fullmatch(name)
-        value = text(raw)
+        value = first_fit(raw, text)
         if match is not None and value is not None:
             yield match[1], value
 
 
 def _worth_keeping(value: Any) -> Any:
-    """The value as it can be stored; None for one that says nothing."""
-    if value is None or value in ("", [], {}):
+    """The value as it can be stored; None for one that says nothing, and for a whole file, as drawn signatures are."""
+    if value is None or value in ("", [], {}) or (isinstance(value, str) and _FILE.match(value)):
         return None
     return plain(value.strip() or None if isinstance(value, str) else value)

@@ -70,7 +70,6 @@ _TERMS = re.compile(r"\b(terms|privacy|policy|policies|tos|gdpr notice|condition
 _NEWS = re.compile(r"\b(marketing|newsletters?|updates|offers|promotions?)\b")
 _CHANNEL_WORDS = re.compile(r"\b(e mails?|emails|text messages?)\b")
 _OTHER_CHANNELS = re.compile(r"\b(phone|telephone|calls?|post|fax)\b")
-_AGREED = re.compile(r"(yes|i (agree|accept|consent|want|would like)|agreed?$|accept(ed)?$)\b")
 _NEGATED = re.compile(r"\b(no|not|don|dont|never|stop|without|decline|refuse)\b")
 
 
@@ -181,7 +180,7 @@ def _state(answer: FormAnswer) -> ConsentState | None:
     if (state := consent_state(answer.value)) is not None:
         return state
     said = _spoken(text(answer.value) or "")
-    ticked = said and (answer.box or _AGREED.match(said) or _CONSENT.search(said))
+    ticked = said and (answer.box or _CONSENT.search(said))
     return "granted" if ticked and not _NEGATED.search(said) else None
 
 

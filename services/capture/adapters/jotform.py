@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from services.capture.adapters.adapter import PLAIN, HookRequest, MappingSettings, Reading, Unmappable
-from services.capture.adapters.bodies import read_any, read_object
+from services.capture.adapters.bodies import object_at, read_any, read_object
 from services.capture.adapters.fields import is_tracking, text
 from services.capture.adapters.form_answers import FormAnswer, form_fields, form_lead
 from services.capture.adapters.naming import delivery_name
@@ -60,13 +60,14 @@ class Jotform(Unsigned):
 
 
 def _answers(raw: Mapping[str, Any]) -> Iterator[FormAnswer]:
-    """The questions; what has no number is about the form, but for the visit's parameters."""
+    """The questions; what has no number is about the form, but for the visit's parameters and addresses of files."""
+    uploads = {_NUMBERED.sub(r"\1", written) for written in object_at(raw, "temp_upload")}
     for written, value in raw.items():
         numbered = _NUMBERED.fullmatch(written)
         if numbered is not None:
             name = numbered[1]
             yield FormAnswer(name, value, label=_NUMBERED_END.sub("", name), place=written)
-        elif is_tracking(written):
+        elif is_tracking(written) or written in uploads:
             yield FormAnswer(written, value)
 
 

@@ -1,13 +1,12 @@
 """The names of deliveries: the same for every attempt, and there for every body, however odd."""
 
 import hashlib
-import re
 from collections.abc import Callable
 
 from services.capture.adapters.errors import Unmappable
 from services.capture.adapters.request import HookRequest
 
-_NAME = re.compile(r"[\x21-\x7e]{1,200}")
+LONGEST_NAME = 200
 
 
 def delivery_name(kind: str, request: HookRequest, own_name: Callable[[], object]) -> str:
@@ -18,6 +17,7 @@ def delivery_name(kind: str, request: HookRequest, own_name: Callable[[], object
         name = None
     if isinstance(name, int) and not isinstance(name, bool):
         name = str(name)
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    name = name.strip() if isinstance(name, str) else ""
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
         name = hashlib.sha256(request.raw_body).hexdigest()
     return f"{kind}:{name}"

@@ -13,6 +13,7 @@ from services.capture.adapters.request import HookRequest
 
 TOLERANCE = timedelta(minutes=5)
 _SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
+_MILLISECONDS = re.compile(r"[0-9]{1,15}", re.ASCII)
 
 
 def hmac_sha256(key: bytes, *signed: bytes) -> bytes:
@@ -44,6 +45,14 @@ def require_now(seconds: str, now: datetime) -> None:
     if not _SECONDS.fullmatch(seconds):
         raise BadSignature("the timestamp is not a number of seconds")
     if abs(now.timestamp() - int(seconds)) > TOLERANCE.total_seconds():
+        raise BadSignature("the timestamp is more than five minutes off")
+
+
+def require_now_ms(milliseconds: str, now: datetime) -> None:
+    """The same for a Unix time in milliseconds, to the millisecond."""
+    if not _MILLISECONDS.fullmatch(milliseconds):
+        raise BadSignature("the timestamp is not a number of milliseconds")
+    if abs(round(now.timestamp() * 1_000) - int(milliseconds)) > TOLERANCE.total_seconds() * 1_000:
         raise BadSignature("the timestamp is more than five minutes off")
 
 

@@ -23,7 +23,8 @@ from services.capture.adapters.adapter import (
     Touch,
 )
 from services.capture.adapters.bodies import read_object
-from services.capture.adapters.fields import happened_at, person_of, touch_of, type_name
+from services.capture.adapters.fields import happened_at, ignored, person_of, touch_of, type_name
+from services.capture.adapters.form_answers import is_test
 from services.capture.adapters.lead_body import api_fields
 from services.capture.adapters.naming import delivery_name
 from services.capture.adapters.signatures import base64_bytes, header_bytes, hmac_sha256, require_any, require_now
@@ -31,6 +32,7 @@ from services.capture.adapters.signatures import base64_bytes, header_bytes, hma
 _FAMILIES = ("webhook", "svix")
 _SHARED, _PUBLIC = "whsec_", "whpk_"
 _KEY_BYTES = range(24, 65)
+_TRIES = frozenset({"ping", "test"})
 
 
 class StandardWebhooks(Adapter):
@@ -50,14 +52,16 @@ class StandardWebhooks(Adapter):
         body = read_object(request.raw_body)
         data = body.get("data")
         data = data if isinstance(data, dict) else {}
+        key = self.delivery_id(request)
+        happened = type_name(str(body.get("type") or "")) or "webhook_received"
+        if happened in _TRIES or is_test(body) or is_test(data):
+            return Reading((ignored(key, request, "test"),), data, body)
         record = data.get("id") if isinstance(data.get("id"), str | int) else None
         fields = api_fields(data)
         if record is not None:
             fields.setdefault("external_id", record)
             fields.pop("attributes.id", None)
-        key = self.delivery_id(request)
         at, timed_by = happened_at(body.get("timestamp"), request)
-        happened = type_name(str(body.get("type") or "")) or "webhook_received"
         touch = Touch(type=settings.touch_type or happened, touch_id=key.partition(":")[2])
         fact = LeadFact(
             idempotency_key=key,

@@ -56,6 +56,9 @@ class TikTok(BatchAdapter):
 
     def readings(self, request: HookRequest, settings: MappingSettings) -> Sequence[Reading]:
         body = read_object(request.raw_body)
+        if "entry" not in body and (event := text(body.get("event"))):  # of the developer platform
+            reason = "test" if event.endswith("ping") else "event_type"
+            return [Reading((ignored(self.delivery_id(request), request, reason),), {}, body)]
         about = body.get("object")
         if isinstance(about, str) and about.upper() != "LEAD":
             return [Reading((ignored(self.delivery_id(request), request, "object"),), {}, body)]

@@ -1,6 +1,7 @@
 """Typeform: form responses. https://www.typeform.com/developers/webhooks/"""
 
 import base64
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from services.capture.adapters.adapter import (
     Touch,
     Unmappable,
 )
-from services.capture.adapters.bodies import object_at, read_object
+from services.capture.adapters.bodies import object_at, objects_at, read_object
 from services.capture.adapters.fields import (
     CONSENT_CHANNELS,
     click_ids_of,
@@ -24,6 +25,7 @@ from services.capture.adapters.fields import (
     is_tracking,
     lead_field,
     person_of,
+    text,
     touch_of,
     utm_of,
 )
@@ -33,6 +35,8 @@ from services.capture.mapping import FORM_SUBMITTED
 
 _BY_TYPE = {"email": "email", "phone_number": "phone"}
 _TERMS = ("terms", "privacy", "policy", "tos", "gdpr_notice")  # agreeing to these allows no mail
+_ABOUT_TERMS = re.compile(r"\b(terms|conditions|privacy|policy|policies)\b", re.IGNORECASE)
+_ABOUT_MAIL = re.compile(r"mail|marketing|newsletter|contact|updates|offers|sms|whatsapp", re.IGNORECASE)
 
 
 class Typeform(Adapter):
@@ -96,15 +100,17 @@ def _fields(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _field(answer: Mapping[str, Any]) -> str | None:
     """The field that the question's own name asks for; a box that allows something is consent."""
-    name = _name(answer)
+    name, question = _name(answer), object_at(answer, "field")
     if answer.get("type") == "boolean":
-        return _consent_field(name, legal=object_at(answer, "field").get("type") == "legal")
-    return lead_field(name)
+        return _consent_field(name, text(question.get("title")) or "", legal=question.get("type") == "legal")
+    return lead_field(name) or lead_field(text(question.get("subfield_key")) or "")
 
 
-def _consent_field(name: str, legal: bool) -> str | None:
+def _consent_field(name: str, title: str, legal: bool) -> str | None:
     lowered = name.lower()
     if not (lowered.startswith("consent") or legal) or any(word in lowered for word in _TERMS):
+        return None
+    if _ABOUT_TERMS.search(title) and not _ABOUT_MAIL.search(title):
         return None
     named = [channel for channel in CONSENT_CHANNELS if channel in lowered]
     if named:
@@ -131,16 +137,30 @@ def _value(answer: Mapping[str, Any]) -> Any:
 
 
 def _name(answer: Mapping[str, Any]) -> str:
-    """The stable name of the question: texts and positions change, this does not."""
+    """The stable name of the question, since texts and positions change; its text for old forms, which have none."""
     question = object_at(answer, "field")
-    return str(question.get("ref") or question.get("id") or answer.get("type"))
+    return str(question.get("ref") or text(question.get("title")) or question.get("id") or answer.get("type"))
 
 
 def _answers(response: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     answers = response.get("answers") or []
     if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
         raise Unmappable("the answers are not a list of answers")
-    return answers
+    questions = {str(one.get("id")): one for one in _questions(object_at(response, "definition"))}
+    return [answer | {"field": _question(answer, questions)} for answer in answers]
+
+
+def _questions(form: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The questions, and within groups of them those of the group."""
+    for question in objects_at(form, "fields"):
+        yield question
+        yield from objects_at(object_at(question, "properties"), "fields")
+
+
+def _question(answer: Mapping[str, Any], questions: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What the answer says of its question, over what the form does, which alone has its text."""
+    named = object_at(answer, "field")
+    return {**questions.get(str(named.get("id")), {}), **named}
 
 
 def _texts(value: Any) -> Iterator[str]:

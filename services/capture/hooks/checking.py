@@ -1,19 +1,22 @@
 """Recorded requests: read from a file, verified and mapped as a source would, without a database."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from services.capture.adapters import adapters
 from services.capture.adapters.adapter import Adapter, Answer, BadSignature, Headers, HookRequest, Unmappable
 from services.capture.adapters.told import told
 from services.capture.mapping import MappingSettings
-from shared.errors import FieldError, Invalid
+from shared.errors import FieldError, Invalid, Rejected, TooLarge
+from shared.settings import Settings
 
-OK = 200
+_ADDRESS = re.compile(r"(?:[A-Z]+\s+)?(?:https://[^/]+)?")
+LARGEST_BODY: int = Settings.model_fields["body_limit"].default
 
 
 class Fetched(BaseModel):
@@ -21,6 +24,12 @@ class Fetched(BaseModel):
 
     request: str
     response: Any = None
+
+
+class Handshake(BaseModel):
+    """What a sample says of its handshake beside the request itself."""
+
+    verify_token: str | None = None
 
 
 class RecordedRequest(BaseModel):
@@ -34,16 +43,25 @@ class RecordedRequest(BaseModel):
     now: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     headers: dict[str, str] | list[tuple[str, str]] = Field(default_factory=dict)
     body: str = ""
-    secret: str | None = None
+    secret: str | list[str] | None = None
     secrets: list[str] = Field(default_factory=list)
     mapping: dict[str, Any] = Field(default_factory=dict)
     defaults: dict[str, Any] = Field(default_factory=dict)
     default_country: str | None = None
+    default_currency: str | None = None
     organization_id: str | None = None
     verify_token: str | None = None
+    handshake: Handshake | None = None
     allow_legacy: bool = False
     certificates: dict[str, str] = Field(default_factory=dict)
     fetch: Fetched | list[Fetched] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def without_nulls(cls, content: Any) -> Any:
+        """What a file says is null it does not say."""
+        given = isinstance(content, dict)
+        return {name: value for name, value in content.items() if value is not None} if given else content
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +90,14 @@ def recorded(content: RecordedRequest) -> Recorded:
     )
     own = {
         "phone_country": content.default_country,
+        "currency": content.default_currency,
         "organization_id": content.organization_id,
-        "verify_token": content.verify_token,
+        "verify_token": content.verify_token or (content.handshake and content.handshake.verify_token),
         "allow_legacy": content.allow_legacy or None,
     }
     defaults = content.defaults | {name: value for name, value in own.items() if value is not None}
-    secrets = [*([content.secret] if content.secret is not None else []), *content.secrets]
+    secret = [content.secret] if isinstance(content.secret, str) else content.secret or []
+    secrets = [*secret, *content.secrets]
     fetched = content.fetch if isinstance(content.fetch, list) else [content.fetch]
     found = _answers(adapter.lookups(request), fetched)
     request = replace(request, found={**request.found, **found})
@@ -91,6 +111,8 @@ def check(given: Recorded) -> dict[str, Any]:
     why a genuine request could not be mapped.
     """
     adapter, request, settings = given.adapter, given.request, given.settings
+    if len(request.raw_body) > LARGEST_BODY:
+        return _refused(TooLarge(f"the body is over {LARGEST_BODY} bytes"))
     handshake = adapter.handshake(request, given.secrets, settings)
     if handshake is not None:
         return _verdict(handshake, [])
@@ -99,7 +121,7 @@ def check(given: Recorded) -> dict[str, Any]:
     try:
         adapter.verify(request, given.secrets, request.received_at, settings)
     except BadSignature as exc:
-        return {"verdict": "refuse", "status": exc.status, "facts": [], "reason": exc.detail}
+        return _refused(exc)
     stored = replace(adapter.stored(request, given.secrets), found=request.found)
     answer = adapter.answer(stored)
     missing = [path for path in adapter.lookups(stored) if path not in stored.found]
@@ -109,6 +131,10 @@ def check(given: Recorded) -> dict[str, Any]:
         return _verdict(answer, [told(fact) for fact in adapter.facts(stored, settings)])
     except Unmappable as exc:
         return _verdict(answer, []) | {"quarantined": exc.detail}
+
+
+def _refused(why: Rejected) -> dict[str, Any]:
+    return {"verdict": "refuse", "status": why.status, "facts": [], "reason": why.detail}
 
 
 def _verdict(answer: Answer, facts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -124,7 +150,7 @@ def _verdict(answer: Answer, facts: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _answers(paths: Sequence[str], fetched: Sequence[Fetched]) -> Mapping[str, Any]:
     """The recorded answers by the paths that the adapter asks for; queries may differ in what they ask to see."""
-    by_path = {one.request.partition(" ")[2].strip() or one.request: one.response for one in fetched}
+    by_path = {_ADDRESS.sub("", one.request, count=1).strip(): one.response for one in fetched}
     bare = {path.partition("?")[0]: answer for path, answer in by_path.items()}
     found = {}
     for path in paths:

@@ -21,6 +21,7 @@ from services.capture.adapters.adapter import (
     Touch,
     Unmappable,
 )
+from services.capture.adapters.told import told as told_in_words
 from tests.samples.signed import Sample, sample
 from tests.unit.capture.told import body_of
 
@@ -294,6 +295,11 @@ def test_a_deleted_response_is_an_erasure_and_asks_nothing() -> None:
     assert fact.person.external_id == created.person.external_id == body["leadGenFormResponse"]
 
 
+def test_an_erasure_says_whom_it_is_about() -> None:
+    (fact,) = facts(LINKEDIN, body_of(LINKEDIN) | {"leadAction": "DELETED"})
+    assert told_in_words(fact)["external_id"] == body_of(LINKEDIN)["leadGenFormResponse"]
+
+
 def test_other_actions_of_linkedin_are_ignored() -> None:
     assert reasons(facts(LINKEDIN, body_of(LINKEDIN) | {"leadAction": "UPDATED"})) == ["lead_action"]
     assert reasons(facts(LINKEDIN, body_of(LINKEDIN) | {"type": "ORGANIZATION_SOCIAL_ACTION"})) == ["type"]
@@ -362,6 +368,12 @@ def test_leads_of_tiktok_are_read_leniently() -> None:
     assert [fact.idempotency_key for fact in told[:2]] == ["tiktok:3660038439145596919", "tiktok:7"]
     assert told[2].timed_by == "receipt"
     assert lead(TIKTOK, {"entry": entry}).person.email == "luca.thornby@example.com"
+
+
+def test_a_ping_of_tiktoks_developer_platform_creates_nothing() -> None:
+    ping = {"client_key": "aw1", "event": "tiktok.ping", "create_time": 1752894700622, "content": "{}"}
+    assert reasons(facts(TIKTOK, ping)) == ["test"]
+    assert reasons(facts(TIKTOK, ping | {"event": "authorization.removed"})) == ["event_type"]
 
 
 def test_what_tiktok_sends_beside_leads_is_ignored() -> None:

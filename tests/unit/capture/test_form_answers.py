@@ -1,5 +1,8 @@
 """What answers tell whose questions have names and types: Webflow, Tally, Fillout, rows of a sheet."""
 
+import hashlib
+import hmac
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -8,6 +11,7 @@ import pytest
 
 from services.capture.adapters import adapters
 from services.capture.adapters.adapter import (
+    BadSignature,
     Headers,
     LeadFact,
     MappingSettings,
@@ -38,6 +42,19 @@ def test_webflow_signs_milliseconds_and_a_colon() -> None:
     adapters()[known.kind].verify(known.request, ["newer-secret", known.secret], known.now)
 
 
+@pytest.mark.parametrize(
+    ("milliseconds", "fits"), [(-300_001, False), (-300_000, True), (-299_001, True), (300_000, True), (300_001, False)]
+)
+def test_webflow_is_five_minutes_off_to_the_millisecond(milliseconds: int, fits: bool) -> None:
+    known = sample("webflow")
+    now = known.now + timedelta(milliseconds=731)
+    sent = str(round(now.timestamp() * 1_000) + milliseconds)
+    mac = hmac.new(known.secret.encode(), f"{sent}:".encode() + known.request.raw_body, hashlib.sha256).hexdigest()
+    request = known.with_headers(x_webflow_timestamp=sent, x_webflow_signature=mac)
+    with nullcontext() if fits else pytest.raises(BadSignature):
+        adapters()[known.kind].verify(request, [known.secret], now)
+
+
 def test_webflow_from_the_dashboard_carries_the_secret_in_its_address() -> None:
     known = sample("webflow")
     bare = known.with_headers(x_webflow_signature=None, x_webflow_timestamp=None)
@@ -58,7 +75,7 @@ def test_webflow_has_other_triggers() -> None:
 
 def test_webflow_knows_fields_by_what_the_page_shows() -> None:
     data = {"Your name": "Nora van Dijk", "Email Address": "a@acme.com", "Newsletter": True, "Budget": 7, "Terms": True}
-    fact = webflow(data=data, pageUrl="https://x.example/?utm_source=g&gclid=Cj0")
+    fact = webflow(data=data, pageUrl="https://x.example/?utm_source=g&gclid=Cj0&utm_source=b")
     assert (fact.person.last_name, fact.person.email) == ("van Dijk", "a@acme.com")
     assert (fact.person.consent, fact.person.attributes) == ({"email": "granted"}, {"Budget": 7, "Terms": True})
     assert fact.touch is not None
@@ -182,6 +199,36 @@ def test_sheets_cells_may_be_numbers() -> None:
     fact = sheets({"E-mail": "a@acme.com", "Phone number": 14155550156, "Seats": 7.5, "": "x", "Blank": ""})
     assert isinstance(fact, LeadFact)
     assert (fact.person.phone, fact.person.attributes) == ("+14155550156", {"Seats": 7.5})
+
+
+@pytest.mark.parametrize(
+    ("cell", "country", "phone"),
+    [
+        (14155550141, None, "+14155550141"),
+        (14155550141, "US", "+14155550141"),
+        (4155550141, "US", "+14155550141"),
+        (14155550141, "DE", "+14155550141"),  # the plus was lost: there is no such number in Germany
+        (30123456, "DE", "+4930123456"),
+        (442079460958, "GB", "+442079460958"),
+        (14155550156.0, None, "+14155550156"),
+        ("14155550141", None, None),
+        (1.5, "US", None),
+    ],
+)
+def test_a_phone_that_came_as_a_number_is_somebodys_number(cell: Any, country: str | None, phone: str | None) -> None:
+    known = sample("google_sheets")
+    body = body_of(known)
+    body["data"] |= {"values": {"Email": "a@acme.com", "Phone": cell}}
+    person = lead(known, body, MappingSettings.of({}, {"phone_country": country} if country else {})).person
+    assert (person.phone, "phone" in person.attributes) == (phone, phone is None)
+
+
+def test_a_parameter_of_the_visit_may_be_named_as_people_read_it() -> None:
+    fact = sheets({"Email": "a@acme.com", "UTM Source": "google", "utm medium": "cpc", "Utm-Campaign": "spring"})
+    assert isinstance(fact, LeadFact)
+    assert fact.person.attributes == {}
+    assert fact.touch is not None
+    assert fact.touch.utm == {"source": "google", "medium": "cpc", "campaign": "spring"}
 
 
 def test_sheets_has_other_events() -> None:

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from services.capture.adapters import adapters
-from services.capture.adapters.adapter import BadSignature, Headers, HookRequest, LeadFact, MappingSettings, Unmappable
+from services.capture.adapters.adapter import (
+    BadSignature,
+    Headers,
+    HookRequest,
+    Ignored,
+    LeadFact,
+    MappingSettings,
+    Unmappable,
+)
 
 ADAPTER = adapters()["generic"]
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -221,6 +229,45 @@ def test_a_list_needs_a_mapping() -> None:
 def test_what_is_neither_json_nor_a_form_cannot_be_mapped(odd: HookRequest) -> None:
     with pytest.raises(Unmappable):
         lead(odd)
+
+
+@pytest.mark.parametrize("name", ["is_test", "test"])
+def test_a_try_creates_nothing(name: str) -> None:
+    (fact,) = ADAPTER.facts(request(json.dumps({"email": "a@acme.com", name: True}).encode()))
+    assert isinstance(fact, Ignored)
+    assert fact.reason == "test"
+
+
+def test_a_byte_order_mark_makes_json_nothing_else() -> None:
+    body = request(b'\xef\xbb\xbf {"email": "a@acme.com"}', content_type="application/json")
+    assert lead(body).person.email == "a@acme.com"
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [("ISO-8859-1", b"Ren%E9"), ("windows-1252", b"Ren%e9"), ("UTF-8", b"Ren%C3%A9"), ("", b"Ren\xc3\xa9")],
+)
+def test_a_form_may_be_in_another_character_set_if_it_says_so(charset: str, name: bytes) -> None:
+    body = b"email=a%40acme.com&first_name=" + name
+    assert lead(request(body, content_type=f"{FORM}; charset={charset}")).person.first_name == "Ren\u00e9"
+    with pytest.raises(Unmappable):
+        lead(request(b"email=a%40acme.com&first_name=Ren%E9", content_type=f"{FORM}; charset=rot13"))
+
+
+def test_of_a_field_that_a_form_has_twice_the_first_that_fits_counts() -> None:
+    body = b"email=&email=a%40acme.com&email=b%40acme.com&phone=none&phone=%2B14155550140&first_name=Ana&first_name=Ana"
+    fact = lead(request(body + b"&utm_source=a&utm_source=b&gclid=1&gclid=2", content_type=FORM))
+    assert (fact.person.email, fact.person.phone, fact.person.first_name) == ("a@acme.com", "+14155550140", "Ana")
+    assert fact.touch is not None
+    assert (fact.touch.utm, fact.touch.click_ids) == ({"source": "a"}, {"gclid": "1"})
+
+
+@pytest.mark.parametrize(
+    ("sent", "consent"), [("0 1", {"email": "granted"}), ("0 0", {"email": "denied"}), ("0 x", {})]
+)
+def test_a_hidden_no_before_a_ticked_box_is_no_refusal(sent: str, consent: dict[str, str]) -> None:
+    boxes = "".join(f"&consent.email={box}" for box in sent.split())
+    assert lead(request(f"email=a%40acme.com{boxes}".encode(), content_type=FORM)).person.consent == consent
 
 
 def test_a_delivery_is_named_by_its_id_then_its_mapped_key_then_its_bytes() -> None:

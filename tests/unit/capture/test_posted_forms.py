@@ -129,6 +129,23 @@ def test_jotform_answers_are_known_behind_their_numbers() -> None:
     assert (fact.timed_by, fact.external_id) == ("receipt", "99")
 
 
+def test_a_signature_that_jotform_sends_as_an_image_is_no_attribute() -> None:
+    raw = {"q4_email": "a@acme.com", "q5_signature": "data:image/png;base64,iVBORw0KGgo", "q6_note": "data: none"}
+    assert jotform(raw).person.attributes == {"note": "data: none"}
+
+
+def test_files_of_jotform_are_known_by_their_addresses() -> None:
+    """As captured elsewhere: the question is numbered in `temp_upload` alone."""
+    raw = {
+        "q4_email": "a@acme.com",
+        "temp_upload": {"q22_fileUpload": ["brief.pdf#jotformfs-1"]},
+        "file_server": "jotformfs-1",
+        "fileUpload": ["https://www.jotform.com/uploads/a/1/2/brief.pdf"],
+        "path": "/submit/1",
+    }
+    assert jotform(raw).person.attributes == {"fileUpload": ["https://www.jotform.com/uploads/a/1/2/brief.pdf"]}
+
+
 def test_jotform_without_readable_answers_cannot_be_mapped() -> None:
     known = sample("jotform")
     for fields in ({"submissionID": "1"}, {"submissionID": "1", "rawRequest": "{"}, {"rawRequest": "[]"}):

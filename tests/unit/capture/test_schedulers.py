@@ -118,7 +118,14 @@ def test_a_cancellation_in_calendly() -> None:
 
 @pytest.mark.parametrize(
     ("amount", "currency", "minor"),
-    [("49.5", "usd", 4950), ("5000", "JPY", 5000), ("5000.0", "JPY", 5000), ("1.234", "KWD", 1234), ("0", "EUR", 0)],
+    [
+        ("49.5", "usd", 4950),
+        ("5000", "JPY", 5000),
+        ("5000.0", "JPY", 5000),
+        ("1.234", "KWD", 1234),
+        ("0", "EUR", 0),
+        ("1.5e2", "EUR", 15000),
+    ],
 )
 def test_what_is_paid_for_a_meeting_is_a_purchase_of_its_own(amount: str, currency: str, minor: int) -> None:
     payment = {"external_id": "ch_1", "provider": "stripe", "amount": 0, "currency": currency, "successful": True}
@@ -138,7 +145,13 @@ def test_what_is_not_paid_is_no_purchase(payment: Any) -> None:
 
 
 def test_a_payment_that_cannot_be_read_is_not_dropped() -> None:
-    for payment in ({"amount": 5}, {"amount": -5, "currency": "EUR"}, {"amount": 5.001, "currency": "EUR"}):
+    for payment in (
+        {"amount": 10**30, "currency": "EUR"},
+        {"amount": "10000000000000.01", "currency": "EUR"},
+        {"amount": 5},
+        {"amount": -5, "currency": "EUR"},
+        {"amount": 5.001, "currency": "EUR"},
+    ):
         with pytest.raises(Unmappable):
             facts_of(CALENDLY, calendly(payment=payment | {"successful": True}))
 
@@ -174,6 +187,22 @@ def test_a_routing_form_of_calendly_is_a_lead_without_a_meeting() -> None:
     fact = fact_of_body(CALENDLY, body)
     assert isinstance(fact, LeadFact)
     assert (fact.person.email, fact.touch and fact.touch.utm) == ("a@acme.com", {"source": "google"})
+
+
+def test_who_filled_in_a_routing_form_is_known_by_the_answers_alone() -> None:
+    asked = {
+        "Your name": "Ann Bell",
+        "What is your work email?": "Ann@Acme.com",
+        "Team size": "7",
+        "Newsletter?": "Yes",
+    }
+    answers = [{"question_uuid": "1", "question": question, "answer": answer} for question, answer in asked.items()]
+    payload = {"uri": "https://api.calendly.com/routing_form_submissions/1", "questions_and_answers": answers}
+    fact = fact_of_body(CALENDLY, {"event": "routing_form_submission.created", "payload": payload})
+    assert isinstance(fact, LeadFact)
+    person = fact.person
+    assert (person.first_name, person.last_name, person.email) == ("Ann", "Bell", "ann@acme.com")
+    assert (person.attributes, person.consent) == ({"Team size": "7", "Newsletter?": "Yes"}, {})
 
 
 @pytest.mark.parametrize(
@@ -260,6 +289,53 @@ def test_answers_and_hidden_fields_of_cal_com() -> None:
     assert person.attributes == {"team-size": "20"}
     assert touch is not None
     assert (touch.utm, touch.click_ids) == ({"source": "google"}, {"gclid": "x1"})
+
+
+@pytest.mark.parametrize(
+    ("slug", "value", "consent"),
+    [
+        ("i-agree-to-receive-emails", True, {"email": "granted"}),
+        ("consent-sms", False, {"sms": "denied"}),
+        ("i-accept-the-terms", True, {}),
+        ("first-visit", True, {}),
+        ("consent", "yes", {}),
+    ],
+)
+def test_only_a_box_of_cal_com_about_it_is_consent(slug: str, value: Any, consent: dict[str, str]) -> None:
+    responses = {"email": {"value": "opal@acme.com"}, slug: {"label": slug, "value": value}}
+    fact = fact_of_body(CAL_COM, cal_com(responses=responses))
+    assert isinstance(fact, BookingFact)
+    assert fact.person.consent == consent
+    assert fact.person.attributes == ({} if consent else {slug: value})
+
+
+def test_a_question_of_cal_com_without_an_answer_says_nothing() -> None:
+    """As in the examples of Cal.com's documentation: of such a question there is only the label."""
+    unanswered = {
+        "attendeePhoneNumber": {"label": "phone_number", "isHidden": True},
+        "title": {"label": "what_is_this_meeting_about", "isHidden": True},
+        "notes": {"label": "additional_notes", "isHidden": False},
+        "rescheduleReason": {"label": "reason_for_reschedule", "isHidden": False},
+    }
+    answered = {"email": {"label": "email_address", "value": "opal@acme.com", "isHidden": False}}
+    fact = fact_of_body(CAL_COM, cal_com(responses=answered | unanswered))
+    assert isinstance(fact, BookingFact)
+    assert (fact.person.phone, fact.person.attributes) == (None, {})
+
+
+def test_choices_of_a_form_of_cal_com_are_their_labels_where_there_is_no_plain_value() -> None:
+    responses = {
+        "email": {"response": "opal@acme.com"},
+        "Language": {"response": [{"label": "English", "id": "1"}, {"label": "French", "id": "2"}]},
+        "Size": {"response": {"label": "11-50", "id": "3"}},
+        "Country": {"value": ["AT"], "response": [{"label": "AT", "id": "4"}]},
+    }
+    body = {"triggerEvent": "FORM_SUBMITTED", "createdAt": "2026-03-04T11:11:30Z", "payload": {"responses": responses}}
+    fact = fact_of_body(CAL_COM, body)
+    assert isinstance(fact, LeadFact)
+    assert fact.person.email == "opal@acme.com"
+    assert fact.person.attributes == {"Language": ["English", "French"], "Size": "11-50"}
+    assert fact.person.country == "AT"
 
 
 @pytest.mark.parametrize(("price", "currency", "minor"), [(4900, "usd", 4900), (500, "jpy", 500), (1234, "kwd", 1234)])

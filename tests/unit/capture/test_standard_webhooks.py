@@ -60,7 +60,7 @@ def test_the_mapping_of_the_owner_goes_before_the_default() -> None:
 
 @pytest.mark.parametrize("data", [None, [], {"id": None}, {"first_name": "Nora"}])
 def test_a_message_about_nobody_makes_no_lead(data: Any) -> None:
-    fact = fact_of_body(KNOWN, {"type": "ping", "data": data})
+    fact = fact_of_body(KNOWN, {"type": "contact.created", "data": data})
     assert isinstance(fact, Ignored)
     assert fact.reason == "no_identifier"
 
@@ -69,3 +69,23 @@ def test_a_message_about_nobody_makes_no_lead(data: Any) -> None:
 def test_what_is_no_object_cannot_be_mapped(body: bytes) -> None:
     with pytest.raises(Unmappable):
         fact_of(KNOWN, KNOWN.with_body(body))
+
+
+MESSAGE = {"type": "contact.created", "data": {"email": "a@acme.com"}}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"type": "ping"},
+        {"type": "Test"},
+        {"is_test": True},
+        {"test": "yes"},
+        {"data": {"email": "a@acme.com", "is_test": 1}},
+    ],
+)
+def test_a_try_creates_nothing(said: dict[str, Any]) -> None:
+    fact = fact_of_body(KNOWN, MESSAGE | said)
+    assert isinstance(fact, Ignored)
+    assert fact.reason == "test"
+    assert lead(MESSAGE | {"is_test": False}).person.email == "a@acme.com"

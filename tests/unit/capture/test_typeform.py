@@ -81,6 +81,51 @@ def test_consent_comes_from_a_legal_question(ref: str, value: bool, consent: dic
     assert lead(EMAIL, answer("boolean", value, ref, "legal")).person.consent == consent
 
 
+@pytest.mark.parametrize(
+    ("title", "consent"),
+    [
+        ("May we email you?", {"email": "granted"}),
+        ("I agree to the privacy policy and to marketing by e-mail", {"email": "granted"}),
+        ("I accept the terms and conditions", {}),
+        ("I have read the *Privacy Policy*", {}),
+    ],
+)
+def test_a_legal_question_about_terms_alone_allows_no_mail(title: str, consent: dict[str, str]) -> None:
+    body = body_of(KNOWN)
+    legal = answer("boolean", True, "0c1d-uuid", "legal")
+    questions = [{"id": "id_0c1d-uuid", "ref": "0c1d-uuid", "type": "legal", "title": title}]
+    body["form_response"] |= {"answers": [EMAIL, legal], "definition": {"fields": questions}}
+    fact = fact_of_body(KNOWN, body)
+    assert isinstance(fact, LeadFact)
+    assert fact.person.consent == consent
+    assert ("0c1d-uuid" in fact.person.attributes) is not bool(consent)
+
+
+def test_a_question_of_an_old_form_without_a_ref_is_named_by_its_label() -> None:
+    body = body_of(KNOWN)
+    told = [
+        {"type": "text", "text": "Blue", "field": {"id": "1", "type": "short_text"}},
+        {"type": "text", "text": "Nora", "field": {"id": "2", "type": "short_text"}},
+        {"type": "number", "number": 3, "field": {"id": "3", "type": "number"}},
+    ]
+    questions = [{"id": "1", "title": "Favourite colour?"}, {"id": "2", "title": "First name"}]
+    body["form_response"] |= {"answers": [EMAIL, *told], "definition": {"fields": questions}}
+    fact = fact_of_body(KNOWN, body)
+    assert isinstance(fact, LeadFact)
+    assert (fact.person.first_name, fact.person.attributes) == ("Nora", {"Favourite colour?": "Blue", "3": 3})
+
+
+def test_parts_of_typeforms_contact_question_are_what_they_are_without_a_speaking_ref() -> None:
+    body = body_of(KNOWN)
+    parts = [{"id": f"id_{n}-uuid", "ref": f"{n}-uuid", "subfield_key": n} for n in ("first_name", "company")]
+    questions = [{"id": "c", "ref": "c-uuid", "type": "contact_info", "properties": {"fields": parts}}]
+    answers = [EMAIL, answer("text", "Nora", "first_name-uuid"), answer("text", "Acme", "company-uuid")]
+    body["form_response"] |= {"answers": answers, "definition": {"fields": questions}}
+    fact = fact_of_body(KNOWN, body)
+    assert isinstance(fact, LeadFact)
+    assert (fact.person.first_name, fact.person.company, fact.person.attributes) == ("Nora", "Acme", {})
+
+
 def test_consent_never_comes_from_elsewhere() -> None:
     assert lead(EMAIL).person.consent == {}
     assert lead(EMAIL, answer("boolean", True, "do_you_like_email", "yes_no")).person.consent == {}

@@ -10,6 +10,7 @@ import pytest
 from services.capture.adapters import adapters
 from services.capture.adapters.adapter import (
     LeadFact,
+    MappingSettings,
     Unmappable,
 )
 from tests.samples.signed import sample
@@ -43,6 +44,17 @@ def test_the_secret_may_come_in_the_address(kind: str) -> None:
     refused(known, replace(bare, url=address))
 
 
+@pytest.mark.parametrize(
+    "written", ["s3cret+/=%20x", "s3cret%2B/=%20x", "s3cret%2b%2F%3D%20x", "s3cret+/%3D%20x&token=y"]
+)
+def test_a_plus_in_the_address_may_be_written_as_it_is(written: str) -> None:
+    known = sample("contact_form_7")
+    request = replace(known.request, url=f"https://x.example/h?a=b&token={written}")
+    adapters()[known.kind].verify(request, ["s3cret+/= x"], known.now)
+    refused(known, request, ["s3cret+/=x"])
+    assert "s3cret" not in adapters()[known.kind].stored(request, ["s3cret+/= x"]).url
+
+
 def test_a_delivery_has_the_same_name_before_and_after_it_is_stored() -> None:
     for kind in BEARER + IN_ADDRESS:
         known, adapter = sample(kind), adapters()[kind]
@@ -66,6 +78,15 @@ def test_without_an_id_the_body_names_the_delivery(kind: str) -> None:
     assert first.idempotency_key != second.idempotency_key
     assert first.idempotency_key == lead(known, body).idempotency_key
     assert lead(known, body | {"id": 17}).idempotency_key == f"{kind}:17"
+
+
+@pytest.mark.parametrize("kind", ["zapier", "make", "clay"])
+def test_the_id_of_the_body_names_the_delivery_whatever_it_looks_like(kind: str) -> None:
+    known = sample(kind)
+    for name in ("Zeile 17 \u00fc", "rec/1:2?x=%20", "\u884c-17"):
+        assert lead(known, body_of(known) | {"id": f" {name} "}).idempotency_key == f"{kind}:{name}"
+    for name in ("a\tb", "\u200b", "x" * 201):
+        assert lead(known, body_of(known) | {"id": name}).idempotency_key != f"{kind}:{name}"
 
 
 def test_automation_takes_forms_and_other_spellings() -> None:
@@ -135,6 +156,22 @@ def test_gravity_forms_are_known_by_the_names_of_chosen_fields() -> None:
 def test_gravity_forms_say_nothing_by_an_unticked_box() -> None:
     known = sample("gravityforms")
     assert lead(known, body_of(known) | {"5.1": ""}, known.settings).person.consent == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "consent"),
+    [
+        ("I agree to receive email.", {"email": "granted"}),
+        ("Yes, please", {"email": "granted"}),
+        ("Yes, but no calls", {}),
+        ("I do not agree", {}),
+        ("Maybe", {}),
+    ],
+)
+def test_a_box_that_the_owner_maps_to_consent_says_what_it_says(value: str, consent: dict[str, str]) -> None:
+    known = sample("gravityforms")
+    settings = MappingSettings.of({"email": "2", "consent.email": "6.1"}, {})
+    assert lead(known, body_of(known) | {"6.1": value}, settings).person.consent == consent
 
 
 def test_gravity_forms_come_as_a_form_too() -> None:
