@@ -2,6 +2,8 @@
 
 from fastapi import APIRouter
 
+from services.capture.accounts.api import accounts_router
+from services.capture.duplicates.api import duplicates_router
 from services.capture.facts.api import facts_router
 from services.capture.forgotten import Forgotten
 from services.capture.hooks.api import hooks_router
@@ -18,6 +20,8 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
     return (
         facts_router(runtime, forgotten),  # the busiest first: routes are tried in order
         leads_router(runtime, forgotten),
+        accounts_router(runtime),
+        duplicates_router(runtime),
         sources_router(runtime, known),
         hooks_router(runtime, known),
     )

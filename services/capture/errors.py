@@ -70,3 +70,24 @@ class Contended(Unavailable):
     """Others changed the same person at the same moment; tried again it works."""
 
     slug = "capture/contended"
+
+
+class NoSuchAccount(NotFound):
+    """There is no account with this id."""
+
+    slug = "capture/no-such-account"
+    title = "There is no such account"
+
+
+class AccountTaken(Conflict):
+    """An external id or a domain is another account's."""
+
+    slug = "capture/account-taken"
+    title = "The external id or domain belongs to another account"
+
+
+class SameAccount(Conflict):
+    """Both ids mean one account already."""
+
+    slug = "capture/same-account"
+    title = "The accounts are one already"

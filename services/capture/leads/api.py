@@ -7,6 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from services.capture.accounts.queries import kept_account
+from services.capture.accounts.standings import leads_of
 from services.capture.deciding import decided
 from services.capture.errors import NoSuchLead
 from services.capture.facts.domain import API, encode_touch
@@ -16,10 +18,10 @@ from services.capture.leads import queries
 from services.capture.leads.erasure import erase
 from services.capture.leads.handlers import Captured, LeadCall, capture_lead
 from services.capture.leads.identifying import Named, identify
-from services.capture.leads.inputs import ConsentOut, ErasedOut, LeadInput, LeadOut, MergeInput
+from services.capture.leads.inputs import ConsentOut, ErasedOut, FieldsOut, LeadInput, LeadOut, MergeInput
 from services.capture.leads.merging import merge_by_hand, unmerge_by_hand
 from services.capture.leads.telling import Cause
-from services.capture.leads.views import consent_out, lead_out
+from services.capture.leads.views import consent_out, fields_out, lead_out
 from services.capture.reading import body_of, looks_like_id, read_body
 from shared.db import Connection, Tx
 from shared.emails import parse_email
@@ -91,6 +93,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         external_id: str | None = None,
         source: Annotated[str, Query(description="Whose external_id is meant")] = API,
         anonymous_id: str | None = None,
+        account_id: Annotated[str | None, Query(description="The leads of an account, by id")] = None,
         limit: Limit = 50,
         cursor: str | None = None,
     ) -> Page[LeadOut]:
@@ -105,13 +108,24 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         async with runtime.database.reading() as connection:
             if any((email, phone, external_id, anonymous_id)):
                 found = await _known_by(named, connection)
-                return Page(items=[await lead_out(connection, lead_id) for lead_id in found])
+                shown = [await lead_out(connection, lead_id) for lead_id in found]
+                return Page(items=[one for one in shown if account_id is None or _is_of(one, account_id)])
+            if account_id is not None:
+                return await _of_account(account_id, cursor, limit, connection)
             place = read_cursor(runtime.secrets, "leads", cursor)
             after = (datetime.fromisoformat(place[0]), str(place[1])) if place else None
             rows = await queries.newest_leads(connection, after, limit + 1)
             items = [await lead_out(connection, lead_id) for lead_id, _ in rows[:limit]]
         last = rows[limit - 1] if len(rows) > limit else None
         more = make_cursor(runtime.secrets, "leads", [last[1].isoformat(), last[0]]) if last else None
+        return Page(items=items, next_cursor=more)
+
+    async def _of_account(account_id: str, cursor: str | None, limit: int, connection: Connection) -> Page[LeadOut]:
+        after = read_cursor(runtime.secrets, "account-leads", cursor) or ""
+        account = await kept_account(connection, account_id.lower()) if looks_like_id(account_id) else None
+        rows = await leads_of(connection, account, after, limit + 1) if account else []
+        items = [await lead_out(connection, lead_id) for lead_id in rows[:limit]]
+        more = make_cursor(runtime.secrets, "account-leads", rows[limit - 1]) if len(rows) > limit else None
         return Page(items=items, next_cursor=more)
 
     async def _known_by(named: Named, connection: Connection) -> list[LeadId]:
@@ -129,13 +143,19 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     async def get_lead(lead_id: str) -> LeadOut:
         """The profile of the person behind a lead id; that of the survivor where the lead was merged."""
         async with runtime.database.reading() as connection:
-            return await lead_out(connection, _lead_id(lead_id))
+            return await lead_out(connection, lead_id_in(lead_id))
+
+    @router.get("/v1/leads/{lead_id}/fields", dependencies=may_read)
+    async def get_fields(lead_id: str) -> FieldsOut:
+        """Each field of the person's profile: the value that counts, by which rule, and those that lost against it."""
+        async with runtime.database.reading() as connection:
+            return await fields_out(connection, lead_id_in(lead_id))
 
     @router.get("/v1/leads/{lead_id}/consent", dependencies=may_read)
     async def get_consent(lead_id: str) -> ConsentOut:
         """What the person allows, and everything that was ever said about it."""
         async with runtime.database.reading() as connection:
-            return await consent_out(connection, _lead_id(lead_id))
+            return await consent_out(connection, lead_id_in(lead_id))
 
     @router.post("/v1/leads/{lead_id}:merge", openapi_extra=body_of(MergeInput), responses={OK: {"model": LeadOut}})
     async def merge_leads(request: Request, lead_id: str) -> Response:
@@ -147,7 +167,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         async def make(tx: Tx) -> Response:
             now = runtime.clock.now()
             into = LeadId(asked.into.lower()) if asked.into else None
-            one, other = _lead_id(lead_id), LeadId(asked.with_lead.lower())
+            one, other = lead_id_in(lead_id), LeadId(asked.with_lead.lower())
             survivor = await merge_by_hand(one, other, into, Cause(API, now, now), tx, runtime)
             return _answer(await lead_out(tx.connection, survivor))
 
@@ -160,8 +180,8 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
 
         async def make(tx: Tx) -> Response:
             now = runtime.clock.now()
-            await unmerge_by_hand(_lead_id(lead_id), Cause(API, now, now), tx, runtime)
-            return _answer(await lead_out(tx.connection, _lead_id(lead_id)))
+            await unmerge_by_hand(lead_id_in(lead_id), Cause(API, now, now), tx, runtime)
+            return _answer(await lead_out(tx.connection, lead_id_in(lead_id)))
 
         return await decided(runtime.database, request, await request.body(), make)
 
@@ -172,7 +192,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         """Forget the person behind a lead id, everywhere. Counts and credit stay; if they come back they are new."""
 
         async def make(tx: Tx) -> Response:
-            erased = await erase(_lead_id(lead_id), principal.subject, tx, runtime)
+            erased = await erase(lead_id_in(lead_id), principal.subject, tx, runtime)
             return _answer(ErasedOut(lead_id=erased.lead_id, erased_at=erased.erased_at, lead_ids=erased.lead_ids))
 
         answer = await decided(runtime.database, request, await request.body(), make)
@@ -182,10 +202,15 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     return router
 
 
-def _lead_id(text: str) -> LeadId:
+def lead_id_in(text: str) -> LeadId:
+    """The lead id in a path. Raises NoSuchLead for what can be none."""
     if not looks_like_id(text):
         raise NoSuchLead(f"there is no lead {text[:40]!r}")
     return LeadId(text.lower())
+
+
+def _is_of(lead: LeadOut, account_id: str) -> bool:
+    return lead.account is not None and lead.account.account_id == account_id.lower()
 
 
 def _answer(out: LeadOut | ErasedOut) -> Response:

@@ -1,10 +1,19 @@
 """Leads as the API shows them."""
 
+from services.capture.accounts import standings
 from services.capture.errors import NoSuchLead
 from services.capture.leads import queries
-from services.capture.leads.domain import consent_now, profile_of, together
+from services.capture.leads.domain import Told, consent_now, profile_of, ranked, together, why_it_counts
 from services.capture.leads.handlers import person_since
-from services.capture.leads.inputs import ConsentEntry, ConsentOut, LeadOut
+from services.capture.leads.inputs import (
+    ConsentEntry,
+    ConsentOut,
+    FieldOut,
+    FieldsOut,
+    FieldValueOut,
+    LeadAccountOut,
+    LeadOut,
+)
 from services.capture.leads.queries import Family
 from shared.db import Connection
 from shared.ids import LeadId
@@ -13,9 +22,10 @@ from shared.personal import PersonErased
 
 async def lead_out(connection: Connection, lead_id: LeadId) -> LeadOut:
     """The profile of the person behind a lead id. Raises NoSuchLead, or PersonErased."""
-    family = await _family(connection, lead_id)
+    family = await person_of(connection, lead_id)
     root = family.root
     profile = profile_of(together((row.lead_id, row.statements) for row in family.rows))
+    account = (await standings.shown(connection, [root.lead_id])).get(root.lead_id)
     return LeadOut(
         lead_id=root.lead_id,
         email=profile.email,
@@ -33,6 +43,7 @@ async def lead_out(connection: Connection, lead_id: LeadId) -> LeadOut:
         use_case=profile.use_case,
         attributes=dict(profile.attributes),
         consent=consent_now(await queries.consents_of(connection, sorted(family.members))),  # type: ignore[arg-type]  # texts from the ledger
+        account=LeadAccountOut(**dict(account)) if account else None,
         lead_ids=sorted(family.members),
         revision=root.revision,
         captured_at=person_since(family.rows),
@@ -41,16 +52,36 @@ async def lead_out(connection: Connection, lead_id: LeadId) -> LeadOut:
     )
 
 
+async def fields_out(connection: Connection, lead_id: LeadId) -> FieldsOut:
+    """Where each field of a person's profile comes from. Raises NoSuchLead, or PersonErased."""
+    family = await person_of(connection, lead_id)
+    fields = {
+        name: FieldOut(
+            **_value(told[0]).model_dump(),
+            rule=why_it_counts(told),
+            lost=[_value(each) for each in told[1:]],
+        )
+        for name, told in ranked((row.lead_id, row.statements) for row in family.rows).items()
+    }
+    return FieldsOut(lead_id=family.root.lead_id, fields=fields)
+
+
+def _value(told: Told) -> FieldValueOut:
+    lead_id, statement = told
+    return FieldValueOut(value=statement.value, at=statement.at, origin=statement.origin, lead_id=lead_id)
+
+
 async def consent_out(connection: Connection, lead_id: LeadId) -> ConsentOut:
     """What the person behind a lead id allows, with the ledger. Raises NoSuchLead, or PersonErased."""
-    family = await _family(connection, lead_id)
+    family = await person_of(connection, lead_id)
     members = sorted(family.members)
     now = consent_now(await queries.consents_of(connection, members))
     entries = [ConsentEntry(**dict(row)) for row in await queries.ledger_of(connection, members)]
     return ConsentOut(lead_id=family.root.lead_id, consent=now, entries=entries)  # type: ignore[arg-type]  # texts from the ledger
 
 
-async def _family(connection: Connection, lead_id: LeadId) -> Family:
+async def person_of(connection: Connection, lead_id: LeadId) -> Family:
+    """The person behind a lead id. Raises NoSuchLead, or PersonErased."""
     root = await queries.root_of(connection, lead_id)
     family = root and (await queries.families_of(connection, [root])).get(root)
     if not family or (family.root.revision == 0 and family.root.erased_at is None):
