@@ -120,11 +120,16 @@ def _name(a: _Traits, b: _Traits) -> Reason | None:
         return Reason("name", "same", likeness, 45 if a.first and a.last else 20)
     if a.last and a.last == b.last and (_is_initial(a.first, b.first) or not (a.first and b.first)):
         return Reason("name", "alike", likeness, 30)
-    if likeness >= ALIKE or (a.last == b.last and a.last and _is_short_form(a.first, b.first)):
+    if likeness >= ALIKE or (a.last == b.last and a.last and _is_short_form(a.first, b.first)) or _sounds_alike(a, b):
         return Reason("name", "alike", likeness, 35)
     if likeness < DIFFERENT or (a.last and a.last == b.last):
         return Reason("name", "different", likeness, -40)
     return Reason("name", "alike", likeness, 0)
+
+
+def _sounds_alike(a: _Traits, b: _Traits) -> bool:
+    sounds = [(jellyfish.metaphone(one.first), jellyfish.metaphone(one.last)) for one in (a, b)]
+    return all(sounds[0]) and sounds[0] == sounds[1]
 
 
 def _is_initial(one: str, other: str) -> bool:
