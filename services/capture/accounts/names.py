@@ -12,7 +12,8 @@ LONGEST_KEY = 200
 _FORMS_TOO = (
     "Aktiengesellschaft", "Gesellschaft mit beschränkter Haftung", "mbH", "e.K.", "e.Kfm.", "UG",
     "UG haftungsbeschränkt", "KGaA", "Stiftung & Co. KG", "S.A.U.", "S.L.U.", "EOOD", "Tbk", "Sp. z o. o.", "PBC",
-    "P.C.", "L.C.", "K.K.", "Kabushiki Kaisha", "Proprietary Limited", "Private Limited", "АО", "ЗАО", "ИП", "ТОО", "Anonim Şirketi",
+    "P.C.", "L.C.", "K.K.", "Kabushiki Kaisha", "Proprietary Limited",
+    "Private Limited", "АО", "ЗАО", "ИП", "ТОО", "Anonim Şirketi",
     "Limited Şirketi", "Ltd. Şti.", "Société Anonyme", "Naamloze Vennootschap", "Besloten Vennootschap",
 )  # fmt: skip
 _NOT_FORMS = frozenset({("at",), ("et",), ("ok",), ("uk",), ("da",), ("nl",), ("sm",), ("private",), ("sp",), ("ps",)})
