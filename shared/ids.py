@@ -5,6 +5,7 @@ import os
 from typing import NewType
 
 LeadId = NewType("LeadId", str)
+AccountId = NewType("AccountId", str)
 TouchId = NewType("TouchId", str)
 ConversionId = NewType("ConversionId", str)
 EventId = NewType("EventId", str)

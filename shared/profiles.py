@@ -25,6 +25,19 @@ LEAD = {
     "consent": {"email": TEXT, "sms": TEXT, "whatsapp": TEXT},
 }
 """What an expression may read of a `lead`."""
+ACCOUNT = {
+    "account_id": TEXT,
+    "name": TEXT,
+    "domain": TEXT,
+    "parent_id": TEXT,
+    "ultimate_parent_id": TEXT,
+    "owner_id": TEXT,
+    "industry": TEXT,
+    "employees": INTEGER,
+    "annual_revenue": INTEGER,
+    "country": TEXT,
+}
+"""What an expression may read of `lead.account`, in the services that fold accounts."""
 
 
 class Profile(Protocol):

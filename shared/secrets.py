@@ -42,3 +42,8 @@ class Secrets:
     def cursors(self) -> bytes:
         """Signs page cursors."""
         return self.derive("cursors")
+
+    @cached_property
+    def likeness(self) -> bytes:
+        """Makes the keys by which people who may be the same are found."""
+        return self.derive("likeness")

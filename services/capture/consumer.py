@@ -1,9 +1,11 @@
 """What capture reacts to: deliveries, to map them; and what it told itself, should an older database come back."""
 
+from services.capture.accounts.folding import on_accounts_changed
 from services.capture.consent.handlers import on_consent
 from services.capture.hooks.handlers import on_deliveries
 from services.capture.leads import folding
 from shared.events import (
+    AccountChanged,
     ConsentChanged,
     ConsentRequested,
     DeliveryReceived,
@@ -22,6 +24,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
     return (
         on_batch(DeliveryReceived, lambda events, tx: on_deliveries(events, tx, runtime), decides=True),
         on_batch(LeadCaptured, lambda events, tx: folding.on_captured(events, tx, runtime), decides=True),
+        on_batch(AccountChanged, lambda events, tx: on_accounts_changed(events, tx, runtime), decides=True),
         on(LeadMerged, folding.on_merged, decides=True),
         on(LeadUnmerged, folding.on_merged, decides=True),
         on(IdentityLinked, lambda event, tx: folding.on_linked(event, tx, runtime), decides=True),

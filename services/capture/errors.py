@@ -77,3 +77,24 @@ class SignatureReused(Rejected):
 
     slug = "capture/signature-reused"
     title = "The delivery is a forgery of another one"
+
+
+class NoSuchAccount(NotFound):
+    """There is no account with this id."""
+
+    slug = "capture/no-such-account"
+    title = "There is no such account"
+
+
+class AccountTaken(Conflict):
+    """An external id or a domain is another account's."""
+
+    slug = "capture/account-taken"
+    title = "The external id or domain belongs to another account"
+
+
+class SameAccount(Conflict):
+    """Both ids mean one account already."""
+
+    slug = "capture/same-account"
+    title = "The accounts are one already"

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from services.capture.accounts.rematching import rematch_leads
+from services.capture.duplicates.handlers import check_likenesses
 from services.capture.hooks.fetching import SecondCalls
 from services.capture.hooks.queries import drop_old_deliveries, drop_signed
 from shared.service import Runtime, Timer
@@ -23,4 +25,6 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
     return (
         Timer("old-deliveries", drop_old, timedelta(hours=1)),
         Timer("second-calls", SecondCalls(runtime).run, timedelta(seconds=1)),
+        Timer("rematches", lambda: rematch_leads(runtime), timedelta(seconds=1)),
+        Timer("likenesses", lambda: check_likenesses(runtime), timedelta(seconds=1)),
     )

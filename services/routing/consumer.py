@@ -4,8 +4,10 @@ from services.routing.assignments import handlers as assignments
 from services.routing.assignments import merges, recovery
 from services.routing.deals import handlers as deals
 from services.routing.parts import make_parts
+from services.routing.people import accounts
 from services.routing.people import handlers as people
 from shared.events import (
+    AccountChanged,
     AssignmentAccepted,
     AssignmentExpired,
     AssignmentRejected,
@@ -30,6 +32,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
     return (
         *identity_routes(),
         on_batch(LeadCaptured, lambda events, tx: people.on_leads_captured(events, tx, keys=runtime.keys)),
+        on_batch(AccountChanged, lambda events, tx: accounts.on_accounts_changed(events, tx, keys=runtime.keys)),
         on_batch(ConsentChanged, people.on_consents_changed),
         on(LeadErased, people.on_lead_erased),
         on_batch(StageChanged, people.on_stages_changed),

@@ -25,3 +25,18 @@ CREATE TABLE standings (
     total double precision NOT NULL,
     grade text NOT NULL
 ) WITH (fillfactor = 70);
+
+-- Companies as they were told last. One that was merged into another is that one.
+CREATE TABLE accounts (
+    account_id text PRIMARY KEY,
+    revision bigint NOT NULL,
+    parent_id text,
+    merged_into text,
+    name text,
+    domain text,
+    owner_id text,
+    industry text,
+    employees bigint,
+    annual_revenue bigint,
+    country text
+) WITH (fillfactor = 70);

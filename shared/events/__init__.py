@@ -18,6 +18,8 @@ from shared.events._decisions import (
 )
 from shared.events._event import Event, decoder, schema_of, with_position
 from shared.events._leads import (
+    AccountChanged,
+    AccountPersonal,
     ConsentChanged,
     ConsentChannel,
     ConsentEvidence,
@@ -47,6 +49,8 @@ __all__ = [
     "TOPICS",
     "TOPIC_OF",
     "WATERMARK_TYPE",
+    "AccountChanged",
+    "AccountPersonal",
     "AssignmentAccepted",
     "AssignmentExpired",
     "AssignmentRejected",

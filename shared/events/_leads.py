@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.events._event import Event
-from shared.ids import LeadId
+from shared.ids import AccountId, LeadId
 
 ConsentChannel = Literal["email", "sms", "whatsapp"]
 ConsentState = Literal["granted", "denied"]
@@ -31,8 +31,8 @@ class LeadCaptured(Event):
     """A person's profile as it stands after a call or delivery that told something about it: a whole snapshot.
 
     The highest `revision` wins, so that folding needs no order. `captured_at` is when a call or delivery first told
-    who the person is (`occurred_at` of that fact). `made_from` says which identifier the lead's id was made from.
-    `personal` opens to `LeadPersonal`.
+    who the person is (`occurred_at` of that fact). `made_from` says which identifier the lead's id was made from,
+    `account_id` which company the person belongs to. `personal` opens to `LeadPersonal`.
     """
 
     ce_type: ClassVar[str] = "throughline.lead.captured.v1"
@@ -49,6 +49,7 @@ class LeadCaptured(Event):
     use_case: str | None = None
     free_mail: bool | None = None
     made_from: IdentifierKind | None = None
+    account_id: AccountId | None = None
     personal: str | None = None
 
 
@@ -151,3 +152,35 @@ class PersonKeyCreated(Event):
     waits_behind_parked: ClassVar[bool] = False
 
     wrapped_key: str
+
+
+class AccountPersonal(BaseModel):
+    """The part of an account that travels only encrypted, with a key of its own: a company can be one person."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str = ""
+    domains: list[str] = Field(default_factory=list)
+    external_id: str | None = None
+    owner_id: str | None = None
+    attributes: dict[str, Any] = Field(default_factory=dict)
+
+
+class AccountChanged(Event):
+    """A company as it stands after a change: a whole snapshot, the highest `revision` wins.
+
+    `lead_id` holds the account's id, whose key seals `personal`, which opens to `AccountPersonal`. With `merged_into`
+    the account is another one from now on, and its leads are that one's.
+    """
+
+    ce_type: ClassVar[str] = "throughline.account.changed.v1"
+
+    revision: int
+    account_id: AccountId
+    parent_id: AccountId | None = None
+    industry: str | None = None
+    employees: int | None = None
+    annual_revenue: int | None = None
+    country: str | None = None
+    merged_into: AccountId | None = None
+    personal: str | None = None

@@ -18,6 +18,7 @@ from shared.events._decisions import (
 )
 from shared.events._event import Event
 from shared.events._leads import (
+    AccountChanged,
     ConsentChanged,
     ConsentRequested,
     IdentityLinked,
@@ -78,6 +79,12 @@ TOPICS = (
         ),
         writers=frozenset({"capture", "nurture"}),
         readers=frozenset({"capture", "scoring", "routing", "nurture", "attribution"}),
+    ),
+    Topic(
+        name="accounts",
+        carries=(AccountChanged,),
+        writers=frozenset({"capture"}),
+        readers=frozenset({"capture", "routing"}),
     ),
     Topic(
         name="touches",

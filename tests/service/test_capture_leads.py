@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import Any
 
 import orjson
@@ -126,6 +126,64 @@ async def test_fifty_calls_at_once_make_one_lead(capture: Capture) -> None:
     profile = (await capture.get("leads", email=ANN)).json()["items"][0]
     assert len(profile["attributes"]) == 50
     assert [event.revision for event in await capture.harness.told(LeadCaptured)] == list(range(1, 51))
+
+
+async def test_fifty_calls_at_once_in_five_spellings_make_one_lead_and_tell_each_change_once(capture: Capture) -> None:
+    spellings = (
+        {"email": "Ann.Miller@Example.com"},
+        {"email": "  ann.miller@example.com "},
+        {"email": "ANN.MILLER@EXAMPLE.COM", "phone": "+49 151 12345678"},
+        {"email": "ann.miller@example.com", "phone": "0049 151 / 123-456-78".replace("0049", "+49")},
+        {"phone": "+4915112345678", "email": "Ann.miller@example.COM", "external_id": "crm-1"},
+    )
+    calls = [{**spellings[n % 5], "company": f"Company {n % 10}", "occurred_at": ago(hours=n % 10)} for n in range(50)]
+    answers = await asyncio.gather(*(capture.post("leads", call) for call in calls))
+    assert sorted(answer.status_code for answer in answers) == [200] * 49 + [201]
+    assert {answer.json()["lead_id"] for answer in answers} == {
+        capture.harness.runtime.ids.of_email("ann.miller@example.com")
+    }
+    profile = (await capture.get("leads", email="ann.miller@example.com")).json()["items"][0]
+    assert (profile["company"], profile["phone"], profile["external_ids"]) == (
+        "Company 0",
+        "+4915112345678",
+        {"api": "crm-1"},
+    )
+    told = await capture.harness.told(LeadCaptured)
+    assert [event.revision for event in told] == list(range(1, len(told) + 1))
+    assert profile["revision"] == len(told) <= 25  # each is a change: the newest of ten companies, the first time
+    async with capture.harness.runtime.database.reading() as connection:
+        opened = await capture.harness.runtime.keys.open_many(connection, [(e.lead_id, e.personal) for e in told])
+    seen = [(event.company, event.captured_at, block) for event, block in zip(told, opened, strict=True)]
+    assert all(one != other for one, other in pairwise(seen))
+    assert (await capture.get("leads")).json()["items"] == [profile]
+
+
+async def test_each_field_shows_where_it_comes_from_and_what_lost(capture: Capture) -> None:
+    ann = await capture.lead(email=ANN, company="Old", title="Buyer", occurred_at=ago(hours=3))
+    await capture.lead(external_id="crm-1", company="New", country="DE", occurred_at=ago(hours=2))
+    await capture.lead(email=ANN, attributes={"plan": "pro"}, occurred_at=ago(hours=2))
+    await capture.lead(email=ANN, external_id="crm-1", occurred_at=ago(hours=1))
+    crm_id = capture.harness.runtime.ids.of_external_id("api", "crm-1")
+    shown = (await capture.get(f"leads/{crm_id}/fields")).json()
+    assert shown["lead_id"] == ann["lead_id"]
+    fields = {
+        name: {**one, "at": one["at"].replace("Z", "+00:00"), "lost": [old["value"] for old in one["lost"]]}
+        for name, one in shown["fields"].items()
+    }
+    assert fields["company"] == {
+        "value": "New",
+        "at": ago(hours=2),
+        "origin": "api",
+        "lead_id": crm_id,
+        "rule": "newest",
+        "lost": ["Old"],
+    }
+    assert (fields["title"]["rule"], fields["title"]["lead_id"]) == ("only", ann["lead_id"])
+    assert fields["attributes.plan"]["value"] == "pro"
+    assert shown["fields"]["company"]["lost"][0]["lead_id"] == ann["lead_id"]
+    await capture.post(f"leads/{crm_id}:unmerge", None)
+    alone = (await capture.get(f"leads/{ann['lead_id']}/fields")).json()["fields"]
+    assert (alone["company"]["value"], alone["company"]["rule"], alone["company"]["lost"]) == ("Old", "only", [])
 
 
 async def test_calls_that_tie_the_same_people_crosswise_end_in_one_person_each_with_one_parent(

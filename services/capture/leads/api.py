@@ -7,6 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from services.capture.accounts.queries import kept_account
+from services.capture.accounts.standings import leads_of
 from services.capture.deciding import decided
 from services.capture.facts.domain import API, encode_touch
 from services.capture.facts.inputs import latest_allowed
@@ -15,11 +17,11 @@ from services.capture.leads import queries
 from services.capture.leads.erasure import erase
 from services.capture.leads.handlers import Captured, LeadCall, capture_lead
 from services.capture.leads.identifying import Named, identify
-from services.capture.leads.inputs import ErasedOut, LeadInput, LeadOut, MergeInput
+from services.capture.leads.inputs import ErasedOut, FieldsOut, LeadInput, LeadOut, MergeInput
 from services.capture.leads.merging import merge_by_hand, unmerge_by_hand
 from services.capture.leads.telling import Cause
-from services.capture.leads.views import lead_out
-from services.capture.reading import body_of, lead_id_of, read_body
+from services.capture.leads.views import fields_out, lead_out
+from services.capture.reading import body_of, lead_id_of, looks_like_id, read_body
 from shared.db import Connection, Tx
 from shared.emails import parse_email
 from shared.errors import FieldError, Invalid
@@ -90,6 +92,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         external_id: str | None = None,
         source: Annotated[str, Query(description="Whose external_id is meant")] = API,
         anonymous_id: str | None = None,
+        account_id: Annotated[str | None, Query(description="The leads of an account, by id")] = None,
         limit: Limit = 50,
         cursor: str | None = None,
     ) -> Page[LeadOut]:
@@ -104,13 +107,24 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         async with runtime.database.reading() as connection:
             if any((email, phone, external_id, anonymous_id)):
                 found = await _known_by(named, connection)
-                return Page(items=[await lead_out(connection, lead_id) for lead_id in found])
+                shown = [await lead_out(connection, lead_id) for lead_id in found]
+                return Page(items=[one for one in shown if account_id is None or _is_of(one, account_id)])
+            if account_id is not None:
+                return await _of_account(account_id, cursor, limit, connection)
             place = read_cursor(runtime.secrets, "leads", cursor)
             after = (datetime.fromisoformat(place[0]), str(place[1])) if place else None
             rows = await queries.newest_leads(connection, after, limit + 1)
             items = [await lead_out(connection, lead_id) for lead_id, _ in rows[:limit]]
         last = rows[limit - 1] if len(rows) > limit else None
         more = make_cursor(runtime.secrets, "leads", [last[1].isoformat(), last[0]]) if last else None
+        return Page(items=items, next_cursor=more)
+
+    async def _of_account(account_id: str, cursor: str | None, limit: int, connection: Connection) -> Page[LeadOut]:
+        after = read_cursor(runtime.secrets, "account-leads", cursor) or ""
+        account = await kept_account(connection, account_id.lower()) if looks_like_id(account_id) else None
+        rows = await leads_of(connection, account, after, limit + 1) if account else []
+        items = [await lead_out(connection, lead_id) for lead_id in rows[:limit]]
+        more = make_cursor(runtime.secrets, "account-leads", rows[limit - 1]) if len(rows) > limit else None
         return Page(items=items, next_cursor=more)
 
     async def _known_by(named: Named, connection: Connection) -> list[LeadId]:
@@ -129,6 +143,12 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         """The profile of the person behind a lead id; that of the survivor where the lead was merged."""
         async with runtime.database.reading() as connection:
             return await lead_out(connection, lead_id_of(lead_id))
+
+    @router.get("/v1/leads/{lead_id}/fields", dependencies=may_read)
+    async def get_fields(lead_id: str) -> FieldsOut:
+        """Each field of the person's profile: the value that counts, by which rule, and those that lost against it."""
+        async with runtime.database.reading() as connection:
+            return await fields_out(connection, lead_id_of(lead_id))
 
     @router.post("/v1/leads/{lead_id}:merge", openapi_extra=body_of(MergeInput), responses={OK: {"model": LeadOut}})
     async def merge_leads(request: Request, lead_id: str) -> Response:
@@ -173,6 +193,10 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         return answer
 
     return router
+
+
+def _is_of(lead: LeadOut, account_id: str) -> bool:
+    return lead.account is not None and lead.account.account_id == account_id.lower()
 
 
 def _answer(out: LeadOut | ErasedOut) -> Response:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from shared.events import IdentifierKind
 from shared.ids import LeadId
@@ -92,7 +92,7 @@ def decide(
             continue
         if identifier.kind == "phone" and emails and person.emails and emails.isdisjoint(person.emails):
             continue
-        if any(_told_apart(person, known, apart) for known in group):
+        if any(are_told_apart(person.members, known.members, apart) for known in group):
             continue
         group.append(person)
         emails |= person.emails
@@ -103,8 +103,11 @@ def decide(
     return Decision(survivor, tuple(person for person in group if person is not survivor), attach)
 
 
-def _told_apart(one: Person, other: Person, apart: AbstractSet[frozenset[LeadId]]) -> bool:
-    return any(frozenset((a, b)) in apart for a in one.members for b in other.members) if apart else False
+def are_told_apart(
+    members: AbstractSet[LeadId], others: AbstractSet[LeadId], apart: AbstractSet[frozenset[LeadId]]
+) -> bool:
+    """Whether somebody told any lead of one person apart from any of another."""
+    return any(frozenset((one, other)) in apart for one in members for other in others) if apart else False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,29 @@ def together(rows: Iterable[tuple[str, Statements]]) -> dict[str, Statement]:
             if name not in newest or newest[name].at < statement.at:
                 newest[name] = statement
     return newest
+
+
+Told = tuple[LeadId, Statement]
+"""A statement with the lead that it was told to."""
+
+
+def ranked(rows: Iterable[tuple[LeadId, Statements]]) -> dict[str, list[Told]]:
+    """All statements about each field, the one that counts first: the newest, of two at once the smaller id's."""
+    fields: dict[str, list[Told]] = {}
+    for lead_id, statements in rows:
+        for name, statement in statements.items():
+            fields.setdefault(name, []).append((lead_id, statement))
+    return {
+        name: sorted(sorted(told, key=lambda one: one[0]), key=lambda one: one[1].at, reverse=True)
+        for name, told in sorted(fields.items())
+    }
+
+
+def why_it_counts(told: Sequence[Told]) -> Literal["only", "newest", "same_time_smaller_id"]:
+    """The rule by which the first of the ranked statements about a field counts."""
+    if len(told) == 1:
+        return "only"
+    return "newest" if told[0][1].at > told[1][1].at else "same_time_smaller_id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

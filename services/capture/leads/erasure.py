@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.capture.accounts import standings
+from services.capture.duplicates import queries as likenesses
 from services.capture.errors import Contended, NoSuchLead
 from services.capture.leads import queries
 from services.capture.leads.identifying import Named, identify
@@ -16,7 +18,10 @@ SELECT lead_id FROM unnest($1::text[]) AS lead_id
 UNION SELECT own_id FROM identifiers WHERE lead_id = ANY($1)
 UNION SELECT anonymous_id FROM links WHERE lead_id = ANY($1)
 """
-KEY_EXISTS = "SELECT EXISTS (SELECT 1 FROM person_keys WHERE lead_id = $1)"
+KEY_EXISTS = """
+SELECT EXISTS (SELECT 1 FROM person_keys WHERE lead_id = $1)
+   AND NOT EXISTS (SELECT 1 FROM accounts WHERE account_id = $1)
+"""
 ERASED_AT = "SELECT erased_at FROM leads WHERE lead_id = $1"
 STRIP = """
 UPDATE leads SET statements = '{}', origin = '', erased_at = $2, updated_at = $2 WHERE lead_id = ANY($1)
@@ -66,6 +71,9 @@ async def erase(lead_id: LeadId, actor: str, tx: Tx, runtime: Runtime) -> Erased
     await connection.execute(FORGET_IDENTIFIERS, lead_ids)
     await connection.execute(FORGET_LINKS, lead_ids)
     await connection.execute(FORGET_EVIDENCE, lead_ids)
+    await standings.forget(connection, members)
+    await standings.forget_choices(connection, members)
+    await likenesses.forget(connection, members)
     await _destroy(lead_ids, root, actor, now, tx, runtime)
     return Erased(root, now, lead_ids)
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from services.capture.accounts import standings
+from services.capture.duplicates import queries as likenesses
 from services.capture.leads import queries
 from services.capture.leads.domain import ATTRIBUTE, EXTERNAL, FIELDS, Identifier
 from services.capture.leads.erasure import STRIP
@@ -54,6 +56,7 @@ async def on_captured(events: Sequence[LeadCaptured], tx: Tx, runtime: Runtime) 
         return
     blocks = [(lead_id, newest[lead_id].personal) for lead_id in behind]
     opened = await runtime.keys.open_many(tx.connection, blocks)
+    await standings.ask_again(tx.connection, [("every", "")])
     for lead_id, personal in zip(behind, opened, strict=True):
         if personal is not None:
             await _restore(newest[lead_id], LeadPersonal.model_validate_json(personal), tx.connection)
@@ -104,4 +107,7 @@ async def on_erased(event: LeadErased, tx: Tx) -> None:
     """Strip a lead that an older database brought back."""
     if await tx.connection.fetchval(IS_KNOWN, event.lead_id):
         await tx.connection.execute(STRIP, [event.lead_id], event.occurred_at)
+        await standings.forget(tx.connection, [event.lead_id])
+        await standings.forget_choices(tx.connection, [event.lead_id])
+        await likenesses.forget(tx.connection, [event.lead_id])
         await tx.connection.execute(FORGET_IDENTIFIERS, event.lead_id)

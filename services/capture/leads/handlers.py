@@ -217,6 +217,7 @@ async def _save(place: _Place, call: LeadCall, tx: Tx, runtime: Runtime) -> None
             profile=profile,
             captured_at=captured_at,
             cause=call.cause,
+            merged=tuple(family.root.lead_id for family in place.merged),
         )
         await tell_changes([change], tx, runtime)
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from services.capture.accounts.domain import MatchedBy
 from services.capture.consent.domain import ConsentWord
 from services.capture.consent.inputs import MOST_ENTRIES, ConsentInput
 from services.capture.facts.inputs import LeadIdText, Name, TouchFields
@@ -15,7 +16,7 @@ from services.capture.reading import FreeObject, Strict
 from shared.consents import Standing
 from shared.emails import Email
 from shared.events import ConsentChannel
-from shared.ids import LeadId
+from shared.ids import AccountId, LeadId
 from shared.phones import Phone
 from shared.web import OccurredAt
 
@@ -109,6 +110,15 @@ class MergeInput(Strict):
     with_lead: Annotated[LeadIdText, Field(alias="with")]
 
 
+class LeadAccountOut(BaseModel):
+    """The company somebody belongs to, by what (`hand`, `domain`, `name`, `close_name`), and why; or why none."""
+
+    account_id: AccountId | None
+    name: str | None
+    matched_by: MatchedBy | None
+    reason: str
+
+
 class LeadOut(BaseModel):
     """A person's profile. `lead_ids` are all leads that turned out to be this person, itself included."""
 
@@ -130,11 +140,39 @@ class LeadOut(BaseModel):
     use_case: str | None = None
     attributes: dict[str, Any]
     consent: dict[ConsentChannel, Standing]
+    account: LeadAccountOut | None = None
     lead_ids: list[LeadId]
     revision: int
     captured_at: datetime
     created_at: datetime
     updated_at: datetime
+
+
+class FieldValueOut(BaseModel):
+    """A value of a field: when that was so, the source that told it, and the lead it was told of. Null takes back."""
+
+    value: Any
+    at: datetime
+    origin: str
+    lead_id: LeadId
+
+
+class FieldOut(FieldValueOut):
+    """The value of a field that counts, by which rule, and those that lost against it.
+
+    `only`: nothing else was told of any lead of the person. `newest`: it was told to be so last.
+    `same_time_smaller_id`: of two told to be so at one time, of the lead with the smaller id.
+    """
+
+    rule: Literal["only", "newest", "same_time_smaller_id"]
+    lost: list[FieldValueOut]
+
+
+class FieldsOut(BaseModel):
+    """Where each field of a profile comes from."""
+
+    lead_id: LeadId
+    fields: dict[str, FieldOut]
 
 
 class ErasedOut(BaseModel):

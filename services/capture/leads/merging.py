@@ -18,10 +18,7 @@ async def merge_by_hand(  # noqa: PLR0913  # two leads, and who is to stand for 
 ) -> LeadId:
     """Let two leads be one person. `into` picks who stands for both; else it is the same whoever is named first."""
     connection = tx.connection
-    roots = [await _root(connection, lead_id), await _root(connection, other_id)]
-    if roots[0] == roots[1]:
-        raise SamePerson(f"{lead_id} and {other_id} are one person already: {roots[0]}")
-    families = await _locked(connection, roots)
+    families = {one.root.lead_id: one for one in await locked_persons(lead_id, other_id, connection)}
     persons = await queries.persons_of(connection, families)
     survivor = survivor_of(persons.values()).lead_id
     if into is not None:
@@ -29,10 +26,10 @@ async def merge_by_hand(  # noqa: PLR0913  # two leads, and who is to stand for 
         if survivor not in families:
             fault = FieldError("/into", "is neither of the two leads")
             raise Invalid("look at /into", [fault])
-    gone = roots[0] if survivor == roots[1] else roots[1]
+    gone = next(root for root in families if root != survivor)
     await queries.reunite(connection, sorted(families[gone].members | families[survivor].members))
     await merge(families[gone], families[survivor], tx, cause.received_at)
-    await tell_profile(survivor, cause, tx, runtime)
+    await tell_profile(survivor, cause, tx, runtime, merged=(gone,))
     return survivor
 
 
@@ -56,8 +53,10 @@ async def unmerge_by_hand(lead_id: LeadId, cause: Cause, tx: Tx, runtime: Runtim
     return root
 
 
-async def tell_profile(lead_id: LeadId, cause: Cause, tx: Tx, runtime: Runtime) -> None:
-    """Tell the profile of a person whose leads changed."""
+async def tell_profile(
+    lead_id: LeadId, cause: Cause, tx: Tx, runtime: Runtime, merged: tuple[LeadId, ...] = ()
+) -> None:
+    """Tell the profile of a person whose leads, or whose account, changed."""
     family = (await queries.families_of(tx.connection, [lead_id]))[lead_id]
     root = family.root
     revision = root.revision + 1
@@ -71,8 +70,24 @@ async def tell_profile(lead_id: LeadId, cause: Cause, tx: Tx, runtime: Runtime) 
         profile=profile,
         captured_at=person_since(family.rows),
         cause=cause,
+        merged=merged,
     )
     await tell_changes([change], tx, runtime)
+
+
+async def locked_person(lead_id: LeadId, connection: Connection) -> Family:
+    """The person behind a lead id, locked. Raises NoSuchLead."""
+    root = await _root(connection, lead_id)
+    return (await _locked(connection, [root]))[root]
+
+
+async def locked_persons(one: LeadId, other: LeadId, connection: Connection) -> tuple[Family, Family]:
+    """The two persons behind lead ids, locked. Raises NoSuchLead, SamePerson."""
+    roots = [await _root(connection, one), await _root(connection, other)]
+    if roots[0] == roots[1]:
+        raise SamePerson(f"{one} and {other} are one person already: {roots[0]}")
+    families = await _locked(connection, roots)
+    return families[roots[0]], families[roots[1]]
 
 
 async def _root(connection: Connection, lead_id: LeadId) -> LeadId:

@@ -59,6 +59,7 @@ ATTACHED = "SELECT own_id, lead_id FROM identifiers WHERE own_id = ANY($1)"
 SAVE = """
 UPDATE leads SET statements = $2, captured_at = $3, revision = $4, updated_at = clock_timestamp() WHERE lead_id = $1
 """
+RAISE = "UPDATE leads SET revision = revision + 1, updated_at = clock_timestamp() WHERE lead_id = ANY($1)"
 MERGE = "UPDATE leads SET merged_into = $2, alias_at = $3, updated_at = clock_timestamp() WHERE lead_id = $1"
 LINKS = "SELECT at, lead_id FROM links WHERE anonymous_id = $1"
 LINK = "INSERT INTO links (anonymous_id, at, lead_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING lead_id"
@@ -192,6 +193,11 @@ async def save_lead(
 ) -> None:
     """Save what was told about a lead."""
     await connection.execute(SAVE, lead_id, _dumped(statements), captured_at, revision)
+
+
+async def raise_revisions(connection: Connection, lead_ids: Sequence[LeadId]) -> None:
+    """Locked leads are told anew."""
+    await connection.execute(RAISE, lead_ids)
 
 
 async def set_parent(connection: Connection, lead_id: LeadId, into: LeadId | None, at: datetime) -> None:

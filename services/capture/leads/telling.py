@@ -17,7 +17,7 @@ from shared.events import (
     LeadMerged,
     LeadUnmerged,
 )
-from shared.ids import EventId, LeadId, derived_id
+from shared.ids import AccountId, EventId, LeadId, derived_id
 from shared.personal import Draft
 
 LARGEST_PERSONAL = 262_144
@@ -41,6 +41,7 @@ def captured_draft(  # noqa: PLR0913  # what a snapshot is made of
     profile: Profile,
     captured_at: datetime,
     cause: Cause,
+    account_id: AccountId | None,
 ) -> Draft:
     """A person's profile as it stands. Raises ProfileTooLarge when it would not fit into a fact."""
     event = LeadCaptured(
@@ -60,6 +61,7 @@ def captured_draft(  # noqa: PLR0913  # what a snapshot is made of
         use_case=profile.use_case,
         free_mail=is_free(profile.email) if profile.email else None,
         made_from=made_from,
+        account_id=account_id,
     )
     personal = orjson.dumps({name: value for name in _PERSONAL if (value := getattr(profile, name))})
     if len(personal) > LARGEST_PERSONAL:

@@ -1,11 +1,18 @@
 """Leads as the API shows them."""
 
+from services.capture.accounts import standings
 from services.capture.consent.queries import consents_of
 from services.capture.errors import NoSuchLead
 from services.capture.leads import queries
-from services.capture.leads.domain import profile_of, together
+from services.capture.leads.domain import Told, profile_of, ranked, together, why_it_counts
 from services.capture.leads.handlers import person_since
-from services.capture.leads.inputs import LeadOut
+from services.capture.leads.inputs import (
+    FieldOut,
+    FieldsOut,
+    FieldValueOut,
+    LeadAccountOut,
+    LeadOut,
+)
 from services.capture.leads.queries import Family
 from shared.consents import latest_consents, marketing_words
 from shared.db import Connection
@@ -18,6 +25,7 @@ async def lead_out(connection: Connection, lead_id: LeadId) -> LeadOut:
     family = await family_of(connection, lead_id)
     root = family.root
     profile = profile_of(together((row.lead_id, row.statements) for row in family.rows))
+    account = (await standings.shown(connection, [root.lead_id])).get(root.lead_id)
     return LeadOut(
         lead_id=root.lead_id,
         email=profile.email,
@@ -35,12 +43,32 @@ async def lead_out(connection: Connection, lead_id: LeadId) -> LeadOut:
         use_case=profile.use_case,
         attributes=dict(profile.attributes),
         consent=marketing_words(latest_consents(await consents_of(connection, sorted(family.members)))),
+        account=LeadAccountOut(**dict(account)) if account else None,
         lead_ids=sorted(family.members),
         revision=root.revision,
         captured_at=person_since(family.rows),
         created_at=root.created_at,
         updated_at=max(row.updated_at for row in family.rows),
     )
+
+
+async def fields_out(connection: Connection, lead_id: LeadId) -> FieldsOut:
+    """Where each field of a person's profile comes from. Raises NoSuchLead, or PersonErased."""
+    family = await family_of(connection, lead_id)
+    fields = {
+        name: FieldOut(
+            **_value(told[0]).model_dump(),
+            rule=why_it_counts(told),
+            lost=[_value(each) for each in told[1:]],
+        )
+        for name, told in ranked((row.lead_id, row.statements) for row in family.rows).items()
+    }
+    return FieldsOut(lead_id=family.root.lead_id, fields=fields)
+
+
+def _value(told: Told) -> FieldValueOut:
+    lead_id, statement = told
+    return FieldValueOut(value=statement.value, at=statement.at, origin=statement.origin, lead_id=lead_id)
 
 
 async def family_of(connection: Connection, lead_id: LeadId) -> Family:

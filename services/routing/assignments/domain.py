@@ -62,9 +62,9 @@ class Pool:
 class Case:
     """A lead to be given to a rep.
 
-    `inputs` are what rules see: `lead`, `score`, `stage`, `deal`, as far as they are known. `previous_owner` had it
-    before, `account_owner` has the latest lead of its company; `passed_by` are those who gave it back or let it lapse
-    since it came in.
+    `inputs` are what rules see: `lead`, `score`, `stage`, `deal`, as far as they are known, and `account_owners`, whose
+    the account is and those above it. `previous_owner` had it before, `account_owner` has the latest lead of its
+    company; `passed_by` are those who gave it back or let it lapse since it came in.
     """
 
     inputs: Mapping[str, Any]
@@ -273,7 +273,8 @@ def _order(
             rep = min(reps, key=lambda rep: (rep.open_leads, rep.last_assigned_at or NEVER))
             return rep, f"holds the fewest leads, {rep.open_leads}, {among}", {}
         case "account_owner":
-            return _owner(reps, case.account_owner, "has the latest lead of the same company")
+            owner = _account_owner(reps, case.inputs.get("account_owners", ()))
+            return owner or _owner(reps, case.account_owner, "has the latest lead of the same company")
         case "previous_owner":
             return _owner(reps, case.previous_owner, "had this lead before")
         case "soonest_available":
@@ -296,6 +297,20 @@ def _seniority(rep: Rep) -> int:
 def _owner(reps: Sequence[Rep], owner: RepId | None, why: str) -> tuple[Rep, str, Mapping[RepId, Fraction]] | None:
     found = next((rep for rep in reps if rep.rep_id == owner), None)
     return None if found is None else (found, why, {})
+
+
+def _account_owner(
+    reps: Sequence[Rep], owners: Sequence[Mapping[str, Any]]
+) -> tuple[Rep, str, Mapping[RepId, Fraction]] | None:
+    """The owner of the lead's account, else of the nearest one above it, who is among the candidates."""
+    for owner in owners:
+        named = str(owner["owner_id"]).strip().casefold()
+        rep = next((rep for rep in reps if named in (rep.rep_id.casefold(), rep.email.casefold())), None)
+        if rep is not None:
+            up = owner["levels_up"]
+            whose = "the lead's account" if up == 0 else f"{up} above the lead's account"
+            return rep, f"owns {owner['account_id']}, {whose}", {}
+    return None
 
 
 def _soonest(reps: Sequence[Rep], at: datetime, among: str) -> tuple[Rep, str, Mapping[RepId, Fraction]] | None:

@@ -25,7 +25,7 @@ EXPIRED = counter("throughline_routing_expired_total", "Offers that were not ans
 PROFILE_WITHIN = timedelta(seconds=60)
 """A profile that scoring has read arrives; if it does not by then, it is stuck, and the lead must not be."""
 UNTOLD_PROFILE_WITHIN = timedelta(seconds=5)
-"""Where it is not told whether there is a profile, this is long enough for one to arrive."""
+"""Where it is not told whether there is a profile, or an account, this is long enough for one to arrive."""
 AT_ONCE = 100
 
 
@@ -163,7 +163,7 @@ async def _consider_one(dispatcher: Dispatcher, event: StageChanged, who: Person
         who.person_id,
         event.event_id,
         event.event_id,
-        "its profile is on the way",
+        f"its {'profile' if who.revision < revision else 'account'} is on the way",
         "profile",
         awaits=revision,
         retry_at=dispatcher.at + within,
@@ -187,9 +187,11 @@ def _awaited_profile(event: StageChanged, who: Person) -> tuple[int, timedelta] 
     A stage can overtake the profile that it rests on, and rules ask for territory and use case. A lead that waits is
     held, not the batch: the profile may well be in the next one.
     """
-    if event.profile_revision is None:
-        return (1, UNTOLD_PROFILE_WITHIN) if who.revision == 0 else None
-    return (event.profile_revision, PROFILE_WITHIN) if who.revision < event.profile_revision else None
+    if event.profile_revision is not None and who.revision < event.profile_revision:
+        return event.profile_revision, PROFILE_WITHIN
+    if who.awaits_account or (event.profile_revision is None and who.revision == 0):
+        return max(who.revision, 1), UNTOLD_PROFILE_WITHIN
+    return None
 
 
 async def _try_again(dispatcher: Dispatcher, hold: Hold, who: Person) -> None:

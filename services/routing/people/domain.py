@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from shared.events import Grade, Stage
-from shared.ids import LeadId
-from shared.profiles import LEAD
+from shared.ids import AccountId, LeadId
+from shared.profiles import ACCOUNT, LEAD
 from shared.rules import INTEGER, NUMBER, TEXT, TIME, present
 
 SCORE = {"engagement": NUMBER, "fit": INTEGER, "total": NUMBER, "grade": TEXT}
@@ -21,7 +21,7 @@ DEAL = {
     "currency": TEXT,
     "recurring_minor": INTEGER,
 }
-FIELDS = {"lead": LEAD, "score": SCORE, "stage": TEXT, "deal": DEAL, "now": TIME}
+FIELDS = {"lead": {**LEAD, "account": ACCOUNT}, "score": SCORE, "stage": TEXT, "deal": DEAL, "now": TIME}
 """What an expression may read of a person: `deal` is the open deal that changed last."""
 
 
@@ -53,8 +53,28 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Company:
+    """An account as it was told last."""
+
+    account_id: AccountId
+    revision: int
+    parent_id: AccountId | None = None
+    merged_into: AccountId | None = None
+    name: str | None = None
+    domain: str | None = None
+    owner_id: str | None = None
+    industry: str | None = None
+    employees: int | None = None
+    annual_revenue: int | None = None
+    country: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Person:
-    """A person as known now. `ids` are all ids whose facts are theirs; `revision` is that of their own profile."""
+    """A person as known now. `ids` are all ids whose facts are theirs; `revision` is that of their own profile.
+
+    `companies` are the account they belong to, if it is known, and those above it, the nearest first.
+    """
 
     person_id: LeadId
     ids: tuple[LeadId, ...]
@@ -63,6 +83,13 @@ class Person:
     standing: Standing | None = None
     deal: Mapping[str, Any] | None = None
     erased: bool = False
+    account_id: AccountId | None = None
+    companies: tuple[Company, ...] = ()
+
+    @property
+    def awaits_account(self) -> bool:
+        """Whether their profile names an account that is not here yet."""
+        return self.account_id is not None and not self.companies
 
     @property
     def stage(self) -> Stage | None:
@@ -76,9 +103,38 @@ class Person:
         return " ".join(str(name).split()).casefold() or None if name else None
 
     def values(self) -> dict[str, Any]:
-        """The inputs of a decision, for expressions and for the record; what is absent is missing."""
+        """The inputs of a decision, for expressions and for the record; what is absent is missing.
+
+        `account_owners` are those of the person's account and of the ones above it, who have one.
+        """
         score = None if self.standing is None else self.standing.score()
-        return present(lead=dict(self.lead), score=score, stage=self.stage, deal=self.deal)
+        lead = {**self.lead, "account": _account(self.companies)} if self.companies else dict(self.lead)
+        owners = [
+            {"account_id": one.account_id, "owner_id": one.owner_id, "levels_up": levels}
+            for levels, one in enumerate(self.companies)
+            if one.owner_id is not None
+        ]
+        return present(lead=lead, score=score, stage=self.stage, deal=self.deal, account_owners=owners or None)
+
+
+def _account(companies: Sequence[Company]) -> dict[str, Any]:
+    """`lead.account` for expressions, without what is absent."""
+    own = companies[0]
+    values = {name: getattr(own, name) for name in ACCOUNT if hasattr(own, name)}
+    return present(**values | {"ultimate_parent_id": companies[-1].account_id})
+
+
+def chain(companies: Mapping[AccountId, Company], account_id: AccountId) -> tuple[Company, ...]:
+    """An account and those above it, each as the one it was merged into; ends where the next is not known yet."""
+    above: list[Company] = []
+    seen: set[AccountId] = set()
+    here: AccountId | None = account_id
+    while here is not None and here not in seen and (company := companies.get(here)) is not None:
+        seen.add(here)
+        if company.merged_into is None:
+            above.append(company)
+        here = company.merged_into or company.parent_id
+    return tuple(above)
 
 
 def current_standing(person_id: LeadId, standings: Sequence[Standing]) -> Standing | None:

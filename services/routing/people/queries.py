@@ -1,21 +1,24 @@
 """The statements that fold other services' facts about people, and read them back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import asyncpg
 
 from services.routing.people.domain import (
     DEAL,
+    Company,
     Person,
     Profile,
     Standing,
+    chain,
     current_standing,
 )
 from shared.consents import Consent, latest_consents, marketing_words
 from shared.db import Connection
 from shared.events import ConsentChanged, LeadCaptured, StageChanged
-from shared.ids import LeadId
+from shared.ids import AccountId, LeadId
 from shared.profiles import combine_profiles
 
 FOLD_PROFILES = """
@@ -40,6 +43,29 @@ ON CONFLICT (lead_id) DO UPDATE
 SET revision = excluded.revision, stage = excluded.stage, engagement = excluded.engagement, fit = excluded.fit,
     total = excluded.total, grade = excluded.grade
 WHERE known.revision < excluded.revision
+"""
+FOLD_ACCOUNTS = """
+INSERT INTO accounts AS known (
+    account_id, revision, parent_id, merged_into, name, domain, owner_id, industry, employees, annual_revenue, country
+) SELECT * FROM unnest(
+    $1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bigint[],
+    $10::bigint[], $11::text[]
+)
+ON CONFLICT (account_id) DO UPDATE
+SET revision = excluded.revision, parent_id = excluded.parent_id, merged_into = excluded.merged_into,
+    name = excluded.name, domain = excluded.domain, owner_id = excluded.owner_id, industry = excluded.industry,
+    employees = excluded.employees, annual_revenue = excluded.annual_revenue, country = excluded.country
+WHERE known.revision < excluded.revision
+"""
+# Accounts with all above them. Facts of several come in any order, so that for a moment they may close a circle.
+ACCOUNTS = """
+WITH RECURSIVE up AS (
+    SELECT account_id, 0 AS depth FROM unnest($1::text[]) AS account_id
+    UNION
+    SELECT coalesce(accounts.merged_into, accounts.parent_id), depth + 1
+    FROM up JOIN accounts USING (account_id) WHERE depth < 64
+)
+SELECT * FROM accounts WHERE account_id IN (SELECT account_id FROM up)
 """
 STRIP_PROFILE = """
 UPDATE profiles SET fields = fields - '{email,phone,first_name,last_name,title,attributes}'::text[] WHERE lead_id = $1
@@ -114,13 +140,20 @@ async def fold_standings(connection: Connection, events: Sequence[StageChanged])
     )
 
 
+async def fold_accounts(connection: Connection, companies: Sequence[Company]) -> None:
+    """Keep each account's newest snapshot; they are one per account."""
+    ordered = sorted(companies, key=lambda company: company.account_id)
+    columns = zip(*(astuple(company) for company in ordered), strict=True)
+    await connection.execute(FOLD_ACCOUNTS, *(list(column) for column in columns))
+
+
 async def strip_profile(connection: Connection, lead_id: LeadId) -> None:
     """Forget what is personal of an erased person."""
     await connection.execute(STRIP_PROFILE, lead_id)
 
 
 async def people_of(connection: Connection, person_ids: Sequence[LeadId]) -> dict[LeadId, Person]:
-    """Persons put together from what is known of all their ids: six statements, however many persons."""
+    """Persons put together from what is known of all their ids: seven statements, however many persons."""
     ids: dict[LeadId, set[LeadId]] = {person_id: {person_id} for person_id in person_ids}
     for row in await connection.fetch(IDS, sorted(ids)):
         ids[row["person_id"]].add(row["id"])
@@ -130,10 +163,14 @@ async def people_of(connection: Connection, person_ids: Sequence[LeadId]) -> dic
     standings = _by_lead(await connection.fetch(STANDINGS, every_id))
     deals = _by_lead(await connection.fetch(OPEN_DEALS, every_id))
     erased = {row["lead_id"] for row in await connection.fetch(ERASED, every_id)}
+    account_ids = {row["fields"].get("account_id") for rows in profiles.values() for row in rows} - {None}
+    rows = await connection.fetch(ACCOUNTS, sorted(account_ids)) if account_ids else []
+    companies = {AccountId(row["account_id"]): Company(**row) for row in rows}
     return {
         person_id: _person(
             person_id,
             sorted(theirs),
+            companies,
             [Profile(**row) for one in theirs for row in profiles.get(one, ())],
             [Consent(row["channel"], row["state"], row["at"]) for one in theirs for row in consents.get(one, ())],
             [Standing(**row) for one in theirs for row in standings.get(one, ())],
@@ -154,6 +191,7 @@ def _by_lead(rows: Sequence[asyncpg.Record]) -> dict[LeadId, list[asyncpg.Record
 def _person(  # noqa: PLR0913  # what a person is put together from
     person_id: LeadId,
     ids: Sequence[LeadId],
+    companies: Mapping[AccountId, Company],
     profiles: Sequence[Profile],
     consents: Sequence[Consent],
     standings: Sequence[Standing],
@@ -163,6 +201,9 @@ def _person(  # noqa: PLR0913  # what a person is put together from
 ) -> Person:
     lead = combine_profiles(person_id, profiles)
     consent = marketing_words(latest_consents(consents))
+    filled = lead.pop("account_id", None)
+    own = next((profile for profile in profiles if profile.lead_id == person_id), None)
+    account_id = own.fields.get("account_id") if own is not None else filled  # who has none is not given another's
     return Person(
         person_id=person_id,
         ids=tuple(ids),
@@ -171,6 +212,8 @@ def _person(  # noqa: PLR0913  # what a person is put together from
         standing=current_standing(person_id, standings),
         deal=None if deal is None else {name: deal[name] for name in DEAL if deal[name] is not None},
         erased=erased,
+        account_id=account_id,
+        companies=() if account_id is None else chain(companies, account_id),
     )
 
 
@@ -191,6 +234,7 @@ def profile_fields(event: LeadCaptured, personal: dict[str, Any] | None) -> dict
         "annual_revenue": event.annual_revenue,
         "use_case": event.use_case,
         "free_mail": event.free_mail,
+        "account_id": event.account_id,
         **(personal or {}),
     }
     return {name: value for name, value in fields.items() if value not in (None, {})}

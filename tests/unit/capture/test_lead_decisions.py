@@ -1,7 +1,9 @@
 """Who a call is about, and what is known: the same whatever came first."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
+from random import Random
 from typing import Any
 
 from hypothesis import given
@@ -10,13 +12,16 @@ from hypothesis import strategies as st
 from services.capture.leads.domain import (
     Identifier,
     Person,
+    Statement,
     decide,
     learn,
     linked_person,
     profile_of,
+    ranked,
     strongest,
     survivor_of,
     together,
+    why_it_counts,
 )
 from shared.events import IdentifierKind
 from shared.ids import LeadId
@@ -85,6 +90,43 @@ def test_people_told_apart_stay_apart() -> None:
 def test_the_survivor_is_the_same_in_every_order(named: list[tuple[IdentifierKind, int]]) -> None:
     persons = [person(f"l{number}", kind) for kind, number in named]
     assert len({survivor_of(order).lead_id for order in permutations(persons)}) == 1
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 20)), min_size=2, max_size=6, unique_by=lambda x: x[1]),
+    st.randoms(use_true_random=False),
+)
+def test_the_survivor_is_the_same_however_the_merges_are_grouped(
+    named: list[tuple[IdentifierKind, int]], dice: Random
+) -> None:
+    persons = [person(f"l{number}", kind) for kind, number in named]
+    standing = list(persons)
+    while len(standing) > 1:
+        some = dice.sample(standing, min(len(standing), dice.choice((2, 3))))
+        standing = [one for one in standing if one not in some] + [survivor_of(some)]
+    assert standing == [survivor_of(persons)]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(["x", "y"]), st.integers(0, 3), st.integers(0, 99)),
+        max_size=8,
+        unique_by=lambda x: (x[0], x[1]),
+    )
+)
+def test_what_is_shown_to_count_is_what_counts_in_the_profile(told: list[tuple[str, str, int, int]]) -> None:
+    rows = [
+        (LeadId(row), {name: Statement(value, NOON + timedelta(minutes=minute), "api")})
+        for row, name, minute, value in told
+    ]
+    counted = {name: statements[0][1] for name, statements in ranked(rows).items()}
+    merged_rows: dict[LeadId, dict[str, Statement]] = {}
+    for lead_id, statements in rows:
+        merged_rows.setdefault(lead_id, {}).update(statements)
+    assert counted == together(merged_rows.items())
+    assert {name: len(every) for name, every in ranked(rows).items()} == Counter(name for _, name, _, _ in told)
+    for every in ranked(rows).values():
+        assert why_it_counts(every) == ("only" if len(every) == 1 else why_it_counts(every[:2]))
 
 
 @given(

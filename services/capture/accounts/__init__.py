@@ -1,0 +1,1 @@
+"""Companies, and which leads are theirs."""

@@ -1,0 +1,1 @@
+"""Who may be whom: suggested, never decided."""

@@ -1,0 +1,209 @@
+"""A lead goes to the owner of its account, else of one above it, whatever the order in which accounts are heard of."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from itertools import permutations
+from typing import Any
+
+import orjson
+import pytest
+
+from shared.events import AccountChanged
+from shared.ids import AccountId, EventId, LeadId, derived_id
+from shared.settings import Settings
+from tests.service.routing_support import NOON, Routing, captured, entered, lead_id, merged, routing_service
+
+ACCOUNT_OWNER = {"id": "account", "when": "true", "strategy": "account_owner"}
+
+
+@pytest.fixture
+async def routing(settings: Settings) -> AsyncIterator[Routing]:
+    async with routing_service(settings) as service:
+        yield service
+
+
+def account_id(name: str) -> AccountId:
+    return AccountId(derived_id("test-account", name))
+
+
+async def account(  # noqa: PLR0913  # what an account says
+    routing: Routing,
+    name: str,
+    revision: int = 1,
+    *,
+    owner: str | None = None,
+    parent: str | None = None,
+    into: str | None = None,
+    **fields: Any,
+) -> AccountChanged:
+    """An account, its personal part sealed with its key, which is here already."""
+    own_id = account_id(name)
+    keys = routing.service.consumer_runtime.keys
+    personal = {"name": name, "domains": [f"{name}.com"], "owner_id": owner}
+    async with routing.service.runtime.database.reading() as connection:
+        ciphers, _ = await keys.ciphers(connection, [LeadId(own_id)], NOON)
+    return AccountChanged(
+        event_id=EventId(derived_id("account", name, str(revision))),
+        lead_id=LeadId(own_id),
+        occurred_at=NOON,
+        received_at=NOON,
+        revision=revision,
+        account_id=own_id,
+        parent_id=account_id(parent) if parent else None,
+        merged_into=account_id(into) if into else None,
+        personal=keys.seal(LeadId(own_id), ciphers[LeadId(own_id)], orjson.dumps(personal)).decode(),
+        **fields,
+    )
+
+
+async def test_the_owner_of_the_account_gets_its_leads_by_id_or_email_with_the_reason(routing: Routing) -> None:
+    await routing.hire("ann")
+    bob, cid = await routing.hire("bob"), await routing.hire("cid")
+    await routing.put_rules(ACCOUNT_OWNER)
+    await routing.service.deliver(
+        await account(routing, "acme", owner=bob), await account(routing, "globex", owner="CID@sales.example.com")
+    )
+    await routing.qualify("one", account_id=account_id("acme"))
+    await routing.qualify("two", account_id=account_id("globex"))
+    assert [await routing.owner("one"), await routing.owner("two")] == [bob, cid]
+    assignment = await routing.assignment("one")
+    assert assignment["strategy"] == "account_owner"
+    assert assignment["trace"][-1]["why"] == f"owns {account_id('acme')}, the lead's account"
+    assert assignment["inputs"]["lead"]["account"]["name"] == "acme"
+
+
+async def test_the_nearest_owner_above_who_can_take_it_gets_the_lead(routing: Routing) -> None:
+    await routing.hire("ann")
+    bob, cid = await routing.hire("bob"), await routing.hire("cid")
+    await routing.put_rules(ACCOUNT_OWNER)
+    await routing.service.deliver(
+        await account(routing, "top", owner=bob),
+        await account(routing, "middle", owner=cid, parent="top"),
+        await account(routing, "low", owner="somebody who left", parent="middle"),
+    )
+    await routing.qualify("one", account_id=account_id("low"))
+    assert await routing.owner("one") == cid
+    assert "1 above the lead's account" in (await routing.assignment("one"))["trace"][-1]["why"]
+    assert (await routing.client.patch(f"/v1/reps/{cid}", json={"active": False})).status_code == 200
+    await routing.qualify("two", account_id=account_id("low"))
+    assert await routing.owner("two") == bob
+
+
+async def test_without_an_owner_the_rep_of_the_same_company_gets_the_lead_else_the_next(routing: Routing) -> None:
+    ann, bob = await routing.hire("ann"), await routing.hire("bob")
+    await routing.put_rules(ACCOUNT_OWNER)
+    await routing.service.deliver(await account(routing, "acme"))
+    await routing.qualify("one", company="Acme", account_id=account_id("acme"))
+    await routing.qualify("other")
+    await routing.qualify("two", company="Acme", account_id=account_id("acme"))
+    assert [await routing.owner(name) for name in ("one", "other", "two")] == [ann, bob, ann]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+async def test_accounts_fold_the_same_in_every_order_and_twice(routing: Routing, order: tuple[int, ...]) -> None:
+    await routing.hire("ann")
+    bob = await routing.hire("bob")
+    await routing.put_rules(ACCOUNT_OWNER)
+    facts = [
+        await account(routing, "acme", 1, owner="somebody else", country="AT"),
+        await account(routing, "acme", 2, owner=bob, country="DE", employees=240, parent="top"),
+        captured("one", account_id=account_id("acme")),
+    ]
+    for index in order:
+        await routing.service.deliver(facts[index])
+    async with routing.service.runtime.database.reading() as connection:
+        await connection.execute("DELETE FROM inbox")
+    await routing.service.deliver(*facts)
+    await routing.service.deliver(entered("one"))
+    assert await routing.owner("one") == bob
+    assert (await routing.assignment("one"))["inputs"]["lead"]["account"] == {
+        "account_id": account_id("acme"),
+        "name": "acme",
+        "domain": "acme.com",
+        "owner_id": bob,
+        "parent_id": account_id("top"),
+        "ultimate_parent_id": account_id("acme"),  # the one above is not known yet
+        "employees": 240,
+        "country": "DE",
+    }
+
+
+async def test_a_lead_whose_account_is_not_here_yet_waits_a_moment_for_it(routing: Routing) -> None:
+    ann, bob = await routing.hire("ann"), await routing.hire("bob")
+    await routing.put_rules(ACCOUNT_OWNER)
+    for name in ("one", "two"):
+        await routing.qualify(name, account_id=account_id(name))
+    assert {hold["reason"] for hold in await routing.holds()} == {"its account is on the way"}
+    await routing.service.deliver(await account(routing, "one", owner=bob))
+    await routing.pass_time(timedelta(seconds=5))
+    assert await routing.owner("one") == bob
+    assert await routing.owner("two") in (ann, bob)  # by the catch-all: nothing waits for ever
+    assert (await routing.assignment("two"))["strategy"] == "round_robin"
+
+
+async def test_an_account_that_was_merged_is_the_one_that_stayed(routing: Routing) -> None:
+    await routing.hire("ann")
+    bob = await routing.hire("bob")
+    await routing.put_rules(ACCOUNT_OWNER)
+    await routing.service.deliver(
+        await account(routing, "old", 2, into="acme"),
+        await account(routing, "acme", owner=bob),
+        await account(routing, "old", 1, owner="somebody else"),
+    )
+    await routing.qualify("one", account_id=account_id("old"))
+    assert await routing.owner("one") == bob
+    assert (await routing.assignment("one"))["inputs"]["lead"]["account"]["account_id"] == account_id("acme")
+
+
+async def test_a_circle_that_facts_close_for_a_moment_stops_nobody(routing: Routing) -> None:
+    ann = await routing.hire("ann")
+    await routing.put_rules(ACCOUNT_OWNER)
+    await routing.service.deliver(
+        await account(routing, "a", parent="b"), await account(routing, "b", parent="a", owner=ann)
+    )
+    await routing.qualify("one", account_id=account_id("a"))
+    assert (await routing.assignment("one"))["strategy"] == "account_owner"
+
+
+async def test_a_person_has_the_account_that_was_told_for_them_and_no_other_leads(routing: Routing) -> None:
+    await routing.hire("ann")
+    bob = await routing.hire("bob")
+    await routing.put_rules(ACCOUNT_OWNER)
+    await routing.service.deliver(
+        await account(routing, "acme", owner=bob),
+        captured("gone", account_id=account_id("acme")),
+        captured("kept"),
+        merged("gone", into="kept"),
+        entered("kept"),
+    )
+    assert "account" not in (await routing.assignment("kept"))["inputs"].get("lead", {})
+    assert (await routing.assignment("kept"))["lead_id"] == lead_id("kept")
+
+
+async def test_rules_read_the_account_and_unknown_names_are_refused(routing: Routing) -> None:
+    ann, bob = await routing.hire("ann"), await routing.hire("bob", skills=["enterprise"])
+    rule = {"strategy": "round_robin", "who": "'enterprise' in rep.skills"}
+    await routing.put_rules({"id": "big", "when": "lead.account.employees > 1000 && lead.country == 'DE'", **rule})
+    await routing.service.deliver(await account(routing, "acme", employees=5_000), await account(routing, "tiny"))
+    await routing.qualify("one", account_id=account_id("acme"), country="DE")
+    await routing.qualify("two", account_id=account_id("tiny"), country="DE")
+    assert [await routing.owner("one"), await routing.owner("two")] == [bob, ann]
+    assert "lead.account.employees is missing" in (await routing.assignment("two"))["trace"][0]["why"]
+    document = (await routing.client.get("/v1/rules")).json()["document"]
+    document["rules"][0]["when"] = "lead.account.colour == 'red'"
+    refused = await routing.client.put("/v1/rules", json=document)
+    assert refused.status_code == 422
+    assert "lead.account.colour" in refused.json()["errors"][0]["detail"]
+
+
+async def test_trying_rules_over_history_knows_whose_the_accounts_were(routing: Routing) -> None:
+    await routing.hire("ann")
+    bob = await routing.hire("bob")
+    await routing.put_rules()
+    await routing.service.deliver(await account(routing, "acme", owner=bob))
+    await routing.qualify("one", account_id=account_id("acme"))
+    await routing.qualify("two", account_id=account_id("acme"))
+    draft = (await routing.client.get("/v1/rules")).json()["document"] | {"rules": [ACCOUNT_OWNER]}
+    tried = await routing.client.post("/v1/rules:simulate", json={"document": draft, "days": 1})
+    assert tried.status_code == 200, tried.text
+    assert tried.json()["leads_by_rep"][bob]["after"] == 2
