@@ -34,6 +34,12 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".throughline")
     providers: dict[str, str] = {}
     """Addresses of webhook providers' APIs by the kind of source, in place of the ones we know."""
+    outbound_private_hosts: frozenset[str] = frozenset()
+    """Hosts of private networks that may be called for users, as names, addresses or networks."""
+    outbound_ca_file: Path | None = None
+    """Certificates that are believed besides those of the system."""
+    enrichment_off: frozenset[str] = frozenset()
+    """Which of the built-in enrichments are switched off: phone, email, names, countries, titles."""
     smtp_url: str | None = None
     mail_from: str = "Throughline <hello@throughline.example>"
     body_limit: int = 2_000_000
