@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -38,8 +39,8 @@ class Settings(BaseSettings):
     """Hosts of private networks that may be called for users, as names, addresses or networks."""
     outbound_ca_file: Path | None = None
     """Certificates that are believed besides those of the system."""
-    enrichment_off: frozenset[str] = frozenset()
-    """Which of the built-in enrichments are switched off: phone, email, names, countries, titles."""
+    enrichment_off: frozenset[Literal["phone", "email", "names", "countries", "titles"]] = frozenset()
+    """Which of the built-in enrichments are switched off."""
     smtp_url: str | None = None
     mail_from: str = "Throughline <hello@throughline.example>"
     body_limit: int = 2_000_000

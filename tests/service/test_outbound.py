@@ -12,11 +12,12 @@ from shared.outbound import AddressRefused, NoAnswer, Outbound, PrivateHosts, Re
 from tests.service.local_server import Asked, LocalServer, authority, reply, serving
 
 HERE = "127.0.0.1"
-PRIVATE = """
-    10.0.0.1 172.16.0.1 192.168.1.1 169.254.169.254 100.100.100.200 168.63.129.16 0.0.0.0 224.0.0.1 240.0.0.1
-    255.255.255.255 192.0.2.1 198.18.0.1 :: ::1 fe80::1 fc00::1 fd00:ec2::254 ff02::1 ::ffff:10.0.0.1 64:ff9b::a00:1
-    2002:a00:1:: 2001:0:a00:1:: ::10.0.0.1
-""".split()
+WRITTEN = """
+10.0.0.1 172.16.0.1 192.168.1.1 169.254.169.254 100.100.100.200 168.63.129.16 0.0.0.0 224.0.0.1 240.0.0.1 192.0.2.1
+255.255.255.255 198.18.0.1 :: ::1 fe80::1 fc00::1 fd00:ec2::254 ff02::1 ::ffff:10.0.0.1 ::10.0.0.1 64:ff9b::a00:1
+2002:a00:1:: 2001:0:a00:1::
+"""
+PRIVATE = WRITTEN.split()
 NO_ADDRESSES = (
     "",
     "x",

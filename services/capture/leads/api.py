@@ -38,6 +38,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     """The endpoints about leads."""
     router = APIRouter(tags=["leads"])
     may_read = [Depends(requires("capture:read"))]
+    off = runtime.settings.enrichment_off
 
     @router.post(
         "/v1/leads",
@@ -58,7 +59,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
             captured = await capture_lead(call, tx, runtime)
             assert captured is not None, "nobody is erased since a call that is answered now"
             await _emit_touch(lead, captured, cause, tx)
-            out = await lead_out(tx.connection, captured.lead_id)
+            out = await lead_out(tx.connection, captured.lead_id, off)
             return Response(out.model_dump_json(), CREATED if captured.created else OK, media_type=JSON)
 
         return await decided(runtime.database, request, body, make)
@@ -105,11 +106,11 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         async with runtime.database.reading() as connection:
             if any((email, phone, external_id, anonymous_id)):
                 found = await _known_by(named, connection)
-                return Page(items=[await lead_out(connection, lead_id) for lead_id in found])
+                return Page(items=[await lead_out(connection, lead_id, off) for lead_id in found])
             place = read_cursor(runtime.secrets, "leads", cursor)
             after = (datetime.fromisoformat(place[0]), str(place[1])) if place else None
             rows = await queries.newest_leads(connection, after, limit + 1)
-            items = [await lead_out(connection, lead_id) for lead_id, _ in rows[:limit]]
+            items = [await lead_out(connection, lead_id, off) for lead_id, _ in rows[:limit]]
         last = rows[limit - 1] if len(rows) > limit else None
         more = make_cursor(runtime.secrets, "leads", [last[1].isoformat(), last[0]]) if last else None
         return Page(items=items, next_cursor=more)
@@ -129,7 +130,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     async def get_lead(lead_id: str) -> LeadOut:
         """The profile of the person behind a lead id; that of the survivor where the lead was merged."""
         async with runtime.database.reading() as connection:
-            return await lead_out(connection, _lead_id(lead_id))
+            return await lead_out(connection, _lead_id(lead_id), off)
 
     @router.get("/v1/leads/{lead_id}/consent", dependencies=may_read)
     async def get_consent(lead_id: str) -> ConsentOut:
@@ -149,7 +150,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
             into = LeadId(asked.into.lower()) if asked.into else None
             one, other = _lead_id(lead_id), LeadId(asked.with_lead.lower())
             survivor = await merge_by_hand(one, other, into, Cause(API, now, now), tx, runtime)
-            return _answer(await lead_out(tx.connection, survivor))
+            return _answer(await lead_out(tx.connection, survivor, off))
 
         return await decided(runtime.database, request, body, make)
 
@@ -161,7 +162,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         async def make(tx: Tx) -> Response:
             now = runtime.clock.now()
             await unmerge_by_hand(_lead_id(lead_id), Cause(API, now, now), tx, runtime)
-            return _answer(await lead_out(tx.connection, _lead_id(lead_id)))
+            return _answer(await lead_out(tx.connection, _lead_id(lead_id), off))
 
         return await decided(runtime.database, request, await request.body(), make)
 

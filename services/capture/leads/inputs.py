@@ -97,7 +97,11 @@ class MergeInput(Strict):
 
 
 class LeadOut(BaseModel):
-    """A person's profile. `lead_ids` are all leads that turned out to be this person, itself included."""
+    """A person's profile. `lead_ids` are all leads that turned out to be this person, itself included.
+
+    `derived` follows from the rest, as rules see it below `lead.attributes`: time zones, free and disposable mail, the
+    company's domain, seniority and department.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -116,6 +120,7 @@ class LeadOut(BaseModel):
     annual_revenue: int | None = None
     use_case: str | None = None
     attributes: dict[str, Any]
+    derived: dict[str, Any] = Field(default_factory=dict)
     consent: dict[ConsentChannel, ConsentState]
     lead_ids: list[LeadId]
     revision: int

@@ -1,5 +1,7 @@
 """Leads as the API shows them."""
 
+from collections.abc import Set as AbstractSet
+
 from services.capture.errors import NoSuchLead
 from services.capture.leads import queries
 from services.capture.leads.domain import consent_now, profile_of, together
@@ -11,11 +13,11 @@ from shared.ids import LeadId
 from shared.personal import PersonErased
 
 
-async def lead_out(connection: Connection, lead_id: LeadId) -> LeadOut:
-    """The profile of the person behind a lead id. Raises NoSuchLead, or PersonErased."""
-    family = await _family(connection, lead_id)
+async def lead_out(connection: Connection, lead_id: LeadId, off: AbstractSet[str] = frozenset()) -> LeadOut:
+    """The profile of the person behind a lead id, without the built-ins that are `off`. NoSuchLead, PersonErased."""
+    family = await family_of(connection, lead_id)
     root = family.root
-    profile = profile_of(together((row.lead_id, row.statements) for row in family.rows))
+    profile = profile_of(together((row.lead_id, row.statements) for row in family.rows), off)
     return LeadOut(
         lead_id=root.lead_id,
         email=profile.email,
@@ -32,6 +34,7 @@ async def lead_out(connection: Connection, lead_id: LeadId) -> LeadOut:
         annual_revenue=profile.annual_revenue,
         use_case=profile.use_case,
         attributes=dict(profile.attributes),
+        derived=dict(profile.derived),
         consent=consent_now(await queries.consents_of(connection, sorted(family.members))),  # type: ignore[arg-type]  # texts from the ledger
         lead_ids=sorted(family.members),
         revision=root.revision,
@@ -43,14 +46,15 @@ async def lead_out(connection: Connection, lead_id: LeadId) -> LeadOut:
 
 async def consent_out(connection: Connection, lead_id: LeadId) -> ConsentOut:
     """What the person behind a lead id allows, with the ledger. Raises NoSuchLead, or PersonErased."""
-    family = await _family(connection, lead_id)
+    family = await family_of(connection, lead_id)
     members = sorted(family.members)
     now = consent_now(await queries.consents_of(connection, members))
     entries = [ConsentEntry(**dict(row)) for row in await queries.ledger_of(connection, members)]
     return ConsentOut(lead_id=family.root.lead_id, consent=now, entries=entries)  # type: ignore[arg-type]  # texts from the ledger
 
 
-async def _family(connection: Connection, lead_id: LeadId) -> Family:
+async def family_of(connection: Connection, lead_id: LeadId) -> Family:
+    """The person behind a lead id. Raises NoSuchLead, or PersonErased."""
     root = await queries.root_of(connection, lead_id)
     family = root and (await queries.families_of(connection, [root])).get(root)
     if not family or (family.root.revision == 0 and family.root.erased_at is None):
