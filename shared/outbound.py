@@ -12,6 +12,7 @@ import ssl
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from types import TracebackType
@@ -109,6 +110,11 @@ class PrivateHosts:
     def holds(self, address: Address) -> bool:
         """Whether this address is in a listed network."""
         return any(address in network for network in self._networks)
+
+
+def trusted_hosts(settings: Settings) -> list[str]:
+    """The private hosts that an installation's settings allow: those listed, and those of providers it names itself."""
+    return [*settings.outbound_private_hosts, *(httpx.URL(url).host for url in settings.providers.values())]
 
 
 def check_url(url: str, private: PrivateHosts) -> httpx.URL:
@@ -224,17 +230,13 @@ class Outbound:
         resolve: Resolve = system_resolver,
     ) -> None:
         self._private = PrivateHosts(private_hosts)
-        context = ssl.create_default_context()
-        if ca_file is not None:
-            context.load_verify_locations(ca_file)
-        transport = _GuardedTransport(_Guarded(self._private, resolve), context)
+        transport = _GuardedTransport(_Guarded(self._private, resolve), _context(ca_file))
         self._client = httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False)
 
     @classmethod
     def of(cls, settings: Settings) -> "Outbound":
         """The client of a process: the addresses of providers that its own settings name are trusted."""
-        named = (httpx.URL(address).host for address in settings.providers.values())
-        return cls([*settings.outbound_private_hosts, *named], ca_file=settings.outbound_ca_file)
+        return cls(trusted_hosts(settings), ca_file=settings.outbound_ca_file)
 
     async def __aenter__(self) -> "Outbound":
         await self._client.__aenter__()
@@ -274,6 +276,15 @@ class Outbound:
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, zlib.error, UnicodeError) as exc:
             raise NoAnswer(f"no answer: {type(exc).__name__}") from exc
         return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+
+
+@lru_cache(maxsize=4)
+def _context(ca_file: Path | None) -> ssl.SSLContext:
+    """What is believed of certificates; kept, since reading the system's takes tens of milliseconds."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
 
 
 async def _bounded(response: httpx.Response, largest: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from services.capture.enrichment.api import enrichment_router
 from services.capture.facts.api import facts_router
 from services.capture.forgotten import Forgotten
 from services.capture.hooks.api import hooks_router
@@ -18,6 +19,7 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
     return (
         facts_router(runtime, forgotten),  # the busiest first: routes are tried in order
         leads_router(runtime, forgotten),
+        enrichment_router(runtime),
         sources_router(runtime, known),
         hooks_router(runtime, known),
     )

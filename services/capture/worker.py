@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from services.capture.enrichment.handlers import Enriching
 from services.capture.hooks.fetching import SecondCalls
 from services.capture.hooks.queries import drop_old_deliveries
 from shared.service import Runtime, Timer
@@ -12,6 +13,7 @@ KNOWN_FOR = timedelta(days=90)
 
 def timers(runtime: Runtime) -> tuple[Timer, ...]:
     """The table of duties."""
+    enriching = Enriching(runtime)
 
     async def drop_old() -> timedelta | None:
         now = runtime.clock.now()
@@ -21,5 +23,7 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
 
     return (
         Timer("old-deliveries", drop_old, timedelta(hours=1)),
+        Timer("enrichment", enriching.run, timedelta(seconds=1)),
+        Timer("old-answers-of-providers", enriching.drop_old, timedelta(hours=1)),
         Timer("second-calls", SecondCalls(runtime).run, timedelta(seconds=1)),
     )

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.capture.enrichment import queries as enrichments
+from services.capture.enrichment.document import ENRICHMENT
 from services.capture.leads.domain import Profile
 from services.capture.leads.telling import Cause, captured_draft
 from shared.db import Tx
@@ -29,7 +31,7 @@ class Change:
 
 
 async def tell_changes(changes: Sequence[Change], tx: Tx, runtime: Runtime) -> None:
-    """Tell the profiles as they stand. The rows of the leads must be locked and saved."""
+    """Tell the profiles as they stand, and have providers asked about them. The rows must be locked and saved."""
     drafts = [
         captured_draft(
             change.lead_id, change.made_from, change.revision, change.profile, change.captured_at, change.cause
@@ -37,3 +39,7 @@ async def tell_changes(changes: Sequence[Change], tx: Tx, runtime: Runtime) -> N
         for change in changes
     ]
     await runtime.keys.emit_drafts(tx, drafts)
+    # What a provider said is no reason to ask again: whoever asked it goes on to those after it anyway.
+    changed = [change.lead_id for change in changes if not change.cause.origin.startswith(ENRICHMENT)]
+    if changed:
+        await enrichments.schedule(tx.connection, changed, runtime.clock.now())

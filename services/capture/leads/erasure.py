@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.capture.enrichment import queries as enrichments
 from services.capture.errors import Contended, NoSuchLead
 from services.capture.leads import queries
 from services.capture.leads.identifying import Named, identify
@@ -97,6 +98,7 @@ async def _destroy(  # noqa: PLR0913  # whose keys, and what is told and written
         await runtime.keys.destroy(tx, lead_id, now)
         tx.emit(lead_erased(lead_id, now))
     await tx.connection.execute(FORGET_ANSWERS, lead_ids)
+    await enrichments.forget(tx.connection, lead_ids)
     await tx.connection.execute(AUDIT, actor, root)
 
 

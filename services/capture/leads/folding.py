@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from services.capture.enrichment import queries as enrichments
 from services.capture.enrichment.builtin import derive
 from services.capture.leads import queries
 from services.capture.leads.domain import ATTRIBUTE, EXTERNAL, FIELDS, Consent, Identifier
@@ -118,3 +119,4 @@ async def on_erased(event: LeadErased, tx: Tx) -> None:
     if await tx.connection.fetchval(IS_KNOWN, event.lead_id):
         await tx.connection.execute(STRIP, [event.lead_id], event.occurred_at)
         await tx.connection.execute(FORGET_IDENTIFIERS, event.lead_id)
+        await enrichments.forget(tx.connection, [event.lead_id])

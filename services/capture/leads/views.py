@@ -8,9 +8,17 @@ from services.capture.leads.domain import consent_now, profile_of, together
 from services.capture.leads.handlers import person_since
 from services.capture.leads.inputs import ConsentEntry, ConsentOut, LeadOut
 from services.capture.leads.queries import Family
+from services.capture.reading import looks_like_id
 from shared.db import Connection
 from shared.ids import LeadId
 from shared.personal import PersonErased
+
+
+def known_lead_id(text: str) -> LeadId:
+    """The lead id in a path. Raises NoSuchLead for what cannot be one."""
+    if not looks_like_id(text):
+        raise NoSuchLead(f"there is no lead {text[:40]!r}")
+    return LeadId(text.lower())
 
 
 async def lead_out(connection: Connection, lead_id: LeadId, off: AbstractSet[str] = frozenset()) -> LeadOut:
