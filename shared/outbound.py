@@ -66,6 +66,12 @@ class NoAnswer(Unavailable):
     slug = "outbound/no-answer"
 
 
+class TooLargeAnswer(NoAnswer):
+    """There is an answer, of more bytes than anybody wants."""
+
+    slug = "outbound/answer-too-large"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came back, whatever its status; redirects come as they are."""
@@ -296,12 +302,12 @@ async def _bounded(response: httpx.Response, largest: int) -> bytes:
     async for chunk in response.aiter_raw():
         raw += chunk
         if len(raw) > largest:
-            raise NoAnswer(f"the answer has more than {largest} bytes")
+            raise TooLargeAnswer(f"the answer has more than {largest} bytes")
     if packed == "identity" or not raw:
         return bytes(raw)
     body = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(bytes(raw), largest + 1)
     if len(body) > largest:
-        raise NoAnswer(f"the answer has more than {largest} bytes")
+        raise TooLargeAnswer(f"the answer has more than {largest} bytes")
     return body
 
 

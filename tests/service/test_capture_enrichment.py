@@ -1,4 +1,4 @@
-"""Leads enriched by providers that are data: real servers are asked, and what they say is told once, with who said it."""
+"""Leads enriched by providers as data: real servers are asked, and what they say is told once, with its source."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -470,7 +470,7 @@ async def test_a_private_address_is_neither_saved_nor_called(settings: Settings)
 
 
 FAULTS: tuple[tuple[dict[str, Any], str, int | None], ...] = (
-    ({"when": "lead.nope == 1"}, "/when", 5),
+    ({"when": "lead.nope == 1"}, "/when", 6),
     ({"when": "1 +"}, "/when", 4),
     ({"map": {"industry": "response.a +"}}, "/map/industry", 13),
     ({"map": {"nope": "response.a"}}, "/map/nope", None),

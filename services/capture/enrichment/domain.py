@@ -117,7 +117,7 @@ def wanted_fields(provider: Provider, statements: Statements) -> list[str]:
 
 def is_settled(ask: Ask | None, sent: str, provider: Provider, forced_at: datetime | None, now: datetime) -> bool:
     """Whether the provider need not be asked: it was, with the same request, and that is not too long ago."""
-    if ask is None or (forced_at is not None and ask.asked_at < forced_at):
+    if ask is None or (forced_at is not None and ask.asked_at <= forced_at):
         return False
     if ask.outcome in ANSWERED:
         expired = ask.until is not None and ask.until <= now

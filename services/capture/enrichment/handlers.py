@@ -88,7 +88,8 @@ class Enriching:
         while rows := await self._claimed():
             providers = await self._providers()
             async with Outbound.of(runtime.settings) as outbound:
-                turns = [_Turn(row, providers, outbound, runtime) for row in rows]
+                round_ = _Round(providers, outbound, {})
+                turns = [_Turn(row, round_, runtime) for row in rows]
                 ended = await asyncio.gather(*(turn.take() for turn in turns), return_exceptions=True)
             for failure in ended:
                 if isinstance(failure, BaseException):
@@ -125,20 +126,22 @@ class Enriching:
         return sorted(found, key=lambda each: (each[0].document.order, each[0].provider_id))
 
 
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What the turns of one round share: providers in order with their credentials, and who asks for which answer."""
+
+    providers: Sequence[tuple[Provider, str | None]]
+    outbound: Outbound
+    asking: dict[tuple[str, str], asyncio.Lock]
+
+
 class _Turn:
     """One lead and all providers, in order."""
 
-    def __init__(
-        self,
-        row: asyncpg.Record,
-        providers: Sequence[tuple[Provider, str | None]],
-        outbound: Outbound,
-        runtime: Runtime,
-    ) -> None:
+    def __init__(self, row: asyncpg.Record, round_: "_Round", runtime: Runtime) -> None:
         self._lead_id = LeadId(row["lead_id"])
         self._row = row
-        self._providers = providers
-        self._outbound = outbound
+        self._round = round_
         self._runtime = runtime
         self._secret = runtime.secrets.derive("enrichment")
         self._asks: dict[str, Ask] = {}
@@ -167,7 +170,7 @@ class _Turn:
 
     async def _waterfall(self, person: Person) -> datetime | None:
         moments: list[datetime] = []
-        for provider, credential in self._providers:
+        for provider, credential in self._round.providers:
             person = await self._step(person, provider, credential)
             now = self._runtime.clock.now()
             result = self._asks.get(provider.provider_id)
@@ -212,11 +215,15 @@ class _Turn:
             tries=before.tries if before and before.input == sent and before.outcome not in ANSWERED else 0,
             asked_at=now,
         )
-        kept = await self._kept_answer(provider, prepared)
-        if kept is not None:
-            said, at = kept
-            return await self._save(person, provider, replace(base, asked_at=at), said, None, at)
-        return await self._call(person, provider, prepared, base)
+        if provider.document.cache is None:
+            return await self._call(person, provider, prepared, base)
+        # Of many leads of one company at once, the first one asks and the others have its answer.
+        async with self._round.asking.setdefault((provider.provider_id, prepared.kept_by), asyncio.Lock()):
+            kept = await self._kept_answer(provider, prepared)
+            if kept is None:
+                return await self._call(person, provider, prepared, base)
+        said, at = kept
+        return await self._save(person, provider, replace(base, asked_at=at), said, None, at)
 
     async def _call(self, person: Person, provider: Provider, prepared: Prepared, base: Ask) -> Person:
         async with self._runtime.database.reading() as connection:
@@ -229,7 +236,7 @@ class _Turn:
         pause = decision.at - self._runtime.clock.now()
         if pause > timedelta():
             await asyncio.sleep(pause.total_seconds())
-        said = await ask(provider, prepared, self._outbound)
+        said = await ask(provider, prepared, self._round.outbound)
         await account(provider, said, self._runtime)
         now = self._runtime.clock.now()
         if said.kind == "failure":
@@ -325,13 +332,11 @@ class _Turn:
 
     async def _kept_answer(self, provider: Provider, prepared: Prepared) -> tuple[Said, datetime] | None:
         """An answer of before that is still good. One that was asked for anew is not looked for."""
-        if provider.document.cache is None:
-            return None
         key = hashed(self._secret, provider.provider_id, prepared.kept_by)
         now = self._runtime.clock.now()
         async with self._runtime.database.reading() as connection:
             row = await connection.fetchrow(queries.ANSWER, provider.provider_id, key, now)
-            if row is None or (self._row["forced_at"] and row["answered_at"] < self._row["forced_at"]):
+            if row is None or (self._row["forced_at"] and row["answered_at"] <= self._row["forced_at"]):
                 return None
             await queries.add_usage(connection, provider.provider_id, now.date(), Usage(cache_hits=1))
         content = self._runtime.keys.open_request(row["sealed"], _label(provider, key))

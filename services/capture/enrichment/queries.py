@@ -93,7 +93,8 @@ RETURNING lead_id, claim, wanted, forced_at, tries
 HOLD = "UPDATE enrichments SET held_until = $3, due_at = $3 WHERE lead_id = $1 AND claim = $2 RETURNING lead_id"
 # What was asked for meanwhile is due at once.
 AGAIN = """
-UPDATE enrichments SET claim = NULL, held_until = NULL, tries = 0, due_at = CASE WHEN wanted = $3 THEN $4::timestamptz ELSE $5 END,
+UPDATE enrichments SET claim = NULL, held_until = NULL, tries = 0,
+    due_at = CASE WHEN wanted = $3 THEN $4::timestamptz ELSE $5 END,
     forced_at = CASE WHEN wanted = $3 AND NOT $6 THEN NULL ELSE forced_at END
 WHERE lead_id = $1 AND claim = $2
 """
