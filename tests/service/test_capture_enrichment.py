@@ -1,8 +1,5 @@
 """Leads enriched by providers as data: real servers are asked, and what they say is told once, with its source."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -12,63 +9,9 @@ import pytest
 from shared.events import LeadCaptured
 from shared.ids import LeadId
 from shared.settings import Settings
-from shared.testing import FrozenClock, eventually, harness
-from tests.service.capture_world import NOW, Capture
-from tests.service.local_server import Asked, LocalServer, reply, serving
-from throughline.services import service_code
-
-ANN = "ann@acme.com"
-ACME = {"company": {"industry": "Robots", "size": 120, "country": "Germany"}, "score": 0.9}
-
-
-class World(Capture):
-    """Capture whose clock a test moves, and the server of a provider."""
-
-    server: LocalServer
-    address: str
-    clock: FrozenClock
-
-    async def provider(self, provider_id: str = "acme", **changes: Any) -> dict[str, Any]:
-        """Save a provider that finds the industry by the domain."""
-        document = {
-            "title": "Acme data",
-            "request": {"url": f"{self.address}/{provider_id}/{{domain}}"},
-            "map": {"industry": "response.company.industry"},
-            **changes,
-        }
-        answer = await self.put(f"enrichment/providers/{provider_id}", document)
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
-
-    async def put(self, path: str, body: Any) -> Any:
-        return await self.harness.client.put(f"/v1/{path}", json=body)
-
-    async def enriched(self, lead_id: str) -> dict[str, Any]:
-        """What is said about a lead."""
-        answer = await self.get(f"leads/{lead_id}/enrichment")
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
-
-    async def run_of(self, lead_id: str, provider_id: str = "acme") -> dict[str, Any]:
-        """How it went with a provider."""
-        runs = (await self.enriched(lead_id))["runs"]
-        return next(dict(run) for run in runs if run["provider_id"] == provider_id)
-
-    async def turn(self, **later: float) -> None:
-        """Some time later, the worker's turn."""
-        self.clock.move(timedelta(**later))
-        await self.harness.run_timers()
-
-
-@asynccontextmanager
-async def world_of(settings: Settings, *answers: bytes, **options: Any) -> AsyncIterator[World]:
-    server = LocalServer(list(answers) or [reply(200, ACME)])
-    clock = FrozenClock(NOW)
-    allowing = settings.model_copy(update={"outbound_private_hosts": frozenset({"127.0.0.1"}), **options})
-    async with serving(server) as address, harness(service_code("capture"), allowing, clock=clock) as made:
-        world = World(made)
-        world.server, world.address, world.clock = server, address, clock
-        yield world
+from tests.service.capture_world import NOW
+from tests.service.enrichment_world import ACME, ANN, world_of
+from tests.service.local_server import Asked, reply
 
 
 async def test_a_provider_fills_what_is_missing_and_the_lead_is_told_anew(settings: Settings) -> None:
@@ -258,168 +201,6 @@ async def test_erasing_a_person_drops_what_was_asked_and_answered_about_them(set
         assert len(world.server.asked) == 1
 
 
-async def test_a_person_erased_during_the_call_gets_nothing(settings: Settings) -> None:
-    asked, go_on = asyncio.Event(), asyncio.Event()
-
-    async def respond(_: Asked) -> bytes:
-        asked.set()
-        await go_on.wait()
-        return reply(200, ACME)
-
-    async with world_of(settings) as world:
-        world.server.respond = respond
-        await world.provider(cache={"days": 7}, request={"url": f"{world.address}/p/{{email}}"})
-        lead = await world.lead(email=ANN)
-        turn = asyncio.create_task(world.turn())
-        await asked.wait()
-        await world.post(f"leads/{lead['lead_id']}:erase", None)
-        go_on.set()
-        await turn
-        for table in ("enrichments", "enrichment_asks", "enrichment_answers"):
-            assert await world.rows(f"SELECT 1 FROM {table}") == []
-        assert len(await world.harness.told(LeadCaptured)) == 1
-        assert (await world.rows("SELECT statements FROM leads"))[0]["statements"] == {}
-
-
-async def test_a_lead_changed_during_the_call_loses_nothing_and_has_another_turn(settings: Settings) -> None:
-    asked, go_on = asyncio.Event(), asyncio.Event()
-
-    async def respond(_: Asked) -> bytes:
-        asked.set()
-        await go_on.wait()
-        return reply(200, ACME)
-
-    async with world_of(settings) as world:
-        world.server.respond = respond
-        await world.provider()
-        lead = await world.lead(email=ANN)
-        turn = asyncio.create_task(world.turn())
-        await asked.wait()
-        await world.lead(email=ANN, industry="Toys", company="Acme")
-        go_on.set()
-        await turn
-        after = (await world.get(f"leads/{lead['lead_id']}")).json()
-        assert (after["industry"], after["company"]) == ("Toys", "Acme")
-        await world.turn()
-        assert await world.rows("SELECT 1 FROM enrichments") == []
-        assert len(world.server.asked) == 1
-
-
-async def test_a_failing_provider_is_asked_again_later_and_the_next_one_meanwhile(settings: Settings) -> None:
-    async with world_of(
-        settings, reply(500), reply(200, {"company": {"industry": "Second"}}), reply(200, ACME)
-    ) as world:
-        await world.provider("first", order=1)
-        lead = await world.lead(email=ANN)
-        await world.turn()
-        run = await world.run_of(lead["lead_id"], "first")
-        assert (run["outcome"], run["detail"], run["tries"]) == ("failed", "it answered 500", 1)
-        await world.turn(seconds=1)
-        assert len(world.server.asked) == 1
-        await world.turn(seconds=10)
-        assert (await world.run_of(lead["lead_id"], "first"))["outcome"] == "found"
-        assert (await world.get(f"leads/{lead['lead_id']}")).json()["industry"] == "Second"
-
-
-async def test_who_wants_to_be_left_alone_is(settings: Settings) -> None:
-    async with world_of(settings, reply(429, b"", retry_after="120"), reply(200, ACME)) as world:
-        await world.provider()
-        ann, ben = await world.lead(email=ANN), await world.lead(email="ben@globex.com")
-        await world.turn()
-        await world.turn(seconds=100)
-        assert len(world.server.asked) <= 2
-        before = len(world.server.asked)
-        await world.turn(seconds=5)
-        assert len(world.server.asked) == before
-        await world.turn(seconds=60)
-        await world.turn(seconds=60)
-        for lead in (ann, ben):
-            assert (await world.run_of(lead["lead_id"]))["outcome"] == "found"
-
-
-async def test_a_request_that_the_provider_refuses_is_not_repeated_until_it_is_another(settings: Settings) -> None:
-    async with world_of(settings, reply(422), reply(200, ACME)) as world:
-        await world.provider(request={"url": f"{world.address}/{{domain}}", "query": {"c": "{company}"}})
-        lead = await world.lead(email=ANN, company="A")
-        await world.turn()
-        await world.turn(hours=5)
-        await world.lead(email=ANN, title="CEO")
-        await world.turn()
-        assert (len(world.server.asked), (await world.run_of(lead["lead_id"]))["outcome"]) == (1, "failed")
-        await world.lead(email=ANN, company="B")
-        await world.turn()
-        assert (await world.run_of(lead["lead_id"]))["outcome"] == "found"
-
-
-async def test_a_breaker_opens_for_all_and_one_call_tries_again(settings: Settings) -> None:
-    async with world_of(settings, reply(503)) as world:
-        await world.provider(breaker={"failures": 3, "open_s": 600})
-        for n in range(3):
-            await world.lead(email=f"p{n}@company{n}.com")
-            await world.turn()
-        assert len(world.server.asked) == 3
-        state = (await world.get("enrichment/providers/acme")).json()
-        assert (state["breaker"]["state"], state["today"]["failures"]) == ("open", 3)
-        late = await world.lead(email="late@company9.com")
-        await world.turn()
-        assert (await world.run_of(late["lead_id"]))["outcome"] == "waiting"
-        await world.turn(seconds=300)
-        assert len(world.server.asked) == 3
-        world.clock.move(timedelta(seconds=301))
-        assert (await world.get("enrichment/providers/acme")).json()["breaker"]["state"] == "half_open"
-        await world.turn()
-        assert len(world.server.asked) == 4
-        world.server.answers = [reply(200, ACME)]
-        for _ in range(4):
-            await world.turn(seconds=3_700)
-        assert (await world.get("enrichment/providers/acme")).json()["breaker"] == {
-            "state": "closed",
-            "failures": 0,
-            "until": None,
-        }
-        assert (await world.run_of(late["lead_id"]))["outcome"] == "found"
-
-
-async def test_a_budget_is_never_exceeded_also_by_many_at_once(settings: Settings) -> None:
-    async with world_of(settings) as world:
-        await world.provider(budget={"per_day": 5, "per_month": 8, "cost_minor": 7, "currency": "EUR"})
-        leads = [await world.lead(email=f"p@company{n}.com") for n in range(12)]
-        await asyncio.gather(*(world.harness.run_timers() for _ in range(3)))
-        assert len(world.server.asked) == 5
-        account = (await world.get("enrichment/providers/acme")).json()["today"]
-        assert (account["calls"], account["hits"], account["spent_minor"]) == (5, 5, 35)
-        waiting = [run for lead in leads if (run := await world.run_of(lead["lead_id"]))["outcome"] == "waiting"]
-        assert (len(waiting), {"budget of the day" in run["detail"] for run in waiting}) == (7, {True})
-        world.clock.move(timedelta(days=1))
-        same_month = world.clock.now().month == NOW.month
-        await world.turn()
-        assert len(world.server.asked) == (8 if same_month else 10)
-
-
-async def test_a_rate_limit_holds_over_all_workers(settings: Settings) -> None:
-    async with world_of(settings) as world:
-        await world.provider(rate={"per_minute": 6})
-        for n in range(6):
-            await world.lead(email=f"p@company{n}.com")
-        await asyncio.gather(*(world.harness.run_timers() for _ in range(3)))
-        assert len(world.server.asked) == 1
-        await world.turn(seconds=10.1)
-        assert len(world.server.asked) == 2
-        for _ in range(5):
-            await world.turn(seconds=10.1)
-        assert len(world.server.asked) == 6
-
-
-async def test_many_workers_at_once_ask_once_for_each_lead(settings: Settings) -> None:
-    async with world_of(settings) as world:
-        await world.provider()
-        leads = [await world.lead(email=f"p@company{n}.com") for n in range(40)]
-        await asyncio.gather(*(world.harness.run_timers() for _ in range(4)))
-        assert len(world.server.asked) == len({asked.target for asked in world.server.asked}) == 40
-        told = [event for event in await world.harness.told(LeadCaptured) if event.origin == "enrichment:acme"]
-        assert sorted(event.lead_id for event in told) == sorted(lead["lead_id"] for lead in leads)
-
-
 async def test_asking_again_asks_all_whatever_they_said_before(settings: Settings) -> None:
     async with world_of(settings, reply(404), reply(200, ACME)) as world:
         await world.provider(cache={"days": 30})
@@ -450,23 +231,29 @@ async def test_a_private_address_is_neither_saved_nor_called(settings: Settings)
         for url in (
             "http://10.0.0.1/x",
             "http://[::1]/x",
-            "http://2130706433/",
+            "http://0x0a000001/",
             "http://{domain}/",
             "https://a.com:22/",
         ):
             document = {"title": "T", "request": {"url": url}, "map": {"industry": "'x'"}}
             answer = await world.put("enrichment/providers/evil", document)
             assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/request/url"), url
+        lead = await world.lead(email=ANN)
+        await world.provider()
+        world.server.answers = [reply(302, b"", location=f"{world.address}/secret")]
+        await world.lead(email=ANN, title="CEO")
+        await world.turn()
+        assert (await world.run_of(lead["lead_id"]))["detail"] == "it answered 302"
+        assert [asked.target for asked in world.server.asked] == ["/acme/acme.com"]
+
+
+async def test_a_name_that_leads_to_a_private_address_is_not_called(settings: Settings) -> None:
+    async with world_of(settings, outbound_private_hosts=frozenset()) as world:
         await world.provider(request={"url": "http://localhost:8080/{domain}"})
         lead = await world.lead(email=ANN)
         await world.turn()
         run = await world.run_of(lead["lead_id"])
         assert (run["outcome"], "not an address of the public internet" in run["detail"]) == ("failed", True)
-        world.server.answers = [reply(302, b"", location=f"{world.address}/secret")]
-        await world.provider("redirecting")
-        await world.lead(email=ANN, title="CEO")
-        await world.turn()
-        assert (await world.run_of(lead["lead_id"], "redirecting"))["detail"] == "it answered 302"
 
 
 FAULTS: tuple[tuple[dict[str, Any], str, int | None], ...] = (
@@ -545,21 +332,6 @@ async def test_a_try_shows_everything_and_keeps_nothing(settings: Settings) -> N
         assert (await world.post("enrichment/providers/acme:test", {})).status_code == 422
 
 
-async def test_odd_answers_break_nothing(settings: Settings) -> None:
-    deep = b'{"a":' * 5_000 + b"1" + b"}" * 5_000
-    odd = [b"<html>", b"[1", deep, b"null", b'"x"', b"1e999", b'{"company":{"industry":{"a":1}}}', b"\xff\xfe", b"NaN"]
-    odd += [b'{"company":{"industry":123456789012345678901234567890}}', b'{"company":{"industry":"a\\u0000b"}}']
-    odd += [b'{"company":{"industry":"\\ud800"}}', b'{"company":{"industry":"' + b"x" * 5_000 + b'"}}']
-    async with world_of(settings, *(reply(200, body) for body in odd)) as world:
-        await world.provider(breaker={"failures": 1_000})
-        for n in range(len(odd)):
-            lead = await world.lead(email=f"p@company{n}.com")
-            await world.turn()
-            run = await world.run_of(lead["lead_id"])
-            assert run["outcome"] in ("failed", "nothing", "found"), run
-        assert len(world.server.asked) == len(odd)
-
-
 async def test_what_follows_is_told_to_rules_and_shown_with_its_source(settings: Settings) -> None:
     async with world_of(settings) as world:
         lead = await world.lead(
@@ -589,30 +361,3 @@ async def test_without_providers_nothing_is_written_down(settings: Settings) -> 
     async with world_of(settings) as world:
         await world.lead(email=ANN)
         assert await world.rows("SELECT 1 FROM enrichments") == []
-
-
-async def test_a_turn_whose_process_died_is_taken_up_by_another(settings: Settings) -> None:
-    asked, never = asyncio.Event(), asyncio.Event()
-
-    async def respond(_: Asked) -> bytes:
-        if not asked.is_set():
-            asked.set()
-            await never.wait()
-        return reply(200, ACME)
-
-    async with world_of(settings) as world:
-        world.server.respond = respond
-        await world.provider()
-        lead = await world.lead(email=ANN)
-        dying = asyncio.create_task(world.turn())
-        await asked.wait()
-        dying.cancel()
-        await eventually(dying.done)
-        await world.turn(seconds=10)
-        assert len(world.server.asked) == 1
-        await world.turn(seconds=60)
-        never.set()
-        assert (await world.run_of(lead["lead_id"]))["outcome"] == "found"
-        assert len(world.server.asked) == 2
-        told = [event for event in await world.harness.told(LeadCaptured) if event.origin == "enrichment:acme"]
-        assert len(told) == 1

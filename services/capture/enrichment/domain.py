@@ -271,7 +271,7 @@ def provenance(statements: Statements, off: AbstractSet[str]) -> dict[str, list[
     claims: dict[str, list[Claim]] = {}
     replaced: dict[str, Claim] = {}
     for each in derive(known, off):
-        if each.replaces or each.field not in chosen:
+        if (each.replaces or each.field not in chosen) and each.of in chosen:
             origin = f"enrichment:builtin.{each.by}"
             replaced[each.field] = Claim(each.value, origin, each.confidence, chosen[each.of].at, counts=True)
     for name, statement in statements.items():

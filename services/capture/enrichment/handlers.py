@@ -41,6 +41,7 @@ from services.capture.leads.queries import Family
 from services.capture.leads.telling import Cause
 from shared.db import Connection
 from shared.errors import Rejected
+from shared.faults import failpoint
 from shared.ids import LeadId, new_id
 from shared.outbound import Outbound
 from shared.service import Runtime
@@ -236,7 +237,9 @@ class _Turn:
         pause = decision.at - self._runtime.clock.now()
         if pause > timedelta():
             await asyncio.sleep(pause.total_seconds())
+        failpoint("enrichment_before_call")
         said = await ask(provider, prepared, self._round.outbound)
+        failpoint("enrichment_after_call")
         await account(provider, said, self._runtime)
         now = self._runtime.clock.now()
         if said.kind == "failure":
@@ -259,6 +262,7 @@ class _Turn:
             await self._note(replace(base, outcome="failed", detail=f"{exc.slug}: {exc.detail}"[:300]))
             return person
         self._asks[provider.provider_id] = result
+        failpoint("enrichment_after_telling")
         if prepared is not None and until is not None:
             await self._keep_answer(provider, prepared, said, at, until)
         return person

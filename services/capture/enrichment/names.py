@@ -1,7 +1,6 @@
 """The casing of names that were typed all in capitals or all in small letters; a name with both is left as it is."""
 
 import re
-from functools import lru_cache
 
 LONGEST = 200
 SHORTEST = 3  # JP and Jo may be initials, or not
@@ -15,7 +14,6 @@ _PART = re.compile(r"[^\s'’\-]+")
 _JOINED = re.compile(r"(mc)(\w{2,})", re.IGNORECASE)
 
 
-@lru_cache(maxsize=10_000)
 def cased(name: str, *, family: bool) -> str:
     """The name in the casing it is written with, as far as that can be known; particles are small in family names."""
     letters = [char for char in name if char.isalpha()]

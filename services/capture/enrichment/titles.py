@@ -5,7 +5,6 @@ somebody is neither of them.
 """
 
 import re
-from functools import lru_cache
 
 _SENIORITY = (
     ("entry", "intern trainee apprentice werkstudent praktikant stagiaire student graduate junior assistant assistenz"),
@@ -77,13 +76,11 @@ _WORD = re.compile(r"[\w&-]+")
 LONGEST = 200
 
 
-@lru_cache(maxsize=10_000)
 def seniority_of(title: str) -> str | None:
     """How senior: owner, c_level, vp, director, manager, senior or entry; None where the title does not say."""
     return _first(_SENIORITY_OF, title)
 
 
-@lru_cache(maxsize=10_000)
 def department_of(title: str) -> str | None:
     """The department, such as sales or engineering; None where the title does not say."""
     return _first(_DEPARTMENT_OF, title)
