@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,6 +35,12 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".throughline")
     providers: dict[str, str] = {}
     """Addresses of webhook providers' APIs by the kind of source, in place of the ones we know."""
+    outbound_private_hosts: frozenset[str] = frozenset()
+    """Hosts of private networks that may be called for users, as names, addresses or networks."""
+    outbound_ca_file: Path | None = None
+    """Certificates that are believed besides those of the system."""
+    enrichment_off: frozenset[Literal["phone", "email", "names", "countries", "titles"]] = frozenset()
+    """Which of the built-in enrichments are switched off."""
     smtp_url: str | None = None
     mail_from: str = "Throughline <hello@throughline.example>"
     body_limit: int = 2_000_000

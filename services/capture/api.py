@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from services.capture.accounts.api import accounts_router
 from services.capture.consent.api import consent_router
 from services.capture.duplicates.api import duplicates_router
+from services.capture.enrichment.api import enrichment_router
 from services.capture.facts.api import facts_router
 from services.capture.forgotten import Forgotten
 from services.capture.hooks.api import hooks_router
@@ -24,6 +25,7 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         consent_router(runtime),
         accounts_router(runtime),
         duplicates_router(runtime),
+        enrichment_router(runtime),
         sources_router(runtime, known),
         hooks_router(runtime, known),
     )

@@ -66,6 +66,20 @@ class LastSecret(Conflict):
     title = "The last secret cannot be retired"
 
 
+class NoSuchProvider(NotFound):
+    """No document was ever saved for a provider of this name."""
+
+    slug = "capture/no-such-provider"
+    title = "There is no such provider"
+
+
+class TooManyProviders(Conflict):
+    """There are as many providers as a lead can wait for."""
+
+    slug = "capture/too-many-providers"
+    title = "There are too many providers"
+
+
 class Contended(Unavailable):
     """Others changed the same person at the same moment; tried again it works."""
 

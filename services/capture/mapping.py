@@ -53,7 +53,16 @@ _VOCABULARY = Vocabulary({"body": OPEN, "query": OPEN, "headers": OPEN})
 _CEL_FAILURES = (KeyError, TypeError, RuntimeError, ValueError, ArithmeticError, IndexError)
 _OWN_FIELDS = LEAD_FIELDS | {"occurred_at", "idempotency_key", "event"}
 _GROUPS = ("attributes.", "touch.properties.")
-_DEFAULTS = ("phone_country", "channel", "touch_type", "currency", "organization_id", "verify_token", "allow_legacy")
+_DEFAULTS = (
+    "phone_country",
+    "channel",
+    "touch_type",
+    "currency",
+    "organization_id",
+    "verify_token",
+    "allow_legacy",
+    "api_base",
+)
 _SNAKE = re.compile(r"[a-z][a-z0-9_]{0,99}", re.ASCII)
 
 
@@ -63,7 +72,8 @@ class MappingSettings:
 
     `phone_country` is where a number without a country code is from; `channel` and `touch_type` are those of the
     source's touches; `currency` is that of money that names none. `organization_id` is the only sender's account that
-    is believed, `verify_token` what a handshake must name, `allow_legacy` whether an older, weaker signature will do.
+    is believed, `verify_token` what a handshake must name, `allow_legacy` whether an older, weaker signature will do,
+    `api_base` the provider's own address where it has one for each region.
     """
 
     places: tuple[tuple[str, str | Expression], ...] = ()
@@ -74,6 +84,7 @@ class MappingSettings:
     organization_id: str | None = None
     verify_token: str | None = None
     allow_legacy: bool = False
+    api_base: str | None = None
 
     @classmethod
     def of(cls, mapping: Mapping[str, Any], defaults: Mapping[str, Any]) -> "MappingSettings":
@@ -305,6 +316,8 @@ def _default_fault(name: str, value: Any) -> str | None:
         return None if isinstance(value, bool) else "is true or false"
     if not isinstance(value, str):
         return "a default is a text"
+    if name == "api_base":
+        return None if value.startswith("https://") else "is the https:// address of the provider's API in your region"
     if name in ("organization_id", "verify_token"):
         return None if 1 <= len(value) <= LONGEST_NAME else f"has 1 to {LONGEST_NAME} characters"
     if name == "currency":

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from services.capture.accounts.rematching import rematch_leads
 from services.capture.duplicates.handlers import check_likenesses
+from services.capture.enrichment.handlers import Enriching
 from services.capture.hooks.fetching import SecondCalls
 from services.capture.hooks.queries import drop_old_deliveries, drop_signed
 from shared.service import Runtime, Timer
@@ -14,6 +15,7 @@ KNOWN_FOR = timedelta(days=90)
 
 def timers(runtime: Runtime) -> tuple[Timer, ...]:
     """The table of duties."""
+    enriching = Enriching(runtime)
 
     async def drop_old() -> timedelta | None:
         now = runtime.clock.now()
@@ -24,6 +26,8 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
 
     return (
         Timer("old-deliveries", drop_old, timedelta(hours=1)),
+        Timer("enrichment", enriching.run, timedelta(seconds=1)),
+        Timer("old-answers-of-providers", enriching.drop_old, timedelta(hours=1)),
         Timer("second-calls", SecondCalls(runtime).run, timedelta(seconds=1)),
         Timer("rematches", lambda: rematch_leads(runtime), timedelta(seconds=1)),
         Timer("likenesses", lambda: check_likenesses(runtime), timedelta(seconds=1)),

@@ -10,6 +10,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from services.capture.adapters.request import Headers
 from shared.events import (
     ConsentChanged,
     ConversionRecorded,
@@ -95,6 +96,32 @@ async def test_a_signed_sample_is_mapped_once_however_often_it_comes(kind: str, 
         assert [(each.value_minor, each.currency, each.external_id) for each in conversions] == [
             (fact["amount_minor"], fact["currency"], fact["external_id"]) for fact in money
         ]
+
+
+@pytest.mark.parametrize("query", ["", "?kind=status&to=%2B49%20x"])
+@pytest.mark.parametrize("kind", ["square", "twilio", "hubspot"])
+async def test_a_signed_address_is_the_public_one_also_behind_a_proxy_that_adds_a_prefix(
+    kind: str, query: str, settings: Settings
+) -> None:
+    known = sample(kind)
+    behind = settings.model_copy(update={"public_url": "https://crm.example.com/leads/"})
+    async with at_the_time_of(known, behind) as capture:
+        source = await source_of(capture, known)
+        address = source["hook_url"] + query
+        assert address.startswith("https://crm.example.com/leads/capture/hooks/")
+        names = ("x-hubspot-signature", "x-hubspot-signature-version", *sign(kind, b"", "x", known.now, url=""))
+        kept = {name: value for name, value in known.request.headers.pairs if name not in names}
+        for signed, status in (
+            (address, 200),
+            (address.replace("/leads/", "/"), 401),
+            (source["hook_url"] + "?x", 401),
+        ):
+            proof = sign(kind, known.request.raw_body, known.secret, known.now, url=signed)
+            request = replace(known.request, url=address, headers=Headers(tuple({**kept, **proof}.items())))
+            assert (await capture.send(source, request)).status_code == status
+        await capture.map_deliveries()
+        (item,) = (await capture.get(f"sources/{source['source_id']}/deliveries")).json()["items"]
+        assert item["state"] != "quarantined", item["reason"]
 
 
 @pytest.mark.parametrize("kind", ["typeform", "shopify", "stripe", "standard_webhooks", "generic"])

@@ -47,7 +47,9 @@ async def _match_again(lead_ids: list[LeadId], rematch: Rematch, now: datetime, 
         if family.root.erased_at is None and family.root.revision > 0
     }
     profiles = {
-        lead_id: profile_of(together((row.lead_id, row.statements) for row in family.rows))
+        lead_id: profile_of(
+            together((row.lead_id, row.statements) for row in family.rows), runtime.settings.enrichment_off
+        )
         for lead_id, family in known.items()
     }
     clues = {

@@ -62,6 +62,10 @@ class Adapter(Protocol):
     kind: ClassVar[str]
     api: ClassVar[str | None] = None
     """The address below which `lookups` are asked for."""
+    api_hosts: ClassVar[frozenset[str]] = frozenset()
+    """The other hosts of the provider, of which the default `api_base` of a source may name one."""
+    secret_from: ClassVar[str] = "from the settings of the webhook at its provider"
+    """Where the owner of a source finds the secret, for kinds whose provider makes it."""
 
     def verify(
         self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN

@@ -1,11 +1,15 @@
 """Sources that put several records into one delivery: a fact each, and each mapped by itself."""
 
 import hashlib
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
 
 from services.capture.adapters.adapter import PLAIN, Adapter, Fact, HookRequest, MappingSettings, Reading
+from services.capture.adapters.fields import ignored
+from services.capture.adapters.records import RecordGone
 from services.capture.mapping import overlay
+
+R = TypeVar("R")
 
 
 class BatchAdapter(Adapter, Protocol):
@@ -25,6 +29,19 @@ class BatchAdapter(Adapter, Protocol):
         readings = self.readings(request, settings)
         found = [fact for reading in readings for fact in overlay(reading, request, settings)]
         return list({fact.idempotency_key: fact for fact in found}.values())
+
+
+def readings_of(
+    records: Iterable[R], read: Callable[[R], Reading], name: Callable[[R], str], request: HookRequest
+) -> list[Reading]:
+    """A reading for each record; one that the provider has no more is left alone, and the others go on."""
+    readings = []
+    for record in records:
+        try:
+            readings.append(read(record))
+        except RecordGone:
+            readings.append(Reading((ignored(name(record), request, "gone"),), {}, {}))
+    return readings
 
 
 def batch_name(names: Sequence[str]) -> str | None:

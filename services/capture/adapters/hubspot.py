@@ -23,7 +23,7 @@ from services.capture.adapters.adapter import (
     Reading,
     Unmappable,
 )
-from services.capture.adapters.batches import BatchAdapter, batch_name
+from services.capture.adapters.batches import BatchAdapter, batch_name, readings_of
 from services.capture.adapters.bodies import object_at, objects_at, read_json
 from services.capture.adapters.fields import happened_at, ignored, person_of, text
 from services.capture.adapters.naming import delivery_name
@@ -80,7 +80,12 @@ class HubSpot(BatchAdapter):
 
     def readings(self, request: HookRequest, settings: MappingSettings) -> Sequence[Reading]:
         body = read_json(request.raw_body)
-        return [self._reading(told, body, request, settings) for told in _told(request)]
+        return readings_of(
+            _told(request),
+            lambda told: self._reading(told, body, request, settings),
+            lambda told: f"{self.kind}:{_name(told)}",
+            request,
+        )
 
     def _reading(self, told: Mapping[str, Any], body: Any, request: HookRequest, settings: MappingSettings) -> Reading:
         key = f"{self.kind}:{_name(told)}"

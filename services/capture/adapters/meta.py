@@ -19,7 +19,7 @@ from services.capture.adapters.adapter import (
     Touch,
     Unmappable,
 )
-from services.capture.adapters.batches import BatchAdapter, batch_name
+from services.capture.adapters.batches import BatchAdapter, batch_name, readings_of
 from services.capture.adapters.bodies import object_at, objects_at, read_object
 from services.capture.adapters.fields import (
     CONSENT_CHANNELS,
@@ -87,7 +87,12 @@ class MetaLeadAds(BatchAdapter):
 
     def readings(self, request: HookRequest, settings: MappingSettings) -> Sequence[Reading]:
         body = read_object(request.raw_body)
-        readings = [self._reading(lead, body, request, settings) for lead in _leads(body)]
+        readings = readings_of(
+            _leads(body),
+            lambda lead: self._reading(lead, body, request, settings),
+            lambda lead: f"{self.kind}:{record_id(lead.get('leadgen_id'))}",
+            request,
+        )
         return readings or [Reading((ignored(self.delivery_id(request), request, "field"),), {}, body)]
 
     def _reading(

@@ -26,8 +26,20 @@ def required_id(value: Any, name: str) -> str:
     return known
 
 
+GONE = object()
+"""What is found of a record that the provider says it has no more, where it has others of the same delivery."""
+
+
+class RecordGone(Unmappable):
+    """The provider has this record no more."""
+
+    slug = "capture/record-gone"
+
+
 def looked_up(request: HookRequest, path: str) -> Mapping[str, Any]:
     """The object that was answered for this path, read as strictly as a body; Unmappable without one."""
+    if request.found.get(path) is GONE:
+        raise RecordGone(f"the provider has no {path.partition('?')[0]} any more")
     if path not in request.found:
         raise Unmappable(f"needs the answer to {path}")
     try:

@@ -76,6 +76,8 @@ class SendGrid(Adapter):
         facts = facts_of_many([(key, _reader(key, event, request)) for key, event in readers], request)
         return Reading(facts, events[0] if len(events) == 1 else {}, events)
 
+    secret_from: ClassVar[str] = "from SendGrid: Settings, Mail Settings, Event Webhooks, Signature Verification"
+
     def secret_fault(self, secret: str) -> str | None:
         return None if _public_key(secret) is not None else "the secret is SendGrid's verification key, in base64"
 

@@ -108,6 +108,8 @@ class Ses(Adapter):
         """A topic is no secret, and its name stands in what is signed."""
         return strip_secrets(request, ())
 
+    secret_from: ClassVar[str] = "from the Amazon SNS console: Topics, the ARN of the topic that SES publishes to"
+
     def secret_fault(self, secret: str) -> str | None:
         return (
             None if _TOPIC.fullmatch(secret) else "the secret is the ARN of the topic, arn:aws:sns:region:account:name"

@@ -75,6 +75,8 @@ class Wix(Adapter):
         )
         return Reading((fact,), submissions, event)
 
+    secret_from: ClassVar[str] = "from the app's page at dev.wix.com: Webhooks, Get Public Key"
+
     def secret_fault(self, secret: str) -> str | None:
         return None if any(_public_keys([secret])) else "the secret is the app's public RSA key, as PEM"
 

@@ -20,7 +20,7 @@ from services.capture.adapters.adapter import (
     Touch,
     Unmappable,
 )
-from services.capture.adapters.batches import BatchAdapter, batch_name
+from services.capture.adapters.batches import BatchAdapter, batch_name, readings_of
 from services.capture.adapters.bodies import object_at, objects_at, read_any
 from services.capture.adapters.carried import bearer_token, text_in_body, token_in_address
 from services.capture.adapters.fields import happened_at, ignored, person_of, text, touch_of
@@ -58,6 +58,9 @@ class Zoho(BatchAdapter):
 
     kind: ClassVar[str] = "zoho"
     api: ClassVar[str | None] = "https://www.zohoapis.com"
+    api_hosts: ClassVar[frozenset[str]] = frozenset(
+        f"www.zohoapis.{region}" for region in ("com", "eu", "in", "com.au", "jp", "ca", "sa", "com.cn", "uk", "ae")
+    )
 
     def verify(
         self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
@@ -83,12 +86,14 @@ class Zoho(BatchAdapter):
         if not _is_notification(body):
             return [self._written(body, request, settings)]
         asked = _asked_for(body)
-        known = {record: _record(request, _path(body, record), record) for record in asked}
-        readings = []
-        for name, record in zip(_names(body), _ids(body), strict=True):
-            values = known.get(record, {})
-            fact = _fact(f"{self.kind}:{name}", record, body, values, request, settings)
-            readings.append(Reading((fact,), values, body))
+
+        def reading(named: tuple[str, str]) -> Reading:
+            name, record = named
+            values = _record(request, _path(body, record), record) if record in asked else {}
+            return Reading((_fact(f"{self.kind}:{name}", record, body, values, request, settings),), values, body)
+
+        named = zip(_names(body), _ids(body), strict=True)
+        readings = readings_of(named, reading, lambda each: f"{self.kind}:{each[0]}", request)
         return readings or [Reading((ignored(self.delivery_id(request), request, "no_record"),), {}, body)]
 
     def _written(self, body: Mapping[str, Any], request: HookRequest, settings: MappingSettings) -> Reading:

@@ -27,8 +27,8 @@ SEEN = 10_000
 def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
     """The endpoint of all sources. It takes no token: each source proves itself by its own secret."""
     router = APIRouter(tags=["hooks"])
-    certificates = Certificates()
     seen: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+    certificates = Certificates(runtime.settings)
     base = runtime.settings.public_url.rstrip("/")
 
     @router.post("/hooks/{source_id}", responses={OK: {"description": "Kept"}})
@@ -45,7 +45,7 @@ def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
         if handshake is not None:
             DELIVERIES.labels(source.kind, "handshake").inc()
             if handshake.status == OK and (address := source.adapter.confirmation(hook)):
-                return _response(handshake, BackgroundTask(confirm, address))
+                return _response(handshake, BackgroundTask(confirm, source.kind, address, runtime.settings))
             return _response(handshake)
         if request.method != "POST":
             return Response(status_code=OK)

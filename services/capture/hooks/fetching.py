@@ -7,14 +7,15 @@ made in the middle of a transaction.
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
-import httpx
 
 from services.capture.adapters.adapter import Adapter, HookRequest
+from services.capture.adapters.records import GONE
 from services.capture.errors import NoSuchSource
 from services.capture.hooks import queries
 from services.capture.hooks.handlers import handle_delivery
@@ -22,7 +23,9 @@ from services.capture.hooks.queries import Handled
 from services.capture.hooks.sealing import kept_delivery, request_in
 from services.capture.sources.known import Source, source_in
 from shared.events import DeliveryReceived
+from shared.outbound import AddressRefused, Answer, NoAnswer, Outbound, TooLargeAnswer
 from shared.service import Runtime
+from shared.settings import Settings
 from shared.telemetry import counter, log
 
 CALLS = counter(
@@ -34,7 +37,8 @@ CERTIFICATE_TIMEOUT_S = 0.8
 LARGEST_ANSWER = 2_000_000
 GIVE_UP_AFTER = timedelta(days=1)
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=2), timedelta(hours=1)
-GONE = frozenset({404, 410})
+RECORD_GONE = frozenset({404, 410})
+CREDENTIAL_REFUSED = frozenset({401, 403})
 
 
 class NotNow(Exception):
@@ -46,7 +50,11 @@ class NotNow(Exception):
 
 
 class Refused(Exception):
-    """The provider will not answer however often it is asked: the record is gone, or the credential is wrong."""
+    """The provider will not answer however often it is asked: the credential is wrong, or the record is gone."""
+
+
+class Vanished(Refused):
+    """The record is gone; others of the same delivery may be there."""
 
 
 class SecondCalls:
@@ -58,25 +66,25 @@ class SecondCalls:
     async def run(self) -> timedelta | None:
         """Make the calls that are due; answers how long until the next one."""
         runtime = self._runtime
-        async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
+        async with Outbound.of(runtime.settings) as outbound:
             while True:
                 async with runtime.database.transaction() as tx:
                     rows = await tx.connection.fetch(queries.CLAIM, runtime.clock.now(), AT_ONCE)
-                await asyncio.gather(*(self._carry_out(row, client) for row in rows))
+                await asyncio.gather(*(self._carry_out(row, outbound) for row in rows))
                 if len(rows) < AT_ONCE:
                     break
         async with runtime.database.reading() as connection:
             due: datetime | None = await connection.fetchval(queries.NEXT_DUE)
         return None if due is None else max(due - runtime.clock.now(), timedelta(milliseconds=50))
 
-    async def _carry_out(self, row: asyncpg.Record, client: httpx.AsyncClient) -> None:
+    async def _carry_out(self, row: asyncpg.Record, outbound: Outbound) -> None:
         runtime = self._runtime
         event = kept_delivery(row)
         try:
             async with runtime.database.reading() as connection:
                 source = await source_in(connection, event.source_id, runtime.keys)
             request = request_in(event.sealed, event.source_id, event.delivery_id, runtime.keys)
-            found = {path: await self._ask(source, path, client) for path in source.adapter.lookups(request)}
+            found = await self._found(source, source.adapter.lookups(request), outbound)
         except NoSuchSource:
             await self._quarantine(event, "the source is gone")
         except Refused as exc:
@@ -87,26 +95,46 @@ class SecondCalls:
             async with runtime.database.transaction() as tx:
                 await handle_delivery(event, source, tx, runtime, found)
 
-    async def _ask(self, source: Source, path: str, client: httpx.AsyncClient) -> Any:
-        base = self._runtime.settings.providers.get(source.kind) or source.adapter.api
+    async def _found(self, source: Source, paths: Sequence[str], outbound: Outbound) -> dict[str, Any]:
+        """What the provider says, by path. Of several records some may be gone; raises Vanished when all are."""
+        found: dict[str, Any] = {}
+        gone: Vanished | None = None
+        for path in paths:
+            try:
+                found[path] = await self._ask(source, path, outbound)
+            except Vanished as exc:
+                found[path], gone = GONE, exc
+        if gone is not None and all(value is GONE for value in found.values()):
+            raise gone
+        return found
+
+    async def _ask(self, source: Source, path: str, outbound: Outbound) -> Any:
+        base = self._runtime.settings.providers.get(source.kind) or source.settings.api_base or source.adapter.api
         if base is None or source.credential is None:
             raise Refused("the source has no credential to ask its provider with; set one and retry")
         try:
-            answer = await client.get(
-                base.rstrip("/") + path, headers=dict(source.adapter.authorization(source.credential))
+            answer = await outbound.call(
+                "GET",
+                base.rstrip("/") + path,
+                headers=source.adapter.authorization(source.credential),
+                timeout_s=TIMEOUT_S,
+                largest=LARGEST_ANSWER,
             )
-        except httpx.HTTPError as exc:
+        except AddressRefused as exc:
+            raise Refused(exc.detail) from exc
+        except TooLargeAnswer as exc:
+            raise Refused("the provider's answer is too large") from exc
+        except NoAnswer as exc:
             CALLS.labels(source.kind, "no answer").inc()
-            raise NotNow(type(exc).__name__) from exc
-        CALLS.labels(source.kind, str(answer.status_code)).inc()
-        if answer.status_code in GONE:
-            raise Refused(f"the provider says that the record is gone ({answer.status_code})")
-        if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise Refused(f"the provider refuses the source's credential ({answer.status_code}); set another and retry")
+            raise NotNow(exc.detail) from exc
+        CALLS.labels(source.kind, str(answer.status)).inc()
+        if answer.status in RECORD_GONE:
+            raise Vanished(f"the provider says that the record is gone ({answer.status})")
+        if answer.status in CREDENTIAL_REFUSED:
+            raise Refused(f"the provider refuses the source's credential ({answer.status}); set another and retry")
         if not answer.is_success:
-            raise NotNow(f"the provider answered {answer.status_code}", _retry_after(answer))
-        if len(answer.content) > LARGEST_ANSWER:
-            raise Refused("the provider's answer is too large")
+            pause = timedelta(seconds=answer.retry_after_s) if answer.retry_after_s is not None else None
+            raise NotNow(f"the provider answered {answer.status}", pause)
         try:
             return answer.json()
         except ValueError:
@@ -134,36 +162,49 @@ class SecondCalls:
 class Certificates:
     """The certificates of providers, downloaded once. The adapter has made sure that the address is the provider's."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._kept: OrderedDict[str, str] = OrderedDict()
 
     async def of(self, adapter: Adapter, request: HookRequest) -> Mapping[str, str]:
         """Those that the request's signature needs, as far as they can be had within the second a sender waits."""
-        return {address: text for address in adapter.certificates(request) if (text := await self._text(address))}
+        return {
+            address: text
+            for address in adapter.certificates(request)
+            if (text := await self._text(adapter.kind, address))
+        }
 
-    async def _text(self, address: str) -> str | None:
+    async def _text(self, kind: str, address: str) -> str | None:
         if address not in self._kept:
             try:
-                async with httpx.AsyncClient(timeout=CERTIFICATE_TIMEOUT_S) as client:
-                    answer = (await client.get(address)).raise_for_status()
-            except httpx.HTTPError as exc:
+                answer = await _get(kind, address, self._settings, CERTIFICATE_TIMEOUT_S)
+            except (AddressRefused, NoAnswer) as exc:
                 log.warning("certificate_missing", error=type(exc).__name__)
                 return None
-            self._kept[address] = answer.text
+            if not answer.is_success:
+                log.warning("certificate_missing", error=answer.status)
+                return None
+            self._kept[address] = answer.body.decode(errors="replace")
             while len(self._kept) > 20:
                 self._kept.popitem(last=False)
         return self._kept[address]
 
 
-async def confirm(address: str) -> None:
+async def confirm(kind: str, address: str, settings: Settings) -> None:
     """Tell a provider that its deliveries are wanted. It asks again where this fails."""
     try:
-        async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
-            (await client.get(address)).raise_for_status()
-    except httpx.HTTPError as exc:
+        answer = await _get(kind, address, settings, TIMEOUT_S)
+    except (AddressRefused, NoAnswer) as exc:
         log.warning("confirmation_failed", error=type(exc).__name__)
+        return
+    if not answer.is_success:
+        log.warning("confirmation_failed", error=answer.status)
 
 
-def _retry_after(answer: httpx.Response) -> timedelta | None:
-    seconds = answer.headers.get("retry-after", "")
-    return timedelta(seconds=min(int(seconds), 86_400)) if seconds.isascii() and seconds.isdecimal() else None
+async def _get(kind: str, address: str, settings: Settings, timeout_s: float) -> Answer:
+    """What stands at a provider's address, below the base that the settings name for it if they do."""
+    if base := settings.providers.get(kind):
+        parts = urlsplit(address)
+        address = base.rstrip("/") + urlunsplit(("", "", parts.path or "/", parts.query, ""))
+    async with Outbound.of(settings) as outbound:
+        return await outbound.call("GET", address, timeout_s=timeout_s)

@@ -23,6 +23,7 @@ from services.capture.adapters.adapter import (
     Touch,
     TouchFact,
 )
+from services.capture.adapters.records import GONE
 from services.capture.adapters.told import kind_of
 from services.capture.consent.domain import ConsentWord
 from services.capture.errors import NoSuchSource, SignatureReused
@@ -78,13 +79,19 @@ async def on_deliveries(events: Sequence[DeliveryReceived], tx: Tx, runtime: Run
 async def handle_delivery(
     event: DeliveryReceived, source: Source | None, tx: Tx, runtime: Runtime, found: Mapping[str, Any] | None = None
 ) -> Handled:
-    """Map one delivery and write down what became of it; `found` is what was looked up for it."""
+    """Map one delivery and write down what became of it; `found` is what was looked up for it.
+
+    One of whose records some are gone is mapped as far as it goes, and quarantined for the rest.
+    """
     mark = tx.mark()
     try:
         if source is None:
             raise NoSuchSource(f"there is no source {event.source_id} any more")
         async with tx.connection.transaction():
             handled = await _Mapping(event, tx, runtime).carry_out(source, found)
+        if gone := sorted(path.partition("?")[0] for path, value in (found or {}).items() if value is GONE):
+            reason = f"partial: the provider says that {len(gone)} of {len(found or {})} records are gone: "
+            handled = replace(handled, state="quarantined", reason=(reason + ", ".join(gone))[:500])
     except Rejected as exc:
         tx.take_back(mark)
         handled = Handled("quarantined", reason=f"{exc.slug}: {exc.detail}"[:500])

@@ -39,6 +39,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     """The endpoints about leads."""
     router = APIRouter(tags=["leads"])
     may_read = [Depends(requires("capture:read"))]
+    off = runtime.settings.enrichment_off
 
     @router.post(
         "/v1/leads",
@@ -59,7 +60,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
             captured = await capture_lead(call, tx, runtime)
             assert captured is not None, "nobody is erased since a call that is answered now"
             await _emit_touch(lead, captured, cause, tx)
-            out = await lead_out(tx.connection, captured.lead_id)
+            out = await lead_out(tx.connection, captured.lead_id, off)
             return Response(out.model_dump_json(), CREATED if captured.created else OK, media_type=JSON)
 
         return await decided(runtime.database, request, body, make)
@@ -107,14 +108,14 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         async with runtime.database.reading() as connection:
             if any((email, phone, external_id, anonymous_id)):
                 found = await _known_by(named, connection)
-                shown = [await lead_out(connection, lead_id) for lead_id in found]
+                shown = [await lead_out(connection, lead_id, off) for lead_id in found]
                 return Page(items=[one for one in shown if account_id is None or _is_of(one, account_id)])
             if account_id is not None:
                 return await _of_account(account_id, cursor, limit, connection)
             place = read_cursor(runtime.secrets, "leads", cursor)
             after = (datetime.fromisoformat(place[0]), str(place[1])) if place else None
             rows = await queries.newest_leads(connection, after, limit + 1)
-            items = [await lead_out(connection, lead_id) for lead_id, _ in rows[:limit]]
+            items = [await lead_out(connection, lead_id, off) for lead_id, _ in rows[:limit]]
         last = rows[limit - 1] if len(rows) > limit else None
         more = make_cursor(runtime.secrets, "leads", [last[1].isoformat(), last[0]]) if last else None
         return Page(items=items, next_cursor=more)
@@ -123,7 +124,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         after = read_cursor(runtime.secrets, "account-leads", cursor) or ""
         account = await kept_account(connection, account_id.lower()) if looks_like_id(account_id) else None
         rows = await leads_of(connection, account, after, limit + 1) if account else []
-        items = [await lead_out(connection, lead_id) for lead_id in rows[:limit]]
+        items = [await lead_out(connection, lead_id, off) for lead_id in rows[:limit]]
         more = make_cursor(runtime.secrets, "account-leads", rows[limit - 1]) if len(rows) > limit else None
         return Page(items=items, next_cursor=more)
 
@@ -142,7 +143,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     async def get_lead(lead_id: str) -> LeadOut:
         """The profile of the person behind a lead id; that of the survivor where the lead was merged."""
         async with runtime.database.reading() as connection:
-            return await lead_out(connection, lead_id_of(lead_id))
+            return await lead_out(connection, lead_id_of(lead_id), off)
 
     @router.get("/v1/leads/{lead_id}/fields", dependencies=may_read)
     async def get_fields(lead_id: str) -> FieldsOut:
@@ -162,7 +163,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
             into = LeadId(asked.into.lower()) if asked.into else None
             one, other = lead_id_of(lead_id), LeadId(asked.with_lead.lower())
             survivor = await merge_by_hand(one, other, into, Cause(API, now, now), tx, runtime)
-            return _answer(await lead_out(tx.connection, survivor))
+            return _answer(await lead_out(tx.connection, survivor, off))
 
         return await decided(runtime.database, request, body, make)
 
@@ -174,7 +175,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         async def make(tx: Tx) -> Response:
             now = runtime.clock.now()
             await unmerge_by_hand(lead_id_of(lead_id), Cause(API, now, now), tx, runtime)
-            return _answer(await lead_out(tx.connection, lead_id_of(lead_id)))
+            return _answer(await lead_out(tx.connection, lead_id_of(lead_id), off))
 
         return await decided(runtime.database, request, await request.body(), make)
 

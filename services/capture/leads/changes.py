@@ -1,4 +1,4 @@
-"""What follows when the profile of a person is another one: their account, whom they resemble, and it is told.
+"""What follows when the profile of a person is another one: account, likenesses, enrichment; and it is told.
 
 However many persons, in a few statements.
 """
@@ -13,6 +13,8 @@ from services.capture.accounts.matching import attach_leads
 from services.capture.duplicates import queries as likenesses
 from services.capture.duplicates.domain import keys_of
 from services.capture.duplicates.handlers import note_likeness
+from services.capture.enrichment import queries as enrichments
+from services.capture.enrichment.document import ENRICHMENT
 from services.capture.leads.domain import Profile
 from services.capture.leads.telling import Cause, captured_draft
 from shared.db import Connection, Tx
@@ -67,6 +69,10 @@ async def tell_changes(changes: Sequence[Change], tx: Tx, runtime: Runtime) -> N
         for change in changes
     ]
     await runtime.keys.emit_drafts(tx, drafts)
+    # What a provider said is no reason to ask again: whoever asked it goes on to those after it anyway.
+    changed = [change.lead_id for change in changes if not change.cause.origin.startswith(ENRICHMENT)]
+    if changed:
+        await enrichments.schedule(tx.connection, changed, runtime.clock.now())
 
 
 async def _stand_for_nobody(lead_ids: Sequence[LeadId], connection: Connection) -> None:

@@ -3,6 +3,10 @@
 What was told about a person is kept as statements, a value with its time for each field, in the row of the lead it was
 told about. The profile of a person is the newest statement of each field over all rows that belong to them. So a merge
 loses nothing, and undoing it gives both profiles back.
+
+What a provider found stands beside what was told, under a name of its own (`found:<provider>:<field>`), so that neither
+ever replaces the other; which of them counts is decided when the profile is made. What follows from both, such as the
+country of a phone number, is worked out then too and not kept.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from services.capture.enrichment import builtin
 from shared.events import IdentifierKind
 from shared.ids import LeadId
 
@@ -29,8 +34,9 @@ FIELDS = (
     "annual_revenue",
     "use_case",
 )
-ATTRIBUTE = "attributes."
+ATTRIBUTE = builtin.ATTRIBUTE
 EXTERNAL = "external_ids."
+FOUND = "found:"
 
 # A phone is shared in families and offices, so it says less about who somebody is than the id of a record.
 _MATCHES_FIRST: Mapping[IdentifierKind, int] = {"email": 0, "external": 1, "phone": 2, "anonymous": 3}
@@ -112,11 +118,18 @@ def are_told_apart(
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a source told about a field, and when that was so. A value of None takes back what was told before."""
+    """What a source told about a field, and when that was so. A value of None takes back what was told before.
+
+    Of what was found, `confidence` is how sure the provider is (0 to 1), `order` its place among the providers, and
+    `overwrite` whether it counts even where somebody told something else.
+    """
 
     value: Any
     at: datetime
     origin: str
+    confidence: float | None = None
+    order: int = 0
+    overwrite: bool = False
 
 
 Statements = Mapping[str, Statement]
@@ -142,32 +155,76 @@ def together(rows: Iterable[tuple[str, Statements]]) -> dict[str, Statement]:
     return newest
 
 
+def found_name(provider: str, name: str) -> str:
+    """The name of the statement that holds what a provider found about a field."""
+    return f"{FOUND}{provider}:{name}"
+
+
+def found_field(name: str) -> str | None:
+    """The field that a statement of this name was found about; None for what was told."""
+    return name.split(":", 2)[2] if name.startswith(FOUND) else None
+
+
+def counting(statements: Statements) -> dict[str, Statement]:
+    """The statement that counts for each field: what was told, unless a provider may overwrite it, then what was found.
+
+    Of several providers the first in their order counts, then the surer one, then the newer one; in whatever order they
+    answered. Who takes something back has told that there is nothing, so nothing that was found fills it again.
+    """
+    if not any(name.startswith(FOUND) for name in statements):
+        return dict(statements)
+    found: dict[str, list[Statement]] = {}
+    for name, statement in statements.items():
+        field_name = found_field(name)
+        if field_name is not None and statement.value is not None:
+            found.setdefault(field_name, []).append(statement)
+    counts = {name: statement for name, statement in statements.items() if not name.startswith(FOUND)}
+    for name, candidates in found.items():
+        told = counts.get(name)
+        eligible = candidates if told is None else [each for each in candidates if each.overwrite]
+        if eligible:
+            counts[name] = min(eligible, key=_precedence)
+    return counts
+
+
+def _precedence(found: Statement) -> tuple[bool, int, float, float, str]:
+    return not found.overwrite, found.order, -(found.confidence or 0.0), -found.at.timestamp(), found.origin
+
+
 Told = tuple[LeadId, Statement]
-"""A statement with the lead that it was told to."""
+"""A statement with the lead that it was told to, or found about."""
+Rule = Literal["only", "newest", "same_time_smaller_id", "found", "overwrites"]
 
 
 def ranked(rows: Iterable[tuple[LeadId, Statements]]) -> dict[str, list[Told]]:
-    """All statements about each field, the one that counts first: the newest, of two at once the smaller id's."""
+    """All statements about each field: the one that counts first, then what was told, the newest first, then found."""
+    rows = list(rows)
+    counts = counting(together(rows))
     fields: dict[str, list[Told]] = {}
-    for lead_id, statements in rows:
+    for lead_id, statements in sorted(rows, key=lambda row: row[0]):
         for name, statement in statements.items():
-            fields.setdefault(name, []).append((lead_id, statement))
-    return {
-        name: sorted(sorted(told, key=lambda one: one[0]), key=lambda one: one[1].at, reverse=True)
-        for name, told in sorted(fields.items())
-    }
+            fields.setdefault(found_field(name) or name, []).append((lead_id, statement))
+    return {name: sorted(fields[name], key=lambda one: _rank(one[1], counts.get(name))) for name in sorted(fields)}
 
 
-def why_it_counts(told: Sequence[Told]) -> Literal["only", "newest", "same_time_smaller_id"]:
+def _rank(statement: Statement, counts: Statement | None) -> tuple[bool, bool, float]:
+    return statement is not counts, statement.confidence is not None, -statement.at.timestamp()
+
+
+def why_it_counts(told: Sequence[Told]) -> Rule:
     """The rule by which the first of the ranked statements about a field counts."""
-    if len(told) == 1:
+    first, *others = [statement for _, statement in told]
+    others = [statement for statement in others if statement.confidence is None]
+    if first.confidence is not None:
+        return "overwrites" if others else "found"
+    if not others:
         return "only"
-    return "newest" if told[0][1].at > told[1][1].at else "same_time_smaller_id"
+    return "newest" if first.at > others[0].at else "same_time_smaller_id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What is known about a person."""
+    """What is known about a person. `derived` are attributes that follow from the rest and that nobody told."""
 
     email: str | None = None
     phone: str | None = None
@@ -183,15 +240,25 @@ class Profile:
     use_case: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     external_ids: Mapping[str, str] = field(default_factory=dict)
+    derived: Mapping[str, Any] = field(default_factory=dict)
 
 
-def profile_of(statements: Statements) -> Profile:
-    """The profile that statements make."""
-    told = {name: statement.value for name, statement in statements.items() if statement.value is not None}
+def profile_of(statements: Statements, off: AbstractSet[str] = frozenset()) -> Profile:
+    """The profile that statements make; `off` are the built-in enrichments that are switched off."""
+    counts = counting(statements)
+    known = {name: statement.value for name, statement in counts.items() if statement.value is not None}
+    derived: dict[str, Any] = {}
+    for each in builtin.derive(known, off):
+        if each.field.startswith(ATTRIBUTE):
+            if each.field not in known:
+                derived[each.field.removeprefix(ATTRIBUTE)] = each.value
+        elif each.replaces or each.field not in counts:
+            known[each.field] = each.value
     return Profile(
-        **{name: told[name] for name in FIELDS if name in told},
-        attributes=_below(ATTRIBUTE, told),
-        external_ids=_below(EXTERNAL, told),
+        **{name: known[name] for name in FIELDS if name in known},
+        attributes=_below(ATTRIBUTE, known),
+        external_ids=_below(EXTERNAL, known),
+        derived=derived,
     )
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from services.capture.accounts import standings
 from services.capture.duplicates import queries as likenesses
+from services.capture.enrichment import queries as enrichments
 from services.capture.errors import Contended, NoSuchLead
 from services.capture.leads import queries
 from services.capture.leads.identifying import Named, identify
@@ -108,6 +109,7 @@ async def _destroy(  # noqa: PLR0913  # whose keys, and what is told and written
         await runtime.keys.destroy(tx, lead_id, now)
         tx.emit(lead_erased(lead_id, now))
     await tx.connection.execute(FORGET_ANSWERS, lead_ids)
+    await enrichments.forget(tx.connection, lead_ids)
     await tx.connection.execute(AUDIT, actor, root)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from services.capture.accounts import standings
 from services.capture.duplicates import queries as likenesses
+from services.capture.enrichment import queries as enrichments
+from services.capture.enrichment.builtin import derive
 from services.capture.leads import queries
 from services.capture.leads.domain import ATTRIBUTE, EXTERNAL, FIELDS, Identifier
 from services.capture.leads.erasure import STRIP
@@ -65,6 +67,9 @@ async def on_captured(events: Sequence[LeadCaptured], tx: Tx, runtime: Runtime) 
 async def _restore(event: LeadCaptured, personal: LeadPersonal, connection: Connection) -> None:
     told = {name: getattr(source, name) for source in (event, personal) for name in FIELDS if hasattr(source, name)}
     told |= {f"{ATTRIBUTE}{name}": value for name, value in personal.attributes.items()}
+    for each in derive({name: value for name, value in told.items() if value is not None}):
+        if told.get(each.field) == each.value:
+            del told[each.field]  # it follows from the rest, and nobody told it
     told |= {f"{EXTERNAL}{name}": value for name, value in personal.external_ids.items()}
     at = event.occurred_at.isoformat()
     statements = {name: [value, at, event.origin] for name, value in told.items() if value is not None}
@@ -111,3 +116,4 @@ async def on_erased(event: LeadErased, tx: Tx) -> None:
         await standings.forget_choices(tx.connection, [event.lead_id])
         await likenesses.forget(tx.connection, [event.lead_id])
         await tx.connection.execute(FORGET_IDENTIFIERS, event.lead_id)
+        await enrichments.forget(tx.connection, [event.lead_id])

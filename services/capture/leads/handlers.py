@@ -192,8 +192,8 @@ async def _save(place: _Place, call: LeadCall, tx: Tx, runtime: Runtime) -> None
     told_to = rows[place.attached]
     learnt = learn(told_to.statements, call.told, call.cause.occurred_at, call.cause.origin)
     after = {lead_id: row.statements for lead_id, row in rows.items()} | {told_to.lead_id: learnt}
-    known = profile_of(together(before.items()))
-    profile = profile_of(together(after.items()))
+    known = profile_of(together(before.items()), runtime.settings.enrichment_off)
+    profile = profile_of(together(after.items()), runtime.settings.enrichment_off)
     told_first = min(told_to.captured_at, call.cause.occurred_at)
     captured_at = person_since([*rows.values()], told_to.lead_id, told_first)
     changed = (

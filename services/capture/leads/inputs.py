@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,7 +10,7 @@ from services.capture.accounts.domain import MatchedBy
 from services.capture.consent.domain import ConsentWord
 from services.capture.consent.inputs import MOST_ENTRIES, ConsentInput
 from services.capture.facts.inputs import LeadIdText, Name, TouchFields
-from services.capture.leads.domain import ATTRIBUTE, EXTERNAL, FIELDS
+from services.capture.leads.domain import ATTRIBUTE, EXTERNAL, FIELDS, Rule
 from services.capture.leads.identifying import Named
 from services.capture.reading import FreeObject, Strict
 from shared.consents import Standing
@@ -120,7 +120,11 @@ class LeadAccountOut(BaseModel):
 
 
 class LeadOut(BaseModel):
-    """A person's profile. `lead_ids` are all leads that turned out to be this person, itself included."""
+    """A person's profile. `lead_ids` are all leads that turned out to be this person, itself included.
+
+    `derived` follows from the rest, as rules see it below `lead.attributes`: time zones, free and disposable mail, the
+    company's domain, seniority and department.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -139,6 +143,7 @@ class LeadOut(BaseModel):
     annual_revenue: int | None = None
     use_case: str | None = None
     attributes: dict[str, Any]
+    derived: dict[str, Any] = Field(default_factory=dict)
     consent: dict[ConsentChannel, Standing]
     account: LeadAccountOut | None = None
     lead_ids: list[LeadId]
@@ -149,22 +154,27 @@ class LeadOut(BaseModel):
 
 
 class FieldValueOut(BaseModel):
-    """A value of a field: when that was so, the source that told it, and the lead it was told of. Null takes back."""
+    """A value of a field: when that was so, the source that told it, and the lead it was told of. Null takes back.
+
+    What a provider found has a `confidence` from 0 to 1.
+    """
 
     value: Any
     at: datetime
     origin: str
+    confidence: float | None = None
     lead_id: LeadId
 
 
 class FieldOut(FieldValueOut):
     """The value of a field that counts, by which rule, and those that lost against it.
 
+    `found`: a provider found it, and nobody told anything. `overwrites`: its provider may overwrite what was told.
     `only`: nothing else was told of any lead of the person. `newest`: it was told to be so last.
     `same_time_smaller_id`: of two told to be so at one time, of the lead with the smaller id.
     """
 
-    rule: Literal["only", "newest", "same_time_smaller_id"]
+    rule: Rule
     lost: list[FieldValueOut]
 
 

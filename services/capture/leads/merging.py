@@ -61,7 +61,8 @@ async def tell_profile(
     root = family.root
     revision = root.revision + 1
     await queries.save_lead(tx.connection, lead_id, root.statements, root.captured_at, revision)
-    profile = profile_of(together((row.lead_id, row.statements) for row in family.rows))
+    statements = together((row.lead_id, row.statements) for row in family.rows)
+    profile = profile_of(statements, runtime.settings.enrichment_off)
     change = Change(
         lead_id=lead_id,
         made_from=root.made_from,

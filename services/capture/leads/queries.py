@@ -6,7 +6,7 @@ from datetime import datetime
 
 import asyncpg
 
-from services.capture.leads.domain import Identifier, Person, Statement, Statements
+from services.capture.leads.domain import Identifier, Person, Statement, Statements, found_field
 from shared.db import Connection
 from shared.events import IdentifierKind
 from shared.ids import LeadId
@@ -235,8 +235,8 @@ def _lead_row(row: asyncpg.Record) -> LeadRow:
         made_from=row["made_from"],
         revision=row["revision"],
         statements={
-            name: Statement(value, datetime.fromisoformat(at), origin[0] if origin else row["origin"])
-            for name, (value, at, *origin) in row["statements"].items()
+            name: Statement(value, datetime.fromisoformat(at), *(rest or [row["origin"]]))
+            for name, (value, at, *rest) in row["statements"].items()
         },
         origin=row["origin"],
         captured_at=row["captured_at"],
@@ -249,4 +249,9 @@ def _lead_row(row: asyncpg.Record) -> LeadRow:
 
 
 def _dumped(statements: Statements) -> dict[str, list[object]]:
-    return {name: [told.value, told.at.isoformat(), told.origin] for name, told in statements.items()}
+    return {
+        name: [told.value, told.at.isoformat(), told.origin]
+        if found_field(name) is None
+        else [told.value, told.at.isoformat(), told.origin, told.confidence, told.order, told.overwrite]
+        for name, told in statements.items()
+    }

@@ -63,7 +63,10 @@ def captured_draft(  # noqa: PLR0913  # what a snapshot is made of
         made_from=made_from,
         account_id=account_id,
     )
-    personal = orjson.dumps({name: value for name in _PERSONAL if (value := getattr(profile, name))})
+    told = {name: value for name in _PERSONAL if (value := getattr(profile, name))}
+    if profile.derived:
+        told["attributes"] = {**profile.derived, **profile.attributes}
+    personal = orjson.dumps(told)
     if len(personal) > LARGEST_PERSONAL:
         detail = f"all attributes of a person together have at most {LARGEST_PERSONAL} bytes"
         raise ProfileTooLarge(detail, [FieldError("/attributes", detail)])

@@ -1,5 +1,7 @@
 """Leads as the API shows them."""
 
+from collections.abc import Set as AbstractSet
+
 from services.capture.accounts import standings
 from services.capture.consent.queries import consents_of
 from services.capture.errors import NoSuchLead
@@ -20,11 +22,11 @@ from shared.ids import LeadId
 from shared.personal import PersonErased
 
 
-async def lead_out(connection: Connection, lead_id: LeadId) -> LeadOut:
-    """The profile of the person behind a lead id. Raises NoSuchLead, or PersonErased."""
+async def lead_out(connection: Connection, lead_id: LeadId, off: AbstractSet[str] = frozenset()) -> LeadOut:
+    """The profile of the person behind a lead id, without the built-ins that are `off`. NoSuchLead, PersonErased."""
     family = await family_of(connection, lead_id)
     root = family.root
-    profile = profile_of(together((row.lead_id, row.statements) for row in family.rows))
+    profile = profile_of(together((row.lead_id, row.statements) for row in family.rows), off)
     account = (await standings.shown(connection, [root.lead_id])).get(root.lead_id)
     return LeadOut(
         lead_id=root.lead_id,
@@ -42,6 +44,7 @@ async def lead_out(connection: Connection, lead_id: LeadId) -> LeadOut:
         annual_revenue=profile.annual_revenue,
         use_case=profile.use_case,
         attributes=dict(profile.attributes),
+        derived=dict(profile.derived),
         consent=marketing_words(latest_consents(await consents_of(connection, sorted(family.members)))),
         account=LeadAccountOut(**dict(account)) if account else None,
         lead_ids=sorted(family.members),
@@ -68,7 +71,13 @@ async def fields_out(connection: Connection, lead_id: LeadId) -> FieldsOut:
 
 def _value(told: Told) -> FieldValueOut:
     lead_id, statement = told
-    return FieldValueOut(value=statement.value, at=statement.at, origin=statement.origin, lead_id=lead_id)
+    return FieldValueOut(
+        value=statement.value,
+        at=statement.at,
+        origin=statement.origin,
+        confidence=statement.confidence,
+        lead_id=lead_id,
+    )
 
 
 async def family_of(connection: Connection, lead_id: LeadId) -> Family:

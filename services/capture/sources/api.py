@@ -1,8 +1,10 @@
 """Sources over HTTP."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import AwareDatetime
@@ -105,6 +107,7 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
             raise Invalid(f"look at {', '.join(fault.pointer for fault in faults[:5])}", faults)
         async with runtime.database.transaction() as tx:
             row = await _locked(tx.connection, source_id)
+            _check_api_base(row.kind, patch.defaults or {})
             await queries.change_source(tx.connection, row.source_id, patch.name, patch.mapping, patch.defaults)
             out = await _source_out(tx.connection, source_id)
         known.changed(source_id)
@@ -296,13 +299,31 @@ def _checked(asked: SourceInput) -> str:
         raise Invalid("look at /kind", [fault])
     if faults := validate_mapping(asked.mapping, asked.defaults):
         raise Invalid(f"look at {', '.join(fault.pointer for fault in faults[:5])}", faults)
+    _check_api_base(asked.kind, asked.defaults)
     return _secret_for(asked.kind, asked.secret)
+
+
+def _check_api_base(kind: str, defaults: Mapping[str, Any]) -> None:
+    """Raise Invalid for an address of an API that is not the provider's own: it would be shown the credential."""
+    base = defaults.get("api_base")
+    if base is None:
+        return
+    hosts = adapters()[kind].api_hosts
+    parts = urlsplit(str(base))
+    if parts.netloc not in hosts or parts.path not in ("", "/") or parts.query or parts.fragment:
+        offered = ", ".join(f"https://{host}" for host in sorted(hosts))
+        detail = f"is one of {offered}" if hosts else f"{kind} has one API for all regions, and nothing to choose"
+        raise Invalid("look at /defaults/api_base", [FieldError("/defaults/api_base", detail)])
 
 
 def _secret_for(kind: str, given: str | None) -> str:
     adapter = adapters()[kind]
     if given is None:
-        return adapter.new_secret()
+        made = adapter.new_secret()
+        if (detail := adapter.secret_fault(made)) is not None:
+            detail = f"is required, since the provider makes it: {detail}; take it {adapter.secret_from}"
+            raise Invalid("look at /secret", [FieldError("/secret", detail)])
+        return made
     if (detail := adapter.secret_fault(given)) is not None:
         raise Invalid("look at /secret", [FieldError("/secret", detail)])
     return given
