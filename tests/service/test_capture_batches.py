@@ -40,10 +40,11 @@ STATES = {
 }
 TOLD = "SELECT type, key, value FROM event_log WHERE value IS NOT NULL ORDER BY event_id, position"
 
-emails = st.sampled_from([None, "ann@example.com", "ben@example.com", "cid@example.com"])
-phones = st.sampled_from([None, None, "+4915112345678", "+4915112345679"])
+emails = st.sampled_from([None, "ann@example.com", "ben@example.com"])
+phones = st.sampled_from([None, "+4915112345678", "+4915112345679"])
 external_ids = st.sampled_from([None, None, "crm-1", "crm-2"])
-browsers = st.sampled_from([None, None, None, "browser-1", "browser-2"])
+browsers = st.sampled_from([None] * 7 + ["browser-1", "browser-2"])
+seldom = st.sampled_from([False] * 5 + [True])
 texts = st.sampled_from(["Acme", "Bolt", "Coil"])
 consents: st.SearchStrategy[Mapping[Any, Any]] = st.dictionaries(
     st.sampled_from(["email", "sms"]), st.sampled_from(["granted", "denied"]), max_size=2
@@ -73,15 +74,16 @@ def calls(draw: st.DrawFn) -> LeadCall:
         told=told,
         cause=Cause("crm", at, NOW, draw(st.sampled_from([None, "because"]))),
         consent=draw(consents),
-        stored_at=draw(st.sampled_from([None, None, NOW - timedelta(hours=1)])),
-        may_return=draw(st.booleans()),
-        again=draw(st.booleans()),
+        stored_at=NOW - timedelta(hours=1) if draw(seldom) else None,
+        may_return=not draw(seldom),
+        again=draw(seldom),
     )
 
 
 Upheaval = tuple[str, str]
 upheavals = st.tuples(st.sampled_from(["erase", "unmerge"]), st.sampled_from(["ann@example.com", "ben@example.com"]))
-histories = st.lists(st.one_of(st.lists(calls(), min_size=1, max_size=8), upheavals), min_size=1, max_size=5)
+batches = st.lists(calls(), min_size=1, max_size=4)
+histories = st.lists(st.one_of(batches, batches, batches, upheavals), min_size=2, max_size=8)
 
 
 class Side:
