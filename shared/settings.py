@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     smtp_url: str | None = None
     mail_from: str = "Throughline <hello@throughline.example>"
     body_limit: int = 2_000_000
+    import_limit: int = 2_000_000_000
+    """The largest file that is taken for an import, in bytes, unpacked."""
+    import_bad_rows_days: int = Field(default=14, ge=1)
+    """How long the bad rows of an import can be downloaded; a file that is never started is kept as long."""
     log_level: str = "info"
     failpoints: str = ""
     database_pool_size: int = 8

@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from services.capture.facts.api import facts_router
 from services.capture.forgotten import Forgotten
 from services.capture.hooks.api import hooks_router
+from services.capture.imports.api import imports_router
 from services.capture.leads.api import leads_router
 from services.capture.sources.api import sources_router
 from services.capture.sources.known import KnownSources
@@ -20,4 +21,5 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         leads_router(runtime, forgotten),
         sources_router(runtime, known),
         hooks_router(runtime, known),
+        imports_router(runtime),
     )

@@ -4,6 +4,8 @@ from datetime import timedelta
 
 from services.capture.hooks.fetching import SecondCalls
 from services.capture.hooks.queries import drop_old_deliveries
+from services.capture.imports.carrying import Imports
+from services.capture.imports.upkeep import drop_old_imports
 from shared.service import Runtime, Timer
 
 SEALED_FOR = timedelta(days=14)
@@ -21,5 +23,7 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
 
     return (
         Timer("old-deliveries", drop_old, timedelta(hours=1)),
+        Timer("imports", Imports(runtime).run, timedelta(seconds=1)),
+        Timer("old-imports", lambda: drop_old_imports(runtime), timedelta(hours=1)),
         Timer("second-calls", SecondCalls(runtime).run, timedelta(seconds=1)),
     )

@@ -25,10 +25,8 @@ from shared.testing import make_settings
 from tests.conftest import DatabaseServer
 from tests.service.capture_world import NOW
 
-EMPTY = """
-TRUNCATE leads, identifiers, links, separations, consent_entries, person_keys, event_log, audit_entries,
-    idempotency_keys
-"""
+TABLES = ("leads", "identifiers", "links", "separations", "consent_entries", "person_keys", "event_log")
+EMPTY = ";".join(f"DELETE FROM {table}" for table in TABLES)  # TRUNCATE takes longer for a few rows
 STATES = {
     "leads": "SELECT lead_id, made_from, revision, statements, origin, captured_at, merged_into, erased_at IS NOT NULL "
     "AS erased FROM leads ORDER BY lead_id",
@@ -172,10 +170,11 @@ def sides(database_server: DatabaseServer, template_database: str) -> Iterator[A
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_many_at_once_is_as_one_after_another(sides: Any) -> None:
     runner, single, batched = sides
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(histories)
     def compare(history: list[list[LeadCall] | Upheaval]) -> None:
         runner.run(_compare(history, single, batched))

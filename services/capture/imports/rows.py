@@ -53,31 +53,51 @@ class Reader(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line with its end, and how long it is: of one that is too long only the beginning is kept."""
+
+    text: bytes
+    size: int
+
+
 class _Lines:
-    """The lines of a file, each with its end, to be taken one by one and put back."""
+    """The lines of a file, to be taken one by one and put back."""
 
     def __init__(self, begin: Place) -> None:
         self.position = begin.position
         self.line = begin.line
-        self.taken: list[bytes] = []
-        self.too_long = False
-        self._waiting: deque[bytes] = deque()
+        self.taken: list[_Line] = []
+        self._waiting: deque[_Line] = deque()
         self._rest = b""
-        self._skipping = False
+        self._dropped = 0
 
     def add(self, data: bytes, *, last: bool) -> None:
         """Take another piece of the file."""
-        lines = (self._rest + data).splitlines(keepends=True)
-        self._rest = b""
+        if self._dropped:
+            data = self._drop(data, last=last)
+        lines = (self._rest + data).splitlines(keepends=True) if not self._dropped else []
+        if not self._dropped:
+            self._rest = b""
         # A carriage return at the end may be half of a line's end.
         if lines and not last and (not lines[-1].endswith((b"\n", b"\r")) or lines[-1].endswith(b"\r")):
             self._rest = lines.pop()
-        if len(self._rest) > LONGEST_LINE and not self._rest.endswith(b"\r"):
-            lines.append(self._rest)  # never kept whole, however long it is
-            self._rest = b""
-        self._waiting.extend(lines)
+        if len(self._rest) > LONGEST_LINE and not self._dropped:
+            self._dropped = len(self._rest) - LONGEST_LINE
+            self._rest = self._rest[:LONGEST_LINE]
+        self._waiting.extend(_Line(line, len(line)) for line in lines)
 
-    def next(self) -> bytes | None:
+    def _drop(self, data: bytes, *, last: bool) -> bytes:
+        """Leave out the middle of a line that is too long; answers what follows it."""
+        line = data.splitlines(keepends=True)[0] if data else b""
+        if not line.endswith((b"\n", b"\r")) and not last:
+            self._dropped += len(line)
+            return b""
+        self._waiting.append(_Line(self._rest + line[-1:], len(self._rest) + self._dropped + len(line)))
+        self._rest, self._dropped = b"", 0
+        return data[len(line) :]
+
+    def next(self) -> _Line | None:
         """The next line, which counts as taken."""
         if not self._waiting:
             return None
@@ -93,8 +113,8 @@ class _Lines:
     def done(self) -> tuple[int, Place]:
         """Be done with what is taken: the line on which it began, and where the next begins."""
         began = self.line
-        self.position += sum(map(len, self.taken))
-        self.line += sum(line.endswith((b"\n", b"\r")) for line in self.taken)
+        self.position += sum(line.size for line in self.taken)
+        self.line += sum(line.text.endswith((b"\n", b"\r")) for line in self.taken)
         self.taken.clear()
         return began, Place(self.position, self.line)
 
@@ -122,14 +142,14 @@ class CsvRows:
         line = self._lines.next()
         if line is None:
             raise StopIteration
-        self._size += len(line)
+        self._size += line.size
         if self._size > LONGEST_LINE:
             raise csv.Error(f"the row is longer than {LONGEST_LINE} bytes")
         try:
-            return line.decode(self._encoding)
+            return line.text.decode(self._encoding)
         except UnicodeDecodeError:
             self._undecodable = True
-            return line.decode(self._encoding, "replace")
+            return line.text.decode(self._encoding, "replace")
 
     def feed(self, data: bytes, *, last: bool) -> Iterator[Row]:
         """The rows that are complete with this piece; after the last one, all."""
@@ -184,12 +204,13 @@ class JsonRows:
     def feed(self, data: bytes, *, last: bool) -> Iterator[Row]:
         """The rows that are complete with this piece; after the last one, all."""
         self._lines.add(data, last=last)
-        while (raw := self._lines.next()) is not None:
+        while (taken := self._lines.next()) is not None:
+            raw = taken.text
             line, after = self._lines.done()
             if raw.isspace():
                 continue
             values, fault = _object_in(raw)
-            text = _shown([raw], "utf-8") if fault else ""
+            text = _shown([taken], "utf-8") if fault else ""
             yield Row(line, after.position, after.line, values, fault, text)
 
 
@@ -207,8 +228,8 @@ def _object_in(raw: bytes) -> tuple[Mapping[str, Any], str | None]:
     return values, None
 
 
-def _shown(lines: Sequence[bytes], encoding: str) -> str:
-    text = b"".join(lines)[: LONGEST_SHOWN * 4].decode(encoding, "replace")
+def _shown(lines: Sequence[_Line], encoding: str) -> str:
+    text = b"".join(line.text for line in lines)[: LONGEST_SHOWN * 4].decode(encoding, "replace")
     return text[:LONGEST_SHOWN].rstrip("\r\n").replace("\x00", "\N{SYMBOL FOR NULL}")
 
 
