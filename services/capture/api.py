@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from services.capture.exports.api import exports_router
 from services.capture.facts.api import facts_router
 from services.capture.forgotten import Forgotten
 from services.capture.hooks.api import hooks_router
@@ -22,4 +23,5 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         sources_router(runtime, known),
         hooks_router(runtime, known),
         imports_router(runtime),
+        exports_router(runtime),
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -73,14 +74,20 @@ def calls(draw: st.DrawFn) -> LeadCall:
         cause=Cause("crm", at, NOW, draw(st.sampled_from([None, "because"]))),
         consent=draw(consents),
         stored_at=NOW - timedelta(hours=1) if draw(seldom) else None,
-        may_return=not draw(seldom),
         again=draw(seldom),
     )
 
 
 Upheaval = tuple[str, str]
 upheavals = st.tuples(st.sampled_from(["erase", "unmerge"]), st.sampled_from(["ann@example.com", "ben@example.com"]))
-batches = st.lists(calls(), min_size=1, max_size=4)
+batches = st.builds(
+    lambda batch, refuse, first: [
+        replace(call, may_return=not (refuse or (first and index == 0))) for index, call in enumerate(batch)
+    ],
+    st.lists(calls(), min_size=1, max_size=4),
+    seldom,
+    seldom,
+)
 histories = st.lists(st.one_of(batches, batches, batches, upheavals), min_size=2, max_size=8)
 
 

@@ -191,7 +191,7 @@ async def test_bad_rows_are_told_with_their_lines_and_reasons_and_the_others_are
         {"email": "cid@example.com", "employees": "1,200"},
     ]
     if form == "csv":
-        file = table(("email", "employees"), *(row.values() for row in rows)) + b"one cell\r\n"
+        file = table(("email", "employees"), *([*row.values()] for row in rows)) + b"one cell\r\n"
     else:
         file = b"".join(orjson.dumps(row) + b"\n" for row in rows) + b"{broken\n"
     job = await capture.send(file, form)

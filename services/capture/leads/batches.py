@@ -60,7 +60,7 @@ ORDER BY event_id ON CONFLICT DO NOTHING RETURNING event_id
 
 
 class _Outrun(Exception):
-    """Others changed one of the persons in the meantime; one call after another can deal with that."""
+    """What one call says depends on another, or others were faster; one call after another can deal with that."""
 
 
 @dataclass(slots=True)
@@ -87,6 +87,8 @@ async def capture_leads(calls: Sequence[LeadCall], tx: Tx, runtime: Runtime) -> 
     mark = tx.mark()
     done: dict[int, Captured | Rejected | None] = {}
     try:
+        if len({call.may_return for call in calls}) > 1:
+            raise _Outrun  # one call may bring somebody back whom the next one may then be about
         async with tx.connection.transaction():
             done |= await _Batch(calls, tx, runtime).carry_out()
     except (_Outrun, Rejected):

@@ -70,7 +70,9 @@ async def identify_each(connection: Connection, ids: LeadIds, sought: Sequence[S
         for own_id in search.of_later_generations()
     }
     unknown = later - await queries.known_again(connection, sorted(later)) if later else later
-    return [search.found(unknown) for search in searches]
+    return [
+        search.found(frozenset() if each.may_return else unknown) for search, each in zip(searches, sought, strict=True)
+    ]
 
 
 class _Search:
