@@ -74,7 +74,10 @@ def import_file(  # noqa: PLR0913  # the options
             print(json.dumps(answered(client.get(f"imports/{job['import_id']}:preview")), ensure_ascii=False, indent=2))
             answered(client.post(f"imports/{job['import_id']}:cancel"))
             return 0
-        answered(client.post(f"imports/{job['import_id']}:start"))
+        started = client.post(f"imports/{job['import_id']}:start")
+        if not started.is_success:
+            client.post(f"imports/{job['import_id']}:cancel")  # nobody would start it any more
+        answered(started)
         job = _watch(job, client, progress)
         if errors is not None and job["failed"]:
             _download(f"imports/{job['import_id']}/errors", errors, client)
