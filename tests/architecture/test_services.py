@@ -26,6 +26,7 @@ EACH_SERVICE = pytest.mark.parametrize("folder", SERVICE_FOLDERS, ids=lambda fol
 LAYERS = {"domain": 0, "queries": 1, "handlers": 2, "api": 3, "consumer": 4, "worker": 4}
 STATEMENTS_ELSEWHERE = {
     "services/capture/forgotten.py": "its one question is to a table of the runtime",
+    "services/capture/leads/batches.py": "the same as in queries, for many at once: beside the one that uses them",
     "services/capture/leads/erasure.py": "erasing is statements one after another",
     "services/capture/leads/folding.py": "restoring is statements one after another",
     "services/routing/assignments/holds.py": "about holds alone: those of assignments fill a file",
