@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import endtoend, identity, measures
+from bench import endtoend, identity, importing, measures
 from bench.measures import Pair
 from bench.stack import Servers, servers
 
@@ -40,13 +40,35 @@ PAIRED: dict[str, tuple[str, Callable[[Servers, int], list[Pair]], float]] = {
 }
 
 
+def imported(made: Servers, console: Console) -> list[Row]:
+    """Files of leads: rows a second at each size, and how memory grows from the smallest to the largest."""
+    console.print("measuring: files of leads")
+    found = importing.measure(made)
+    goal = importing.RATE_GOAL
+    rows = [
+        Row(
+            f"rows of a file of {each.rows:,} leads imported",
+            each.per_second,
+            None,
+            None,
+            f">= {goal}",
+            each.per_second >= goal,
+        )
+        for each in found
+    ]
+    least, most = found[0].peak_mib, found[-1].peak_mib
+    ratio = most / least
+    title = f"the worker's peak memory, MiB: file of {found[-1].rows:,} / of {found[0].rows:,}"
+    return [*rows, Row(title, most, least, ratio, f"<= {importing.MEMORY_GOAL}", ratio <= importing.MEMORY_GOAL)]
+
+
 def main() -> None:
     """Measure, print, write the figures."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each paired measure")
-    parser.add_argument("--only", nargs="*", choices=[*PAIRED, "endtoend"], help="measure only these")
+    parser.add_argument("--only", nargs="*", choices=[*PAIRED, "import", "endtoend"], help="measure only these")
     options = parser.parse_args()
-    chosen = options.only or [*PAIRED, "endtoend"]
+    chosen = options.only or [*PAIRED, "import", "endtoend"]
     console = Console()
     rows: list[Row] = []
     with servers() as made:
@@ -57,6 +79,8 @@ def main() -> None:
             ratio = statistics.median(pair.product / pair.bare for pair in pairs)
             product, bare = (statistics.median(getattr(pair, side) for pair in pairs) for side in ("product", "bare"))
             rows.append(Row(title, product, bare, ratio, f">= {goal}", ratio >= goal))
+        if "import" in chosen:
+            rows += imported(made, console)
     if "endtoend" in chosen:
         console.print("measuring: everything on")
         figures = endtoend.measure()

@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     """Requests that write, by one token in a minute, of one process; 0 for no limit."""
     rate_limit_reads: int = Field(default=60_000, ge=0)
     """Requests that read, likewise."""
+    import_limit: int = 2_000_000_000
+    """The largest file that is taken for an import, in bytes, unpacked."""
+    import_bad_rows_days: int = Field(default=14, ge=1)
+    """How long the bad rows of an import can be downloaded; a file that is never started is kept as long."""
     log_level: str = "info"
     failpoints: str = ""
     database_pool_size: int = 8

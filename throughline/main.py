@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from deploy.embedded.errors import CannotStart
-from throughline import hooks, operations, parked, stack, tokens
+from throughline import exports, hooks, imports, operations, parked, stack, tokens
 from throughline.errors import FAILED, USAGE, CommandFailed
 
 _UsageError: Any = typer.BadParameter.__base__  # the class of every wrong call; only its children are exported
@@ -48,6 +48,8 @@ app.command("migrate")(operations.migrate)
 app.command("prepare")(operations.prepare)
 app.command("lag")(operations.lag)
 app.command("rebuild")(operations.rebuild)
+app.command("import")(imports.import_file)
+app.command("export")(exports.export)
 
 topics_app = typer.Typer(help="Kafka's topics, as the topic table says.", no_args_is_help=True)
 topics_app.command("apply")(operations.apply_topics)

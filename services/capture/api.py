@@ -6,9 +6,11 @@ from services.capture.accounts.api import accounts_router
 from services.capture.consent.api import consent_router
 from services.capture.duplicates.api import duplicates_router
 from services.capture.enrichment.api import enrichment_router
+from services.capture.exports.api import exports_router
 from services.capture.facts.api import facts_router
 from services.capture.forgotten import Forgotten
 from services.capture.hooks.api import hooks_router
+from services.capture.imports.api import imports_router
 from services.capture.leads.api import leads_router
 from services.capture.sources.api import sources_router
 from services.capture.sources.known import KnownSources
@@ -28,4 +30,6 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         enrichment_router(runtime),
         sources_router(runtime, known),
         hooks_router(runtime, known),
+        imports_router(runtime),
+        exports_router(runtime),
     )

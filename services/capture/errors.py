@@ -80,6 +80,28 @@ class TooManyProviders(Conflict):
     title = "There are too many providers"
 
 
+class NoSuchImport(NotFound):
+    """There is no import with this id."""
+
+    slug = "capture/no-such-import"
+    title = "There is no such import"
+
+
+class NoSuchContentEncoding(Rejected):
+    """The body is packed in a way that is not understood here."""
+
+    slug = "capture/content-encoding"
+    status = 415
+    title = "The content coding is not supported"
+
+
+class ImportNotOpen(Conflict):
+    """The import was started, or is over; or it has no file yet."""
+
+    slug = "capture/import-not-open"
+    title = "The import is in another state"
+
+
 class Contended(Unavailable):
     """Others changed the same person at the same moment; tried again it works."""
 

@@ -97,7 +97,7 @@ class MappingSettings:
         evaluation = _evaluation(reading, request) if with_expressions else Evaluation({})
         found: dict[str, Any] = {}
         for field, place in self.places:
-            value = look_up(place, reading) if isinstance(place, str) else _result(place, evaluation)
+            value = look_up(place, reading) if isinstance(place, str) else result_of(place, evaluation)
             if value is not None and value != "":
                 found[field] = value
         return found
@@ -216,7 +216,7 @@ def _evaluation(reading: Reading, request: HookRequest) -> Evaluation:
     return Evaluation({"body": plain(reading.body), "query": dict(request.query), "headers": headers})
 
 
-def _result(expression: Expression, evaluation: Evaluation) -> Any:
+def result_of(expression: Expression, evaluation: Evaluation) -> Any:
     """What the expression comes to; None when it reads what this delivery does not have."""
     try:
         return _told(expression.value(evaluation))
@@ -246,11 +246,12 @@ def _settings(saved: bytes) -> MappingSettings:
     mapping, defaults = orjson.loads(saved)
     if faults := validate_mapping(mapping, defaults):
         raise Invalid("the source's mapping or defaults have faults", faults)
-    places = tuple((field, _compiled(place)) for field, place in mapping.items())
+    places = tuple((field, compiled(place)) for field, place in mapping.items())
     return MappingSettings(places=places, **defaults)
 
 
-def _compiled(place: str | Mapping[str, str]) -> str | Expression:
+def compiled(place: str | Mapping[str, str]) -> str | Expression:
+    """A place, ready for use."""
     if isinstance(place, str):
         return place
     return compile_expression(place["cel"], _VOCABULARY, boolean=False)
@@ -263,10 +264,10 @@ def _mapping_faults(mapping: Any) -> Iterator[FieldError]:
     if len(mapping) > MOST_FIELDS:
         yield FieldError("/mapping", f"a mapping has at most {MOST_FIELDS} fields")
     for field, place in mapping.items():
-        pointer = f"/mapping/{_escaped(field)}"
+        pointer = f"/mapping/{escaped(field)}"
         if detail := _field_fault(field):
             yield FieldError(pointer, detail)
-        yield from _place_faults(place, pointer)
+        yield from place_faults(place, pointer)
 
 
 def _field_fault(field: str) -> str | None:
@@ -286,7 +287,8 @@ def _names_one_of(field: str, group: str) -> bool:
     return field.startswith(group) and len(field) > len(group)
 
 
-def _place_faults(place: Any, pointer: str) -> Iterator[FieldError]:
+def place_faults(place: Any, pointer: str) -> Iterator[FieldError]:
+    """What is wrong with where a field is said to stand."""
     match place:
         case str():
             if not place or len(place) > LONGEST_NAME:
@@ -306,7 +308,7 @@ def _defaults_faults(defaults: Any) -> Iterator[FieldError]:
         return
     for name, value in defaults.items():
         if detail := _default_fault(name, value):
-            yield FieldError(f"/defaults/{_escaped(name)}", detail)
+            yield FieldError(f"/defaults/{escaped(name)}", detail)
 
 
 def _default_fault(name: str, value: Any) -> str | None:
@@ -335,6 +337,6 @@ def _is_currency(code: str) -> bool:
     return True
 
 
-def _escaped(name: str) -> str:
+def escaped(name: str) -> str:
     """As a part of a JSON Pointer."""
     return name[:LONGEST_NAME].replace("~", "~0").replace("/", "~1")

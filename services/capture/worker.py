@@ -7,6 +7,8 @@ from services.capture.duplicates.handlers import check_likenesses
 from services.capture.enrichment.handlers import Enriching
 from services.capture.hooks.fetching import SecondCalls
 from services.capture.hooks.queries import drop_old_deliveries, drop_signed
+from services.capture.imports.carrying import Imports
+from services.capture.imports.upkeep import drop_old_imports
 from shared.service import Runtime, Timer
 
 SEALED_FOR = timedelta(days=14)
@@ -28,6 +30,8 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
         Timer("old-deliveries", drop_old, timedelta(hours=1)),
         Timer("enrichment", enriching.run, timedelta(seconds=1)),
         Timer("old-answers-of-providers", enriching.drop_old, timedelta(hours=1)),
+        Timer("imports", Imports(runtime).run, timedelta(seconds=1)),
+        Timer("old-imports", lambda: drop_old_imports(runtime), timedelta(hours=1)),
         Timer("second-calls", SecondCalls(runtime).run, timedelta(seconds=1)),
         Timer("rematches", lambda: rematch_leads(runtime), timedelta(seconds=1)),
         Timer("likenesses", lambda: check_likenesses(runtime), timedelta(seconds=1)),

@@ -311,6 +311,18 @@ class PersonKeys:
         """Encrypt what has no person yet, such as a delivery that nobody has looked into."""
         return self.seal(LeadId(label), self._wrapper, orjson.dumps(content)).decode()
 
+    def seal_bytes(self, content: bytes, label: str) -> bytes:
+        """Encrypt bytes that belong to no single person, such as a piece of a file."""
+        nonce = os.urandom(12)
+        return nonce + self._wrapper.encrypt(nonce, content, label.encode())
+
+    def open_bytes(self, block: bytes, label: str) -> bytes:
+        """What `seal_bytes` encrypted under this label. Raises SealBroken."""
+        try:
+            return self._wrapper.decrypt(block[:12], block[12:], label.encode())
+        except (InvalidTag, ValueError) as exc:
+            raise SealBroken(f"a block of {label} does not open") from exc
+
     def open_request(self, block: str, label: str) -> dict[str, object]:
         """What `seal_request` encrypted under this label."""
         content: dict[str, object] = orjson.loads(self._open(LeadId(label), self._wrapper, block))

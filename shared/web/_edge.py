@@ -35,7 +35,7 @@ _SERVER_ERRORS = 500
 
 
 class Edge:
-    """Wraps an ASGI app."""
+    """Wraps an ASGI app. An endpoint that takes more than others says so as `scope["body_limit"]` before it reads."""
 
     def __init__(self, app: App, *, body_limit: int) -> None:
         self._app = app
@@ -61,6 +61,7 @@ class Edge:
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]
     ) -> None:
         began = time.perf_counter()
+        length = headers.get(b"content-length", b"0")
         request_id = headers.get(b"x-request-id", b"")
         if not _REQUEST_ID.match(request_id):
             request_id = os.urandom(8).hex().encode()
@@ -70,11 +71,15 @@ class Edge:
 
         async def limited_receive() -> Message:
             nonlocal received, refused
+            limit = scope.get("body_limit", self._body_limit)
+            if received == 0 and length.isdigit() and int(length) > limit:
+                refused = _too_large(limit)
+                raise refused
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
-                if received > self._body_limit:
-                    refused = self._too_large()
+                if received > limit:
+                    refused = _too_large(limit)
                     raise refused
             return message
 
@@ -92,11 +97,7 @@ class Edge:
             await send(message)
 
         try:
-            length = headers.get(b"content-length", b"0")
-            if length.isdigit() and int(length) > self._body_limit:
-                refused = self._too_large()
-            else:
-                await self._app(scope, limited_receive, dressed_send)
+            await self._app(scope, limited_receive, dressed_send)
         except TooLarge:
             pass
         finally:
@@ -113,5 +114,6 @@ class Edge:
             if status >= _SERVER_ERRORS:
                 log.warning("request_answered", route=path, status=status, trace=current_trace())
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"the body is over {self._body_limit} bytes; send less at once")
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is over {limit} bytes; send less at once")

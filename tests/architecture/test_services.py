@@ -27,6 +27,7 @@ LAYERS = {"domain": 0, "queries": 1, "handlers": 2, "api": 3, "consumer": 4, "wo
 STATEMENTS_ELSEWHERE = {
     "services/capture/accounts/standings.py": "about leads in accounts alone: those of accounts fill a file",
     "services/capture/forgotten.py": "its one question is to a table of the runtime",
+    "services/capture/leads/batches.py": "the same as in queries, for many at once: beside the one that uses them",
     "services/capture/leads/erasure.py": "erasing is statements one after another",
     "services/capture/leads/folding.py": "restoring is statements one after another",
     "services/routing/assignments/holds.py": "about holds alone: those of assignments fill a file",

@@ -259,13 +259,14 @@ def happened_at(value: Any, request: HookRequest) -> tuple[datetime, Literal["so
     """
     if value in (None, ""):
         return request.received_at, "receipt"
-    at = _time(value)
+    at = time_of(value)
     if at > request.received_at + timedelta(days=1):
         raise Unmappable("the delivery says it happened more than a day from now")
     return at, "source"
 
 
-def _time(value: Any) -> datetime:
+def time_of(value: Any) -> datetime:
+    """A time in ISO 8601 (without an offset it is UTC) or Unix time. Raises Unmappable for anything else."""
     written = text(value) or ""
     try:
         if re.fullmatch(r"[0-9]{9,13}(\.[0-9]{1,9})?", written, re.ASCII):

@@ -1,5 +1,6 @@
 """Somebody said something about consent: it is written into the ledger and told, each word once."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -18,15 +19,28 @@ from shared.service import Runtime
 
 async def tell_words(lead_id: LeadId, words: Sequence[ConsentWord], cause: Cause, tx: Tx, runtime: Runtime) -> int:
     """Write words into the ledger and tell them; answers how many were new. The lead's row must be locked."""
-    told = 0
-    for word in words:
-        draft = consent_draft(lead_id, word, cause)
-        if await queries.stands(tx.connection, draft.event.event_id):
-            continue
-        (fact,) = await runtime.keys.emit_drafts(tx, [draft])
-        assert isinstance(fact, ConsentChanged | ConsentRequested), "a sealed fact is of the kind of its draft"
-        told += await queries.tell(tx.connection, fact)
-    return told
+    return (await tell_words_of_each([(lead_id, words, cause)], tx, runtime))[0]
+
+
+Said = tuple[LeadId, Sequence[ConsentWord], Cause]
+
+
+async def tell_words_of_each(said: Sequence[Said], tx: Tx, runtime: Runtime) -> list[int]:
+    """The same for many calls, in a few statements: for each how many of its words were new."""
+    drafts: dict[EventId, tuple[int, Draft]] = {}
+    for index, (lead_id, told, cause) in enumerate(said):
+        for word in told:
+            draft = consent_draft(lead_id, word, cause)
+            drafts.setdefault(draft.event.event_id, (index, draft))
+    known = await queries.standing(tx.connection, list(drafts)) if drafts else set()
+    fresh = [each for event_id, each in drafts.items() if event_id not in known]
+    if fresh:
+        facts = await runtime.keys.emit_drafts(tx, [draft for _, draft in fresh])
+        await queries.tell(
+            tx.connection, [fact for fact in facts if isinstance(fact, ConsentChanged | ConsentRequested)]
+        )
+    counts = Counter(index for index, _ in fresh)
+    return [counts[index] for index in range(len(said))]
 
 
 async def tell_words_of(lead_id: LeadId, words: Sequence[ConsentWord], cause: Cause, tx: Tx, runtime: Runtime) -> int:
@@ -82,4 +96,4 @@ def _event_id(lead_id: LeadId, word: ConsentWord, at: datetime, origin: str) -> 
 
 async def on_consent(event: ConsentChanged | ConsentRequested, tx: Tx) -> None:
     """Keep in the one ledger what other services heard, and what an older copy of this database does not know."""
-    await queries.tell(tx.connection, event)
+    await queries.tell(tx.connection, [event])

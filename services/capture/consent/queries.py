@@ -5,7 +5,7 @@ from datetime import datetime
 
 import asyncpg
 
-from shared.consents import Consent, Standing
+from shared.consents import Consent
 from shared.db import Connection, one
 from shared.events import ConsentChanged, ConsentRequested
 from shared.ids import LeadId
@@ -14,9 +14,11 @@ TELL = """
 INSERT INTO consent_entries (
     event_id, lead_id, channel, purpose, state, occurred_at, received_at, origin, reason, evidence
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING RETURNING event_id
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
+    $8::text[], $9::text[], $10::text[]) AS new (event_id)
+ORDER BY event_id ON CONFLICT DO NOTHING
 """
-STANDS = "SELECT EXISTS (SELECT 1 FROM consent_entries WHERE event_id = $1)"
+STANDING = "SELECT event_id FROM consent_entries WHERE event_id = ANY($1)"
 CONSENTS = """
 SELECT channel, purpose, state, occurred_at FROM consent_entries
 WHERE lead_id = ANY($1) AND occurred_at <= coalesce($2::timestamptz, 'infinity')
@@ -53,28 +55,22 @@ SELECT DISTINCT ON (origin) origin, lead_id FROM up ORDER BY origin, depth DESC
 """
 
 
-async def stands(connection: Connection, event_id: str) -> bool:
-    """Whether a word is in the ledger already."""
-    return bool(await connection.fetchval(STANDS, event_id))
+async def standing(connection: Connection, event_ids: Sequence[str]) -> set[str]:
+    """Those of these words that stand in the ledger."""
+    return {row["event_id"] for row in await connection.fetch(STANDING, event_ids)}
 
 
-async def tell(connection: Connection, fact: ConsentChanged | ConsentRequested) -> bool:
-    """Write a word into the ledger. False if it stands there already."""
-    state: Standing = fact.state if isinstance(fact, ConsentChanged) else "pending"
-    row = await connection.fetchval(
-        TELL,
-        fact.event_id,
-        fact.lead_id,
-        fact.channel,
-        fact.purpose,
-        state,
-        fact.occurred_at,
-        fact.received_at,
-        fact.origin,
-        fact.reason,
-        fact.personal,
-    )
-    return row is not None
+async def tell(connection: Connection, facts: Sequence[ConsentChanged | ConsentRequested]) -> None:
+    """Write words into the ledger that do not stand there already."""
+    columns = [
+        (
+            fact.event_id, fact.lead_id, fact.channel, fact.purpose,
+            fact.state if isinstance(fact, ConsentChanged) else "pending",
+            fact.occurred_at, fact.received_at, fact.origin, fact.reason, fact.personal,
+        )
+        for fact in facts
+    ]  # fmt: skip
+    await connection.execute(TELL, *(list(column) for column in zip(*columns, strict=True)))
 
 
 async def consents_of(

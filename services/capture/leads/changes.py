@@ -70,9 +70,9 @@ async def tell_changes(changes: Sequence[Change], tx: Tx, runtime: Runtime) -> N
     ]
     await runtime.keys.emit_drafts(tx, drafts)
     # What a provider said is no reason to ask again: whoever asked it goes on to those after it anyway.
-    changed = [change.lead_id for change in changes if not change.cause.origin.startswith(ENRICHMENT)]
+    changed = {change.lead_id for change in changes if not change.cause.origin.startswith(ENRICHMENT)}
     if changed:
-        await enrichments.schedule(tx.connection, changed, runtime.clock.now())
+        await enrichments.schedule(tx.connection, sorted(changed), runtime.clock.now())
 
 
 async def _stand_for_nobody(lead_ids: Sequence[LeadId], connection: Connection) -> None:

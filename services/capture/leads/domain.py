@@ -109,6 +109,28 @@ def decide(
     return Decision(survivor, tuple(person for person in group if person is not survivor), attach)
 
 
+def attached_by_each(
+    calls: Sequence[Sequence[Identifier]], known: AbstractSet[LeadId]
+) -> list[tuple[Identifier, ...]] | None:
+    """What each of several calls gives one person; None where it takes more than that to say who they are about.
+
+    The calls name identifiers of one person alone, of which `known` are known; none are known of somebody new. Calls
+    are ordinary if each is tied to the person by those before it, and not by a phone that an email might speak against.
+    """
+    theirs = set(known)
+    attached: list[tuple[Identifier, ...]] = []
+    for call in calls:
+        matching = {identifier.kind for identifier in call if identifier.own_id in theirs}
+        new = tuple(identifier for identifier in call if identifier.own_id not in theirs)
+        if not call or (theirs and not matching):
+            return None
+        if matching == {"phone"} and any(identifier.kind == "email" for identifier in new):
+            return None
+        theirs |= {identifier.own_id for identifier in new}
+        attached.append(new)
+    return attached
+
+
 def are_told_apart(
     members: AbstractSet[LeadId], others: AbstractSet[LeadId], apart: AbstractSet[frozenset[LeadId]]
 ) -> bool:
@@ -135,12 +157,17 @@ class Statement:
 Statements = Mapping[str, Statement]
 
 
-def learn(known: Statements, told: Mapping[str, Any], at: datetime, origin: str) -> dict[str, Statement]:
-    """The statements after one more call: for each field the newest, of two at one time the one received last."""
+def learn(
+    known: Statements, told: Mapping[str, Any], at: datetime, origin: str, *, again: bool = False
+) -> dict[str, Statement]:
+    """The statements after one more call: for each field the newest, of two at one time the one received last.
+
+    What is told `again` is nothing new, so that of two at one time the one that stands there stays.
+    """
     statements = dict(known)
     for name, value in told.items():
         before = statements.get(name)
-        if before is None or before.at <= at:
+        if before is None or before.at < at or (before.at == at and not again):
             statements[name] = Statement(value, at, origin)
     return statements
 

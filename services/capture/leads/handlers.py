@@ -21,7 +21,7 @@ from services.capture.leads.domain import (
     strongest,
     together,
 )
-from services.capture.leads.identifying import Identified, Named, identify
+from services.capture.leads.identifying import Identified, Named, Sought, identify_each
 from services.capture.leads.queries import Family, LeadRow
 from services.capture.leads.telling import Cause, identity_linked, lead_merged
 from shared.db import Connection, Tx
@@ -34,22 +34,37 @@ _NAMED_FIRST = {"email": 0, "external": 1, "phone": 2, "anonymous": 3}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeadCall:
-    """What is told about a person. `stored_at` is when a delivery was stored, None for a call that is answered now."""
+    """What is told about a person. `stored_at` is when a delivery was stored, None for a call that is answered now.
+
+    What is not allowed to bring an erased person back (`may_return`) is refused until they came on their own; what was
+    told before (`again`) does not win over a statement of the same moment.
+    """
 
     named: Named
     told: Mapping[str, Any]
     cause: Cause
     consent: Sequence[ConsentWord] = ()
     stored_at: datetime | None = None
+    may_return: bool = True
+    again: bool = False
+
+    @property
+    def sought(self) -> Sought:
+        """What it is to be identified by."""
+        return Sought(self.named, self.stored_at, self.may_return)
 
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """What became of it. `lead_id` stands for the person; facts of this call go to `attached`, which may be merged."""
+    """What became of it. `lead_id` stands for the person; facts of this call go to `attached`, which may be merged.
+
+    `changed` says whether anything had to be told.
+    """
 
     lead_id: LeadId
     attached: LeadId
     created: bool
+    changed: bool
 
 
 @dataclass(slots=True)
@@ -68,8 +83,9 @@ async def capture_lead(call: LeadCall, tx: Tx, runtime: Runtime) -> Captured | N
     else was faster looks again. Deadlocks between calls that tie several people remain possible: try those again.
     """
     gained: dict[Identifier, LeadId] = {}
+    mark = tx.mark()
     for _ in range(ATTEMPTS):
-        identified = await identify(tx.connection, runtime.ids, call.named, call.stored_at)
+        (identified,) = await identify_each(tx.connection, runtime.ids, [call.sought])
         if identified is None:
             return None
         place = await _find_place(identified, call, tx.connection, gained)
@@ -89,7 +105,7 @@ async def capture_lead(call: LeadCall, tx: Tx, runtime: Runtime) -> Captured | N
     created = place.survivor.root.revision == 0
     await _save(place, call, tx, runtime)
     await tell_words(place.attached, call.consent, call.cause, tx, runtime)
-    return Captured(place.survivor.root.lead_id, place.attached, created)
+    return Captured(place.survivor.root.lead_id, place.attached, created, changed=tx.mark() > mark)
 
 
 async def merge(family: Family, into: Family, tx: Tx, now: datetime) -> None:
@@ -190,7 +206,7 @@ async def _save(place: _Place, call: LeadCall, tx: Tx, runtime: Runtime) -> None
     rows = {row.lead_id: row for family in (place.survivor, *place.merged) for row in family.rows}
     before = {row.lead_id: row.statements for row in place.survivor.rows}
     told_to = rows[place.attached]
-    learnt = learn(told_to.statements, call.told, call.cause.occurred_at, call.cause.origin)
+    learnt = learn(told_to.statements, call.told, call.cause.occurred_at, call.cause.origin, again=call.again)
     after = {lead_id: row.statements for lead_id, row in rows.items()} | {told_to.lead_id: learnt}
     known = profile_of(together(before.items()), runtime.settings.enrichment_off)
     profile = profile_of(together(after.items()), runtime.settings.enrichment_off)

@@ -63,6 +63,10 @@ RAISE = "UPDATE leads SET revision = revision + 1, updated_at = clock_timestamp(
 MERGE = "UPDATE leads SET merged_into = $2, alias_at = $3, updated_at = clock_timestamp() WHERE lead_id = $1"
 LINKS = "SELECT at, lead_id FROM links WHERE anonymous_id = $1"
 LINK = "INSERT INTO links (anonymous_id, at, lead_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING lead_id"
+KNOWN_AGAIN = """
+SELECT own_id FROM identifiers WHERE own_id = ANY($1)
+UNION SELECT lead_id FROM person_keys WHERE lead_id = ANY($1) AND destroyed_at IS NULL
+"""
 DESTROYED = "SELECT lead_id, destroyed_at FROM person_keys WHERE lead_id = ANY($1) AND destroyed_at IS NOT NULL"
 NEWEST = """
 SELECT lead_id, created_at FROM leads
@@ -192,7 +196,7 @@ async def save_lead(
     connection: Connection, lead_id: LeadId, statements: Statements, captured_at: datetime, revision: int
 ) -> None:
     """Save what was told about a lead."""
-    await connection.execute(SAVE, lead_id, _dumped(statements), captured_at, revision)
+    await connection.execute(SAVE, lead_id, dumped(statements), captured_at, revision)
 
 
 async def raise_revisions(connection: Connection, lead_ids: Sequence[LeadId]) -> None:
@@ -219,6 +223,11 @@ async def destroyed_at(connection: Connection, own_ids: Sequence[LeadId]) -> dic
     """When the persons behind ids were erased, of those who were."""
     rows = await connection.fetch(DESTROYED, own_ids)
     return {LeadId(row["lead_id"]): row["destroyed_at"] for row in rows}
+
+
+async def known_again(connection: Connection, own_ids: Sequence[LeadId]) -> set[LeadId]:
+    """Those of these ids under which somebody is known, by an identifier or by what they did."""
+    return {LeadId(row["own_id"]) for row in await connection.fetch(KNOWN_AGAIN, own_ids)}
 
 
 async def newest_leads(
@@ -248,7 +257,8 @@ def _lead_row(row: asyncpg.Record) -> LeadRow:
     )
 
 
-def _dumped(statements: Statements) -> dict[str, list[object]]:
+def dumped(statements: Statements) -> dict[str, object]:
+    """Statements as they stand in a row."""
     return {
         name: [told.value, told.at.isoformat(), told.origin]
         if found_field(name) is None

@@ -1,0 +1,197 @@
+"""The worker's part of imports: rows by the hundred, each batch in one transaction with the place where it ends."""
+
+import asyncio
+import time
+import zlib
+from collections import deque
+from collections.abc import Sequence
+from datetime import timedelta
+
+import asyncpg
+import orjson
+
+from services.capture.imports import queries
+from services.capture.imports.files import piece_at
+from services.capture.imports.queries import Counts, Import
+from services.capture.imports.rows import Place, Row
+from services.capture.imports.telling import Outcome, Teller
+from shared.db import Tx
+from shared.faults import failpoint
+from shared.ids import new_id
+from shared.service import Runtime
+from shared.telemetry import counter, log
+
+ROWS = counter("throughline_import_rows_total", "Rows of imports by what became of them", ["kind", "state"])
+FIRST_BATCH, SMALLEST_BATCH, LARGEST_BATCH = 100, 20, 500
+BATCH_S = 0.2
+SLICE_S = 5.0
+FURTHEST_BEHIND = 20_000
+BEHIND_PAUSE = timedelta(seconds=0.5)
+_UNSTORABLE = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, OverflowError)
+
+
+class _TakenBack(Exception):
+    """A dry run ends so."""
+
+
+class Imports:
+    """Carries imports out: one at a time, in turns of some seconds, so that a small one does not wait for a large one.
+
+    Live calls come first: batches are short, and nothing is read while the relay is far behind.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._owner = new_id()
+
+    async def run(self) -> timedelta | None:
+        """Carry out what is queued; answers when to look again."""
+        while True:
+            if await self._relay_is_behind():
+                return BEHIND_PAUSE
+            async with self._runtime.database.reading() as connection:
+                job = await queries.claim(connection, self._owner, self._runtime.settings.lease_seconds)
+            if job is None:
+                return None
+            await _Turn(job, self._owner, self._runtime).run()
+
+    async def _relay_is_behind(self) -> bool:
+        async with self._runtime.database.reading() as connection:
+            behind = await connection.fetchval(queries.BEHIND, self._runtime.database.log)
+        return int(behind or 0) > FURTHEST_BEHIND
+
+
+class _Turn:
+    """Some seconds of one import."""
+
+    def __init__(self, job: Import, owner: str, runtime: Runtime) -> None:
+        self._job = job
+        self._owner = owner
+        self._runtime = runtime
+        self._reader = job.shape.reader(job.format)
+        self._read_up_to = job.position
+        self._place = job.place
+        self._waiting: deque[Row] = deque()
+        self._size = FIRST_BATCH
+        self._rate = job.rate
+        assert job.told_at is not None, "an import is dated when it is queued"
+        self._teller = Teller(job, job.told_at, runtime)
+
+    async def run(self) -> None:
+        """Go on until the file ends, the turn is over, or the import is somebody else's."""
+        until = time.monotonic() + SLICE_S
+        while time.monotonic() < until:
+            began = time.monotonic()
+            await self._read()
+            batch = [self._waiting.popleft() for _ in range(min(self._size, len(self._waiting)))]
+            if not batch:
+                await self._end()
+                return
+            if not await self._carry_out(batch, began):
+                return
+            took = time.monotonic() - began
+            self._size = max(SMALLEST_BATCH, min(LARGEST_BATCH, int(self._size * min(BATCH_S / took, 2))))
+
+    async def _read(self) -> None:
+        size = self._job.file_bytes or 0
+        while len(self._waiting) < self._size and self._read_up_to < size:
+            piece = await piece_at(self._job, self._read_up_to, self._runtime)
+            if not piece:
+                return
+            self._read_up_to += len(piece)
+            self._waiting.extend(self._reader.feed(piece, last=self._read_up_to >= size))
+            await asyncio.sleep(0)  # a piece is some thousand rows; others are to get a word in
+
+    async def _carry_out(self, batch: Sequence[Row], began: float) -> bool:
+        """Carry out rows and move on behind them, or neither. False if the import is not this worker's any more."""
+        job, after = self._job, Place(batch[-1].end, batch[-1].next_line)
+        async with self._runtime.database.transaction() as tx:
+            if not await tx.connection.fetchval(queries.HOLD, job.import_id, self._owner, self._place.position):
+                return False
+            outcomes = await self._tell(batch, tx)
+            counts = _counted(outcomes)
+            if counts.failed:
+                await self._keep_bad(batch, outcomes, tx)
+            rate = _smoothed(self._rate, len(batch) / max(time.monotonic() - began, 0.001))
+            lease = self._runtime.settings.lease_seconds
+            await queries.advance(tx.connection, job.import_id, after, counts, rate, lease)
+            failpoint("import_before_commit")
+        failpoint("import_after_commit")
+        self._place, self._rate = after, rate
+        for state in ("created", "updated", "unchanged", "failed"):
+            if number := getattr(counts, state):
+                ROWS.labels(job.kind, state).inc(number)
+        return True
+
+    async def _tell(self, batch: Sequence[Row], tx: Tx) -> list[Outcome]:
+        mark = tx.mark()
+        try:
+            return await self._told(batch, tx)
+        except _UNSTORABLE:
+            tx.take_back(mark)
+        outcomes: list[Outcome] = []
+        for row in batch:  # one of them cannot be stored: it alone is bad
+            mark = tx.mark()
+            try:
+                outcomes += await self._told([row], tx)
+            except _UNSTORABLE as exc:
+                tx.take_back(mark)
+                log.warning("import_row_not_storable", import_id=self._job.import_id, error=type(exc).__name__)
+                outcomes.append(Outcome("failed", "holds a value that cannot be stored"))
+        return outcomes
+
+    async def _told(self, batch: Sequence[Row], tx: Tx) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        mark = tx.mark()
+        try:
+            async with tx.connection.transaction():
+                outcomes = await self._teller.tell(batch, tx)
+                if self._job.dry_run:
+                    raise _TakenBack
+        except _TakenBack:
+            tx.take_back(mark)
+            return await self._without_repetitions(outcomes, tx)
+        return outcomes
+
+    async def _without_repetitions(self, outcomes: Sequence[Outcome], tx: Tx) -> list[Outcome]:
+        """Whom an earlier batch of a dry run made, this one only updates."""
+        if self._job.kind != "leads":
+            return list(outcomes)
+        made = sorted({str(each.lead_id) for each in outcomes if each.state == "created"})
+        fresh = await queries.first_of_dry_run(tx.connection, self._job.import_id, made) if made else set()
+        return [
+            Outcome("updated", lead_id=each.lead_id) if each.state == "created" and each.lead_id not in fresh else each
+            for each in outcomes
+        ]
+
+    async def _keep_bad(self, batch: Sequence[Row], outcomes: Sequence[Outcome], tx: Tx) -> None:
+        bad = [
+            (row.line, each.reason, row.text if row.fault else row.values)
+            for row, each in zip(batch, outcomes, strict=True)
+            if each.state == "failed"
+        ]
+        label = f"{self._job.import_id}/{bad[0][0]}"
+        sealed = self._runtime.keys.seal_bytes(zlib.compress(orjson.dumps(bad), 1), label)
+        await tx.connection.execute(queries.ADD_BAD, self._job.import_id, bad[0][0], sealed)
+
+    async def _end(self) -> None:
+        async with self._runtime.database.transaction() as tx:
+            job = self._job
+            if await tx.connection.fetchval(queries.HOLD, job.import_id, self._owner, self._place.position):
+                if self._read_up_to < (job.file_bytes or 0):
+                    await queries.end(
+                        tx.connection, job.import_id, "failed", "a part of the file is gone; send it again"
+                    )
+                    log.error("import_file_lost", import_id=job.import_id)
+                    return
+                await queries.end(tx.connection, job.import_id, "done")
+                log.info("import_done", import_id=job.import_id, kind=job.kind)
+
+
+def _counted(outcomes: Sequence[Outcome]) -> Counts:
+    states = [each.state for each in outcomes]
+    return Counts(states.count("created"), states.count("updated"), states.count("unchanged"), states.count("failed"))
+
+
+def _smoothed(before: float | None, now: float) -> float:
+    return now if before is None else 0.9 * before + 0.1 * now
