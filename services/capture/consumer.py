@@ -1,12 +1,16 @@
 """What capture reacts to: deliveries, to map them; and what it told itself, should an older database come back."""
 
 from services.capture.consent.handlers import on_consent
+from services.capture.erasures.handlers import on_reported
+from services.capture.exports.handlers import on_answered
 from services.capture.hooks.handlers import on_deliveries
 from services.capture.leads import folding
 from shared.events import (
     ConsentChanged,
     ConsentRequested,
     DeliveryReceived,
+    ErasureReported,
+    ExportAnswered,
     IdentityLinked,
     LeadCaptured,
     LeadErased,
@@ -28,4 +32,6 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on(ConsentChanged, on_consent, decides=True),
         on(ConsentRequested, on_consent, decides=True),
         on(LeadErased, folding.on_erased, decides=True),
+        on(ErasureReported, on_reported, decides=True),
+        on(ExportAnswered, on_answered, decides=True),
     )

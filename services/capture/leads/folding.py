@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from services.capture.erasures.domain import Wish
+from services.capture.erasures.queries import cover, open_receipt
 from services.capture.leads import queries
 from services.capture.leads.domain import ATTRIBUTE, EXTERNAL, FIELDS, Identifier
-from services.capture.leads.erasure import STRIP
-from services.capture.leads.telling import lead_erased
+from services.capture.leads.erasure import FORGET_EVIDENCE, FORGET_EXPORTS, FORGET_LINKS, STRIP, erase_browser
 from shared.db import Connection, Tx
 from shared.events import (
     IdentifierKind,
@@ -40,7 +41,7 @@ UPDATE leads SET merged_into = $2, alias_at = $3 WHERE lead_id = $1 AND (alias_a
 """
 ERASED_AT = "SELECT erased_at FROM leads WHERE lead_id = $1"
 IS_KNOWN = "SELECT 1 FROM leads WHERE lead_id = $1 AND erased_at IS NULL"
-FORGET_IDENTIFIERS = "DELETE FROM identifiers WHERE lead_id = $1"
+FORGET_IDENTIFIERS = "DELETE FROM identifiers WHERE lead_id = $1 OR own_id = $1"
 IS_MISSING = "SELECT NOT EXISTS (SELECT 1 FROM identifiers WHERE own_id = $1)"
 
 
@@ -96,12 +97,19 @@ async def on_linked(event: IdentityLinked, tx: Tx, runtime: Runtime) -> None:
     if erased_at is None:
         await queries.link(tx.connection, event.anonymous_lead_id, event.occurred_at, event.lead_id)
     elif event.anonymous_lead_id not in destroyed and event.received_at <= erased_at:
-        await runtime.keys.destroy(tx, event.anonymous_lead_id, erased_at)
-        tx.emit(lead_erased(event.anonymous_lead_id, erased_at))
+        await erase_browser(event.anonymous_lead_id, erased_at, root, tx, runtime)
 
 
 async def on_erased(event: LeadErased, tx: Tx) -> None:
-    """Strip a lead that an older database brought back."""
-    if await tx.connection.fetchval(IS_KNOWN, event.lead_id):
-        await tx.connection.execute(STRIP, [event.lead_id], event.occurred_at)
-        await tx.connection.execute(FORGET_IDENTIFIERS, event.lead_id)
+    """Strip a lead that an older database brought back, and open its receipt again; its services' reports follow."""
+    connection = tx.connection
+    if event.receipt_id is not None and event.person_id is not None:
+        wish = Wish(actor="")
+        await open_receipt(connection, event.receipt_id, event.person_id, event.occurred_at, wish, None, due=False)
+        await cover(connection, [event.lead_id], event.receipt_id)
+    if await connection.fetchval(IS_KNOWN, event.lead_id):
+        await connection.execute(STRIP, [event.lead_id], event.occurred_at)
+    await connection.execute(FORGET_IDENTIFIERS, event.lead_id)
+    await connection.execute(FORGET_LINKS, [event.lead_id])
+    await connection.execute(FORGET_EVIDENCE, [event.lead_id])
+    await connection.execute(FORGET_EXPORTS, [event.lead_id])
