@@ -31,7 +31,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on(IdentityLinked, lambda event, tx: folding.on_linked(event, tx, runtime), decides=True),
         on(ConsentChanged, on_consent, decides=True),
         on(ConsentRequested, on_consent, decides=True),
-        on(LeadErased, folding.on_erased, decides=True),
+        on(LeadErased, lambda event, tx: folding.on_erased(event, tx, runtime), decides=True),
         on(ErasureReported, on_reported, decides=True),
         on(ExportAnswered, on_answered, decides=True),
     )

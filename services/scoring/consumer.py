@@ -35,7 +35,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
     parts = make_parts(runtime)
     return (
         *identity_routes(lambda event, tx, affected: on_identity_changed(event, tx, affected, parts=parts)),
-        on(LeadErased, privacy.on_erased, decides=True),
+        on(LeadErased, lambda event, tx: privacy.on_erased(event, tx, runtime=runtime), decides=True),
         on(ExportRequested, lambda event, tx: privacy.on_export_requested(event, tx, runtime=runtime), decides=True),
         on_batch(LeadCaptured, lambda events, tx: on_profiles(events, tx, parts=parts)),
         on_batch(ConsentChanged, lambda events, tx: on_consents(events, tx, parts=parts)),

@@ -58,7 +58,7 @@ TOPICS = (
         carries=(PersonKeyCreated,),
         writers=frozenset({"capture"}),
         readers=frozenset({"capture", "scoring", "routing", "nurture"}),
-        config={"cleanup.policy": "compact"},
+        config={"cleanup.policy": "compact", "max.compaction.lag.ms": str(DAY_MS)},
     ),
     Topic(
         name="deliveries",

@@ -39,8 +39,7 @@ class Company:
         """Carry what was told; answers how many facts that were."""
         carried = 0
         while fresh := [fact for name in self.services for fact in await self._told(name)]:
-            for name in self.services:
-                await self._carry(fresh, name)
+            await self.carry(fresh)
             carried += len(fresh)
         return carried
 
@@ -59,6 +58,11 @@ class Company:
                 event = EVENT_OF[row["type"]].decode(row["value"])
                 fresh.append((event.model_copy(update={"position": row["position"]}), None))
         return fresh
+
+    async def carry(self, facts: list[tuple[Event | None, LeadId | None]]) -> None:
+        """Carry facts, and tombstones of keys, to everybody who reads them."""
+        for name in self.services:
+            await self._carry(facts, name)
 
     async def _carry(self, facts: list[tuple[Event | None, LeadId | None]], name: str) -> None:
         """Keys first, as their own feed is ahead; then everything else as one batch."""

@@ -41,9 +41,29 @@ async def open_receipt(  # noqa: PLR0913  # who is erased, when and why, and wha
     ]:
         raise NamesSomebody("a receipt is kept after the erasure: leave out the person's name and addresses", faults)
     receipt_id = receipt_id_of(lead_id)
-    sealed = runtime.keys.seal_request({"traces": list(traces)}, receipt_id) if traces else None
+    sealed = _sealed(traces, receipt_id, runtime)
     opened = await queries.open_receipt(tx.connection, receipt_id, lead_id, at, wish, sealed, due=sealed is not None)
     return receipt_id if opened else None
+
+
+async def reopen_receipt(  # noqa: PLR0913  # whose receipt, of which of their ids, and what they could be found by
+    receipt_id: str,
+    person_id: LeadId,
+    lead_id: LeadId,
+    at: datetime,
+    traces: tuple[str, ...],
+    tx: Tx,
+    runtime: Runtime,
+) -> None:
+    """Have the receipt of an erasure that this database, an older copy, does not know of; nothing if it does."""
+    sealed = _sealed(traces, receipt_id, runtime)
+    wish = Wish(actor="kafka")
+    await queries.open_receipt(tx.connection, receipt_id, person_id, at, wish, sealed, due=sealed is not None)
+    await queries.cover(tx.connection, [lead_id], receipt_id)
+
+
+def _sealed(traces: tuple[str, ...], receipt_id: str, runtime: Runtime) -> str | None:
+    return runtime.keys.seal_request({"traces": list(traces)}, receipt_id) if traces else None
 
 
 async def report(lead_id: LeadId, receipt_id: str, at: datetime, tx: Tx) -> None:

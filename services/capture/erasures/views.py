@@ -15,9 +15,9 @@ from shared.ids import LeadId
 from shared.secrets import Secrets
 
 KEY = "erasure-receipts"
-DELIVERIES_KEPT = timedelta(
-    milliseconds=int(next(topic for topic in TOPICS if topic.name == "deliveries").config["retention.ms"])
-)
+CONFIG = {topic.name: topic.config for topic in TOPICS}
+KEYS_COMPACTED = timedelta(milliseconds=int(CONFIG["keys"]["max.compaction.lag.ms"]))
+DELIVERIES_KEPT = timedelta(milliseconds=int(CONFIG["deliveries"]["retention.ms"]))
 
 
 async def receipt(connection: Connection, secrets: Secrets, receipt_id: str) -> Receipt:
@@ -62,9 +62,13 @@ def _receipt(key: bytes, row: ReceiptRow, lead_ids: Sequence[LeadId], reports: S
         services={name: ServiceErased(**asdict(done)) for name, done in sorted(services.items())},
         remains=[
             Remains(
+                what="the person's key in the topic keys, wrapped with the installation's key, until it is compacted",
+                until=row.erased_at + KEYS_COMPACTED,
+            ),
+            Remains(
                 what="requests of sources in the topic deliveries, sealed with the installation's key",
                 until=row.erased_at + DELIVERIES_KEPT,
-            )
+            ),
         ],
     )
     content = made.model_dump(mode="json", exclude={"signature"})

@@ -65,7 +65,7 @@ async def erase(lead_id: LeadId, wish: Wish, tx: Tx, runtime: Runtime) -> Erased
     now = runtime.clock.now()
     family = (await queries.families_of(connection, [root]))[root]
     members = sorted(family.members)
-    receipt_id = await open_receipt(root, now, wish, _traces(family), tx, runtime)
+    receipt_id = await open_receipt(root, now, wish, traces_in(family), tx, runtime)
     assert receipt_id is not None, "the row of the lead is locked"
     lead_ids = await _ids_of(connection, members)
     await _destroy(lead_ids, root, receipt_id, wish.actor, now, tx, runtime)
@@ -128,7 +128,7 @@ async def _destroy(  # noqa: PLR0913  # whose keys, and what is told and written
     await tx.connection.execute(AUDIT, actor, root, {"receipt_id": receipt_id})
 
 
-def _traces(family: Family) -> tuple[str, ...]:
+def traces_in(family: Family) -> tuple[str, ...]:
     """What would tell who the person is, in whatever text."""
     told = [statement.value for row in family.rows for name, statement in row.statements.items() if name in NAMING]
     return traces_of(told)

@@ -2,11 +2,17 @@
 
 from collections.abc import Sequence
 
-from services.capture.erasures.domain import Wish
-from services.capture.erasures.queries import cover, open_receipt
+from services.capture.erasures.handlers import reopen_receipt
 from services.capture.leads import queries
 from services.capture.leads.domain import ATTRIBUTE, EXTERNAL, FIELDS, Identifier
-from services.capture.leads.erasure import FORGET_EVIDENCE, FORGET_EXPORTS, FORGET_LINKS, STRIP, erase_browser
+from services.capture.leads.erasure import (
+    FORGET_EVIDENCE,
+    FORGET_EXPORTS,
+    FORGET_LINKS,
+    STRIP,
+    erase_browser,
+    traces_in,
+)
 from shared.db import Connection, Tx
 from shared.events import (
     IdentifierKind,
@@ -19,6 +25,7 @@ from shared.events import (
 )
 from shared.ids import LeadId
 from shared.service import Runtime
+from shared.web import forget_answers
 
 BEHIND = """
 SELECT told.lead_id FROM unnest($1::text[], $2::integer[]) AS told (lead_id, revision)
@@ -100,16 +107,19 @@ async def on_linked(event: IdentityLinked, tx: Tx, runtime: Runtime) -> None:
         await erase_browser(event.anonymous_lead_id, erased_at, root, tx, runtime)
 
 
-async def on_erased(event: LeadErased, tx: Tx) -> None:
+async def on_erased(event: LeadErased, tx: Tx, runtime: Runtime) -> None:
     """Strip a lead that an older database brought back, and open its receipt again; its services' reports follow."""
     connection = tx.connection
-    if event.receipt_id is not None and event.person_id is not None:
-        wish = Wish(actor="")
-        await open_receipt(connection, event.receipt_id, event.person_id, event.occurred_at, wish, None, due=False)
-        await cover(connection, [event.lead_id], event.receipt_id)
+    traces: tuple[str, ...] = ()
     if await connection.fetchval(IS_KNOWN, event.lead_id):
+        family = (await queries.families_of(connection, [event.lead_id]))[event.lead_id]
+        traces = traces_in(family)
         await connection.execute(STRIP, [event.lead_id], event.occurred_at)
+    if event.receipt_id is not None and event.person_id is not None:
+        await reopen_receipt(event.receipt_id, event.person_id, event.lead_id, event.occurred_at, traces, tx, runtime)
+    await runtime.keys.fold_keys(connection, [(event.lead_id, None)])
     await connection.execute(FORGET_IDENTIFIERS, event.lead_id)
     await connection.execute(FORGET_LINKS, [event.lead_id])
     await connection.execute(FORGET_EVIDENCE, [event.lead_id])
     await connection.execute(FORGET_EXPORTS, [event.lead_id])
+    await forget_answers(connection, [event.lead_id])

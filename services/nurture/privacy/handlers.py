@@ -16,10 +16,14 @@ WHY_KEPT = {
 }
 
 
-async def on_erased(event: LeadErased, tx: Tx) -> None:
-    """Tell what is erased and kept of one id, before it is stripped; forget stored answers about it."""
+async def on_erased(event: LeadErased, tx: Tx, *, runtime: Runtime) -> None:
+    """Tell what is erased and kept of one id, before it is stripped; forget stored answers about it, and its key.
+
+    The key goes by its tombstone too, but Kafka does not keep that for ever, and an older database may come back.
+    """
     row = await queries.counts(tx.connection, event.lead_id)
     answers = await forget_answers(tx.connection, [event.lead_id])
+    await runtime.keys.fold_keys(tx.connection, [(event.lead_id, None)])
     if event.receipt_id is None:
         return
     tx.emit(
