@@ -164,3 +164,12 @@ async def test_an_export_is_dropped_after_seven_days(settings: Settings) -> None
         assert (await everybody.capture.get(f"person-exports/{export['export_id']}")).status_code == 404
         await everybody.services["capture"].run_timers()
         assert await everybody.capture.rows("SELECT 1 FROM person_export_chunks") == []
+
+
+async def test_somebody_known_by_touches_alone_may_ask_too(everybody: Company) -> None:
+    capture = everybody.capture
+    await capture.post("touches", {"email": ANN, "type": "page_view", "properties": {"a": "b"}})
+    await everybody.settle()
+    held = (await exported(everybody, capture.harness.runtime.ids.of_email(ANN)))["held"]
+    assert [row["personal"]["properties"] for row in held["scoring"]["touches"]] == [{"a": "b"}]
+    assert held["capture"]["leads"] == []

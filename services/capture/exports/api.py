@@ -9,7 +9,6 @@ from services.capture.deciding import decided
 from services.capture.exports.handlers import find_export, request_export
 from services.capture.exports.inputs import ExportOut
 from services.capture.exports.views import export_out
-from services.capture.leads.views import family_of
 from services.capture.reading import lead_id_of
 from shared.db import Tx
 from shared.service import Runtime
@@ -30,8 +29,7 @@ def exports_router(runtime: Runtime) -> APIRouter:
         """Ask every service for all that it holds about the person behind a lead id, of all ids they ever had."""
 
         async def make(tx: Tx) -> Response:
-            family = await family_of(tx.connection, lead_id_of(lead_id))
-            export = await request_export(family, principal.subject, tx, runtime)
+            export = await request_export(lead_id_of(lead_id), principal.subject, tx, runtime)
             out = await export_out(tx.connection, runtime.keys, export)
             return Response(out.model_dump_json(), ACCEPTED, media_type="application/json")
 

@@ -2,10 +2,10 @@
 
 from datetime import timedelta
 
-from services.capture.errors import NoSuchExport
+from services.capture.errors import NoSuchExport, NoSuchLead
 from services.capture.exports import queries
 from services.capture.exports.queries import ExportRow
-from services.capture.leads.queries import Family
+from services.capture.leads.views import family_of
 from shared.db import Connection, Tx
 from shared.events import TOPICS, ExportAnswered, ExportRequested
 from shared.exports import Rows, answer_of, chunks_of, opened
@@ -17,11 +17,14 @@ KEPT_FOR = timedelta(days=7)
 SERVICES = tuple(sorted(next(topic.writers for topic in TOPICS if topic.name == "exports")))
 
 
-async def request_export(family: Family, actor: str, tx: Tx, runtime: Runtime) -> ExportRow:
-    """Ask every service what it holds of a person, and keep at once what capture itself does."""
+async def request_export(lead_id: LeadId, actor: str, tx: Tx, runtime: Runtime) -> ExportRow:
+    """Ask every service what it holds of the person behind an id, and keep at once what capture itself does.
+
+    Raises NoSuchLead for an id that nobody has, PersonErased.
+    """
     now = runtime.clock.now()
-    root, members = family.root.lead_id, sorted(family.members)
-    lead_ids = sorted(family.members | await queries.identifiers_of(tx.connection, members))
+    root, members = await _whom(lead_id, tx.connection)
+    lead_ids = sorted({*members, *await queries.identifiers_of(tx.connection, members)})
     export = ExportRow(new_id(), root, lead_ids, now, now + KEPT_FOR)
     await queries.open_export(tx.connection, export)
     asked = ExportRequested(
@@ -36,6 +39,17 @@ async def request_export(family: Family, actor: str, tx: Tx, runtime: Runtime) -
     await _keep_own(asked, members, tx, runtime)
     await tx.connection.execute(queries.AUDIT, actor, root, {"export_id": export.export_id})
     return export
+
+
+async def _whom(lead_id: LeadId, connection: Connection) -> tuple[LeadId, list[LeadId]]:
+    """The lead that stands for a person, and all their leads; an id that only touches came with stands for itself."""
+    try:
+        family = await family_of(connection, lead_id)
+    except NoSuchLead:
+        if not await queries.has_key(connection, lead_id):
+            raise
+        return lead_id, [lead_id]
+    return family.root.lead_id, sorted(family.members)
 
 
 async def _keep_own(asked: ExportRequested, members: list[LeadId], tx: Tx, runtime: Runtime) -> None:

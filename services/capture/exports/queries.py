@@ -30,6 +30,7 @@ SELECT service, count(*) = min(chunks) AS complete FROM person_export_chunks WHE
 """
 AUDIT = "INSERT INTO audit_entries (actor, action, target, detail) VALUES ($1, 'lead.exported', $2, $3)"
 DROP_OLD = "DELETE FROM person_exports WHERE expires_at <= $1"
+HAS_KEY = "SELECT EXISTS (SELECT 1 FROM person_keys WHERE lead_id = $1 AND wrapped_key IS NOT NULL)"
 IDENTIFIERS = "SELECT own_id FROM identifiers WHERE lead_id = ANY($1) AND kind <> 'anonymous'"
 HELD = {
     "leads": """
@@ -97,6 +98,11 @@ async def complete(connection: Connection, export_id: str) -> set[str]:
 async def identifiers_of(connection: Connection, lead_ids: Sequence[LeadId]) -> set[LeadId]:
     """The ids made from identifiers of leads, without those of browsers."""
     return {LeadId(row["own_id"]) for row in await connection.fetch(IDENTIFIERS, lead_ids)}
+
+
+async def has_key(connection: Connection, lead_id: LeadId) -> bool:
+    """Whether anything personal was ever told under an id, and can still be read."""
+    return bool(await connection.fetchval(HAS_KEY, lead_id))
 
 
 async def drop_expired(connection: Connection, now: datetime) -> None:

@@ -20,6 +20,8 @@ ALTER TABLE consent_entries ADD COLUMN recorded_at timestamptz NOT NULL DEFAULT 
 ALTER TABLE consent_entries ALTER COLUMN recorded_at SET DEFAULT clock_timestamp();
 CREATE INDEX consent_entries_recorded ON consent_entries (recorded_at, event_id);
 
+CREATE INDEX deliveries_lead ON deliveries (lead_id) WHERE lead_id IS NOT NULL;
+
 -- Receipts of erasures. While `due`, requests that are kept are still looked through for `traces`, which are sealed
 -- with the installation's key and gone when that is done.
 CREATE TABLE erasures (
