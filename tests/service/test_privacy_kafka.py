@@ -53,14 +53,17 @@ async def test_an_export_and_a_receipt_come_about_and_nothing_personal_stands_in
 
         async def exported() -> dict[str, Any]:
             export = (await capture.get(f"person-exports/{asked['export_id']}")).json()
-            return dict(export["held"] or {})
+            assert export["state"] == "done", export["services"]
+            return dict(export["held"])
 
         held = await eventually(exported, within=60)
         assert CANARY in str(held["capture"]) and CANARY in str(held["scoring"])
         opened = (await capture.post(f"leads/{lead['lead_id']}:erase", {"reason": "asked"})).json()
 
         async def done() -> bool:
-            return bool((await capture.get(f"erasures/{opened['receipt_id']}")).json()["state"] == "done")
+            receipt = (await capture.get(f"erasures/{opened['receipt_id']}")).json()
+            assert receipt["state"] == "done", receipt["services"]
+            return True
 
         await eventually(done, within=60)
         records = await everything(kafka_settings)
