@@ -6,12 +6,14 @@ from services.capture.accounts.api import accounts_router
 from services.capture.consent.api import consent_router
 from services.capture.duplicates.api import duplicates_router
 from services.capture.enrichment.api import enrichment_router
+from services.capture.erasures.api import erasures_router
 from services.capture.exports.api import exports_router
 from services.capture.facts.api import facts_router
 from services.capture.forgotten import Forgotten
 from services.capture.hooks.api import hooks_router
 from services.capture.imports.api import imports_router
 from services.capture.leads.api import leads_router
+from services.capture.person_exports.api import person_exports_router
 from services.capture.sources.api import sources_router
 from services.capture.sources.known import KnownSources
 from shared.service import Runtime
@@ -28,6 +30,8 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         accounts_router(runtime),
         duplicates_router(runtime),
         enrichment_router(runtime),
+        erasures_router(runtime),
+        person_exports_router(runtime),
         sources_router(runtime, known),
         hooks_router(runtime, known),
         imports_router(runtime),

@@ -2,13 +2,17 @@
 
 from services.capture.accounts.folding import on_accounts_changed
 from services.capture.consent.handlers import on_consent
+from services.capture.erasures.handlers import on_reported
 from services.capture.hooks.handlers import on_deliveries
 from services.capture.leads import folding
+from services.capture.person_exports.handlers import on_answered
 from shared.events import (
     AccountChanged,
     ConsentChanged,
     ConsentRequested,
     DeliveryReceived,
+    ErasureReported,
+    ExportAnswered,
     IdentityLinked,
     LeadCaptured,
     LeadErased,
@@ -30,5 +34,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on(IdentityLinked, lambda event, tx: folding.on_linked(event, tx, runtime), decides=True),
         on(ConsentChanged, on_consent, decides=True),
         on(ConsentRequested, on_consent, decides=True),
-        on(LeadErased, folding.on_erased, decides=True),
+        on(LeadErased, lambda event, tx: folding.on_erased(event, tx, runtime), decides=True),
+        on(ErasureReported, on_reported, decides=True),
+        on(ExportAnswered, on_answered, decides=True),
     )

@@ -5,10 +5,12 @@ from datetime import timedelta
 from services.capture.accounts.rematching import rematch_leads
 from services.capture.duplicates.handlers import check_likenesses
 from services.capture.enrichment.handlers import Enriching
+from services.capture.erasures.handlers import look_through_requests
 from services.capture.hooks.fetching import SecondCalls
 from services.capture.hooks.queries import drop_old_deliveries, drop_signed
 from services.capture.imports.carrying import Imports
 from services.capture.imports.upkeep import drop_old_imports
+from services.capture.person_exports.handlers import drop_expired
 from shared.service import Runtime, Timer
 
 SEALED_FOR = timedelta(days=14)
@@ -32,6 +34,8 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
         Timer("old-answers-of-providers", enriching.drop_old, timedelta(hours=1)),
         Timer("imports", Imports(runtime).run, timedelta(seconds=1)),
         Timer("old-imports", lambda: drop_old_imports(runtime), timedelta(hours=1)),
+        Timer("erasures", lambda: look_through_requests(runtime), timedelta(seconds=1)),
+        Timer("old-exports", lambda: drop_expired(runtime), timedelta(hours=1)),
         Timer("second-calls", SecondCalls(runtime).run, timedelta(seconds=1)),
         Timer("rematches", lambda: rematch_leads(runtime), timedelta(seconds=1)),
         Timer("likenesses", lambda: check_likenesses(runtime), timedelta(seconds=1)),

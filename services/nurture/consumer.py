@@ -3,6 +3,7 @@
 from services.nurture.enrolments import handlers as enrolments
 from services.nurture.parts import make_parts
 from services.nurture.people import handlers as people
+from services.nurture.privacy import handlers as privacy
 from services.nurture.sending import handlers as sending
 from shared.events import (
     AssignmentAccepted,
@@ -10,6 +11,7 @@ from shared.events import (
     ConversionRecorded,
     EnrolmentEnded,
     EnrolmentStarted,
+    ExportRequested,
     IdentityLinked,
     LeadCaptured,
     LeadErased,
@@ -30,6 +32,8 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
     parts = make_parts(runtime)
     return (
         *identity_routes(),
+        on(LeadErased, lambda event, tx: privacy.on_erased(event, tx, runtime=runtime), decides=True),
+        on(ExportRequested, lambda event, tx: privacy.on_export_requested(event, tx, runtime=runtime), decides=True),
         on_batch(LeadCaptured, lambda events, tx: people.on_profiles(events, tx, parts)),
         on_batch(ConsentChanged, people.on_consents),
         on_batch(StageChanged, people.on_stages),

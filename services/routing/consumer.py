@@ -6,6 +6,7 @@ from services.routing.deals import handlers as deals
 from services.routing.parts import make_parts
 from services.routing.people import accounts
 from services.routing.people import handlers as people
+from services.routing.privacy import handlers as privacy
 from shared.events import (
     AccountChanged,
     AssignmentAccepted,
@@ -13,6 +14,7 @@ from shared.events import (
     AssignmentRejected,
     ConsentChanged,
     DealChanged,
+    ExportRequested,
     IdentityLinked,
     LeadAssigned,
     LeadCaptured,
@@ -31,6 +33,8 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
     parts = make_parts(runtime)
     return (
         *identity_routes(),
+        on(LeadErased, lambda event, tx: privacy.on_erased(event, tx, runtime=runtime), decides=True),
+        on(ExportRequested, lambda event, tx: privacy.on_export_requested(event, tx, runtime=runtime), decides=True),
         on_batch(LeadCaptured, lambda events, tx: people.on_leads_captured(events, tx, keys=runtime.keys)),
         on_batch(AccountChanged, lambda events, tx: accounts.on_accounts_changed(events, tx, keys=runtime.keys)),
         on_batch(ConsentChanged, people.on_consents_changed),

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.capture.consent.domain import ConsentWord
+from services.capture.erasures.domain import Wish
 from services.capture.leads.batches import capture_leads
 from services.capture.leads.erasure import erase
 from services.capture.leads.handlers import Captured, LeadCall, capture_lead
@@ -107,7 +108,7 @@ class Side:
         try:
             async with self.runtime.database.transaction() as tx:
                 if kind == "erase":
-                    await erase(lead_id, "somebody", tx, self.runtime)
+                    await erase(lead_id, Wish("somebody"), tx, self.runtime)
                 else:
                     await unmerge_by_hand(lead_id, Cause("api", NOW, NOW), tx, self.runtime)
         except Rejected:

@@ -183,11 +183,3 @@ class FieldsOut(BaseModel):
 
     lead_id: LeadId
     fields: dict[str, FieldOut]
-
-
-class ErasedOut(BaseModel):
-    """The person is forgotten; `lead_ids` are all ids whose personal data is unreadable from now on."""
-
-    lead_id: LeadId
-    erased_at: datetime
-    lead_ids: list[LeadId]

@@ -4,9 +4,12 @@ from collections.abc import Set as AbstractSet
 
 from services.capture.accounts import standings
 from services.capture.consent.queries import consents_of
+from services.capture.erasures.inputs import Receipt
+from services.capture.erasures.views import receipt
 from services.capture.errors import NoSuchLead
 from services.capture.leads import queries
 from services.capture.leads.domain import Told, profile_of, ranked, together, why_it_counts
+from services.capture.leads.erasure import Erased
 from services.capture.leads.handlers import person_since
 from services.capture.leads.inputs import (
     FieldOut,
@@ -20,6 +23,7 @@ from shared.consents import latest_consents, marketing_words
 from shared.db import Connection
 from shared.ids import LeadId
 from shared.personal import PersonErased
+from shared.secrets import Secrets
 
 
 async def lead_out(connection: Connection, lead_id: LeadId, off: AbstractSet[str] = frozenset()) -> LeadOut:
@@ -77,6 +81,21 @@ def _value(told: Told) -> FieldValueOut:
         origin=statement.origin,
         confidence=statement.confidence,
         lead_id=lead_id,
+    )
+
+
+async def receipt_of_erasure(connection: Connection, secrets: Secrets, erased: Erased) -> Receipt:
+    """The receipt of an erasure; of one from before there were receipts only that it is done."""
+    if erased.receipt_id is not None:
+        return await receipt(connection, secrets, erased.receipt_id)
+    return Receipt(
+        receipt_id=None,
+        lead_id=erased.lead_id,
+        lead_ids=erased.lead_ids,
+        erased_at=erased.erased_at,
+        state="done",
+        services={},
+        remains=[],
     )
 
 
