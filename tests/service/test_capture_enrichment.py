@@ -186,6 +186,19 @@ async def test_an_answer_is_kept_for_others_at_the_same_company_and_expires(sett
         assert "acme" not in kept["key"] + kept["sealed"] and kept["lead_id"] is None
 
 
+async def test_an_expired_answer_of_a_provider_that_is_not_asked_any_more_gives_no_turn(settings: Settings) -> None:
+    async with world_of(settings) as world:
+        options: dict[str, Any] = {"cache": {"days": 7}, "refresh": True}
+        await world.provider(**options)
+        lead = await world.lead(email=ANN)
+        await world.turn()
+        assert (await world.enriched(lead["lead_id"]))["due_at"] is not None
+        await world.provider(**options, when="lead.country == 'FR'")
+        await world.turn(days=8)
+        assert (await world.enriched(lead["lead_id"]))["due_at"] is None
+        assert (len(world.server.asked), (await world.run_of(lead["lead_id"]))["outcome"]) == (1, "found")
+
+
 async def test_erasing_a_person_drops_what_was_asked_and_answered_about_them(settings: Settings) -> None:
     async with world_of(settings) as world:
         await world.provider(cache={"days": 7}, request={"url": f"{world.address}/p/{{email}}"})

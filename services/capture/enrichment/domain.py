@@ -223,11 +223,11 @@ def _attribute(value: Any) -> tuple[Any, str | None]:
 def findings(
     provider: Provider, answer: Mapped, wanted: Sequence[str], known: Statements, at: datetime
 ) -> dict[str, Statement]:
-    """The statements of a lead with what a provider says about what it was asked for; what it says no more is gone.
+    """What a provider says about what it was asked for, as statements; what it says no more it takes back.
 
     An answer older than the one that is known changes nothing.
     """
-    statements = dict(known)
+    statements = {}
     for name in wanted:
         key = found_name(provider.provider_id, name)
         before = known.get(key)

@@ -89,20 +89,23 @@ class Enriching:
     async def run(self) -> timedelta | None:
         """Enrich who is due; answers how long until the next one."""
         runtime = self._runtime
-        while rows := await self._claimed():
-            providers = await self._providers()
+        if rows := await self._claimed():
             async with Outbound.of(runtime.settings) as outbound:
-                round_ = _Round(providers, outbound, {})
-                turns = [_Turn(row, round_, runtime) for row in rows]
-                ended = await asyncio.gather(*(turn.take() for turn in turns), return_exceptions=True)
-            for failure in ended:
-                if isinstance(failure, BaseException):
-                    raise failure
-            if len(rows) < AT_ONCE or any(turn.in_turn for turn in turns):
-                break
+                while rows and await self._round(rows, outbound):
+                    rows = await self._claimed()
         async with runtime.database.reading() as connection:
             due: datetime | None = await connection.fetchval(queries.NEXT_DUE)
         return None if due is None else max(due - runtime.clock.now(), timedelta(milliseconds=50))
+
+    async def _round(self, rows: Sequence[asyncpg.Record], outbound: Outbound) -> bool:
+        """Take some turns at once; answers whether to go on with those behind them."""
+        round_ = _Round(await self._providers(), outbound, {})
+        turns = [_Turn(row, round_, self._runtime) for row in rows]
+        ended = await asyncio.gather(*(turn.take() for turn in turns), return_exceptions=True)
+        for failure in ended:
+            if isinstance(failure, BaseException):
+                raise failure
+        return len(rows) == AT_ONCE and not any(turn.in_turn for turn in turns)
 
     async def drop_old(self) -> timedelta | None:
         """Forget answers that are good no more."""
@@ -180,8 +183,8 @@ class _Turn:
             result = self._asks.get(provider.provider_id)
             if result is not None and result.retry_at is not None and wanted_fields(provider, person.statements):
                 moments.append(result.retry_at)
-            elif result is not None and result.until is not None and provider.document.refresh:
-                moments.append(max(result.until, now + timedelta(seconds=1)))
+            elif result is not None and result.until is not None and provider.document.refresh and result.until > now:
+                moments.append(result.until)
             if self.in_turn:
                 break
             stop = provider.document.stop_when
@@ -282,7 +285,7 @@ class _Turn:
             now = self._runtime.clock.now()
             root = family.root
             known = _statements(family)
-            found = findings(provider, answer, wanted_fields(provider, known), root.statements, at)
+            found = {**root.statements, **findings(provider, answer, wanted_fields(provider, known), known, at)}
             rows = {row.lead_id: row.statements for row in family.rows} | {root.lead_id: found}
             statements = together(rows.items())
             off = self._runtime.settings.enrichment_off

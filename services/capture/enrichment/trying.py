@@ -72,7 +72,7 @@ def _winning(
     provider: Provider, answer: Mapped, wanted: Sequence[str], known: Statements, now: datetime
 ) -> dict[str, Any]:
     """What of an answer would stand in the profile."""
-    counts = counting(findings(provider, answer, wanted, known, now))
+    counts = counting({**known, **findings(provider, answer, wanted, known, now)})
     return {
         name: counts[name].value for name in answer.values if name in counts and counts[name].origin == provider.origin
     }
