@@ -66,6 +66,18 @@ class TooLarge(Rejected):
     title = "The body is too large"
 
 
+class TooManyRequests(Rejected):
+    """More requests than are taken from one caller; `retry_after` is in seconds."""
+
+    slug = "too-many-requests"
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 class Unauthenticated(Rejected):
     """No token, or one that does not count."""
 

@@ -6,6 +6,8 @@ from services.capture.facts.api import facts_router
 from services.capture.forgotten import Forgotten
 from services.capture.hooks.api import hooks_router
 from services.capture.leads.api import leads_router
+from services.capture.settings import CaptureSettings
+from services.capture.sites.api import sites_router
 from services.capture.sources.api import sources_router
 from services.capture.sources.known import KnownSources
 from shared.service import Runtime
@@ -15,9 +17,11 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
     """The table of endpoints."""
     forgotten = Forgotten(runtime)
     known = KnownSources(runtime)
+    settings = CaptureSettings()
     return (
         facts_router(runtime, forgotten),  # the busiest first: routes are tried in order
         leads_router(runtime, forgotten),
         sources_router(runtime, known),
         hooks_router(runtime, known),
+        sites_router(runtime, forgotten, settings),
     )

@@ -2,6 +2,7 @@
 
 from services.capture.hooks.handlers import on_deliveries
 from services.capture.leads import folding
+from services.capture.sites.handlers import on_identified
 from shared.events import (
     ConsentChanged,
     DeliveryReceived,
@@ -10,6 +11,7 @@ from shared.events import (
     LeadErased,
     LeadMerged,
     LeadUnmerged,
+    VisitorIdentified,
 )
 from shared.kafka import Route, on, on_batch
 from shared.service import Runtime
@@ -24,5 +26,6 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on(LeadUnmerged, folding.on_merged, decides=True),
         on(IdentityLinked, lambda event, tx: folding.on_linked(event, tx, runtime), decides=True),
         on(ConsentChanged, folding.on_consent, decides=True),
+        on(VisitorIdentified, lambda event, tx: on_identified(event, tx, runtime), decides=True),
         on(LeadErased, folding.on_erased, decides=True),
     )

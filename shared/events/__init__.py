@@ -38,6 +38,7 @@ from shared.events._touches import (
     RefundRecorded,
     TouchPersonal,
     TouchRecorded,
+    VisitorIdentified,
 )
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "Topic",
     "TouchPersonal",
     "TouchRecorded",
+    "VisitorIdentified",
     "decoder",
     "schema_of",
     "with_position",

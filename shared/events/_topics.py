@@ -32,6 +32,7 @@ from shared.events._touches import (
     DeliveryReceived,
     RefundRecorded,
     TouchRecorded,
+    VisitorIdentified,
 )
 
 DAY_MS = 86_400_000
@@ -59,7 +60,7 @@ TOPICS = (
     ),
     Topic(
         name="deliveries",
-        carries=(DeliveryReceived,),
+        carries=(DeliveryReceived, VisitorIdentified),
         writers=frozenset({"capture"}),
         readers=frozenset({"capture"}),
         config={"cleanup.policy": "delete", "retention.ms": str(14 * DAY_MS)},

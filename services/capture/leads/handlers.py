@@ -34,13 +34,17 @@ _NAMED_FIRST = {"email": 0, "external": 1, "phone": 2, "anonymous": 3}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeadCall:
-    """What is told about a person. `stored_at` is when a delivery was stored, None for a call that is answered now."""
+    """What is told about a person. `stored_at` is when a delivery was stored, None for a call that is answered now.
+
+    What is not `proven` is only somebody's word for it: it may make a lead and link a browser, and changes nobody else.
+    """
 
     named: Named
     told: Mapping[str, Any]
     cause: Cause
     consent: Mapping[ConsentChannel, ConsentState] = field(default_factory=dict)
     stored_at: datetime | None = None
+    proven: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,8 @@ async def capture_lead(call: LeadCall, tx: Tx, runtime: Runtime) -> Captured | N
     for family in place.merged:
         await merge(family, place.survivor, tx, call.cause.received_at)
     created = place.survivor.root.revision == 0
-    await _save(place, call, tx, runtime)
+    if call.proven or created:
+        await _save(place, call, tx, runtime)
     await _tell_consent(place.attached, call, tx)
     return Captured(place.survivor.root.lead_id, place.attached, created)
 
@@ -138,7 +143,7 @@ async def _find_place(
         families |= await queries.families_of(connection, [survivor])
     merged = [families[person.lead_id] for person in decision.merged]
     visitor = families.get(owners[anonymous.own_id]) if anonymous and anonymous.own_id in owners else None
-    if visitor and visitor.root.made_from == "anonymous" and visitor.root.lead_id != survivor:
+    if call.proven and visitor and visitor.root.made_from == "anonymous" and visitor.root.lead_id != survivor:
         merged.append(visitor)
     place = _Place(families[survivor], merged, survivor)
     if merged or len(place.survivor.rows) > 1:
