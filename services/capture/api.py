@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from services.capture.consent.api import consent_router
 from services.capture.facts.api import facts_router
 from services.capture.forgotten import Forgotten
 from services.capture.hooks.api import hooks_router
@@ -21,6 +22,7 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
     return (
         facts_router(runtime, forgotten),  # the busiest first: routes are tried in order
         leads_router(runtime, forgotten),
+        consent_router(runtime),
         sources_router(runtime, known),
         hooks_router(runtime, known),
         sites_router(runtime, forgotten, settings),

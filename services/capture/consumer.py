@@ -1,10 +1,12 @@
 """What capture reacts to: deliveries, to map them; and what it told itself, should an older database come back."""
 
+from services.capture.consent.handlers import on_consent
 from services.capture.hooks.handlers import on_deliveries
 from services.capture.leads import folding
 from services.capture.sites.handlers import on_identified
 from shared.events import (
     ConsentChanged,
+    ConsentRequested,
     DeliveryReceived,
     IdentityLinked,
     LeadCaptured,
@@ -25,7 +27,8 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on(LeadMerged, folding.on_merged, decides=True),
         on(LeadUnmerged, folding.on_merged, decides=True),
         on(IdentityLinked, lambda event, tx: folding.on_linked(event, tx, runtime), decides=True),
-        on(ConsentChanged, folding.on_consent, decides=True),
+        on(ConsentChanged, on_consent, decides=True),
+        on(ConsentRequested, on_consent, decides=True),
         on(VisitorIdentified, lambda event, tx: on_identified(event, tx, runtime), decides=True),
         on(LeadErased, folding.on_erased, decides=True),
     )

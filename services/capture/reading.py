@@ -8,7 +8,9 @@ from typing import Annotated, Any, TypeVar
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from services.capture.errors import NoSuchLead
 from shared.errors import FieldError, Invalid, Malformed
+from shared.ids import LeadId
 from shared.web import invalid
 
 M = TypeVar("M", bound=BaseModel)
@@ -99,6 +101,13 @@ def _part(name: str) -> str:
 def looks_like_id(text: str) -> bool:
     """Whether a text can be one of our ids at all; PostgreSQL is not asked about others."""
     return _ID.fullmatch(text) is not None
+
+
+def lead_id_of(text: str) -> LeadId:
+    """The lead id in an address. Raises NoSuchLead for what can be none."""
+    if not looks_like_id(text):
+        raise NoSuchLead(f"there is no lead {text[:40]!r}")
+    return LeadId(text.lower())
 
 
 def body_of(*models: type[BaseModel]) -> dict[str, Any]:

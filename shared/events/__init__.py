@@ -20,6 +20,8 @@ from shared.events._event import Event, decoder, schema_of, with_position
 from shared.events._leads import (
     ConsentChanged,
     ConsentChannel,
+    ConsentEvidence,
+    ConsentRequested,
     ConsentState,
     IdentifierKind,
     IdentityLinked,
@@ -51,6 +53,8 @@ __all__ = [
     "AssignmentRejected",
     "ConsentChanged",
     "ConsentChannel",
+    "ConsentEvidence",
+    "ConsentRequested",
     "ConsentState",
     "ConversionRecorded",
     "CostRecorded",

@@ -84,8 +84,31 @@ class LeadUnmerged(Event):
     from_lead_id: LeadId
 
 
+class ConsentEvidence(BaseModel):
+    """How somebody's word about consent can be proven; it travels only encrypted, with the key of the person.
+
+    `text` is what they read, `text_version` its version, `reference` names the record where it came from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    method: str
+    text: str | None = None
+    text_version: str | None = None
+    form_id: str | None = None
+    url: str | None = None
+    ip: str | None = None
+    user_agent: str | None = None
+    reference: str | None = None
+    note: str | None = None
+
+
 class ConsentChanged(Event):
-    """What a person allows on one channel; the latest `occurred_at` wins, of two at once the refusal."""
+    """What a person allows on one channel for one purpose; the latest `occurred_at` wins, of two at once the refusal.
+
+    `purpose` is snake_case; `all`, which is only ever denied, means every purpose. `personal` opens to
+    `ConsentEvidence`.
+    """
 
     ce_type: ClassVar[str] = "throughline.consent.changed.v1"
     waits_behind_parked: ClassVar[bool] = False
@@ -94,6 +117,24 @@ class ConsentChanged(Event):
     state: ConsentState
     origin: str = "api"
     reason: str | None = None
+    purpose: str = "marketing"
+    personal: str | None = None
+
+
+class ConsentRequested(Event):
+    """A person was asked to allow one purpose on one channel, and has not confirmed: until then it is not granted.
+
+    It takes back nothing that was granted. `personal` opens to `ConsentEvidence`.
+    """
+
+    ce_type: ClassVar[str] = "throughline.consent.requested.v1"
+    waits_behind_parked: ClassVar[bool] = False
+
+    channel: ConsentChannel
+    purpose: str = "marketing"
+    origin: str = "api"
+    reason: str | None = None
+    personal: str | None = None
 
 
 class LeadErased(Event):

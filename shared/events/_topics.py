@@ -19,6 +19,7 @@ from shared.events._decisions import (
 from shared.events._event import Event
 from shared.events._leads import (
     ConsentChanged,
+    ConsentRequested,
     IdentityLinked,
     LeadCaptured,
     LeadErased,
@@ -67,7 +68,15 @@ TOPICS = (
     ),
     Topic(
         name="leads",
-        carries=(LeadCaptured, IdentityLinked, LeadMerged, LeadUnmerged, ConsentChanged, LeadErased),
+        carries=(
+            LeadCaptured,
+            IdentityLinked,
+            LeadMerged,
+            LeadUnmerged,
+            ConsentChanged,
+            ConsentRequested,
+            LeadErased,
+        ),
         writers=frozenset({"capture", "nurture"}),
         readers=frozenset({"capture", "scoring", "routing", "nurture", "attribution"}),
     ),

@@ -22,6 +22,7 @@ from services.capture.adapters.adapter import (
     TouchFact,
 )
 from services.capture.adapters.told import kind_of
+from services.capture.consent.domain import ConsentWord
 from services.capture.errors import NoSuchSource
 from services.capture.facts.domain import conversion_fact, encode_touch, refund_fact
 from services.capture.facts.inputs import ConversionInput, RefundInput, TouchFields
@@ -37,7 +38,7 @@ from services.capture.leads.telling import Cause
 from services.capture.sources.known import Source, source_in
 from shared.db import Tx
 from shared.errors import Rejected
-from shared.events import ConsentState, DeliveryReceived
+from shared.events import ConsentEvidence, ConsentState, DeliveryReceived
 from shared.ids import LeadId, SourceId
 from shared.service import Runtime
 from shared.telemetry import counter, log
@@ -235,7 +236,10 @@ class _Mapping:
             named=_named(person, self._source_id),
             told=dict(statements_of(fields, person.attributes, external_ids)),
             cause=cause,
-            consent=person.consent,
+            consent=[
+                ConsentWord(channel, state, evidence=self._evidence())
+                for channel, state in sorted(person.consent.items())
+            ],
             stored_at=self._event.received_at,
         )
         captured = await capture_lead(call, self._tx, self._runtime)
@@ -243,6 +247,9 @@ class _Mapping:
             return None
         self._lead_id = captured.lead_id
         return captured.attached
+
+    def _evidence(self) -> ConsentEvidence:
+        return ConsentEvidence(method="webhook", reference=f"delivery {self._event.delivery_id}")
 
     async def _id_of(self, named: Named) -> LeadId | None:
         identified = await identify(self._tx.connection, self._runtime.ids, named, self._event.received_at)

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from services.capture.deciding import decided
-from services.capture.errors import NoSuchLead
 from services.capture.facts.domain import API, encode_touch
 from services.capture.facts.inputs import latest_allowed
 from services.capture.forgotten import Forgotten
@@ -16,11 +15,11 @@ from services.capture.leads import queries
 from services.capture.leads.erasure import erase
 from services.capture.leads.handlers import Captured, LeadCall, capture_lead
 from services.capture.leads.identifying import Named, identify
-from services.capture.leads.inputs import ConsentOut, ErasedOut, LeadInput, LeadOut, MergeInput
+from services.capture.leads.inputs import ErasedOut, LeadInput, LeadOut, MergeInput
 from services.capture.leads.merging import merge_by_hand, unmerge_by_hand
 from services.capture.leads.telling import Cause
-from services.capture.leads.views import consent_out, lead_out
-from services.capture.reading import body_of, looks_like_id, read_body
+from services.capture.leads.views import lead_out
+from services.capture.reading import body_of, lead_id_of, read_body
 from shared.db import Connection, Tx
 from shared.emails import parse_email
 from shared.errors import FieldError, Invalid
@@ -54,7 +53,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         async def make(tx: Tx) -> Response:
             now = runtime.clock.now()
             cause = Cause(API, lead.occurred_at or now, now)
-            call = LeadCall(named=lead.named(API), told=lead.told(API), cause=cause, consent=lead.consent)
+            call = LeadCall(named=lead.named(API), told=lead.told(API), cause=cause, consent=lead.words())
             captured = await capture_lead(call, tx, runtime)
             assert captured is not None, "nobody is erased since a call that is answered now"
             await _emit_touch(lead, captured, cause, tx)
@@ -129,13 +128,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     async def get_lead(lead_id: str) -> LeadOut:
         """The profile of the person behind a lead id; that of the survivor where the lead was merged."""
         async with runtime.database.reading() as connection:
-            return await lead_out(connection, _lead_id(lead_id))
-
-    @router.get("/v1/leads/{lead_id}/consent", dependencies=may_read)
-    async def get_consent(lead_id: str) -> ConsentOut:
-        """What the person allows, and everything that was ever said about it."""
-        async with runtime.database.reading() as connection:
-            return await consent_out(connection, _lead_id(lead_id))
+            return await lead_out(connection, lead_id_of(lead_id))
 
     @router.post("/v1/leads/{lead_id}:merge", openapi_extra=body_of(MergeInput), responses={OK: {"model": LeadOut}})
     async def merge_leads(request: Request, lead_id: str) -> Response:
@@ -147,7 +140,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         async def make(tx: Tx) -> Response:
             now = runtime.clock.now()
             into = LeadId(asked.into.lower()) if asked.into else None
-            one, other = _lead_id(lead_id), LeadId(asked.with_lead.lower())
+            one, other = lead_id_of(lead_id), LeadId(asked.with_lead.lower())
             survivor = await merge_by_hand(one, other, into, Cause(API, now, now), tx, runtime)
             return _answer(await lead_out(tx.connection, survivor))
 
@@ -160,8 +153,8 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
 
         async def make(tx: Tx) -> Response:
             now = runtime.clock.now()
-            await unmerge_by_hand(_lead_id(lead_id), Cause(API, now, now), tx, runtime)
-            return _answer(await lead_out(tx.connection, _lead_id(lead_id)))
+            await unmerge_by_hand(lead_id_of(lead_id), Cause(API, now, now), tx, runtime)
+            return _answer(await lead_out(tx.connection, lead_id_of(lead_id)))
 
         return await decided(runtime.database, request, await request.body(), make)
 
@@ -172,7 +165,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         """Forget the person behind a lead id, everywhere. Counts and credit stay; if they come back they are new."""
 
         async def make(tx: Tx) -> Response:
-            erased = await erase(_lead_id(lead_id), principal.subject, tx, runtime)
+            erased = await erase(lead_id_of(lead_id), principal.subject, tx, runtime)
             return _answer(ErasedOut(lead_id=erased.lead_id, erased_at=erased.erased_at, lead_ids=erased.lead_ids))
 
         answer = await decided(runtime.database, request, await request.body(), make)
@@ -180,12 +173,6 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         return answer
 
     return router
-
-
-def _lead_id(text: str) -> LeadId:
-    if not looks_like_id(text):
-        raise NoSuchLead(f"there is no lead {text[:40]!r}")
-    return LeadId(text.lower())
 
 
 def _answer(out: LeadOut | ErasedOut) -> Response:

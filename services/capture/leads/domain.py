@@ -173,25 +173,6 @@ def _below(prefix: str, told: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): told[name] for name in sorted(told) if name.startswith(prefix)}
 
 
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """One statement about what a person allows."""
-
-    channel: str
-    state: str
-    at: datetime
-
-
-def consent_now(ledger: Iterable[Consent]) -> dict[str, str]:
-    """What a person allows by channel: the latest statement, of two at one time the refusal."""
-    latest: dict[str, Consent] = {}
-    for entry in ledger:
-        before = latest.get(entry.channel)
-        if before is None or (before.at, before.state == "denied") < (entry.at, entry.state == "denied"):
-            latest[entry.channel] = entry
-    return {channel: latest[channel].state for channel in sorted(latest)}
-
-
 def linked_person(links: Sequence[tuple[datetime, LeadId]], at: datetime) -> LeadId | None:
     """Whom a browser belonged to at a moment: who was linked last at or before it, else who was linked first."""
     if not links:

@@ -23,7 +23,10 @@ UPDATE leads SET statements = '{}', origin = '', erased_at = $2, updated_at = $2
 """
 FORGET_IDENTIFIERS = "DELETE FROM identifiers WHERE own_id = ANY($1)"
 FORGET_LINKS = "DELETE FROM links WHERE lead_id = ANY($1) OR anonymous_id = ANY($1)"
-FORGET_REASONS = "UPDATE consent_entries SET reason = NULL WHERE lead_id = ANY($1) AND reason IS NOT NULL"
+FORGET_EVIDENCE = """
+UPDATE consent_entries SET reason = NULL, evidence = NULL
+WHERE lead_id = ANY($1) AND (reason IS NOT NULL OR evidence IS NOT NULL)
+"""
 FORGET_ANSWERS = """
 DELETE FROM idempotency_keys WHERE EXISTS (
     SELECT 1 FROM unnest($1::text[]) AS lead_id WHERE position(convert_to(lead_id, 'UTF8') IN body) > 0
@@ -62,7 +65,7 @@ async def erase(lead_id: LeadId, actor: str, tx: Tx, runtime: Runtime) -> Erased
     await connection.execute(STRIP, members, now)
     await connection.execute(FORGET_IDENTIFIERS, lead_ids)
     await connection.execute(FORGET_LINKS, lead_ids)
-    await connection.execute(FORGET_REASONS, lead_ids)
+    await connection.execute(FORGET_EVIDENCE, lead_ids)
     await _destroy(lead_ids, root, actor, now, tx, runtime)
     return Erased(root, now, lead_ids)
 

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from services.capture.leads import queries
-from services.capture.leads.domain import ATTRIBUTE, EXTERNAL, FIELDS, Consent, Identifier
+from services.capture.leads.domain import ATTRIBUTE, EXTERNAL, FIELDS, Identifier
 from services.capture.leads.erasure import STRIP
 from services.capture.leads.telling import lead_erased
 from shared.db import Connection, Tx
 from shared.events import (
-    ConsentChanged,
     IdentifierKind,
     IdentityLinked,
     LeadCaptured,
@@ -99,14 +98,6 @@ async def on_linked(event: IdentityLinked, tx: Tx, runtime: Runtime) -> None:
     elif event.anonymous_lead_id not in destroyed and event.received_at <= erased_at:
         await runtime.keys.destroy(tx, event.anonymous_lead_id, erased_at)
         tx.emit(lead_erased(event.anonymous_lead_id, erased_at))
-
-
-async def on_consent(event: ConsentChanged, tx: Tx) -> None:
-    """Keep what other services heard about consent in the one ledger."""
-    consent = Consent(event.channel, event.state, event.occurred_at)
-    await queries.tell_consent(
-        tx.connection, event.event_id, event.lead_id, consent, event.received_at, event.origin, event.reason
-    )
 
 
 async def on_erased(event: LeadErased, tx: Tx) -> None:

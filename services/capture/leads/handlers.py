@@ -1,15 +1,16 @@
 """A call or delivery told something about a person: find them, decide who they are, save, tell."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from services.capture.consent.domain import ConsentWord
+from services.capture.consent.handlers import tell_words
 from services.capture.errors import Contended
 from services.capture.leads import queries
 from services.capture.leads.changes import Change, tell_changes
 from services.capture.leads.domain import (
-    Consent,
     Decision,
     Identifier,
     Person,
@@ -22,9 +23,8 @@ from services.capture.leads.domain import (
 )
 from services.capture.leads.identifying import Identified, Named, identify
 from services.capture.leads.queries import Family, LeadRow
-from services.capture.leads.telling import Cause, consent_changed, identity_linked, lead_merged
+from services.capture.leads.telling import Cause, identity_linked, lead_merged
 from shared.db import Connection, Tx
-from shared.events import ConsentChannel, ConsentState
 from shared.ids import LeadId
 from shared.service import Runtime
 
@@ -42,7 +42,7 @@ class LeadCall:
     named: Named
     told: Mapping[str, Any]
     cause: Cause
-    consent: Mapping[ConsentChannel, ConsentState] = field(default_factory=dict)
+    consent: Sequence[ConsentWord] = ()
     stored_at: datetime | None = None
     proven: bool = True
 
@@ -93,7 +93,7 @@ async def capture_lead(call: LeadCall, tx: Tx, runtime: Runtime) -> Captured | N
     created = place.survivor.root.revision == 0
     if call.proven or created:
         await _save(place, call, tx, runtime)
-    await _tell_consent(place.attached, call, tx)
+    await tell_words(place.attached, call.consent, call.cause, tx, runtime)
     return Captured(place.survivor.root.lead_id, place.attached, created)
 
 
@@ -235,19 +235,3 @@ def person_since(
         for row in rows
     ]
     return min(since)[1]
-
-
-async def _tell_consent(lead_id: LeadId, call: LeadCall, tx: Tx) -> None:
-    for channel, state in sorted(call.consent.items()):
-        event = consent_changed(lead_id, channel, state, call.cause)
-        consent = Consent(channel, state, call.cause.occurred_at)
-        if await queries.tell_consent(
-            tx.connection,
-            event.event_id,
-            lead_id,
-            consent,
-            call.cause.received_at,
-            call.cause.origin,
-            call.cause.reason,
-        ):
-            tx.emit(event)

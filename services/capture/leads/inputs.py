@@ -6,12 +6,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from services.capture.consent.domain import ConsentWord
+from services.capture.consent.inputs import MOST_ENTRIES, ConsentInput
 from services.capture.facts.inputs import LeadIdText, Name, TouchFields
 from services.capture.leads.domain import ATTRIBUTE, EXTERNAL, FIELDS
 from services.capture.leads.identifying import Named
 from services.capture.reading import FreeObject, Strict
+from shared.consents import Standing
 from shared.emails import Email
-from shared.events import ConsentChannel, ConsentState
+from shared.events import ConsentChannel
 from shared.ids import LeadId
 from shared.phones import Phone
 from shared.web import OccurredAt
@@ -45,7 +48,12 @@ class LeadInput(Strict):
     annual_revenue: Annotated[Whole | None, Field(description="In whole units of the company's currency")] = None
     use_case: Text | None = None
     attributes: Annotated[FreeObject, Field(max_length=MOST_ATTRIBUTES)] = Field(default_factory=dict)
-    consent: dict[ConsentChannel, ConsentState] = Field(default_factory=dict)
+    consent: Annotated[dict[ConsentChannel, Standing], Field(description="About marketing, by channel")] = Field(
+        default_factory=dict
+    )
+    consents: Annotated[
+        list[ConsentInput], Field(max_length=MOST_ENTRIES, description="The same by purpose, with evidence")
+    ] = Field(default_factory=list)
     touch: TouchFields | None = None
     occurred_at: OccurredAt | None = None
 
@@ -69,6 +77,11 @@ class LeadInput(Strict):
         """What the call says about the person, by the names of statements."""
         external_ids = {origin: self.external_id} if self.external_id else {}
         return dict(statements_of(self.__dict__, self.attributes, external_ids))
+
+    def words(self) -> tuple[ConsentWord, ...]:
+        """What the call says about consent."""
+        short = [ConsentWord(channel, state) for channel, state in sorted(self.consent.items())]
+        return (*short, *(said.word() for said in self.consents))
 
 
 def statements_of(
@@ -116,33 +129,12 @@ class LeadOut(BaseModel):
     annual_revenue: int | None = None
     use_case: str | None = None
     attributes: dict[str, Any]
-    consent: dict[ConsentChannel, ConsentState]
+    consent: dict[ConsentChannel, Standing]
     lead_ids: list[LeadId]
     revision: int
     captured_at: datetime
     created_at: datetime
     updated_at: datetime
-
-
-class ConsentEntry(BaseModel):
-    """One statement in the ledger. `origin` is the source that told it, `api` for this API."""
-
-    event_id: str
-    lead_id: LeadId
-    channel: ConsentChannel
-    state: ConsentState
-    occurred_at: datetime
-    received_at: datetime
-    origin: str
-    reason: str | None = None
-
-
-class ConsentOut(BaseModel):
-    """What a person allows now, and everything they ever said about it, newest first."""
-
-    lead_id: LeadId
-    consent: dict[ConsentChannel, ConsentState]
-    entries: list[ConsentEntry]
 
 
 class ErasedOut(BaseModel):

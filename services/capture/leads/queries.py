@@ -6,7 +6,7 @@ from datetime import datetime
 
 import asyncpg
 
-from services.capture.leads.domain import Consent, Identifier, Person, Statement, Statements
+from services.capture.leads.domain import Identifier, Person, Statement, Statements
 from shared.db import Connection
 from shared.events import IdentifierKind
 from shared.ids import LeadId
@@ -63,15 +63,6 @@ MERGE = "UPDATE leads SET merged_into = $2, alias_at = $3, updated_at = clock_ti
 LINKS = "SELECT at, lead_id FROM links WHERE anonymous_id = $1"
 LINK = "INSERT INTO links (anonymous_id, at, lead_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING lead_id"
 DESTROYED = "SELECT lead_id, destroyed_at FROM person_keys WHERE lead_id = ANY($1) AND destroyed_at IS NOT NULL"
-TELL_CONSENT = """
-INSERT INTO consent_entries (event_id, lead_id, channel, state, occurred_at, received_at, origin, reason)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING event_id
-"""
-CONSENTS = "SELECT channel, state, occurred_at FROM consent_entries WHERE lead_id = ANY($1)"
-LEDGER = """
-SELECT event_id, lead_id, channel, state, occurred_at, received_at, origin, reason FROM consent_entries
-WHERE lead_id = ANY($1) ORDER BY occurred_at DESC, event_id
-"""
 NEWEST = """
 SELECT lead_id, created_at FROM leads
 WHERE merged_into IS NULL AND erased_at IS NULL AND revision > 0
@@ -222,33 +213,6 @@ async def destroyed_at(connection: Connection, own_ids: Sequence[LeadId]) -> dic
     """When the persons behind ids were erased, of those who were."""
     rows = await connection.fetch(DESTROYED, own_ids)
     return {LeadId(row["lead_id"]): row["destroyed_at"] for row in rows}
-
-
-async def tell_consent(  # noqa: PLR0913  # the columns of the ledger
-    connection: Connection,
-    event_id: str,
-    lead_id: LeadId,
-    consent: Consent,
-    received_at: datetime,
-    origin: str,
-    reason: str | None,
-) -> bool:
-    """Write a statement into the ledger. False if it stands there already."""
-    row = await connection.fetchval(
-        TELL_CONSENT, event_id, lead_id, consent.channel, consent.state, consent.at, received_at, origin, reason
-    )
-    return row is not None
-
-
-async def consents_of(connection: Connection, members: Sequence[LeadId]) -> list[Consent]:
-    """All statements of a person about what they allow."""
-    rows = await connection.fetch(CONSENTS, members)
-    return [Consent(row["channel"], row["state"], row["occurred_at"]) for row in rows]
-
-
-async def ledger_of(connection: Connection, members: Sequence[LeadId]) -> list[asyncpg.Record]:
-    """The ledger's entries about a person, newest first."""
-    return await connection.fetch(LEDGER, members)
 
 
 async def newest_leads(

@@ -10,9 +10,6 @@ from services.capture.leads.domain import Profile
 from shared.emails import is_free
 from shared.errors import FieldError
 from shared.events import (
-    ConsentChanged,
-    ConsentChannel,
-    ConsentState,
     IdentifierKind,
     IdentityLinked,
     LeadCaptured,
@@ -106,21 +103,6 @@ def identity_linked(
         occurred_at=occurred_at,
         received_at=received_at,
         anonymous_lead_id=anonymous_lead_id,
-    )
-
-
-def consent_changed(lead_id: LeadId, channel: ConsentChannel, state: ConsentState, cause: Cause) -> ConsentChanged:
-    """What a person said about a channel; the same said twice is one fact."""
-    at = cause.occurred_at.isoformat()
-    return ConsentChanged(
-        event_id=EventId(derived_id("consent-changed", lead_id, channel, state, at, cause.origin)),
-        lead_id=lead_id,
-        occurred_at=cause.occurred_at,
-        received_at=cause.received_at,
-        channel=channel,
-        state=state,
-        origin=cause.origin,
-        reason=cause.reason,
     )
 
 

@@ -1,11 +1,13 @@
 """Leads as the API shows them."""
 
+from services.capture.consent.queries import consents_of
 from services.capture.errors import NoSuchLead
 from services.capture.leads import queries
-from services.capture.leads.domain import consent_now, profile_of, together
+from services.capture.leads.domain import profile_of, together
 from services.capture.leads.handlers import person_since
-from services.capture.leads.inputs import ConsentEntry, ConsentOut, LeadOut
+from services.capture.leads.inputs import LeadOut
 from services.capture.leads.queries import Family
+from shared.consents import latest_consents, marketing_words
 from shared.db import Connection
 from shared.ids import LeadId
 from shared.personal import PersonErased
@@ -13,7 +15,7 @@ from shared.personal import PersonErased
 
 async def lead_out(connection: Connection, lead_id: LeadId) -> LeadOut:
     """The profile of the person behind a lead id. Raises NoSuchLead, or PersonErased."""
-    family = await _family(connection, lead_id)
+    family = await family_of(connection, lead_id)
     root = family.root
     profile = profile_of(together((row.lead_id, row.statements) for row in family.rows))
     return LeadOut(
@@ -32,7 +34,7 @@ async def lead_out(connection: Connection, lead_id: LeadId) -> LeadOut:
         annual_revenue=profile.annual_revenue,
         use_case=profile.use_case,
         attributes=dict(profile.attributes),
-        consent=consent_now(await queries.consents_of(connection, sorted(family.members))),  # type: ignore[arg-type]  # texts from the ledger
+        consent=marketing_words(latest_consents(await consents_of(connection, sorted(family.members)))),
         lead_ids=sorted(family.members),
         revision=root.revision,
         captured_at=person_since(family.rows),
@@ -41,16 +43,8 @@ async def lead_out(connection: Connection, lead_id: LeadId) -> LeadOut:
     )
 
 
-async def consent_out(connection: Connection, lead_id: LeadId) -> ConsentOut:
-    """What the person behind a lead id allows, with the ledger. Raises NoSuchLead, or PersonErased."""
-    family = await _family(connection, lead_id)
-    members = sorted(family.members)
-    now = consent_now(await queries.consents_of(connection, members))
-    entries = [ConsentEntry(**dict(row)) for row in await queries.ledger_of(connection, members)]
-    return ConsentOut(lead_id=family.root.lead_id, consent=now, entries=entries)  # type: ignore[arg-type]  # texts from the ledger
-
-
-async def _family(connection: Connection, lead_id: LeadId) -> Family:
+async def family_of(connection: Connection, lead_id: LeadId) -> Family:
+    """All leads of the person behind a lead id. Raises NoSuchLead, or PersonErased."""
     root = await queries.root_of(connection, lead_id)
     family = root and (await queries.families_of(connection, [root])).get(root)
     if not family or (family.root.revision == 0 and family.root.erased_at is None):

@@ -5,7 +5,7 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
-import rjsmin
+import rjsmin  # type: ignore[import-untyped]  # ships no types
 
 SOURCE = Path(__file__).with_name("t.js")
 STUB = "window.throughline=window.throughline||function(){(throughline.q=throughline.q||[]).push(arguments)}"
@@ -19,7 +19,7 @@ SERVED = {
 @cache
 def script() -> bytes:
     """The snippet without what only people read."""
-    return rjsmin.jsmin(SOURCE.read_text()).encode()
+    return bytes(rjsmin.jsmin(SOURCE.read_bytes()))
 
 
 @cache
@@ -31,4 +31,5 @@ def etag() -> str:
 def tag_for(base_url: str, site_id: str, consent: str) -> str:
     """What a site's owner puts into the head of every page."""
     address = escape(f"{base_url}/capture/t.js")
-    return f'<script>{STUB}</script>\n<script async src="{address}" data-site="{site_id}" data-consent="{consent}"></script>'
+    tag = f'<script async src="{address}" data-site="{site_id}" data-consent="{consent}"></script>'
+    return f"<script>{STUB}</script>\n{tag}"

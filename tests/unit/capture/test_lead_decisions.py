@@ -8,10 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.capture.leads.domain import (
-    Consent,
     Identifier,
     Person,
-    consent_now,
     decide,
     learn,
     linked_person,
@@ -126,12 +124,6 @@ def test_what_is_taken_back_is_gone_and_what_is_older_does_not_return() -> None:
     known = learn(known, {"attributes.plan": None}, NOON + timedelta(hours=2), "api")
     known = learn(known, {"attributes.plan": "free"}, NOON + timedelta(hours=1), "api")
     assert profile_of(known).attributes == {}
-
-
-@given(st.permutations([("granted", 0), ("denied", 1), ("granted", 1), ("granted", -1)]))
-def test_of_two_words_about_consent_at_one_moment_the_refusal_counts(said: list[tuple[str, int]]) -> None:
-    ledger = [Consent("email", state, NOON + timedelta(hours=hour)) for state, hour in said]
-    assert consent_now(ledger) == {"email": "denied"}
 
 
 def test_a_browser_belongs_to_who_was_linked_last_before_else_first() -> None:

@@ -22,7 +22,7 @@ CREATE TABLE sites (
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- What was sent with a form, once per form that was shown. `sealed` holds what was typed while somebody must look at it.
+-- What was sent with a form, once per form that was shown. `sealed` holds what was typed while it is to be looked at.
 CREATE TABLE form_submissions (
     submission_id text PRIMARY KEY,
     form_id text NOT NULL,
