@@ -5,7 +5,9 @@ from fastapi import APIRouter
 from services.capture.consent.api import consent_router
 from services.capture.facts.api import facts_router
 from services.capture.forgotten import Forgotten
+from services.capture.forms.api import forms_router
 from services.capture.hooks.api import hooks_router
+from services.capture.hosted.api import hosted_router
 from services.capture.leads.api import leads_router
 from services.capture.settings import CaptureSettings
 from services.capture.sites.api import sites_router
@@ -26,4 +28,6 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         sources_router(runtime, known),
         hooks_router(runtime, known),
         sites_router(runtime, forgotten, settings),
+        forms_router(runtime, settings),
+        hosted_router(runtime, settings),
     )

@@ -2,8 +2,10 @@
 
 from datetime import timedelta
 
+from services.capture.forms.queries import empty_old
 from services.capture.hooks.fetching import SecondCalls
 from services.capture.hooks.queries import drop_old_deliveries
+from services.capture.settings import CaptureSettings
 from shared.service import Runtime, Timer
 
 SEALED_FOR = timedelta(days=14)
@@ -19,7 +21,16 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
             await drop_old_deliveries(connection, now - SEALED_FOR, now - KNOWN_FOR)
         return None
 
+    reviewed_for = CaptureSettings().form_review_for
+
+    async def empty_old_forms() -> timedelta | None:
+        now = runtime.clock.now()
+        async with runtime.database.reading() as connection:
+            await empty_old(connection, now - reviewed_for, now)
+        return None
+
     return (
+        Timer("old-submissions", empty_old_forms, timedelta(hours=1)),
         Timer("old-deliveries", drop_old, timedelta(hours=1)),
         Timer("second-calls", SecondCalls(runtime).run, timedelta(seconds=1)),
     )

@@ -30,6 +30,8 @@ from shared.events._leads import (
     LeadMerged,
     LeadPersonal,
     LeadUnmerged,
+    OptinPersonal,
+    OptinRequested,
     PersonKeyCreated,
 )
 from shared.events._topics import EVENT_OF, TOPIC_OF, TOPICS, WATERMARK_TYPE, Topic
@@ -76,6 +78,8 @@ __all__ = [
     "MessageClaimed",
     "MessageSettled",
     "MessageState",
+    "OptinPersonal",
+    "OptinRequested",
     "PersonKeyCreated",
     "RefundRecorded",
     "Stage",

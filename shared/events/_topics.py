@@ -25,6 +25,7 @@ from shared.events._leads import (
     LeadErased,
     LeadMerged,
     LeadUnmerged,
+    OptinRequested,
     PersonKeyCreated,
 )
 from shared.events._touches import (
@@ -75,6 +76,7 @@ TOPICS = (
             LeadUnmerged,
             ConsentChanged,
             ConsentRequested,
+            OptinRequested,
             LeadErased,
         ),
         writers=frozenset({"capture", "nurture"}),

@@ -7,12 +7,13 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from shared.events import EVENT_OF, ConsentEvidence, LeadPersonal, TouchPersonal, schema_of
+from shared.events import EVENT_OF, ConsentEvidence, LeadPersonal, OptinPersonal, TouchPersonal, schema_of
 
 PERSONAL: Mapping[str, type[BaseModel]] = {
     "personal.lead": LeadPersonal,
     "personal.touch": TouchPersonal,
     "personal.consent": ConsentEvidence,
+    "personal.optin": OptinPersonal,
 }
 """What the `personal` text of a fact opens to, by the name of its schema."""
 

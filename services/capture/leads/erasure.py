@@ -27,6 +27,8 @@ FORGET_EVIDENCE = """
 UPDATE consent_entries SET reason = NULL, evidence = NULL
 WHERE lead_id = ANY($1) AND (reason IS NOT NULL OR evidence IS NOT NULL)
 """
+FORGET_SUBMISSIONS = "UPDATE form_submissions SET sealed = NULL WHERE lead_id = ANY($1) AND sealed IS NOT NULL"
+FORGET_OPTINS = "UPDATE optins SET sealed = NULL, address_hash = '' WHERE lead_id = ANY($1)"
 FORGET_ANSWERS = """
 DELETE FROM idempotency_keys WHERE EXISTS (
     SELECT 1 FROM unnest($1::text[]) AS lead_id WHERE position(convert_to(lead_id, 'UTF8') IN body) > 0
@@ -66,6 +68,8 @@ async def erase(lead_id: LeadId, actor: str, tx: Tx, runtime: Runtime) -> Erased
     await connection.execute(FORGET_IDENTIFIERS, lead_ids)
     await connection.execute(FORGET_LINKS, lead_ids)
     await connection.execute(FORGET_EVIDENCE, lead_ids)
+    await connection.execute(FORGET_SUBMISSIONS, lead_ids)
+    await connection.execute(FORGET_OPTINS, lead_ids)
     await _destroy(lead_ids, root, actor, now, tx, runtime)
     return Erased(root, now, lead_ids)
 

