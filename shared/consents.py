@@ -126,6 +126,16 @@ def _nobody_said(channel: ConsentChannel, purpose: str) -> str:
     return f"no consent for {channel}" if purpose == MARKETING else f"no consent for {channel} ({purpose})"
 
 
+def needs_consent(purpose: str) -> bool:
+    """Whether messages of this purpose are sent unasked: then they also say how to be rid of them."""
+    return purpose != TRANSACTIONAL
+
+
+def says_about_marketing(purpose: str) -> bool:
+    """Whether a word about this purpose decides about marketing, all that most rules look at."""
+    return purpose in (MARKETING, ALL)
+
+
 def marketing_words(consents: Consents) -> dict[ConsentChannel, Standing]:
     """What stands about marketing, by channel, where anything does: `lead.consent` of expressions and of the API."""
     said = {channel: permission(consents, channel, MARKETING).state for channel in CHANNELS}

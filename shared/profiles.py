@@ -1,11 +1,9 @@
-"""A person's profile and consent out of what each of their ids was told to be: in every service the same."""
+"""A person's profile out of what each of their ids was told to be: in every service the same."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from shared.events import ConsentChannel, ConsentState
 from shared.ids import LeadId
 from shared.rules import BOOLEAN, INTEGER, OPEN, TEXT
 
@@ -42,15 +40,6 @@ class Profile(Protocol):
     def fields(self) -> Mapping[str, Any]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """What one id allowed or refused on a channel, last."""
-
-    channel: ConsentChannel
-    state: ConsentState
-    at: datetime
-
-
 def combine_profiles(person_id: LeadId, profiles: Sequence[Profile]) -> dict[str, Any]:
     """The person's own profile, its gaps filled from the other ids', the newest first."""
     ranked = sorted(profiles, key=lambda profile: (profile.lead_id == person_id, profile.captured_at), reverse=True)
@@ -62,13 +51,3 @@ def combine_profiles(person_id: LeadId, profiles: Sequence[Profile]) -> dict[str
             elif value is not None:
                 combined.setdefault(name, value)
     return combined
-
-
-def latest_consents(consents: Iterable[Consent]) -> dict[ConsentChannel, Consent]:
-    """What counts on each channel: the latest word, of two at once the refusal."""
-    latest: dict[ConsentChannel, Consent] = {}
-    for consent in consents:
-        known = latest.get(consent.channel)
-        if known is None or (consent.at, consent.state == "denied") > (known.at, known.state == "denied"):
-            latest[consent.channel] = consent
-    return latest

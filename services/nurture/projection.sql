@@ -7,12 +7,23 @@ CREATE TABLE profiles (
     fields jsonb NOT NULL
 ) WITH (fillfactor = 70);
 
+-- What is said about marketing.
 CREATE TABLE consents (
     lead_id text NOT NULL,
     channel text NOT NULL,
     state text NOT NULL,
     at timestamptz NOT NULL,
     PRIMARY KEY (lead_id, channel)
+);
+
+-- The same for purposes other than marketing.
+CREATE TABLE purpose_consents (
+    lead_id text NOT NULL,
+    channel text NOT NULL,
+    purpose text NOT NULL,
+    state text NOT NULL,
+    at timestamptz NOT NULL,
+    PRIMARY KEY (lead_id, channel, purpose)
 );
 
 CREATE TABLE stages (

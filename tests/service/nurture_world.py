@@ -135,8 +135,9 @@ class Facts:
         )
 
     def consent(self, email: str, state: Any = "granted", **more: Any) -> ConsentChanged:
+        purpose = more.pop("purpose", "marketing")
         head = self._head(self.lead_id(email), "consent", **more)
-        return ConsentChanged(**head, channel="email", state=state)
+        return ConsentChanged(**head, channel="email", state=state, purpose=purpose)
 
     def touch(self, lead_id: LeadId, kind: str = "form_submitted", **more: Any) -> TouchRecorded:
         head = self._head(lead_id, "touch", more.pop("at", None))

@@ -22,6 +22,7 @@ from services.nurture.people import queries as people
 from services.nurture.people.domain import Person
 from services.nurture.sending import queries as ledger
 from services.nurture.sequences.domain import Plan
+from shared.consents import permission
 from shared.db import Tx
 from shared.events import (
     AssignmentAccepted,
@@ -87,7 +88,7 @@ async def on_profiles(events: Sequence[LeadCaptured], tx: Tx, parts: Parts) -> N
 
 
 async def on_consents(events: Sequence[ConsentChanged], tx: Tx, parts: Parts) -> None:
-    """A refusal ends marketing at once; a consent may make an earlier fact count."""
+    """A refusal ends at once what it is about; a consent may make an earlier fact count."""
     denied = {event.lead_id for event in events if event.channel == "email" and event.state == "denied"}
     for someone in await meet(tx, parts, denied):
         await end_refused(tx, parts, someone)
@@ -259,14 +260,12 @@ async def end_runs_by(tx: Tx, parts: Parts, someone: Someone, fact: Fact) -> Non
 
 
 async def end_refused(tx: Tx, parts: Parts, someone: Someone) -> None:
-    """End marketing to a person who does not want it."""
-    consent = someone.person.consents.get("email")
-    if consent is None or consent.state != "denied":
-        return
+    """End what a person does not want to be sent any more."""
     for run in someone.active_runs:
         plan = await parts.catalogue.plan(tx.connection, run.sequence_id, run.version)
-        if plan.purpose == "marketing":
-            await end_run(tx, parts, someone, run, "consent for email is denied")
+        found = permission(someone.person.consents, "email", plan.purpose)
+        if found.state == "denied":
+            await end_run(tx, parts, someone, run, found.why)
 
 
 async def end_run(tx: Tx, parts: Parts, someone: Someone, run: Run, reason: str) -> None:

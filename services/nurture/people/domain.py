@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from services.nurture.sequences.document import Purpose
+from shared.consents import Consents, marketing_words, needs_consent, permission
 from shared.events import ConsentChannel
 from shared.ids import LeadId
-from shared.profiles import Consent
 from shared.rules import present
 
 
@@ -48,7 +48,7 @@ class Person:
     person_id: LeadId
     ids: tuple[LeadId, ...]
     fields: Mapping[str, Any]
-    consents: Mapping[ConsentChannel, Consent]
+    consents: Consents
     stage: str | None
     suppressions: tuple[Suppression, ...] = ()
     erased: bool = False
@@ -67,7 +67,7 @@ class Person:
 
     def values(self) -> dict[str, Any]:
         """`lead` and `stage` for expressions, without what is absent."""
-        consent = {channel: consent.state for channel, consent in self.consents.items()}
+        consent = marketing_words(self.consents)
         lead = present(**self.fields) | ({"consent": consent} if consent else {})
         return present(lead=lead or None, stage=self.stage)
 
@@ -78,21 +78,23 @@ UNSUBSCRIBED = "unsubscribed"
 def why_not(person: Person, purpose: Purpose, channel: ConsentChannel) -> str | None:
     """The reason why a message must not go to this person now; None when it may.
 
-    A transactional message needs no consent, but an address that bounces or complains gets nothing at all.
+    The rules of the channel decide. An address that bounces or complains gets nothing at all; who unsubscribed gets
+    nothing unasked, whatever its purpose, until they grant something later.
     """
     if person.erased:
         return "the person was erased"
     for suppression in person.suppressions:
         if suppression.reason != UNSUBSCRIBED:
             return f"suppressed: {suppression.reason}"
-    if purpose == "marketing":
-        consent = person.consents.get(channel)
-        if consent is not None and consent.state == "denied":
-            return f"consent for {channel} is denied"
-        if any(consent is None or consent.at <= suppression.since for suppression in person.suppressions):
-            return "unsubscribed"
-        if consent is None:
-            return f"no consent for {channel}"
+    found = permission(person.consents, channel, purpose)
+    if found.state == "denied":
+        return found.why
+    if needs_consent(purpose) and any(
+        found.since is None or found.since <= suppression.since for suppression in person.suppressions
+    ):
+        return UNSUBSCRIBED
+    if not found.allowed:
+        return found.why
     if channel == "email" and person.email is None:
         return "no email address"
     return None

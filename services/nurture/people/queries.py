@@ -13,11 +13,12 @@ from services.nurture.people.domain import (
     Profile,
     Suppression,
 )
+from shared.consents import MARKETING, Consent, latest_consents
 from shared.db import Connection, one
 from shared.events import ConsentChanged, LeadCaptured, StageChanged
 from shared.identity import Member, members, resolve_many
 from shared.ids import EventId, LeadId, derived_id
-from shared.profiles import Consent, combine_profiles, latest_consents
+from shared.profiles import combine_profiles
 
 PUT_PROFILES = """
 INSERT INTO profiles AS known (lead_id, revision, captured_at, fields)
@@ -30,6 +31,12 @@ PUT_CONSENTS = """
 INSERT INTO consents AS known (lead_id, channel, state, at)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])
 ON CONFLICT (lead_id, channel) DO UPDATE SET state = excluded.state, at = excluded.at
+WHERE (known.at, known.state = 'denied') < (excluded.at, excluded.state = 'denied')
+"""
+PUT_PURPOSES = """
+INSERT INTO purpose_consents AS known (lead_id, channel, purpose, state, at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[])
+ON CONFLICT (lead_id, channel, purpose) DO UPDATE SET state = excluded.state, at = excluded.at
 WHERE (known.at, known.state = 'denied') < (excluded.at, excluded.state = 'denied')
 """
 PUT_STAGES = """
@@ -47,11 +54,16 @@ WHERE known.position < excluded.position
 """
 ERASED = "SELECT lead_id FROM identity_erased WHERE lead_id = ANY($1)"
 FORGET = """
-WITH gone AS (DELETE FROM profiles WHERE lead_id = ANY($1))
+WITH gone AS (DELETE FROM profiles WHERE lead_id = ANY($1)),
+     purposes AS (DELETE FROM purpose_consents WHERE lead_id = ANY($1))
 DELETE FROM consents WHERE lead_id = ANY($1)
 """
 PROFILES = "SELECT lead_id, captured_at, fields FROM profiles WHERE lead_id = ANY($1)"
-CONSENTS = "SELECT lead_id, channel, state, at FROM consents WHERE lead_id = ANY($1)"
+CONSENTS = """
+SELECT lead_id, channel, 'marketing' AS purpose, state, at FROM consents WHERE lead_id = ANY($1)
+UNION ALL
+SELECT lead_id, channel, purpose, state, at FROM purpose_consents WHERE lead_id = ANY($1)
+"""
 STANDING = """
 SELECT given.lead_id, stages.stage, coalesce(stages.revision, -1) AS revision,
        EXISTS (SELECT FROM identity_erased AS gone WHERE gone.lead_id = given.lead_id) AS erased,
@@ -110,20 +122,22 @@ async def save_profiles(connection: Connection, snapshots: Sequence[tuple[LeadCa
 
 
 async def save_consents(connection: Connection, events: Iterable[ConsentChanged]) -> None:
-    """Keep each id's latest word on each channel."""
-    latest: dict[tuple[str, str], ConsentChanged] = {}
+    """Keep each id's latest word on each channel for each purpose."""
+    latest: dict[tuple[str, str, str], ConsentChanged] = {}
     for event in events:
-        known = latest.get((event.lead_id, event.channel))
+        known = latest.get((event.lead_id, event.channel, event.purpose))
         if known is None or _rank(known) < _rank(event):
-            latest[event.lead_id, event.channel] = event
-    rows = [latest[key] for key in sorted(latest)]
-    await connection.execute(
-        PUT_CONSENTS,
-        [row.lead_id for row in rows],
-        [row.channel for row in rows],
-        [row.state for row in rows],
-        [row.occurred_at for row in rows],
-    )
+            latest[event.lead_id, event.channel, event.purpose] = event
+    words = [latest[key] for key in sorted(latest)]
+    if general := [word for word in words if word.purpose == MARKETING]:
+        await connection.execute(PUT_CONSENTS, *_columns(general, "lead_id", "channel", "state", "occurred_at"))
+    if others := [word for word in words if word.purpose != MARKETING]:
+        columns = _columns(others, "lead_id", "channel", "purpose", "state", "occurred_at")
+        await connection.execute(PUT_PURPOSES, *columns)
+
+
+def _columns(words: Sequence[ConsentChanged], *names: str) -> list[list[Any]]:
+    return [[getattr(word, name) for word in words] for name in names]
 
 
 def _rank(event: ConsentChanged) -> tuple[datetime, bool]:
@@ -180,7 +194,7 @@ async def load_persons(
     }
     consents: dict[str, list[Consent]] = {}
     for row in await connection.fetch(CONSENTS, ids):
-        consents.setdefault(row["lead_id"], []).append(Consent(row["channel"], row["state"], row["at"]))
+        consents.setdefault(row["lead_id"], []).append(Consent(row["channel"], row["state"], row["at"], row["purpose"]))
     standing = {row["lead_id"]: row for row in await connection.fetch(STANDING, ids)}
     hashes = {
         lead_id: addresses.hash_of(email)

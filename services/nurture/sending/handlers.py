@@ -38,6 +38,7 @@ from services.nurture.sending.smtp import Mailer
 from services.nurture.sequences.domain import Plan, SendStep
 from services.nurture.templates.rendering import CannotRender, Rendered, Renderer
 from services.nurture.tracking.links import Links
+from shared.consents import needs_consent
 from shared.db import Connection, Tx
 from shared.errors import Unavailable
 from shared.events import MessageClaimed, MessageSettled
@@ -192,7 +193,7 @@ class Sender:
             "unsubscribe_url": self._links.address("u", this),
         }
         try:
-            rendered = await self._renderer.render(step.template, context, footer=look.plan.purpose == "marketing")
+            rendered = await self._renderer.render(step.template, context, footer=needs_consent(look.plan.purpose))
             envelope = compose(
                 rendered,
                 self._links,

@@ -13,6 +13,7 @@ from email.utils import format_datetime
 from services.nurture.sequences.document import Purpose
 from services.nurture.templates.rendering import Rendered
 from services.nurture.tracking.links import Links
+from shared.consents import needs_consent
 from shared.ids import MessageId, SequenceId
 
 _PIXEL = '<img src="{}" width="1" height="1" alt="" style="display:block">'
@@ -109,7 +110,7 @@ def compose(  # noqa: PLR0913  # what an email is made of
         message["Message-ID"] = f"<{message_id}@{from_address.domain}>"
         message["X-Throughline-Message"] = message_id
         message["List-Id"] = f"<{sequence_id}.{from_address.domain}>"
-        if purpose == "marketing":
+        if needs_consent(purpose):
             message["List-Unsubscribe"] = f"<{links.address('u', message_id)}>"
             message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
         message.set_content(rendered.text, cte="quoted-printable")

@@ -3,13 +3,14 @@
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from shared.consents import ALL, MARKETING, WELL_KNOWN
 from shared.web import Input
 
 StepId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Condition = Annotated[str, Field(min_length=1, max_length=4_000)]
-Purpose = Literal["marketing", "transactional"]
+Purpose = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$", description=f"Well known: {', '.join(WELL_KNOWN)}")]
 END = "end"
 
 
@@ -98,9 +99,16 @@ class SequenceDocument(Shape):
     exit: Condition | None = None
     goal: Condition | None = None
     reentry: Literal["never", "after_exit"] | EveryDays = "never"
-    purpose: Purpose = "marketing"
+    purpose: Purpose = MARKETING
     active: bool = False
     steps: list[Step] = Field(min_length=1, max_length=200)
+
+    @field_validator("purpose")
+    @classmethod
+    def _is_one_purpose(cls, purpose: str) -> str:
+        if purpose == ALL:
+            raise ValueError(f"a sequence has one purpose, such as {MARKETING}; {ALL} is for refusals")
+        return purpose
 
     def as_json(self) -> dict[str, Any]:
         """The document as it is stored: defaults spelt out, so that a later default changes no stored sequence."""

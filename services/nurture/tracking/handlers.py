@@ -8,6 +8,7 @@ from services.nurture.tracking import queries
 from services.nurture.tracking.domain import ResponseKind, is_machine, page_of, response_id
 from services.nurture.tracking.links import Place
 from services.nurture.tracking.queries import SentMessage
+from shared.consents import needs_consent
 from shared.db import Tx
 from shared.events import ConsentChanged, TouchRecorded
 from shared.ids import EventId, TouchId, derived_id
@@ -36,7 +37,7 @@ async def record_response(  # noqa: PLR0913  # what tells a person from a machin
 
 
 async def unsubscribe(tx: Tx, parts: Parts, place: Place) -> bool:
-    """Refuse marketing in the person's name, from this commit on; False when there is no such message.
+    """Refuse in the person's name all that is sent unasked, from this commit on; False when there is no such message.
 
     Doing it again changes nothing, unless the person has consented again since.
     """
@@ -45,8 +46,12 @@ async def unsubscribe(tx: Tx, parts: Parts, place: Place) -> bool:
         return False
     someone = (await enrolments.meet(tx, parts, [message.lead_id]))[0]
     person, now = someone.person, parts.runtime.clock.now()
-    consent = person.consents.get("email")
-    since = consent.at if consent is not None and consent.state == "granted" else None
+    granted = [
+        word.at
+        for (channel, purpose), word in person.consents.items()
+        if channel == "email" and word.state == "granted" and needs_consent(purpose)
+    ]
+    since = max(granted, default=None)
     known = [suppression.since for suppression in person.suppressions if suppression.reason == UNSUBSCRIBED]
     if person.erased or any(since is None or since <= at for at in known):
         return True
@@ -68,7 +73,7 @@ async def unsubscribe(tx: Tx, parts: Parts, place: Place) -> bool:
     )
     for run in someone.active_runs:
         plan = await parts.catalogue.plan(tx.connection, run.sequence_id, run.version)
-        if plan.purpose == "marketing":
+        if needs_consent(plan.purpose):
             await enrolments.end_run(tx, parts, someone, run, UNSUBSCRIBED)
     return True
 

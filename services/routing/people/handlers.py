@@ -5,6 +5,7 @@ from datetime import datetime
 
 from services.routing.people import queries
 from services.routing.people.domain import Person, Profile
+from shared.consents import says_about_marketing
 from shared.db import Connection, Tx
 from shared.events import ConsentChanged, LeadCaptured, LeadErased, LeadPersonal, StageChanged
 from shared.identity import resolve_many
@@ -29,8 +30,9 @@ async def on_leads_captured(events: Sequence[LeadCaptured], tx: Tx, *, keys: Per
 
 
 async def on_consents_changed(events: Sequence[ConsentChanged], tx: Tx) -> None:
-    """Keep what each person allows."""
-    ordered = sorted(events, key=lambda event: (event.occurred_at, event.state == "denied"))
+    """Keep what each person says about marketing: that is what rules see."""
+    about_marketing = [event for event in events if says_about_marketing(event.purpose)]
+    ordered = sorted(about_marketing, key=lambda event: (event.occurred_at, event.state == "denied"))
     await queries.fold_consents(
         tx.connection, list({(event.lead_id, event.channel): event for event in ordered}.values())
     )

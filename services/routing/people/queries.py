@@ -12,10 +12,11 @@ from services.routing.people.domain import (
     Standing,
     current_standing,
 )
+from shared.consents import Consent, latest_consents, marketing_words
 from shared.db import Connection
 from shared.events import ConsentChanged, LeadCaptured, StageChanged
 from shared.ids import LeadId
-from shared.profiles import Consent, combine_profiles, latest_consents
+from shared.profiles import combine_profiles
 
 FOLD_PROFILES = """
 INSERT INTO profiles AS known (lead_id, revision, captured_at, fields)
@@ -161,7 +162,7 @@ def _person(  # noqa: PLR0913  # what a person is put together from
     erased: bool,
 ) -> Person:
     lead = combine_profiles(person_id, profiles)
-    consent = {channel: latest.state for channel, latest in latest_consents(consents).items()}
+    consent = marketing_words(latest_consents(consents))
     return Person(
         person_id=person_id,
         ids=tuple(ids),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from services.scoring.people.domain import PROFILE_FIELDS
+from shared.consents import says_about_marketing
 from shared.db import Connection
 from shared.events import ConsentChanged, LeadCaptured
 from shared.ids import LeadId
@@ -55,9 +56,10 @@ async def save_profiles(connection: Connection, events: Sequence[LeadCaptured]) 
 
 
 async def save_consents(connection: Connection, events: Sequence[ConsentChanged]) -> set[LeadId]:
-    """Keep the latest word on each channel, of two at once the refusal; answers those that changed."""
+    """Keep the latest word about marketing on each channel, of two at once the refusal; answers those that changed."""
     latest: dict[tuple[LeadId, str], ConsentChanged] = {}
-    for event in sorted(events, key=lambda event: (event.occurred_at, event.state == "denied")):
+    about_marketing = [event for event in events if says_about_marketing(event.purpose)]
+    for event in sorted(about_marketing, key=lambda event: (event.occurred_at, event.state == "denied")):
         latest[event.lead_id, event.channel] = event
     ordered = [latest[key] for key in sorted(latest)]
     rows = await connection.fetch(

@@ -39,8 +39,9 @@ from services.nurture.sending.domain import (
 )
 from services.nurture.sequences.document import EveryDays, SequenceDocument
 from services.nurture.sequences.domain import Plan, SendStep, compile_plan
+from shared.consents import Consent, latest_consents
 from shared.ids import EventId, LeadId, SequenceId
-from shared.profiles import Consent, combine_profiles, latest_consents
+from shared.profiles import combine_profiles
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 ANN = LeadId("ann")
@@ -69,7 +70,7 @@ def plan_of(**fields: Any) -> Plan:
 def person(*, consent: str | None = "granted", **fields: Any) -> Person:
     known: dict[str, Any] = {"stage": None, "suppressions": (), "erased": False, "parked": False}
     special = {name: fields.pop(name, default) for name, default in known.items()}
-    consents = {"email": Consent("email", consent, NOW)} if consent else {}  # type: ignore[arg-type]  # test
+    consents = latest_consents([Consent("email", consent, NOW)] if consent else [])  # type: ignore[arg-type]  # test
     return Person(ANN, (ANN,), {"email": "ann@example.com", **fields}, consents, **special)  # type: ignore[arg-type]  # test
 
 
@@ -206,10 +207,19 @@ def test_a_transactional_message_needs_no_consent_but_an_address_that_works() ->
     assert why_not(person(email=None), "transactional", "email") == "no email address"
 
 
-@given(st.permutations([("granted", 1), ("denied", 2), ("granted", 2), ("granted", 0)]))
-def test_the_latest_word_counts_and_of_two_at_once_the_refusal(words: list[tuple[Any, int]]) -> None:
-    consents = [Consent("email", state, NOW + timedelta(days=day)) for state, day in words]
-    assert latest_consents(consents)["email"].state == "denied"
+def test_a_message_needs_consent_for_its_own_purpose_and_an_unsubscription_covers_every_one() -> None:
+    def allowing(*words: Consent, **more: Any) -> Person:
+        return Person(ANN, (ANN,), {"email": "ann@example.com"}, latest_consents(words), None, **more)
+
+    newsletter = Consent("email", "granted", NOW, "newsletter")
+    assert why_not(allowing(newsletter), "newsletter", "email") is None
+    assert why_not(allowing(newsletter), "marketing", "email") == "no consent for email"
+    unsubscribed = allowing(newsletter, suppressions=(Suppression("unsubscribed", NOW),))
+    assert why_not(unsubscribed, "newsletter", "email") == "unsubscribed"
+    refused = allowing(newsletter, Consent("email", "denied", NOW + timedelta(1)))
+    assert why_not(refused, "newsletter", "email") == "consent for email is denied (marketing)"
+    everything = allowing(Consent("email", "denied", NOW, "all"))
+    assert why_not(everything, "transactional", "email") == "consent for email is denied (everything)"
 
 
 def test_a_persons_own_profile_comes_first_and_others_fill_its_gaps() -> None:
