@@ -83,7 +83,7 @@ EMPTY_SUBMISSIONS = """
 UPDATE form_submissions SET sealed = NULL, note = 'nobody looked at it in time' WHERE sealed IS NOT NULL
   AND received_at < $1
 """
-EMPTY_OPTINS = "UPDATE optins SET sealed = NULL WHERE sealed IS NOT NULL AND expires_at < $1"
+EMPTY_OPTINS = "UPDATE optins SET sealed = NULL WHERE sealed IS NOT NULL AND expires_at <= $1"
 
 
 @dataclass(frozen=True, slots=True)
