@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.async_api import BrowserContext, FrameLocator, Page, expect
 
-from shared.events import ConsentChanged, LeadCaptured
+from shared.events import ConsentChanged, LeadCaptured, OptinPersonal, OptinRequested
 from tests.browser.web_world import Web, stored
 
 ANN = "ann@example.com"
@@ -194,6 +194,26 @@ async def test_a_redirect_leads_the_whole_page_on(web: Web, embedded: bool) -> N
         await fill_in(page.frame_locator("iframe") if embedded else page)
         await page.wait_for_url(f"{web.site}/welcome")
     assert (await lead_of(web))["first_name"] == "Ann"
+
+
+async def test_a_link_confirms_by_its_button_alone(web: Web) -> None:
+    form = await made_form(web, double_opt_in=True)
+    async with web.visitor() as context:
+        page = await opened(context, form["url"])
+        await fill_in(page)
+        await expect(page.get_by_text("Please look into your mailbox")).to_be_visible()
+        (fact,) = await web.capture.harness.told(OptinRequested)
+        runtime = web.capture.harness.runtime
+        async with runtime.database.reading() as connection:
+            (text,) = await runtime.keys.open_many(connection, [(fact.lead_id, fact.personal)])
+        assert text is not None
+        await page.goto(OptinPersonal.model_validate_json(text).confirm_url)
+        await expect(page.get_by_text("about once a month")).to_be_visible()
+        assert await web.capture.harness.told(ConsentChanged) == []
+        await page.get_by_role("button", name="Yes, I agree").click()
+        await expect(page.get_by_role("heading", name="Confirmed")).to_be_visible()
+    (word,) = await web.capture.harness.told(ConsentChanged)
+    assert (word.purpose, word.state) == ("newsletter", "granted")
 
 
 @pytest.mark.parametrize("width", [390, 1280])

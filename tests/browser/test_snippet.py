@@ -32,6 +32,7 @@ def asked_for(page: Page) -> list[str]:
 async def test_before_consent_nothing_is_stored_and_nothing_sent_and_after_it_all_of_the_page_is(web: Web) -> None:
     await web.with_snippet("required")
     async with web.visitor() as context:
+        await context.clock.install()
         page = await context.new_page()
         posts = asked_for(page)
         await page.goto(f"{web.site}/?utm_source=news")
@@ -39,7 +40,7 @@ async def test_before_consent_nothing_is_stored_and_nothing_sent_and_after_it_al
         await page.evaluate("throughline('track', 'demo_requested', {plan: 'pro'})")
         await page.evaluate("history.pushState({}, '', '/pricing')")
         await page.evaluate("window.dispatchEvent(new Event('pagehide'))")
-        await page.wait_for_timeout(1_500)
+        await context.clock.run_for("02:00")
         assert (await stored(page), await context.cookies(), posts) == ({}, [], [])
         await page.evaluate(GRANT)
         assert sorted(await web.kinds(4)) == ["demo_requested", "page_view", "page_view", "session_started"]
@@ -52,6 +53,7 @@ async def test_before_consent_nothing_is_stored_and_nothing_sent_and_after_it_al
 async def test_consent_is_remembered_by_the_next_page_and_denied_removes_it(web: Web) -> None:
     await web.with_snippet("required")
     async with web.visitor() as context:
+        await context.clock.install()
         page = await opened(context, f"{web.site}/")
         await page.evaluate(GRANT)
         await web.touches(2)
@@ -62,7 +64,7 @@ async def test_consent_is_remembered_by_the_next_page_and_denied_removes_it(web:
         await page.evaluate("throughline('track', 'demo_requested')")
         await page.goto(f"{web.site}/late")
         await page.wait_for_function(READY)
-        await page.wait_for_timeout(1_500)
+        await context.clock.run_for("02:00")
         assert await stored(page) == {}
         assert len(await web.touches(3)) == 3
 
@@ -70,12 +72,13 @@ async def test_consent_is_remembered_by_the_next_page_and_denied_removes_it(web:
 async def test_where_silence_is_consent_a_refusal_is_remembered_without_an_id(web: Web) -> None:
     await web.with_snippet("implied")
     async with web.visitor() as context:
+        await context.clock.install()
         page = await opened(context, f"{web.site}/")
         await web.touches(2)
         await page.evaluate(DENY)
         await page.goto(f"{web.site}/next")
         await page.wait_for_function(READY)
-        await page.wait_for_timeout(1_500)
+        await context.clock.run_for("02:00")
         assert await stored(page) == {"throughline": "0"}
         assert len(await web.touches(2)) == 2
         await page.evaluate(GRANT)
@@ -87,10 +90,11 @@ async def test_where_silence_is_consent_a_refusal_is_remembered_without_an_id(we
 async def test_a_browser_that_asks_not_to_be_tracked_is_not_unless_the_person_says_so(web: Web, signal: str) -> None:
     await web.with_snippet("implied")
     async with web.visitor() as context:
+        await context.clock.install()
         value = "true" if signal == "globalPrivacyControl" else "'1'"
         await context.add_init_script(f"Object.defineProperty(navigator, '{signal}', {{get: () => {value}}})")
         page = await opened(context, f"{web.site}/")
-        await page.wait_for_timeout(1_500)
+        await context.clock.run_for("02:00")
         assert await stored(page) == {}
         await page.evaluate(GRANT)
         await page.goto(f"{web.site}/next")
@@ -139,11 +143,12 @@ async def test_what_waits_when_the_page_ends_leaves_in_one_beacon(web: Web) -> N
 async def test_what_happens_offline_is_sent_when_the_line_is_back_by_whichever_page(web: Web) -> None:
     await web.with_snippet()
     async with web.visitor() as context:
+        await context.clock.install()
         page = await opened(context, f"{web.site}/")
         await web.touches(2)
         await context.set_offline(True)
         await page.evaluate("throughline('track', 'video_played', {n: 1})")
-        await page.wait_for_timeout(1_500)
+        await context.clock.run_for("02:00")
         await context.set_offline(False)
         await web.touches(1, "video_played")
         web.app.away = True  # now it is not the line
@@ -210,6 +215,7 @@ async def test_a_session_ends_after_half_an_hour_of_silence_and_not_by_a_campaig
 async def test_tabs_are_one_visitor_in_one_session(web: Web) -> None:
     await web.with_snippet()
     async with web.visitor() as context:
+        await context.clock.install()
         first = await opened(context, f"{web.site}/one")
         second = await opened(context, f"{web.site}/two")
         for page in (first, second, first):
@@ -219,7 +225,7 @@ async def test_tabs_are_one_visitor_in_one_session(web: Web) -> None:
         assert [touch.type for touch in touches].count("session_started") == 1
         await first.evaluate(DENY)
         await second.evaluate("throughline('track', 'too_late')")
-        await second.wait_for_timeout(1_500)
+        await context.clock.run_for("02:00")
         assert await stored(second) == {"throughline": "0"}
         assert [touch.type for touch in await web.touches(6)].count("too_late") == 0
 

@@ -1,93 +1,20 @@
 """Hosted forms through the API on real PostgreSQL: what people send, once, with proof, and what machines send."""
 
 import asyncio
-import hashlib
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from html import unescape
-from itertools import count
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 
-from shared.events import ConsentChanged, IdentityLinked, LeadCaptured, LeadMerged, OptinRequested, TouchRecorded
+from shared.events import ConsentChanged, IdentityLinked, LeadCaptured, LeadMerged, TouchRecorded
 from shared.settings import Settings
 from shared.testing import FrozenClock, harness
 from tests.service.capture_world import Capture
+from tests.service.forms_world import ACME, ANN, FORM, Forms, carried, proof_for
 from throughline.services import service_code
-
-ANN = "ann@example.com"
-ACME = "https://www.acme.com"
-FORM: dict[str, Any] = {
-    "name": "Contact",
-    "language": "en",
-    "origins": [ACME],
-    "texts": {"title": {"en": "Talk to us", "de": "Sprechen Sie mit uns"}},
-    "fields": [
-        {"id": "email", "type": "email", "label": {"en": "Work email", "de": "E-Mail"}, "required": True},
-        {"id": "first_name", "label": "First name"},
-        {"id": "phone", "type": "phone", "label": "Phone", "country": "DE"},
-        {"id": "size", "type": "select", "label": "Size", "options": [{"value": "s"}, {"value": "l"}]},
-        {"id": "zip", "label": "Zip", "pattern": "[0-9]{5}", "maps_to": "attributes.postcode"},
-        {"id": "campaign", "type": "hidden", "value": "spring"},
-    ],
-    "consents": [{"id": "news", "purpose": "newsletter", "text": {"en": "Send me news.", "de": "Schickt mir Neues."}}],
-}
-
-
-class Forms:
-    """Capture with a clock, and somebody who fills in forms by hand, without a script."""
-
-    def __init__(self, capture: Capture, clock: FrozenClock) -> None:
-        self.capture = capture
-        self.clock = clock
-        self.client = capture.harness.client
-
-    async def made(self, **changes: Any) -> str:
-        answer = await self.capture.post("forms", {**FORM, **changes})
-        assert answer.status_code == 201, answer.text
-        return str(answer.json()["form_id"])
-
-    async def opened(self, form_id: str, query: str = "", **headers: str) -> dict[str, str]:
-        """What a form carries, as its page has it; read for ten seconds."""
-        page = await self.client.get(f"/f/{form_id}{query}", headers={"accept": "text/html", **headers})
-        assert page.status_code == 200, page.text
-        self.clock.move(timedelta(seconds=10))
-        return carried(page.text)
-
-    async def sent(self, form_id: str, fields: dict[str, Any], **headers: str) -> httpx.Response:
-        return await self.client.post(f"/f/{form_id}", data=fields, headers={"accept": "text/html", **headers})
-
-    async def filled(self, form_id: str, **fields: Any) -> httpx.Response:
-        """A form opened, filled in and sent."""
-        return await self.sent(form_id, {**await self.opened(form_id), **fields})
-
-    async def lead(self, email: str = ANN) -> dict[str, Any] | None:
-        items = (await self.capture.get("leads", email=email)).json()["items"]
-        return dict(items[0]) if items else None
-
-    async def submissions(self, form_id: str, **params: str) -> list[dict[str, Any]]:
-        answer = await self.capture.get(f"forms/{form_id}/submissions", **params)
-        assert answer.status_code == 200, answer.text
-        return list(answer.json()["items"])
-
-
-def carried(page: str) -> dict[str, str]:
-    """The hidden fields of a page."""
-    found = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', page)
-    return {name: unescape(value) for name, value in found}
-
-
-def proof_for(token: str, bits: int = 13) -> str:
-    """The work that a script would do."""
-    for number in count():
-        digest = hashlib.sha256(f"{token}:{number}".encode()).digest()
-        if int.from_bytes(digest, "big") >> (256 - bits) == 0:
-            return str(number)
-    raise AssertionError("numbers do not end")
 
 
 @pytest_asyncio.fixture
@@ -385,29 +312,6 @@ async def test_multipart_and_json_are_taken_as_well(forms: Forms) -> None:
     assert {item["state"] for item in await forms.submissions(form_id)} == {"accepted"}
 
 
-@pytest.mark.parametrize(
-    ("content", "kind", "status"),
-    [
-        (b"{", "application/json", 400),
-        (b"[]", "application/json", 400),
-        (b'{"email": {"a": 1}}', "application/json", 422),
-        (b'{"email": "\\u0000"}', "application/json", 422),
-        (b"x" * 140_000, "application/x-www-form-urlencoded", 413),
-        (b"&".join(b"a=1" for _ in range(500)), "application/x-www-form-urlencoded", 400),
-        (b"nonsense", "multipart/form-data; boundary=x", 400),
-        (b"nonsense", "multipart/form-data", 400),
-        (b"<a/>", "application/xml", 415),
-        (b"\xff\xfe=%ff", "application/x-www-form-urlencoded", 422),
-        (b"", "application/x-www-form-urlencoded", 422),
-    ],
-)
-async def test_a_body_that_is_none_is_refused(forms: Forms, content: bytes, kind: str, status: int) -> None:
-    form_id = await forms.made()
-    answer = await forms.client.post(f"/f/{form_id}", content=content, headers={"content-type": kind})
-    assert answer.status_code == status, answer.text
-    assert await forms.submissions(form_id) == []
-
-
 async def test_a_redirect_leads_where_the_form_says_and_nowhere_else(forms: Forms) -> None:
     form_id = await forms.made(redirect=f"{ACME}/thanks?x=1")
     answer = await forms.filled(form_id, email=ANN, _redirect="https://evil.example", redirect="https://evil.example")
@@ -415,21 +319,6 @@ async def test_a_redirect_leads_where_the_form_says_and_nowhere_else(forms: Form
     embedded = await forms.filled(form_id, email="ben@example.com", _embed="1")
     page = await forms.client.get(embedded.headers["location"])
     assert f'data-redirect="{ACME}/thanks?x=1"' in page.text
-
-
-async def test_a_flood_is_told_to_wait_and_loses_nothing_that_was_typed(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("THROUGHLINE_CAPTURE_FORM_POSTS_AT_ONCE", "2")
-    monkeypatch.setenv("THROUGHLINE_CAPTURE_FORM_POSTS_A_SECOND", "0.001")
-    clock = FrozenClock(datetime.now(UTC))
-    async with harness(service_code("capture"), settings, clock=clock) as made:
-        forms = Forms(Capture(made), clock)
-        form_id = await forms.made()
-        answers = [await forms.filled(form_id, email=f"p{number}@example.com") for number in range(3)]
-        assert [answer.status_code for answer in answers] == [303, 303, 429]
-        assert int(answers[2].headers["retry-after"]) > 0
-        assert 'value="p2@example.com"' in answers[2].text
 
 
 async def test_a_stranger_can_tie_nobody_by_a_form(forms: Forms) -> None:
@@ -442,27 +331,3 @@ async def test_a_stranger_can_tie_nobody_by_a_form(forms: Forms) -> None:
     await forms.filled(form_id, email=ANN, phone="+4915187654321")
     (ann,) = (await forms.capture.get("leads", phone="+4915187654321")).json()["items"]
     assert ann["email"] == ANN
-
-
-async def test_an_unknown_form_is_a_page_that_says_so(forms: Forms) -> None:
-    for path in ("/f/nonsense", "/f/00000000-0000-4000-8000-000000000000", "/f/nonsense/thanks"):
-        page = await forms.client.get(path)
-        assert (page.status_code, "<h1>There is no such form</h1>" in page.text) == (404, True)
-    assert (await forms.client.get("/f/nonsense.js")).status_code == 404
-    assert (await forms.client.post("/f/nonsense", json={})).status_code == 404
-
-
-async def test_erasing_a_person_empties_what_waits_for_a_review(forms: Forms) -> None:
-    form_id = await forms.made(double_opt_in=True)
-    await forms.filled(form_id, email=ANN, news="on")
-    await forms.filled(form_id, email=ANN, first_name="Other", homepage="x")
-    lead = await forms.lead()
-    assert lead is not None
-    assert len(await forms.capture.harness.told(OptinRequested)) == 1
-    erased = await forms.client.post(f"/v1/leads/{lead['lead_id']}:erase")
-    assert erased.status_code == 200
-    kept = await forms.capture.rows(
-        "SELECT sealed FROM form_submissions UNION ALL SELECT sealed FROM optins UNION ALL"
-        " SELECT nullif(address_hash, '') FROM optins"
-    )
-    assert {row["sealed"] for row in kept} == {None}

@@ -21,8 +21,8 @@ from shared.ids import EventId, LeadId
 from shared.settings import Settings
 from shared.testing import FrozenClock, Harness, eventually, harness
 from tests.service.capture_world import Capture
+from tests.service.forms_world import ANN, Forms
 from tests.service.nurture_world import Facts, Inbox, World, make_sender, open_inbox
-from tests.service.test_capture_forms import ANN, Forms
 from throughline.services import service_code
 
 MESSAGE = "/v1/optin-message"

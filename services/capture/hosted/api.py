@@ -16,6 +16,7 @@ from services.capture.forms.queries import FormRow
 from services.capture.hosted.receiving import Door, Filled, fields_of, wants_json
 from services.capture.hosted.rendering import embedding_script, message_page, thanks, thanks_page
 from services.capture.hosted.words import ENGLISH, word
+from services.capture.lately import Lately
 from services.capture.settings import CaptureSettings
 from services.capture.sites.collecting import cross_origin
 from services.capture.visitors import address_of, truncated
@@ -36,9 +37,18 @@ def hosted_router(runtime: Runtime, settings: CaptureSettings) -> APIRouter:
     base = f"{runtime.settings.public_url.rstrip('/')}/capture"
     door = Door(runtime, settings, base)
 
+    async def stored(form_id: str) -> FormRow:
+        async with runtime.database.reading() as connection:
+            row = await queries.form(connection, form_id)
+        if row is None:
+            raise NoSuchForm("there is no such form")
+        return row
+
+    known = Lately(stored, fresh_s=0.0)  # always as it is now, except while the database is away
+
     @router.get("/f/{form_id}.js", response_class=Response, summary="The script that embeds a form")
     async def embed(form_id: str) -> Response:
-        row = await _form(form_id)
+        row = await known.get(form_id.lower())
         script = embedding_script(row.form_id, row.document, f"{base}/f/{row.form_id}")
         headers = {"Cache-Control": PUBLIC, "Cross-Origin-Resource-Policy": "cross-origin"}
         return Response(script, headers=headers, media_type="text/javascript")
@@ -46,7 +56,7 @@ def hosted_router(runtime: Runtime, settings: CaptureSettings) -> APIRouter:
     @router.get("/f/{form_id}/thanks", summary="What people see when a form was sent")
     async def thank(request: Request, form_id: str) -> Response:
         try:
-            row = await _form(form_id)
+            row = await known.get(form_id.lower())
         except NoSuchForm:
             return _gone(request)
         query = request.query_params
@@ -56,7 +66,7 @@ def hosted_router(runtime: Runtime, settings: CaptureSettings) -> APIRouter:
     @router.get("/f/{form_id}", summary="A form, as a page or (Accept: application/json) as data")
     async def show(request: Request, form_id: str) -> Response:
         try:
-            row = await _form(form_id)
+            row = await known.get(form_id.lower())
         except NoSuchForm as exc:
             return rejected(exc) if wants_json(request) else _gone(request)
         filled = door.opened(row, request)
@@ -76,13 +86,13 @@ def hosted_router(runtime: Runtime, settings: CaptureSettings) -> APIRouter:
 
     @router.options("/f/{form_id}", include_in_schema=False)
     async def may_send(request: Request, form_id: str) -> Response:
-        row = await _form(form_id)
+        row = await known.get(form_id.lower())
         return Response(status_code=204, headers=cross_origin(row.document.origins, request))
 
     @router.post("/f/{form_id}", status_code=SEE_OTHER, summary="Send a form: urlencoded, multipart or JSON")
     async def send(request: Request, form_id: str) -> Response:
         try:
-            row = await _form(form_id)
+            row = await known.get(form_id.lower())
         except NoSuchForm as exc:
             return rejected(exc) if wants_json(request) else _gone(request)
         answer = await _taken(request, row)
@@ -158,13 +168,6 @@ def hosted_router(runtime: Runtime, settings: CaptureSettings) -> APIRouter:
         except (NoSuchConfirmation, PersonErased):
             return _lapsed(language)
         return _confirmed(language)
-
-    async def _form(form_id: str) -> FormRow:
-        async with runtime.database.reading() as connection:
-            row = await queries.form(connection, form_id.lower())
-        if row is None:
-            raise NoSuchForm("there is no such form")
-        return row
 
     return router
 

@@ -27,7 +27,7 @@ FORGET_EVIDENCE = """
 UPDATE consent_entries SET reason = NULL, evidence = NULL
 WHERE lead_id = ANY($1) AND (reason IS NOT NULL OR evidence IS NOT NULL)
 """
-FORGET_SUBMISSIONS = "UPDATE form_submissions SET sealed = NULL WHERE lead_id = ANY($1) AND sealed IS NOT NULL"
+FORGET_SUBMISSIONS = "UPDATE form_submissions SET sealed = NULL, fingerprint = '' WHERE lead_id = ANY($1)"
 FORGET_OPTINS = "UPDATE optins SET sealed = NULL, address_hash = '' WHERE lead_id = ANY($1)"
 FORGET_ANSWERS = """
 DELETE FROM idempotency_keys WHERE EXISTS (

@@ -6,12 +6,12 @@ from starlette.responses import Response
 from services.capture.deciding import decided
 from services.capture.errors import NoSuchSite
 from services.capture.forgotten import Forgotten
+from services.capture.lately import Lately
 from services.capture.reading import body_of, read_body
 from services.capture.settings import CaptureSettings
 from services.capture.sites import queries
 from services.capture.sites.collecting import Collector, cross_origin
 from services.capture.sites.inputs import SiteBatch, SiteInput, SiteOut, SitePatch
-from services.capture.sites.known import KnownSites
 from services.capture.sites.queries import SiteRow
 from services.capture.sites.snippet import SERVED, etag, script, tag_for
 from shared.db import Tx
@@ -24,15 +24,21 @@ CREATED = 201
 ACCEPTED = 202
 JSON = "application/json"
 SCOPE = "capture:write"
+FRESH_S = 5.0  # as long a page of an origin that was taken away may still send
 
 
 def sites_router(runtime: Runtime, forgotten: Forgotten, settings: CaptureSettings) -> APIRouter:
     """The endpoints about sites. The snippet and what it sends need no token; a site's id is public."""
     router = APIRouter(tags=["sites"])
-    known = KnownSites(runtime)
     collector = Collector(runtime, forgotten, settings)
     may_read = [Depends(requires("capture:read"))]
     may_write = [Depends(requires(SCOPE))]
+
+    async def stored(site_id: str) -> SiteRow:
+        async with runtime.database.reading() as connection:
+            return _there(await queries.site(connection, site_id), site_id)
+
+    known = Lately(stored, FRESH_S)
 
     @router.get("/t.js", response_class=Response, summary="The tracking snippet")
     @router.head("/t.js", include_in_schema=False)
@@ -87,8 +93,7 @@ def sites_router(runtime: Runtime, forgotten: Forgotten, settings: CaptureSettin
     @router.get("/v1/sites/{site_id}", dependencies=may_read)
     async def get_site(site_id: str) -> SiteOut:
         """A site, with its snippet."""
-        async with runtime.database.reading() as connection:
-            return _out(_there(await queries.site(connection, site_id), site_id))
+        return _out(await stored(site_id))
 
     @router.patch("/v1/sites/{site_id}", openapi_extra=body_of(SitePatch), responses={200: {"model": SiteOut}})
     async def change_site(request: Request, site_id: str) -> SiteOut:
@@ -111,7 +116,7 @@ def sites_router(runtime: Runtime, forgotten: Forgotten, settings: CaptureSettin
 
     def _there(row: SiteRow | None, site_id: str) -> SiteRow:
         if row is None:
-            raise NoSuchSite(f"there is no site {site_id[:40]}")
+            raise NoSuchSite(f"there is no site {site_id[:40]}; look at data-site in the page")
         return row
 
     def _out(row: SiteRow) -> SiteOut:
