@@ -1,6 +1,7 @@
 """What only capture reads from the environment."""
 
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -11,6 +12,9 @@ class CaptureSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="THROUGHLINE_CAPTURE_", frozen=True, extra="ignore")
 
+    proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
+        default=(), description="Public networks of proxies that are believed about who asks; private ones always are"
+    )
     site_requests_at_once: int = Field(default=120, ge=1, description="Batches of events of one site")
     site_requests_a_second: float = Field(default=20.0, gt=0)
     form_posts_at_once: int = Field(default=30, ge=1, description="Submissions of one form; more are refused with 429")

@@ -1,20 +1,22 @@
 """Requests that anybody on the internet may make: from which address they come, and how many of them are taken."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from starlette.requests import Request
 
 from shared.errors import TooManyRequests
 
+Network = IPv4Network | IPv6Network
 REMEMBERED = 50_000
 _NETWORK_BITS = {4: 24, 6: 48}
 _SITE_BITS = 64  # what one customer of an IPv6 provider has
 
 
-def address_of(request: Request) -> str:
-    """Who asks: the peer, or whom the proxies in front name. Proxies are believed that are at private addresses."""
+def address_of(request: Request, proxies: Sequence[Network] = ()) -> str:
+    """Who asks: the peer, or whom the proxies in front name. Those are believed that are `proxies` or private."""
     peer = request.client.host if request.client else ""
     named = [part.strip() for header in request.headers.getlist("x-forwarded-for") for part in header.split(",")]
     found = peer
@@ -22,7 +24,8 @@ def address_of(request: Request) -> str:
         if not _readable(address):
             break
         found = address
-        if not ip_address(address).is_private:
+        parsed = ip_address(address)
+        if not (parsed.is_private or any(parsed in network for network in proxies)):
             break
     return found
 

@@ -60,7 +60,9 @@ def _text(raw: bytes) -> str:
 
 
 def _bytes(token: str) -> bytes:
+    """The bytes of a token as we write it: of all the texts that come to the same bytes, one."""
     try:
-        return urlsafe_b64decode(token + "=" * (-len(token) % 4)) if token.isascii() else b""
+        raw = urlsafe_b64decode(token + "=" * (-len(token) % 4)) if token.isascii() else b""
     except ValueError:
         return b""
+    return raw if _text(raw) == token else b""

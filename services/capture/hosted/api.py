@@ -26,6 +26,7 @@ from shared.personal import PersonErased
 from shared.service import Runtime
 from shared.web import rejected, unavailable
 
+OK = 200
 SEE_OTHER = 303
 LONGEST_AGENT = 300
 PUBLIC = "public, max-age=300"
@@ -119,20 +120,21 @@ def hosted_router(runtime: Runtime, settings: CaptureSettings) -> APIRouter:
     async def _submitted(request: Request, filled: Filled, *, in_json: bool) -> Response:
         async def make(tx: Tx) -> Response:
             taken = await door.submit(filled, request, tx)
-            document = filled.document
-            if in_json:
-                title, text = thanks(document, filled.language)
-                out = ReceivedOut(
-                    submission_id=taken.submission_id,
-                    title=title,
-                    text=text,
-                    redirect=document.redirect,
-                    confirmation_sent=taken.asked,
-                )
-                return _json(out.model_dump_json(), 200)
-            return RedirectResponse(door.next_address(filled, asked=taken.asked), SEE_OTHER)
+            title, text = thanks(filled.document, filled.language)
+            out = ReceivedOut(
+                submission_id=taken.submission_id,
+                title=title,
+                text=text,
+                redirect=filled.document.redirect,
+                confirmation_sent=taken.asked,
+            )
+            return _json(out.model_dump_json(), OK)
 
-        return await decided(runtime.database, request, await request.body(), make)
+        answer = await decided(runtime.database, request, await request.body(), make)
+        if in_json or answer.status_code != OK:
+            return answer
+        asked = ReceivedOut.model_validate_json(bytes(answer.body)).confirmation_sent
+        return RedirectResponse(door.next_address(filled, asked=asked), SEE_OTHER)
 
     @router.get("/confirm/{token}", summary="What a link confirms: a page with a button, for scanners open every link")
     async def ask(request: Request, token: str) -> Response:
@@ -160,7 +162,7 @@ def hosted_router(runtime: Runtime, settings: CaptureSettings) -> APIRouter:
     @router.post("/confirm/{token}", summary="Confirm: consent is granted from now on. As often as wanted")
     async def confirm_consent(request: Request, token: str) -> Response:
         language = _language(request)
-        network = truncated(address_of(request))
+        network = truncated(address_of(request, settings.proxies))
         user_agent = request.headers.get("user-agent", "")[:LONGEST_AGENT] or None
         try:
             async with runtime.database.transaction() as tx:

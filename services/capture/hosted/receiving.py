@@ -198,7 +198,7 @@ class Door:
 
     def spend(self, form_id: str, request: Request) -> None:
         """Take a submission from an address. Raises TooManyRequests."""
-        self._posts.spend(form_id, address_of(request), time.monotonic())
+        self._posts.spend(form_id, address_of(request, self._settings.proxies), time.monotonic())
 
     def refusal(self, filled: Filled, *, in_json: bool) -> Response | None:
         """The answer to a form that cannot be taken: with faults, or open for too long."""
@@ -245,7 +245,7 @@ class Door:
             values=filled.values,
             context=filled.context,
             language=filled.language,
-            network=truncated(address_of(request)),
+            network=truncated(address_of(request, self._settings.proxies)),
             user_agent=request.headers.get("user-agent", "")[:LONGEST_AGENT] or None,
             received_at=now,
             reasons=reasons,
@@ -257,7 +257,7 @@ class Door:
         token = filled.token
         proof = work_is_done(token.challenge, answer, self._settings.form_work_bits) if token and answer else None
         flooded = proof is None and bool(
-            self._unproven.wait_for(filled.row.form_id, address_of(request), time.monotonic())
+            self._unproven.wait_for(filled.row.form_id, address_of(request, self._settings.proxies), time.monotonic())
         )
         return Signs(
             trapped=any(text.strip() for text in filled.values.get(trap_of(filled.document), ())),

@@ -59,6 +59,7 @@ class Collector:
         self._runtime = runtime
         self._forgotten = forgotten
         self._who = Who(runtime, forgotten)
+        self._proxies = settings.proxies
         self._allowance = Allowance(at_once=settings.site_requests_at_once, a_second=settings.site_requests_a_second)
 
     async def take(self, request: Request, site: SiteRow) -> Response:
@@ -67,7 +68,7 @@ class Collector:
         if origin is not None and not allows(site.origins, origin):
             BATCHES.labels("foreign").inc()
             raise ForeignOrigin("the site does not have this origin; add it with PATCH /capture/v1/sites")
-        self._allowance.spend(site.site_id, address_of(request), time.monotonic())
+        self._allowance.spend(site.site_id, address_of(request, self._proxies), time.monotonic())
         if is_robot(request.headers.get("user-agent")):
             BATCHES.labels("robot").inc()
             return NOTHING

@@ -2,6 +2,7 @@
 
 import gzip
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 
 import pytest
 from starlette.requests import Request
@@ -112,6 +113,9 @@ def test_who_asks_is_told_by_the_proxies_in_front_and_not_by_the_caller() -> Non
     assert address_of(request_from("10.0.0.2", "9.9.9.9, 1.1.1.1, 10.0.0.7")) == "1.1.1.1"
     assert address_of(request_from("127.0.0.1", "nonsense")) == "127.0.0.1"
     assert address_of(request_from("127.0.0.1")) == "127.0.0.1"
+    through_cdn = request_from("10.0.0.2", "6.6.6.6, 9.9.9.9, 104.16.0.7")
+    assert address_of(through_cdn) == "104.16.0.7"
+    assert address_of(through_cdn, [ip_network("104.16.0.0/13")]) == "9.9.9.9"
 
 
 def test_evidence_keeps_the_network_and_not_the_host() -> None:
