@@ -20,7 +20,12 @@ from services.capture.hosted.words import WORDS, word
 
 PAGES = Path(__file__).with_name("pages")
 _ENVIRONMENT = Environment(
-    loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=FileSystemLoader(PAGES),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
 )
 _FONTS = {
     "sans": 'system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif',
