@@ -1,13 +1,15 @@
-"""What attribution reacts to. All of it is folding: attribution decides nothing and tells nothing."""
+"""What attribution reacts to. All of it is folding, but for what it tells of an erasure."""
 
 from services.attribution.conversions import handlers as conversions
 from services.attribution.costs import handlers as costs
 from services.attribution.journeys import handlers as journeys
 from services.attribution.models.catalogue import Catalogue
+from services.attribution.privacy import handlers as privacy
 from shared.events import (
     ConversionRecorded,
     CostRecorded,
     DealChanged,
+    ExportRequested,
     LeadCaptured,
     LeadErased,
     RefundRecorded,
@@ -18,11 +20,13 @@ from shared.kafka import Route, on, on_batch
 from shared.service import Runtime
 
 
-def routes(_runtime: Runtime) -> tuple[Route, ...]:
+def routes(runtime: Runtime) -> tuple[Route, ...]:
     """The facts that make journeys, conversions, costs and credits."""
     catalogue = Catalogue()
     return (
         *identity_routes(lambda event, tx, affected: journeys.on_identity_changed(event, tx, affected, catalogue)),
+        on(LeadErased, privacy.on_erased, decides=True),
+        on(ExportRequested, lambda event, tx: privacy.on_export_requested(event, tx, runtime=runtime), decides=True),
         on(LeadErased, journeys.on_lead_erased),
         on_batch(LeadCaptured, lambda events, tx: journeys.on_leads_captured(events, tx, catalogue)),
         on_batch(TouchRecorded, lambda events, tx: journeys.on_touches(events, tx, catalogue)),

@@ -3,6 +3,8 @@
 from fastapi import APIRouter
 
 from services.capture.consent.api import consent_router
+from services.capture.erasures.api import erasures_router
+from services.capture.exports.api import exports_router
 from services.capture.facts.api import facts_router
 from services.capture.forgotten import Forgotten
 from services.capture.forms.api import forms_router
@@ -25,6 +27,8 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         facts_router(runtime, forgotten),  # the busiest first: routes are tried in order
         leads_router(runtime, forgotten),
         consent_router(runtime),
+        erasures_router(runtime),
+        exports_router(runtime),
         sources_router(runtime, known),
         hooks_router(runtime, known),
         sites_router(runtime, forgotten, settings),

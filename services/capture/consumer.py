@@ -1,6 +1,8 @@
 """What capture reacts to: deliveries, to map them; and what it told itself, should an older database come back."""
 
 from services.capture.consent.handlers import on_consent
+from services.capture.erasures.handlers import on_reported
+from services.capture.exports.handlers import on_answered
 from services.capture.hooks.handlers import on_deliveries
 from services.capture.leads import folding
 from services.capture.sites.handlers import on_identified
@@ -8,6 +10,8 @@ from shared.events import (
     ConsentChanged,
     ConsentRequested,
     DeliveryReceived,
+    ErasureReported,
+    ExportAnswered,
     IdentityLinked,
     LeadCaptured,
     LeadErased,
@@ -30,5 +34,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on(ConsentChanged, on_consent, decides=True),
         on(ConsentRequested, on_consent, decides=True),
         on(VisitorIdentified, lambda event, tx: on_identified(event, tx, runtime), decides=True),
-        on(LeadErased, folding.on_erased, decides=True),
+        on(LeadErased, lambda event, tx: folding.on_erased(event, tx, runtime), decides=True),
+        on(ErasureReported, on_reported, decides=True),
+        on(ExportAnswered, on_answered, decides=True),
     )

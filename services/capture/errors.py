@@ -67,6 +67,27 @@ class NoSuchConfirmation(NotFound):
     title = "This link does not confirm anything"
 
 
+class NoSuchReceipt(NotFound):
+    """No erasure has a receipt with this id."""
+
+    slug = "capture/no-such-receipt"
+    title = "There is no such receipt"
+
+
+class NoSuchExport(NotFound):
+    """No export of a person has this id, or it is over."""
+
+    slug = "capture/no-such-export"
+    title = "There is no such export"
+
+
+class NamesSomebody(Rejected):
+    """What would be kept after an erasure names whom it is about."""
+
+    slug = "capture/names-somebody"
+    title = "The receipt would name the person"
+
+
 class NoSuchSource(NotFound):
     """The database knows no source with this id."""
 

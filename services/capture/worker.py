@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from services.capture.erasures.handlers import look_through_requests
+from services.capture.exports.handlers import drop_expired
 from services.capture.forms.queries import empty_old
 from services.capture.hooks.fetching import SecondCalls
 from services.capture.hooks.queries import drop_old_deliveries
@@ -32,5 +34,7 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
     return (
         Timer("old-submissions", empty_old_forms, timedelta(hours=1)),
         Timer("old-deliveries", drop_old, timedelta(hours=1)),
+        Timer("erasures", lambda: look_through_requests(runtime), timedelta(seconds=1)),
+        Timer("old-exports", lambda: drop_expired(runtime), timedelta(hours=1)),
         Timer("second-calls", SecondCalls(runtime).run, timedelta(seconds=1)),
     )

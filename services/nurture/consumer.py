@@ -4,6 +4,7 @@ from services.nurture.enrolments import handlers as enrolments
 from services.nurture.optins import handlers as optins
 from services.nurture.parts import make_parts
 from services.nurture.people import handlers as people
+from services.nurture.privacy import handlers as privacy
 from services.nurture.sending import handlers as sending
 from shared.events import (
     AssignmentAccepted,
@@ -11,6 +12,7 @@ from shared.events import (
     ConversionRecorded,
     EnrolmentEnded,
     EnrolmentStarted,
+    ExportRequested,
     IdentityLinked,
     LeadCaptured,
     LeadErased,
@@ -32,6 +34,8 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
     parts = make_parts(runtime)
     return (
         *identity_routes(),
+        on(LeadErased, lambda event, tx: privacy.on_erased(event, tx, runtime=runtime), decides=True),
+        on(ExportRequested, lambda event, tx: privacy.on_export_requested(event, tx, runtime=runtime), decides=True),
         on_batch(LeadCaptured, lambda events, tx: people.on_profiles(events, tx, parts)),
         on_batch(ConsentChanged, people.on_consents),
         on_batch(StageChanged, people.on_stages),

@@ -5,12 +5,14 @@ from services.routing.assignments import merges, recovery
 from services.routing.deals import handlers as deals
 from services.routing.parts import make_parts
 from services.routing.people import handlers as people
+from services.routing.privacy import handlers as privacy
 from shared.events import (
     AssignmentAccepted,
     AssignmentExpired,
     AssignmentRejected,
     ConsentChanged,
     DealChanged,
+    ExportRequested,
     IdentityLinked,
     LeadAssigned,
     LeadCaptured,
@@ -29,6 +31,8 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
     parts = make_parts(runtime)
     return (
         *identity_routes(),
+        on(LeadErased, lambda event, tx: privacy.on_erased(event, tx, runtime=runtime), decides=True),
+        on(ExportRequested, lambda event, tx: privacy.on_export_requested(event, tx, runtime=runtime), decides=True),
         on_batch(LeadCaptured, lambda events, tx: people.on_leads_captured(events, tx, keys=runtime.keys)),
         on_batch(ConsentChanged, people.on_consents_changed),
         on(LeadErased, people.on_lead_erased),

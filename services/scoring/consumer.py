@@ -7,6 +7,7 @@ from services.scoring.engagement.handlers import on_touches
 from services.scoring.fit.handlers import on_consents, on_erased, on_profiles
 from services.scoring.parts import make_parts
 from services.scoring.people.identity import on_identity_changed
+from services.scoring.privacy import handlers as privacy
 from services.scoring.sales.handlers import on_assigned, on_assignment_settled, on_deals
 from services.scoring.stages.handlers import settle_identified, settle_told
 from shared.events import (
@@ -15,6 +16,7 @@ from shared.events import (
     AssignmentRejected,
     ConsentChanged,
     DealChanged,
+    ExportRequested,
     IdentityLinked,
     LeadAssigned,
     LeadCaptured,
@@ -33,6 +35,8 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
     parts = make_parts(runtime)
     return (
         *identity_routes(lambda event, tx, affected: on_identity_changed(event, tx, affected, parts=parts)),
+        on(LeadErased, lambda event, tx: privacy.on_erased(event, tx, runtime=runtime), decides=True),
+        on(ExportRequested, lambda event, tx: privacy.on_export_requested(event, tx, runtime=runtime), decides=True),
         on_batch(LeadCaptured, lambda events, tx: on_profiles(events, tx, parts=parts)),
         on_batch(ConsentChanged, lambda events, tx: on_consents(events, tx, parts=parts)),
         on(LeadErased, lambda event, tx: on_erased(event, tx, parts=parts)),

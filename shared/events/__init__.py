@@ -34,6 +34,7 @@ from shared.events._leads import (
     OptinRequested,
     PersonKeyCreated,
 )
+from shared.events._privacy import ErasureReported, ExportAnswered, ExportRequested
 from shared.events._topics import EVENT_OF, TOPIC_OF, TOPICS, WATERMARK_TYPE, Topic
 from shared.events._touches import (
     ConversionRecorded,
@@ -64,7 +65,10 @@ __all__ = [
     "DeliveryReceived",
     "EnrolmentEnded",
     "EnrolmentStarted",
+    "ErasureReported",
     "Event",
+    "ExportAnswered",
+    "ExportRequested",
     "Grade",
     "IdentifierKind",
     "IdentityLinked",

@@ -163,10 +163,16 @@ class OptinRequested(Event):
 
 
 class LeadErased(Event):
-    """The person's key is destroyed; every service strips identity and keeps counts and credit."""
+    """The person's key is destroyed; every service strips identity and keeps counts and credit.
+
+    Told for every id of the person. `receipt_id` names the erasure, `person_id` the lead that stood for the person.
+    """
 
     ce_type: ClassVar[str] = "throughline.lead.erased.v1"
     waits_behind_parked: ClassVar[bool] = False
+
+    receipt_id: str | None = None
+    person_id: LeadId | None = None
 
 
 class PersonKeyCreated(Event):

@@ -28,6 +28,7 @@ from shared.events._leads import (
     OptinRequested,
     PersonKeyCreated,
 )
+from shared.events._privacy import ErasureReported, ExportAnswered, ExportRequested
 from shared.events._touches import (
     ConversionRecorded,
     CostRecorded,
@@ -38,6 +39,7 @@ from shared.events._touches import (
 )
 
 DAY_MS = 86_400_000
+EVERY_SERVICE = frozenset({"capture", "scoring", "routing", "nurture", "attribution"})
 FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
 
 
@@ -58,7 +60,7 @@ TOPICS = (
         carries=(PersonKeyCreated,),
         writers=frozenset({"capture"}),
         readers=frozenset({"capture", "scoring", "routing", "nurture"}),
-        config={"cleanup.policy": "compact"},
+        config={"cleanup.policy": "compact", "max.compaction.lag.ms": str(DAY_MS)},
     ),
     Topic(
         name="deliveries",
@@ -123,6 +125,19 @@ TOPICS = (
         carries=(EnrolmentStarted, EnrolmentEnded, MessageClaimed, MessageSettled),
         writers=frozenset({"nurture"}),
         readers=frozenset({"nurture"}),
+    ),
+    Topic(
+        name="erasures",
+        carries=(ErasureReported,),
+        writers=EVERY_SERVICE,
+        readers=frozenset({"capture"}),
+    ),
+    Topic(
+        name="exports",
+        carries=(ExportRequested, ExportAnswered),
+        writers=EVERY_SERVICE,
+        readers=EVERY_SERVICE,
+        config={"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)},
     ),
 )
 TOPIC_OF = MappingProxyType({kind: topic.name for topic in TOPICS for kind in topic.carries})

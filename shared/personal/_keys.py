@@ -187,6 +187,12 @@ class PersonKeys:
 
     async def emit_drafts(self, tx: Tx, unsealed: Sequence[Draft | Encoded]) -> list[Event]:
         """Seal drafts and tell them in a transaction, new keys first. Answers the sealed facts."""
+        events = await self.seal_drafts(tx, unsealed)
+        tx.emit(*events)
+        return events
+
+    async def seal_drafts(self, tx: Tx, unsealed: Sequence[Draft | Encoded]) -> list[Event]:
+        """Seal drafts that are not told; keys made for them are."""
         drafts = [each if isinstance(each, Draft) else each.decoded() for each in unsealed]
         personal = [draft.event for draft in drafts if draft.personal is not None]
         ciphers: dict[LeadId, AESGCM] = {}
@@ -196,9 +202,7 @@ class PersonKeys:
                 tx.connection, [event.lead_id for event in personal], personal[0].received_at
             )
             tx.emit(*created)
-        events = self.sealed(drafts, ciphers)
-        tx.emit(*events)
-        return events
+        return self.sealed(drafts, ciphers)
 
     async def open_many(
         self, connection: Connection, blocks: Sequence[tuple[LeadId, str | None]]
@@ -208,7 +212,25 @@ class PersonKeys:
         Raises Unavailable while a key is still on its way: the batch is then tried again. A key that is cached here may
         have been destroyed by another process, so that is asked each time.
         """
-        needed = {lead_id for lead_id, block in blocks if block}
+        held = await self._existing(connection, {lead_id for lead_id, block in blocks if block})
+        return [
+            self._open(lead_id, held[lead_id], block) if block and lead_id in held else None
+            for lead_id, block in blocks
+        ]
+
+    async def tell_known(self, tx: Tx, event: Event, personal: bytes) -> bool:
+        """Tell a fact sealed with a key that is there: only capture makes keys. False, and untold, of an erased person.
+
+        Raises Unavailable while the key is still on its way.
+        """
+        held = await self._existing(tx.connection, {event.lead_id})
+        if event.lead_id not in held:
+            return False
+        tx.emit(*self.sealed([Draft(event, personal)], held))
+        return True
+
+    async def _existing(self, connection: Connection, needed: set[LeadId]) -> dict[LeadId, AESGCM]:
+        """The keys of those who are not erased. Raises Unavailable while one is still on its way."""
         held = {lead_id: self._cache[lead_id] for lead_id in needed if lead_id in self._cache}
         if needed:
             rows = await connection.fetch(OPENABLE, sorted(needed - held.keys()), sorted(held))
@@ -220,10 +242,7 @@ class PersonKeys:
                     held[row["lead_id"]] = self._unwrap(row["lead_id"], row["wrapped_key"])
             await self._await_keys(connection, sorted(needed - held.keys() - gone))
             self.remember(held)
-        return [
-            self._open(lead_id, held[lead_id], block) if block and lead_id in held else None
-            for lead_id, block in blocks
-        ]
+        return held
 
     async def fold_keys(self, connection: Connection, facts: Sequence[tuple[LeadId, PersonKeyCreated | None]]) -> None:
         """Keep keys that were told, and destroy those whose tombstone came."""

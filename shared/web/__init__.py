@@ -7,7 +7,7 @@ bytes, validates it, and runs its transaction through `idempotent`. Lists answer
 
 from shared.web._app import Check, ManagementApp, create_app, edged
 from shared.web._direct import DirectRoute
-from shared.web._idempotency import Make, idempotent
+from shared.web._idempotency import Make, forget_answers, idempotent
 from shared.web._models import (
     Input,
     Limit,
@@ -37,6 +37,7 @@ __all__ = [
     "create_token",
     "edged",
     "faults_of",
+    "forget_answers",
     "idempotent",
     "invalid",
     "make_cursor",

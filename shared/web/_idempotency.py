@@ -5,13 +5,14 @@ A key belongs to the subject of the token, not to the token, which may have been
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared.db import Database, Tx
+from shared.db import Connection, Database, Tx
 from shared.errors import FieldError, IdempotencyKeyReused, Invalid
+from shared.ids import LeadId
 from shared.web._tokens import Principal
 
 BEGIN = """
@@ -19,6 +20,11 @@ INSERT INTO idempotency_keys (scope, key, fingerprint) VALUES ($1, $2, $3) ON CO
 """
 FIRST = "SELECT fingerprint, status, content_type, body FROM idempotency_keys WHERE scope = $1 AND key = $2"
 FINISH = "UPDATE idempotency_keys SET status = $3, content_type = $4, body = $5 WHERE scope = $1 AND key = $2"
+FORGET = """
+DELETE FROM idempotency_keys WHERE EXISTS (
+    SELECT 1 FROM unnest($1::text[]) AS lead_id WHERE position(convert_to(lead_id, 'UTF8') IN body) > 0
+)
+"""
 LONGEST_KEY = 255
 
 Make = Callable[[Tx], Awaitable[Response]]
@@ -52,6 +58,11 @@ async def idempotent(database: Database, request: Request, body: bytes, make: Ma
         raise IdempotencyKeyReused("send the same body, or another Idempotency-Key")
     replayed = {"Idempotency-Replayed": "true"}
     return Response(row["body"], row["status"], replayed, row["content_type"])
+
+
+async def forget_answers(connection: Connection, lead_ids: Sequence[LeadId]) -> int:
+    """Drop the stored answers that are about erased people; says how many there were."""
+    return int((await connection.execute(FORGET, lead_ids)).rpartition(" ")[2])
 
 
 def _caller(request: Request) -> str:

@@ -14,7 +14,7 @@ from throughline.services import service_code
 
 _FACTS = {kind.__name__: kind for kind in EVENT_OF.values()}
 _MAKES_KEYS = frozenset({"emit_drafts", "destroy"})
-_OPENS_BLOCKS = frozenset({"open_many"})
+_OPENS_BLOCKS = frozenset({"open_many", "tell_known"})
 
 
 @cache

@@ -33,7 +33,8 @@ ORDER BY occurred_at DESC, event_id
 # is still open began is complete: nothing will appear among it any more.
 COMPLETE_UNTIL = """
 SELECT coalesce(min(xact_start), clock_timestamp()) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+  AND xact_start IS NOT NULL
 """
 CHANGED = """
 SELECT entry.event_id, entry.lead_id, entry.channel, entry.purpose, entry.state, entry.occurred_at,

@@ -23,6 +23,7 @@ from services.capture.adapters.adapter import (
 )
 from services.capture.adapters.told import kind_of
 from services.capture.consent.domain import ConsentWord
+from services.capture.erasures.domain import Wish
 from services.capture.errors import NoSuchSource
 from services.capture.facts.domain import conversion_fact, encode_touch, refund_fact
 from services.capture.facts.inputs import ConversionInput, RefundInput, TouchFields
@@ -225,8 +226,13 @@ class _Mapping:
 
     async def _on_erasure(self, fact: ErasureFact) -> str | None:
         named = _named(fact.person, self._source_id)
-        actor = f"source:{self._source_id}"
-        erased = await erase_named(named, self._event.received_at, actor, self._tx, self._runtime)
+        wish = Wish(
+            actor=f"source:{self._source_id}",
+            requested_by="source",
+            reference=f"delivery {self._event.delivery_id}",
+            origin=self._source_id,
+        )
+        erased = await erase_named(named, self._event.received_at, wish, self._tx, self._runtime)
         return None if erased else "nobody_known"
 
     async def _capture(self, person: Person, cause: Cause) -> LeadId | None:

@@ -8,6 +8,8 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from services.capture.deciding import decided
+from services.capture.erasures.domain import Wish
+from services.capture.erasures.inputs import ErasureInput, Receipt
 from services.capture.facts.domain import API, encode_touch
 from services.capture.facts.inputs import latest_allowed
 from services.capture.forgotten import Forgotten
@@ -15,10 +17,10 @@ from services.capture.leads import queries
 from services.capture.leads.erasure import erase
 from services.capture.leads.handlers import Captured, LeadCall, capture_lead
 from services.capture.leads.identifying import Named, identify
-from services.capture.leads.inputs import ErasedOut, LeadInput, LeadOut, MergeInput
+from services.capture.leads.inputs import LeadInput, LeadOut, MergeInput
 from services.capture.leads.merging import merge_by_hand, unmerge_by_hand
 from services.capture.leads.telling import Cause
-from services.capture.leads.views import lead_out
+from services.capture.leads.views import lead_out, receipt_of_erasure
 from services.capture.reading import body_of, lead_id_of, read_body
 from shared.db import Connection, Tx
 from shared.emails import parse_email
@@ -158,24 +160,30 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
 
         return await decided(runtime.database, request, await request.body(), make)
 
-    @router.post("/v1/leads/{lead_id}:erase", responses={OK: {"model": ErasedOut}})
+    @router.post("/v1/leads/{lead_id}:erase", openapi_extra=body_of(ErasureInput), responses={OK: {"model": Receipt}})
     async def erase_lead(
         request: Request, lead_id: str, principal: Annotated[Principal, Depends(requires("capture:write"))]
     ) -> Response:
-        """Forget the person behind a lead id, everywhere. Counts and credit stay; if they come back they are new."""
+        """Forget the person behind a lead id, everywhere. Counts and credit stay; if they come back they are new.
+
+        Answers the receipt, which the services go on to fill in; the body may be left out.
+        """
+        body = await request.body()
+        asked = read_body(ErasureInput, body) if body.strip() not in (b"", b"null") else ErasureInput()
 
         async def make(tx: Tx) -> Response:
-            erased = await erase(lead_id_of(lead_id), principal.subject, tx, runtime)
-            return _answer(ErasedOut(lead_id=erased.lead_id, erased_at=erased.erased_at, lead_ids=erased.lead_ids))
+            wish = Wish(principal.subject, asked.reason, asked.requested_by, asked.reference)
+            erased = await erase(lead_id_of(lead_id), wish, tx, runtime)
+            return _answer(await receipt_of_erasure(tx.connection, runtime.secrets, erased))
 
-        answer = await decided(runtime.database, request, await request.body(), make)
+        answer = await decided(runtime.database, request, body, make)
         await forgotten.look_again()
         return answer
 
     return router
 
 
-def _answer(out: LeadOut | ErasedOut) -> Response:
+def _answer(out: LeadOut | Receipt) -> Response:
     return Response(out.model_dump_json(), OK, media_type=JSON)
 
 

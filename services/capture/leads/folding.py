@@ -2,10 +2,17 @@
 
 from collections.abc import Sequence
 
+from services.capture.erasures.handlers import reopen_receipt
 from services.capture.leads import queries
 from services.capture.leads.domain import ATTRIBUTE, EXTERNAL, FIELDS, Identifier
-from services.capture.leads.erasure import STRIP
-from services.capture.leads.telling import lead_erased
+from services.capture.leads.erasure import (
+    FORGET_EVIDENCE,
+    FORGET_EXPORTS,
+    FORGET_LINKS,
+    STRIP,
+    erase_browser,
+    traces_in,
+)
 from shared.db import Connection, Tx
 from shared.events import (
     IdentifierKind,
@@ -18,6 +25,7 @@ from shared.events import (
 )
 from shared.ids import LeadId
 from shared.service import Runtime
+from shared.web import forget_answers
 
 BEHIND = """
 SELECT told.lead_id FROM unnest($1::text[], $2::integer[]) AS told (lead_id, revision)
@@ -40,7 +48,7 @@ UPDATE leads SET merged_into = $2, alias_at = $3 WHERE lead_id = $1 AND (alias_a
 """
 ERASED_AT = "SELECT erased_at FROM leads WHERE lead_id = $1"
 IS_KNOWN = "SELECT 1 FROM leads WHERE lead_id = $1 AND erased_at IS NULL"
-FORGET_IDENTIFIERS = "DELETE FROM identifiers WHERE lead_id = $1"
+FORGET_IDENTIFIERS = "DELETE FROM identifiers WHERE lead_id = $1 OR own_id = $1"
 IS_MISSING = "SELECT NOT EXISTS (SELECT 1 FROM identifiers WHERE own_id = $1)"
 
 
@@ -96,12 +104,22 @@ async def on_linked(event: IdentityLinked, tx: Tx, runtime: Runtime) -> None:
     if erased_at is None:
         await queries.link(tx.connection, event.anonymous_lead_id, event.occurred_at, event.lead_id)
     elif event.anonymous_lead_id not in destroyed and event.received_at <= erased_at:
-        await runtime.keys.destroy(tx, event.anonymous_lead_id, erased_at)
-        tx.emit(lead_erased(event.anonymous_lead_id, erased_at))
+        await erase_browser(event.anonymous_lead_id, erased_at, root, tx, runtime)
 
 
-async def on_erased(event: LeadErased, tx: Tx) -> None:
-    """Strip a lead that an older database brought back."""
-    if await tx.connection.fetchval(IS_KNOWN, event.lead_id):
-        await tx.connection.execute(STRIP, [event.lead_id], event.occurred_at)
-        await tx.connection.execute(FORGET_IDENTIFIERS, event.lead_id)
+async def on_erased(event: LeadErased, tx: Tx, runtime: Runtime) -> None:
+    """Strip a lead that an older database brought back, and open its receipt again; its services' reports follow."""
+    connection = tx.connection
+    traces: tuple[str, ...] = ()
+    if await connection.fetchval(IS_KNOWN, event.lead_id):
+        family = (await queries.families_of(connection, [event.lead_id]))[event.lead_id]
+        traces = traces_in(family)
+        await connection.execute(STRIP, [event.lead_id], event.occurred_at)
+    if event.receipt_id is not None and event.person_id is not None:
+        await reopen_receipt(event.receipt_id, event.person_id, event.lead_id, event.occurred_at, traces, tx, runtime)
+    await runtime.keys.fold_keys(connection, [(event.lead_id, None)])
+    await connection.execute(FORGET_IDENTIFIERS, event.lead_id)
+    await connection.execute(FORGET_LINKS, [event.lead_id])
+    await connection.execute(FORGET_EVIDENCE, [event.lead_id])
+    await connection.execute(FORGET_EXPORTS, [event.lead_id])
+    await forget_answers(connection, [event.lead_id])

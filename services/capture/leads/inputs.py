@@ -135,11 +135,3 @@ class LeadOut(BaseModel):
     captured_at: datetime
     created_at: datetime
     updated_at: datetime
-
-
-class ErasedOut(BaseModel):
-    """The person is forgotten; `lead_ids` are all ids whose personal data is unreadable from now on."""
-
-    lead_id: LeadId
-    erased_at: datetime
-    lead_ids: list[LeadId]

@@ -106,11 +106,13 @@ def identity_linked(
     )
 
 
-def lead_erased(lead_id: LeadId, at: datetime) -> LeadErased:
-    """What was personal under this id is unreadable."""
+def lead_erased(lead_id: LeadId, at: datetime, receipt_id: str | None, person_id: LeadId) -> LeadErased:
+    """What was personal under this id is unreadable: it was one of this person's."""
     return LeadErased(
         event_id=EventId(derived_id("lead-erased", lead_id)),
         lead_id=lead_id,
         occurred_at=at,
         received_at=at,
+        receipt_id=receipt_id,
+        person_id=person_id,
     )

@@ -1,9 +1,12 @@
 """Leads as the API shows them."""
 
 from services.capture.consent.queries import consents_of
+from services.capture.erasures.inputs import Receipt
+from services.capture.erasures.views import receipt
 from services.capture.errors import NoSuchLead
 from services.capture.leads import queries
 from services.capture.leads.domain import profile_of, together
+from services.capture.leads.erasure import Erased
 from services.capture.leads.handlers import person_since
 from services.capture.leads.inputs import LeadOut
 from services.capture.leads.queries import Family
@@ -11,6 +14,7 @@ from shared.consents import latest_consents, marketing_words
 from shared.db import Connection
 from shared.ids import LeadId
 from shared.personal import PersonErased
+from shared.secrets import Secrets
 
 
 async def lead_out(connection: Connection, lead_id: LeadId) -> LeadOut:
@@ -40,6 +44,21 @@ async def lead_out(connection: Connection, lead_id: LeadId) -> LeadOut:
         captured_at=person_since(family.rows),
         created_at=root.created_at,
         updated_at=max(row.updated_at for row in family.rows),
+    )
+
+
+async def receipt_of_erasure(connection: Connection, secrets: Secrets, erased: Erased) -> Receipt:
+    """The receipt of an erasure; of one from before there were receipts only that it is done."""
+    if erased.receipt_id is not None:
+        return await receipt(connection, secrets, erased.receipt_id)
+    return Receipt(
+        receipt_id=None,
+        lead_id=erased.lead_id,
+        lead_ids=erased.lead_ids,
+        erased_at=erased.erased_at,
+        state="done",
+        services={},
+        remains=[],
     )
 
 

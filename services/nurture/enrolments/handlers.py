@@ -111,8 +111,8 @@ async def on_erased(event: LeadErased, tx: Tx, parts: Parts) -> None:
     for someone in await meet(tx, parts, {event.lead_id}):
         for run in someone.active_runs:
             await end_run(tx, parts, someone, run, "erased")
-        await queries.drop_pending_of(tx.connection, someone.person.ids)
-        await ledger.forget(tx.connection, someone.person.ids)
+    await queries.drop_pending_of(tx.connection, [event.lead_id])
+    await ledger.forget(tx.connection, [event.lead_id])
 
 
 async def on_started(event: EnrolmentStarted, tx: Tx, parts: Parts) -> None:

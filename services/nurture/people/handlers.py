@@ -68,6 +68,5 @@ async def on_accepted(event: AssignmentAccepted, tx: Tx) -> None:
 
 
 async def on_erased(event: LeadErased, tx: Tx) -> None:
-    """Delete the profile, under every id of the person."""
-    family = (await queries.load_families(tx.connection, [event.lead_id]))[event.lead_id]
-    await queries.forget(tx.connection, sorted({member.lead_id for member in family}))
+    """Delete the profile; each id of the person has its own erasure."""
+    await queries.forget(tx.connection, [event.lead_id])

@@ -11,6 +11,7 @@ from services.routing.assignments.domain import DONE, Assignment, Trial, wants_r
 from services.routing.assignments.facts import assignment_expired
 from services.routing.assignments.holds import Hold
 from services.routing.assignments.queries import Situation
+from services.routing.deals.queries import forget_texts
 from services.routing.parts import Parts
 from services.routing.people.domain import Person
 from services.routing.people.handlers import people, person
@@ -72,6 +73,7 @@ async def on_lead_erased(event: LeadErased, tx: Tx, *, parts: Parts) -> None:
         await queries.end(connection, current.assignment_id, at, "erased")
     await holds.drop(connection, [event.lead_id])
     await queries.forget_inputs(connection, event.lead_id)
+    await forget_texts(connection, event.lead_id)
 
 
 async def expire_overdue(parts: Parts) -> datetime | None:

@@ -29,6 +29,7 @@ UPDATE deals SET ({COLUMNS}) = ROW ({PLACES}) WHERE deal_id = $1
 ONE = f"SELECT {COLUMNS} FROM deals WHERE deal_id = $1"
 LOCK_ONE = f"{ONE} FOR UPDATE"
 OPENED_WITH = "SELECT opened_with FROM deals WHERE deal_id = $1"
+FORGET_TEXTS = "UPDATE deals SET name = '', reason = NULL, opened_with = NULL WHERE lead_id = $1"
 REVISIONS = "SELECT deal_id, revision FROM deals WHERE deal_id = ANY($1)"
 ADD_HISTORY = """
 INSERT INTO deal_history (deal_id, revision, at, status, stage, probability, value_minor)
@@ -84,6 +85,11 @@ async def opened_with(connection: Connection, deal_id: DealId) -> dict[str, Any]
     """What the deal was opened with, if that is known."""
     told: dict[str, Any] | None = await connection.fetchval(OPENED_WITH, deal_id)
     return told
+
+
+async def forget_texts(connection: Connection, lead_id: LeadId) -> None:
+    """Forget what was written about deals with an erased person; their figures stay."""
+    await connection.execute(FORGET_TEXTS, lead_id)
 
 
 async def known_revisions(connection: Connection, deal_ids: Sequence[DealId]) -> dict[DealId, int]:

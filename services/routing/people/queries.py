@@ -41,9 +41,8 @@ SET revision = excluded.revision, stage = excluded.stage, engagement = excluded.
     total = excluded.total, grade = excluded.grade
 WHERE known.revision < excluded.revision
 """
-STRIP_PROFILE = """
-UPDATE profiles SET fields = fields - '{email,phone,first_name,last_name,title,attributes}'::text[] WHERE lead_id = $1
-"""
+STRIP_PROFILE = "UPDATE profiles SET fields = '{}' WHERE lead_id = $1"
+FORGET_CONSENTS = "DELETE FROM consents WHERE lead_id = $1"
 # All ids of each person: those merged into it, and the browsers linked to any of them.
 IDS = """
 WITH RECURSIVE below AS (
@@ -117,6 +116,7 @@ async def fold_standings(connection: Connection, events: Sequence[StageChanged])
 async def strip_profile(connection: Connection, lead_id: LeadId) -> None:
     """Forget what is personal of an erased person."""
     await connection.execute(STRIP_PROFILE, lead_id)
+    await connection.execute(FORGET_CONSENTS, lead_id)
 
 
 async def people_of(connection: Connection, person_ids: Sequence[LeadId]) -> dict[LeadId, Person]:

@@ -71,7 +71,7 @@ def person(*, consent: str | None = "granted", **fields: Any) -> Person:
     known: dict[str, Any] = {"stage": None, "suppressions": (), "erased": False, "parked": False}
     special = {name: fields.pop(name, default) for name, default in known.items()}
     consents = latest_consents([Consent("email", consent, NOW)] if consent else [])  # type: ignore[arg-type]  # test
-    return Person(ANN, (ANN,), {"email": "ann@example.com", **fields}, consents, **special)  # type: ignore[arg-type]  # test
+    return Person(ANN, (ANN,), {"email": "ann@example.com", **fields}, consents, **special)
 
 
 def fact(kind: str, at: datetime = NOW, **fields: Any) -> Fact:

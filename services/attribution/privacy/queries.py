@@ -1,0 +1,32 @@
+"""The statements about what attribution holds of a person."""
+
+import asyncpg
+
+from shared.db import Connection, one
+from shared.ids import LeadId
+
+COUNTS = """
+SELECT (SELECT count(*) FROM touches WHERE lead_id = $1 AND (page IS NOT NULL OR content IS NOT NULL)) AS touch_details,
+       (SELECT count(*) FROM touches WHERE lead_id = $1) AS touches,
+       (SELECT count(*) FROM conversions WHERE lead_id = $1) AS conversions,
+       (SELECT count(*) FROM credits JOIN conversions USING (conversion_id) WHERE lead_id = $1) AS credits
+"""
+HELD = {
+    "journey": "SELECT * FROM touches WHERE lead_id = ANY($1) ORDER BY occurred_at, touch_id",
+    "conversions": "SELECT * FROM conversions WHERE lead_id = ANY($1) ORDER BY occurred_at, conversion_id",
+    "refunds": """
+        SELECT refunds.* FROM refunds JOIN conversions USING (conversion_id)
+        WHERE lead_id = ANY($1) ORDER BY refunds.occurred_at
+    """,
+    "credits": """
+        SELECT credits.* FROM credits JOIN conversions USING (conversion_id)
+        WHERE lead_id = ANY($1) ORDER BY conversion_id, model, ordinal
+    """,
+    "deals": "SELECT * FROM deals WHERE lead_id = ANY($1) ORDER BY opened_at",
+}
+"""All that is held about ids."""
+
+
+async def counts(connection: Connection, lead_id: LeadId) -> asyncpg.Record:
+    """What stands here of an id."""
+    return await one(connection, COUNTS, lead_id)

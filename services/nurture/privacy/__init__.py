@@ -1,0 +1,1 @@
+"""A person's rights: what nurture erases of them, and what it holds about them."""

@@ -1,0 +1,36 @@
+"""The statements about what routing holds of a person."""
+
+import asyncpg
+
+from shared.db import Connection, one
+from shared.ids import LeadId
+
+COUNTS = """
+SELECT (SELECT count(*) FROM profiles WHERE lead_id = $1 AND fields <> '{}') AS profiles,
+       (SELECT count(*) FROM consents WHERE lead_id = $1) AS consents,
+       (SELECT count(*) FROM assignments WHERE lead_id = $1 AND inputs IS NOT NULL) AS assignment_inputs,
+       (SELECT count(*) FROM holds WHERE lead_id = $1) AS holds,
+       (SELECT count(*) FROM deals WHERE lead_id = $1 AND name <> '') AS deal_texts,
+       (SELECT count(*) FROM assignments WHERE lead_id = $1) AS assignments,
+       (SELECT count(*) FROM deals WHERE lead_id = $1) AS deals
+"""
+HELD = {
+    "profiles": "SELECT * FROM profiles WHERE lead_id = ANY($1)",
+    "consents": "SELECT * FROM consents WHERE lead_id = ANY($1)",
+    "assignments": """
+        SELECT * FROM assignments
+        WHERE lead_id = ANY($1) OR person_id = ANY($1) ORDER BY assigned_at, assignment_id
+    """,
+    "waiting": "SELECT * FROM holds WHERE lead_id = ANY($1) OR person_id = ANY($1)",
+    "deals": "SELECT * FROM deals WHERE lead_id = ANY($1) ORDER BY opened_at, deal_id",
+    "deal_history": """
+        SELECT deal_history.* FROM deal_history JOIN deals USING (deal_id)
+        WHERE lead_id = ANY($1) ORDER BY at
+    """,
+}
+"""All that is held about ids."""
+
+
+async def counts(connection: Connection, lead_id: LeadId) -> asyncpg.Record:
+    """What stands here of an id."""
+    return await one(connection, COUNTS, lead_id)
