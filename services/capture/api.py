@@ -10,10 +10,14 @@ from services.capture.erasures.api import erasures_router
 from services.capture.exports.api import exports_router
 from services.capture.facts.api import facts_router
 from services.capture.forgotten import Forgotten
+from services.capture.forms.api import forms_router
 from services.capture.hooks.api import hooks_router
+from services.capture.hosted.api import hosted_router
 from services.capture.imports.api import imports_router
 from services.capture.leads.api import leads_router
 from services.capture.person_exports.api import person_exports_router
+from services.capture.settings import CaptureSettings
+from services.capture.sites.api import sites_router
 from services.capture.sources.api import sources_router
 from services.capture.sources.known import KnownSources
 from shared.service import Runtime
@@ -23,6 +27,7 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
     """The table of endpoints."""
     forgotten = Forgotten(runtime)
     known = KnownSources(runtime)
+    settings = CaptureSettings()
     return (
         facts_router(runtime, forgotten),  # the busiest first: routes are tried in order
         leads_router(runtime, forgotten),
@@ -36,4 +41,7 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         hooks_router(runtime, known),
         imports_router(runtime),
         exports_router(runtime),
+        sites_router(runtime, forgotten, settings),
+        forms_router(runtime, settings),
+        hosted_router(runtime, settings),
     )

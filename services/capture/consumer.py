@@ -6,6 +6,7 @@ from services.capture.erasures.handlers import on_reported
 from services.capture.hooks.handlers import on_deliveries
 from services.capture.leads import folding
 from services.capture.person_exports.handlers import on_answered
+from services.capture.sites.handlers import on_identified
 from shared.events import (
     AccountChanged,
     ConsentChanged,
@@ -18,6 +19,7 @@ from shared.events import (
     LeadErased,
     LeadMerged,
     LeadUnmerged,
+    VisitorIdentified,
 )
 from shared.kafka import Route, on, on_batch
 from shared.service import Runtime
@@ -34,6 +36,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on(IdentityLinked, lambda event, tx: folding.on_linked(event, tx, runtime), decides=True),
         on(ConsentChanged, on_consent, decides=True),
         on(ConsentRequested, on_consent, decides=True),
+        on(VisitorIdentified, lambda event, tx: on_identified(event, tx, runtime), decides=True),
         on(LeadErased, lambda event, tx: folding.on_erased(event, tx, runtime), decides=True),
         on(ErasureReported, on_reported, decides=True),
         on(ExportAnswered, on_answered, decides=True),

@@ -31,6 +31,42 @@ class ProfileTooLarge(Rejected):
     title = "The profile is too large"
 
 
+class NoSuchSite(NotFound):
+    """The database knows no site with this id."""
+
+    slug = "capture/no-such-site"
+    title = "There is no such site"
+
+
+class ForeignOrigin(Rejected):
+    """A page of another origin than those of the site or form sent this."""
+
+    slug = "capture/foreign-origin"
+    status = 403
+    title = "Pages of this origin may not send this"
+
+
+class NoSuchForm(NotFound):
+    """Nobody made a form with this id."""
+
+    slug = "capture/no-such-form"
+    title = "There is no such form"
+
+
+class NoSuchSubmission(NotFound):
+    """The form has no submission with this id, or it is not waiting for a review."""
+
+    slug = "capture/no-such-submission"
+    title = "There is no such submission"
+
+
+class NoSuchConfirmation(NotFound):
+    """A link that nobody was sent, or one that is too old to confirm anything."""
+
+    slug = "capture/no-such-confirmation"
+    title = "This link does not confirm anything"
+
+
 class NoSuchReceipt(NotFound):
     """No erasure has a receipt with this id."""
 

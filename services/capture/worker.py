@@ -6,11 +6,13 @@ from services.capture.accounts.rematching import rematch_leads
 from services.capture.duplicates.handlers import check_likenesses
 from services.capture.enrichment.handlers import Enriching
 from services.capture.erasures.handlers import look_through_requests
+from services.capture.forms.queries import empty_old
 from services.capture.hooks.fetching import SecondCalls
 from services.capture.hooks.queries import drop_old_deliveries, drop_signed
 from services.capture.imports.carrying import Imports
 from services.capture.imports.upkeep import drop_old_imports
 from services.capture.person_exports.handlers import drop_expired
+from services.capture.settings import CaptureSettings
 from shared.service import Runtime, Timer
 
 SEALED_FOR = timedelta(days=14)
@@ -28,7 +30,16 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
             await drop_signed(connection, now - SEALED_FOR)
         return None
 
+    reviewed_for = CaptureSettings().form_review_for
+
+    async def empty_old_forms() -> timedelta | None:
+        now = runtime.clock.now()
+        async with runtime.database.reading() as connection:
+            await empty_old(connection, now - reviewed_for, now)
+        return None
+
     return (
+        Timer("old-submissions", empty_old_forms, timedelta(hours=1)),
         Timer("old-deliveries", drop_old, timedelta(hours=1)),
         Timer("enrichment", enriching.run, timedelta(seconds=1)),
         Timer("old-answers-of-providers", enriching.drop_old, timedelta(hours=1)),

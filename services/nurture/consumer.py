@@ -1,6 +1,7 @@
 """Everything nurture reacts to. Of two routes for one kind the fold comes first, the decision after it."""
 
 from services.nurture.enrolments import handlers as enrolments
+from services.nurture.optins import handlers as optins
 from services.nurture.parts import make_parts
 from services.nurture.people import handlers as people
 from services.nurture.privacy import handlers as privacy
@@ -19,6 +20,7 @@ from shared.events import (
     LeadUnmerged,
     MessageClaimed,
     MessageSettled,
+    OptinRequested,
     StageChanged,
     TouchRecorded,
 )
@@ -54,4 +56,6 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on(LeadMerged, lambda event, tx: enrolments.on_identity(event, tx, parts), decides=True),
         on(LeadUnmerged, lambda event, tx: enrolments.on_identity(event, tx, parts), decides=True),
         on(LeadErased, lambda event, tx: enrolments.on_erased(event, tx, parts), decides=True),
+        on(LeadErased, optins.on_erased, decides=True),
+        on(OptinRequested, optins.on_requested, decides=True),
     )

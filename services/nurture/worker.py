@@ -3,6 +3,8 @@
 from datetime import timedelta
 
 from services.nurture.enrolments import queries as enrolments
+from services.nurture.optins import queries as optins
+from services.nurture.optins.handlers import OptinSender
 from services.nurture.parts import make_parts
 from services.nurture.sending.handlers import Sender
 from services.nurture.sending.smtp import Mailer, parse_server
@@ -16,12 +18,15 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
     url = runtime.settings.smtp_url
     mailer = Mailer(parse_server(url), parts.settings.smtp_timeout.total_seconds()) if url else None
     sender = Sender(parts, Renderer(), mailer)
+    optin_mailer = Mailer(parse_server(url), parts.settings.smtp_timeout.total_seconds()) if url else None
 
     async def forget_expired() -> None:
         async with runtime.database.reading() as connection:
             await enrolments.drop_expired(connection)
+            await optins.empty_expired(connection)
 
     return (
         Timer("sequences", sender.run, timedelta(milliseconds=250)),
+        Timer("optins", OptinSender(parts, Renderer(), optin_mailer, sender).run, timedelta(milliseconds=250)),
         Timer("pending-triggers", forget_expired, timedelta(minutes=5)),
     )

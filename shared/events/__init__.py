@@ -32,6 +32,8 @@ from shared.events._leads import (
     LeadMerged,
     LeadPersonal,
     LeadUnmerged,
+    OptinPersonal,
+    OptinRequested,
     PersonKeyCreated,
 )
 from shared.events._privacy import ErasureReported, ExportAnswered, ExportRequested
@@ -43,6 +45,7 @@ from shared.events._touches import (
     RefundRecorded,
     TouchPersonal,
     TouchRecorded,
+    VisitorIdentified,
 )
 
 __all__ = [
@@ -83,6 +86,8 @@ __all__ = [
     "MessageClaimed",
     "MessageSettled",
     "MessageState",
+    "OptinPersonal",
+    "OptinRequested",
     "PersonKeyCreated",
     "RefundRecorded",
     "Stage",
@@ -90,6 +95,7 @@ __all__ = [
     "Topic",
     "TouchPersonal",
     "TouchRecorded",
+    "VisitorIdentified",
     "decoder",
     "schema_of",
     "with_position",

@@ -138,6 +138,31 @@ class ConsentRequested(Event):
     personal: str | None = None
 
 
+class OptinPersonal(BaseModel):
+    """The part of a request to confirm that travels only encrypted: where it goes, and the link that confirms."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    email: str
+    confirm_url: str
+
+
+class OptinRequested(Event):
+    """A form asked for consent that counts once a link is followed: one message has to bring it, until `expires_at`.
+
+    `personal` opens to `OptinPersonal`.
+    """
+
+    ce_type: ClassVar[str] = "throughline.optin.requested.v1"
+
+    optin_id: str
+    form_id: str
+    form_name: str
+    language: str
+    expires_at: datetime
+    personal: str | None = None
+
+
 class LeadErased(Event):
     """The person's key is destroyed; every service strips identity and keeps counts and credit.
 

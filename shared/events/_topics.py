@@ -26,6 +26,7 @@ from shared.events._leads import (
     LeadErased,
     LeadMerged,
     LeadUnmerged,
+    OptinRequested,
     PersonKeyCreated,
 )
 from shared.events._privacy import ErasureReported, ExportAnswered, ExportRequested
@@ -35,6 +36,7 @@ from shared.events._touches import (
     DeliveryReceived,
     RefundRecorded,
     TouchRecorded,
+    VisitorIdentified,
 )
 
 DAY_MS = 86_400_000
@@ -63,7 +65,7 @@ TOPICS = (
     ),
     Topic(
         name="deliveries",
-        carries=(DeliveryReceived,),
+        carries=(DeliveryReceived, VisitorIdentified),
         writers=frozenset({"capture"}),
         readers=frozenset({"capture"}),
         config={"cleanup.policy": "delete", "retention.ms": str(14 * DAY_MS)},
@@ -77,6 +79,7 @@ TOPICS = (
             LeadUnmerged,
             ConsentChanged,
             ConsentRequested,
+            OptinRequested,
             LeadErased,
         ),
         writers=frozenset({"capture", "nurture"}),

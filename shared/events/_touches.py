@@ -45,6 +45,19 @@ class TouchRecorded(Event):
     personal: str | None = None
 
 
+class VisitorIdentified(Event):
+    """A page said who its visitor is, without proof. `lead_id` is the id made from the browser's anonymous id.
+
+    `origin` is the site. `personal` opens to what the page said, as it said it.
+    """
+
+    ce_type: ClassVar[str] = "throughline.visitor.identified.v1"
+    waits_behind_parked: ClassVar[bool] = False
+
+    origin: str
+    personal: str | None = None
+
+
 class DeliveryReceived(Event):
     """A verified webhook delivery, stored before anything is made of it. `sealed` opens to the request.
 

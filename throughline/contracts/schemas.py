@@ -7,13 +7,22 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from shared.events import EVENT_OF, AccountPersonal, ConsentEvidence, LeadPersonal, TouchPersonal, schema_of
+from shared.events import (
+    EVENT_OF,
+    AccountPersonal,
+    ConsentEvidence,
+    LeadPersonal,
+    OptinPersonal,
+    TouchPersonal,
+    schema_of,
+)
 
 PERSONAL: Mapping[str, type[BaseModel]] = {
     "personal.account": AccountPersonal,
     "personal.consent": ConsentEvidence,
     "personal.lead": LeadPersonal,
     "personal.touch": TouchPersonal,
+    "personal.optin": OptinPersonal,
 }
 """What the `personal` text of a fact opens to, by the name of its schema."""
 

@@ -39,6 +39,8 @@ FORGET_EVIDENCE = """
 UPDATE consent_entries SET reason = NULL, evidence = NULL
 WHERE lead_id = ANY($1) AND (reason IS NOT NULL OR evidence IS NOT NULL)
 """
+FORGET_SUBMISSIONS = "UPDATE form_submissions SET sealed = NULL, fingerprint = '' WHERE lead_id = ANY($1)"
+FORGET_OPTINS = "UPDATE optins SET sealed = NULL, address_hash = '' WHERE lead_id = ANY($1)"
 AUDIT = "INSERT INTO audit_entries (actor, action, target, detail) VALUES ($1, 'lead.erased', $2, $3)"
 NAMING = ("email", "phone")
 
@@ -82,6 +84,8 @@ async def erase(lead_id: LeadId, wish: Wish, tx: Tx, runtime: Runtime) -> Erased
     await standings.forget(connection, members)
     await standings.forget_choices(connection, members)
     await likenesses.forget(connection, members)
+    await connection.execute(FORGET_SUBMISSIONS, lead_ids)
+    await connection.execute(FORGET_OPTINS, lead_ids)
     await connection.execute(FORGET_EXPORTS, lead_ids)
     return Erased(root, now, lead_ids, receipt_id)
 

@@ -38,6 +38,7 @@ class LeadCall:
 
     What is not allowed to bring an erased person back (`may_return`) is refused until they came on their own; what was
     told before (`again`) does not win over a statement of the same moment.
+    What is not `proven` is only somebody's word for it: it may make a lead and link a browser, and changes nobody else.
     """
 
     named: Named
@@ -52,6 +53,8 @@ class LeadCall:
     def sought(self) -> Sought:
         """What it is to be identified by."""
         return Sought(self.named, self.stored_at, self.may_return)
+
+    proven: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,8 @@ async def capture_lead(call: LeadCall, tx: Tx, runtime: Runtime) -> Captured | N
     for family in place.merged:
         await merge(family, place.survivor, tx, call.cause.received_at)
     created = place.survivor.root.revision == 0
-    await _save(place, call, tx, runtime)
+    if call.proven or created:
+        await _save(place, call, tx, runtime)
     await tell_words(place.attached, call.consent, call.cause, tx, runtime)
     return Captured(place.survivor.root.lead_id, place.attached, created, changed=tx.mark() > mark)
 
@@ -154,7 +158,7 @@ async def _find_place(
         families |= await queries.families_of(connection, [survivor])
     merged = [families[person.lead_id] for person in decision.merged]
     visitor = families.get(owners[anonymous.own_id]) if anonymous and anonymous.own_id in owners else None
-    if visitor and visitor.root.made_from == "anonymous" and visitor.root.lead_id != survivor:
+    if call.proven and visitor and visitor.root.made_from == "anonymous" and visitor.root.lead_id != survivor:
         merged.append(visitor)
     place = _Place(families[survivor], merged, survivor)
     if merged or len(place.survivor.rows) > 1:

@@ -160,14 +160,17 @@ class Sender:
             due.step_id,
             person,
             await people.milestones_since(connection, family, run.triggered_at),
-            await self._readiness(connection),
+            await self.readiness(connection),
             live=await parts.catalogue.live(connection, run.sequence_id),
             now=await queries.database_now(connection),
         )
         return Look(plan, person, act)
 
-    async def _readiness(self, connection: Connection) -> Readiness:
-        """Freshness counts from when we have been connected: a database that comes back may be an earlier copy."""
+    async def readiness(self, connection: Connection) -> Readiness:
+        """What is missing before anything is sent.
+
+        Freshness counts from when we have been connected: a database that comes back may be an earlier copy.
+        """
         runtime = self._parts.runtime
         since = self._connected_since if self._connected_since is not None else time.monotonic()
         within = min(runtime.settings.fresh_within, timedelta(seconds=time.monotonic() - since))

@@ -9,6 +9,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import EmailPolicy
 from email.utils import format_datetime
+from html import escape
 
 from services.nurture.sequences.document import Purpose
 from services.nurture.templates.rendering import Rendered
@@ -86,6 +87,13 @@ def tracked_html(rendered: Rendered, links: Links, message_id: MessageId) -> str
     return f"{head}{pixel}{closing}{rest}" if closing else f"<!doctype html><html><body>{html}{pixel}</body></html>"
 
 
+def plain_html(rendered: Rendered) -> str:
+    """The HTML with its links as they were written, and nothing that tells of an open."""
+    links = rendered.links
+    html = re.sub(re.escape(rendered.marker) + r"(\d+)\.", lambda match: escape(links[int(match[1])]), rendered.html)
+    return html if "<html" in html.lower() else f"<!doctype html><html><body>{html}</body></html>"
+
+
 def compose(  # noqa: PLR0913  # what an email is made of
     rendered: Rendered,
     links: Links,
@@ -96,6 +104,7 @@ def compose(  # noqa: PLR0913  # what an email is made of
     sender: str,
     recipient: str,
     at: datetime,
+    tracked: bool = True,
 ) -> Envelope:
     """The email. Its Message-ID follows from the message's id. Raises NotMailable."""
     name, from_email = name_and_address(sender)
@@ -114,7 +123,8 @@ def compose(  # noqa: PLR0913  # what an email is made of
             message["List-Unsubscribe"] = f"<{links.address('u', message_id)}>"
             message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
         message.set_content(rendered.text, cte="quoted-printable")
-        message.add_alternative(tracked_html(rendered, links, message_id), subtype="html", cte="quoted-printable")
+        html = tracked_html(rendered, links, message_id) if tracked else plain_html(rendered)
+        message.add_alternative(html, subtype="html", cte="quoted-printable")
         content = message.as_bytes()
     except (MessageError, ValueError) as exc:
         raise NotMailable(f"the message cannot be written as an email: {type(exc).__name__}") from exc

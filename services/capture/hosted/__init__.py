@@ -1,0 +1,1 @@
+"""Where people meet a form: its page, what they send, its script for other pages, the link that confirms."""

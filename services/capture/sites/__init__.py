@@ -1,0 +1,1 @@
+"""Sites: what the tracking snippet on a page sees, taken without a token."""

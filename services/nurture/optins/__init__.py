@@ -1,0 +1,1 @@
+"""The one message that asks somebody to confirm consent: through the ledger, exactly once, and without tracking."""

@@ -1,0 +1,47 @@
+"""The message that asks for confirmation, over HTTP: a versioned document, with its preview."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from services.nurture.optins.document import LINK, MESSAGES, checked
+from services.nurture.parts import Parts
+from services.nurture.sending.mail import name_and_address, plain_html
+from services.nurture.templates.rendering import CannotRender, Renderer
+from shared.rules import documents_router
+
+
+def optins_router(parts: Parts) -> APIRouter:
+    """Read, save, list, preview (`:simulate`) and activate the message by language."""
+    runtime = parts.runtime
+    renderer = Renderer()
+
+    async def preview(document: dict[str, Any], _days: int) -> dict[str, Any]:
+        """What the message looks like in each language."""
+        context = {
+            LINK: f"{runtime.settings.public_url.rstrip('/')}/capture/confirm/…",
+            "form": {"name": "Newsletter"},
+            "sender": {"name": name_and_address(runtime.settings.mail_from)[0]},
+        }
+        shown: dict[str, Any] = {}
+        for language, template in checked(document).messages.items():
+            try:
+                rendered = await renderer.render(template, context, footer=False)
+            except CannotRender as exc:
+                shown[language] = {"problem": str(exc)}
+                continue
+            shown[language] = {
+                "subject": rendered.subject,
+                "text": rendered.text,
+                "html": plain_html(rendered),
+            }
+        return {"messages": shown}
+
+    return documents_router(
+        runtime.database,
+        runtime.secrets,
+        MESSAGES,
+        validate=checked,
+        simulate=preview,
+        path="/v1/optin-message",
+    )
