@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.capture.accounts import standings
+from services.capture.accounts.forgetting import forget_accounts
 from services.capture.duplicates import queries as likenesses
 from services.capture.errors import Contended, NoSuchLead
 from services.capture.leads import queries
@@ -68,8 +68,7 @@ async def erase(lead_id: LeadId, actor: str, tx: Tx, runtime: Runtime) -> Erased
     await connection.execute(FORGET_IDENTIFIERS, lead_ids)
     await connection.execute(FORGET_LINKS, lead_ids)
     await connection.execute(FORGET_REASONS, lead_ids)
-    await standings.forget(connection, members)
-    await standings.forget_choices(connection, members)
+    await forget_accounts(members, now, tx, runtime)
     await likenesses.forget(connection, members)
     await _destroy(lead_ids, root, actor, now, tx, runtime)
     return Erased(root, now, lead_ids)
