@@ -43,7 +43,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on(AssignmentAccepted, people.on_accepted),
         on(LeadErased, people.on_erased),
         on(EnrolmentStarted, lambda event, tx: enrolments.on_started(event, tx, parts)),
-        on(EnrolmentEnded, enrolments.on_ended),
+        on(EnrolmentEnded, lambda event, tx: enrolments.on_ended(event, tx, parts)),
         on(MessageClaimed, lambda event, tx: sending.on_claimed(event, tx, parts)),
         on(MessageSettled, sending.on_settled),
         on_batch(TouchRecorded, lambda events, tx: enrolments.on_touches(events, tx, parts), decides=True),

@@ -26,6 +26,7 @@ from shared.events import (
     LeadCaptured,
     LeadErased,
     LeadMerged,
+    LeadUnmerged,
     StageChanged,
     TouchRecorded,
 )
@@ -172,6 +173,9 @@ class Facts:
 
     def merged(self, loser: str, into: str) -> LeadMerged:
         return LeadMerged(**self._head(self.lead_id(into), "merged"), from_lead_id=self.lead_id(loser))
+
+    def unmerged(self, loser: str, into: str) -> LeadUnmerged:
+        return LeadUnmerged(**self._head(self.lead_id(into), "unmerged"), from_lead_id=self.lead_id(loser))
 
     def erased(self, email: str) -> LeadErased:
         return LeadErased(**self._head(self.lead_id(email), "erased"))

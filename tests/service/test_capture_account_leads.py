@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest_asyncio
 
+from services.capture.accounts.rematching import rematch_leads
 from shared.events import LeadCaptured
 from shared.settings import Settings
-from shared.testing import harness
-from tests.service.account_world import account, account_of, patch, rematched
+from shared.testing import eventually, harness
+from tests.service.account_world import account, account_of, patch, rematched, told_accounts
 from tests.service.capture_world import Capture
 from throughline.services import service_code
 
@@ -154,8 +156,15 @@ async def test_a_domain_that_is_given_to_another_account_takes_its_leads_along(c
     assert await account_of(capture, lead["lead_id"]) == (other["account_id"], "domain")
 
 
+async def many_leads(capture: Capture) -> None:
+    """More than two batches, told a few at a time."""
+    for begin in range(0, 450, 15):
+        some = (capture.lead(email=f"p{n}@gmail.com", company="Initech") for n in range(begin, begin + 15))
+        await asyncio.gather(*some)
+
+
 async def test_many_leads_that_waited_are_matched_in_batches(capture: Capture) -> None:
-    await asyncio.gather(*(capture.lead(email=f"p{n}@gmail.com", company="Initech") for n in range(450)))
+    await many_leads(capture)
     made = await account(capture, name="Initech")
     await rematched(capture)
     counted = await capture.rows("SELECT count(*) FROM lead_accounts WHERE account_id = $1", made["account_id"])
@@ -210,3 +219,40 @@ async def test_merging_unmerging_and_erasing_leads_keeps_their_accounts_right(ca
     await capture.post(f"leads/{crm['lead_id']}:erase", None)
     assert (await capture.get(f"accounts/{globex['account_id']}/leads")).json()["items"] == []
     assert await capture.rows("SELECT 1 FROM account_choices") == []
+
+
+async def test_an_account_that_an_erased_person_alone_told_of_is_forgotten_with_them(capture: Capture) -> None:
+    nora = await capture.lead(email="me@noramueller.de", company="Nora Mueller")
+    ann, ben = await capture.lead(email=ANN), await capture.lead(email="ben@acme.com")
+    alone, shared = nora["account"]["account_id"], ann["account"]["account_id"]
+    kept = await capture.lead(email="x@globex.com")
+    await patch(capture, kept["account"]["account_id"], employees=5)  # somebody told of it
+    for lead in (nora, ann, kept):
+        assert (await capture.post(f"leads/{lead['lead_id']}:erase", None)).status_code == 200
+    assert (await capture.get(f"accounts/{alone}")).status_code == 404
+    for account_id in (shared, kept["account"]["account_id"]):
+        assert (await capture.get(f"accounts/{account_id}")).status_code == 200
+    assert {account_id for account_id, personal in await told_accounts(capture) if personal.name == ""} == {alone}
+    assert await capture.rows("SELECT 1 FROM account_domains WHERE domain = 'noramueller.de'") == []
+    await rematched(capture)
+    again = await capture.lead(email="me@noramueller.de")
+    assert again["account"]["account_id"] not in (None, alone)
+    assert await account_of(capture, ben["lead_id"]) == (shared, "domain")
+
+
+async def test_a_rematch_that_was_cut_off_goes_on_and_tells_each_lead_once(capture: Capture) -> None:
+    await many_leads(capture)
+    await account(capture, name="Initech")
+    for _ in range(4):  # ended in the middle of whatever it was doing
+        running = asyncio.create_task(rematch_leads(capture.harness.consumer_runtime))
+
+        async def some_more_are_matched(running: asyncio.Task[Any] = running) -> bool:
+            return running.done() or bool(await capture.rows("SELECT 1 FROM rematches WHERE settled_at IS NOT NULL"))
+
+        await eventually(some_more_are_matched)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    await rematched(capture)
+    assert await capture.rows("SELECT 1 FROM lead_accounts WHERE account_id IS NULL") == []
+    told = [event.lead_id for event in await capture.harness.told(LeadCaptured) if event.account_id is not None]
+    assert len(told) == len(set(told)) == 450

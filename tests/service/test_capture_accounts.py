@@ -177,6 +177,33 @@ async def test_bad_accounts_are_refused_with_the_place(capture: Capture, body: d
     assert [error["pointer"] for error in refused.json()["errors"]] == [pointer]
 
 
+async def test_odd_questions_are_answered_and_break_nothing(capture: Capture) -> None:
+    made = await account(capture, name="Acme", external_id="crm-1", domains=["acme.com"])
+    for params in ({"name": "\x00"}, {"name": "GmbH & Co. KG"}, {"external_id": "\x00"}, {"external_id": "x' OR 1=1"}):
+        answer = await capture.get("accounts", **params)
+        assert (answer.status_code, answer.json()["items"]) == (200, [])
+    for domain in ("\x00.com", "a\x00.com", "gmail.com", "..", "ac me.com", "a" * 64 + ".com", "ä" * 300 + ".de"):
+        answer = await capture.get("accounts", domain=domain)
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "query:domain")
+        match = await capture.post("accounts:match", {"domain": domain.replace("\x00", " ")})
+        assert (match.status_code, match.json()["errors"][0]["pointer"]) == (422, "/domain")
+    for path in ("accounts/x", f"accounts/{made['account_id'][:-1]}", "accounts/%00"):
+        assert (await capture.get(path)).status_code == 404
+    assert (await capture.get("leads", account_id="x")).json()["items"] == []
+    assert (await capture.get("accounts", cursor="x")).status_code == 400
+    for body in ([], "x", None, {"with": made["account_id"], "into": "x"}, {}):
+        assert (await capture.post(f"accounts/{made['account_id']}:merge", body)).status_code in (400, 422)
+    missing = "00000000-0000-4000-8000-000000000000"
+    assert (await capture.post(f"accounts/{made['account_id']}:merge", {"with": missing})).status_code == 404
+
+
+async def test_an_idempotency_key_makes_one_account_and_answers_the_same(capture: Capture) -> None:
+    first = await capture.post("accounts", {"name": "Acme"}, idempotency_key="k-1")
+    again = await capture.post("accounts", {"name": "Acme"}, idempotency_key="k-1")
+    assert (first.status_code, again.status_code, again.json()) == (201, 201, first.json())
+    assert len((await capture.get("accounts")).json()["items"]) == 1
+
+
 async def test_a_patch_takes_back_with_null_but_not_the_name(capture: Capture) -> None:
     made = await account(capture, name="Acme", employees=5, owner_id="rep", domains=["acme.com"], attributes={"a": 1})
     gone = (

@@ -162,6 +162,36 @@ async def test_two_people_who_turn_out_to_be_one_share_the_earlier_run(world: Wo
     assert sorted(to for to, _ in world.inbox.accepted) == [ANN, ANN, BEN]
 
 
+async def test_an_unmerge_gives_both_their_runs_back_with_what_happened_in_between(world: World) -> None:
+    await world.arrives(ANN)
+    await world.arrives(BEN)
+    await world.send()
+    await world.tell(world.facts.merged(BEN, into=ANN))
+    ended = await world.nurture.told(EnrolmentEnded)
+    await world.tell(world.facts.consent(ANN, "denied"))
+    unmerge = world.facts.unmerged(BEN, into=ANN)
+    await world.tell(unmerge)
+    await world.tell(*ended)  # our own decision, read back late
+    assert [(run["state"], run["reason"]) for run in await world.runs(ANN)] == [
+        ("ended", "consent for email is denied")
+    ]
+    assert [(run["state"], run["reason"]) for run in await world.runs(BEN)] == [("active", None)]
+    await world.tell(unmerge)
+    await world.time_passes(timedelta(days=3))
+    await world.send()
+    assert sorted(to for to, _ in world.inbox.accepted) == [ANN, BEN, BEN]
+    assert len(await world.nurture.told(EnrolmentStarted)) == 3
+
+
+async def test_a_run_that_reached_its_end_while_merged_stays_ended_after_an_unmerge(world: World) -> None:
+    await world.arrives(ANN)
+    await world.arrives(BEN)
+    await world.tell(world.facts.merged(BEN, into=ANN))
+    await world.tell(world.facts.accepted(BEN))
+    await world.tell(world.facts.unmerged(BEN, into=ANN))
+    assert [run["state"] for run in await world.runs(BEN)] == ["ended"]
+
+
 async def test_a_run_follows_its_person_into_a_merge(world: World) -> None:
     await world.arrives(BEN)
     await world.tell(await world.facts.captured(ANN))

@@ -51,6 +51,23 @@ async def test_two_offers_leave_the_earlier_one_and_undoing_the_merge_brings_the
     assert all(kept == counted for kept, counted in (await routing.counted_loads()).values())
 
 
+async def test_what_was_decided_between_a_merge_and_its_undoing_stays_with_whom_it_was_about(routing: Routing) -> None:
+    ann, bob = await routing.hire("ann"), await routing.hire("bob")
+    await routing.qualify("one")
+    routing.clock.move(timedelta(seconds=1))
+    await routing.qualify("two")
+    await routing.service.deliver(merged("two", into="one"))
+    assert (await routing.answer("two", "accept")).json()["rep_id"] == ann
+    routing.clock.move(timedelta(seconds=1))
+    await routing.service.deliver(captured("two", revision=2, country="AT"))
+    await routing.service.deliver(unmerged("two", into="one", at=routing.clock.now()))
+    assert [await routing.owner("one"), await routing.owner("two")] == [ann, bob]
+    assert [(await routing.assignment(name))["state"] for name in ("one", "two")] == ["accepted", "offered"]
+    assert all(kept == counted for kept, counted in (await routing.counted_loads()).values())
+    await routing.service.deliver(entered("two", "recycled", "mql"), entered("two", "mql", "recycled"))
+    assert (await routing.owner("two")) == bob
+
+
 @pytest.mark.parametrize("order", [("ab", "bc"), ("bc", "ab")])
 async def test_chains_of_merges_leave_the_same_owner_in_any_order(routing: Routing, order: tuple[str, str]) -> None:
     reps = [await routing.hire(name) for name in ("ann", "bob", "cid")]

@@ -1,5 +1,6 @@
 """What callers send about accounts, and what they get."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from shared.phones import Phone
 
 MOST_DOMAINS = 100
 LONGEST_DOMAIN = 2_000
+_HOST = re.compile(r"[\w-]{1,63}(\.[\w-]{1,63})+")
 
 
 def parse_domain(text: str) -> str:
@@ -27,7 +29,7 @@ def parse_domain(text: str) -> str:
         plain.encode("idna")
     except UnicodeError:
         plain = ""
-    domain = registrable_domain(plain) if "." in plain and "@" not in plain and " " not in plain else None
+    domain = registrable_domain(plain) if _HOST.fullmatch(plain) else None
     if domain is None:
         raise ValueError("is not a domain that somebody registered, such as acme.com")
     if is_free(f"x@{domain}"):

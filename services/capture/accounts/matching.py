@@ -1,6 +1,7 @@
 """Which account many leads belong to, in a few statements however many: read, decide, make what is missing, save."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -39,21 +40,30 @@ class Named:
 
 
 async def attach_leads(
-    clues: Mapping[LeadId, Clues], at: datetime, tx: Tx, runtime: Runtime
+    clues: Mapping[LeadId, Clues], at: datetime, tx: Tx, runtime: Runtime, *, as_before: AbstractSet[LeadId]
 ) -> dict[LeadId, AccountId | None]:
-    """Let leads belong to the account that their clues say; the rows of the leads must be locked."""
-    before, now = await match_leads(clues, at, tx, runtime)
+    """Let leads belong to the account that their clues say; the rows of the leads must be locked.
+
+    Of those whose clues are `as_before` what was found for them holds: who changes an account asks again for them.
+    """
+    before, now = await match_leads(clues, at, tx, runtime, as_before=as_before)
     await standings.save(tx.connection, changed_leads(before, now))
     return {standing.lead_id: standing.match.account_id for standing in now}
 
 
 async def match_leads(
-    clues: Mapping[LeadId, Clues], at: datetime, tx: Tx, runtime: Runtime
+    clues: Mapping[LeadId, Clues],
+    at: datetime,
+    tx: Tx,
+    runtime: Runtime,
+    *,
+    as_before: AbstractSet[LeadId] = frozenset(),
 ) -> tuple[dict[LeadId, Standing], list[Standing]]:
     """How leads stand, and how they should. Accounts that their domains ask for are made and told."""
     connection = tx.connection
     before, choices = await standings.read(connection, list(clues))
-    open_ones = {lead_id: clue for lead_id, clue in clues.items() if lead_id not in choices}
+    settled = {lead_id for lead_id in as_before if lead_id in before and before[lead_id].match.matched_by != "hand"}
+    open_ones = {lead_id: clue for lead_id, clue in clues.items() if lead_id not in choices and lead_id not in settled}
     owners = await _owners(open_ones, at, tx, runtime)
     by_their_name = [clue for clue in open_ones.values() if clue.name_key and clue.domain not in owners]
     named = await candidates(connection, by_their_name)
@@ -61,6 +71,8 @@ async def match_leads(
     for lead_id, clue in clues.items():
         if lead_id in choices:
             match = by_hand(choices[lead_id])
+        elif lead_id in settled:
+            match = before[lead_id].match
         elif clue.domain in owners:
             match = by_domain(owners[clue.domain], clue.domain)
         else:

@@ -8,7 +8,7 @@ import asyncpg
 
 from services.capture.accounts.domain import DEEPEST, Account, Candidate
 from shared.db import Connection
-from shared.ids import AccountId
+from shared.ids import AccountId, LeadId
 
 MOST_OF_A_NAME = 50
 MOST_OF_A_BEGIN = 200
@@ -78,6 +78,19 @@ SELECT account_id, name FROM accounts WHERE parent_id = $1 AND merged_into IS NU
 """
 ADOPT = "UPDATE accounts SET parent_id = $2 WHERE parent_id = $1 AND account_id <> $2 RETURNING account_id"
 FOLLOW = "UPDATE accounts SET merged_into = $2 WHERE merged_into = $1 RETURNING account_id"
+# Accounts of which nothing is known but what these leads told, and that nobody else is of.
+TOLD_BY = """
+SELECT account_id FROM accounts
+WHERE account_id IN (SELECT account_id FROM lead_accounts WHERE lead_id = ANY($1))
+  AND made_by = 'leads' AND merged_into IS NULL
+  AND NOT EXISTS (SELECT 1 FROM lead_accounts AS other
+                  WHERE other.account_id = accounts.account_id AND NOT other.lead_id = ANY($1))
+  AND NOT EXISTS (SELECT 1 FROM accounts AS below WHERE below.parent_id = accounts.account_id)
+  AND NOT EXISTS (SELECT 1 FROM accounts AS gone WHERE gone.merged_into = accounts.account_id)
+ORDER BY account_id FOR UPDATE
+"""
+REMOVE_DOMAINS = "DELETE FROM account_domains WHERE account_id = ANY($1)"
+REMOVE = "DELETE FROM accounts WHERE account_id = ANY($1)"
 OF_NAMES = """
 SELECT DISTINCT asked.name_key AS asked, kept.account_id, kept.name, kept.country, ARRAY(
     SELECT domain FROM account_domains WHERE account_domains.account_id = kept.account_id ORDER BY domain
@@ -254,6 +267,17 @@ async def times_of(
     """When accounts were made and changed."""
     rows = await connection.fetch(CREATED, sorted(set(account_ids)))
     return {AccountId(row["account_id"]): (row["created_at"], row["updated_at"]) for row in rows}
+
+
+async def accounts_told_by(connection: Connection, lead_ids: Sequence[LeadId]) -> list[AccountId]:
+    """The accounts that came from these leads alone, locked."""
+    return [AccountId(row["account_id"]) for row in await connection.fetch(TOLD_BY, lead_ids)]
+
+
+async def remove_accounts(connection: Connection, account_ids: Sequence[AccountId]) -> None:
+    """Take accounts away, with their domains."""
+    await connection.execute(REMOVE_DOMAINS, account_ids)
+    await connection.execute(REMOVE, account_ids)
 
 
 async def give_up_domains(connection: Connection, account_id: AccountId, kept: Sequence[str]) -> None:

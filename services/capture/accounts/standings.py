@@ -61,10 +61,12 @@ SELECT lead_id FROM lead_accounts WHERE account_id = $1 AND lead_id > $2 ORDER B
 """
 OF_DOMAIN = "SELECT lead_id FROM lead_accounts WHERE domain = $1 AND lead_id > $2 ORDER BY lead_id LIMIT $3"
 OF_NAME = """
-SELECT lead_id FROM lead_accounts WHERE name_key = $1 AND lead_id > $2 AND domain IS NULL ORDER BY lead_id LIMIT $3
+SELECT lead_id FROM lead_accounts WHERE name_key = $1 AND lead_id > $2 AND name_key IS NOT NULL AND domain IS NULL
+ORDER BY lead_id LIMIT $3
 """
 OF_BEGIN = """
-SELECT lead_id FROM lead_accounts WHERE left(name_key, 4) = $1 AND lead_id > $2 AND domain IS NULL
+SELECT lead_id FROM lead_accounts
+WHERE left(name_key, 4) = $1 AND lead_id > $2 AND name_key IS NOT NULL AND domain IS NULL
 ORDER BY lead_id LIMIT $3
 """
 OF_EVERY = """

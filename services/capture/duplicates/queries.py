@@ -7,17 +7,16 @@ from shared.ids import LeadId
 
 MOST_OF_A_KEY = 50
 MOST_OF_A_PERSON = 200
-FORGET_KEYS = """
-DELETE FROM likeness_keys WHERE lead_id = ANY($1) AND NOT EXISTS (
-    SELECT 1 FROM unnest($2::bytea[], $3::text[]) AS kept (key, lead_id)
-    WHERE kept.key = likeness_keys.key AND kept.lead_id = likeness_keys.lead_id
+PUT_KEYS = """
+WITH kept AS (
+    SELECT key, lead_id FROM unnest($2::bytea[], $3::text[]) AS kept (key, lead_id)
+), gone AS (
+    DELETE FROM likeness_keys WHERE lead_id = ANY($1) AND NOT EXISTS (
+        SELECT 1 FROM kept WHERE kept.key = likeness_keys.key AND kept.lead_id = likeness_keys.lead_id
+    )
+), new AS (
+    INSERT INTO likeness_keys (key, lead_id) SELECT key, lead_id FROM kept ORDER BY key, lead_id ON CONFLICT DO NOTHING
 )
-"""
-ADD_KEYS = """
-INSERT INTO likeness_keys (key, lead_id) SELECT key, lead_id FROM unnest($1::bytea[], $2::text[]) AS new (key, lead_id)
-ORDER BY key, lead_id ON CONFLICT DO NOTHING
-"""
-ASK = """
 INSERT INTO likeness_checks (lead_id) SELECT lead_id FROM unnest($1::text[]) AS lead_id ORDER BY lead_id
 ON CONFLICT (lead_id) DO UPDATE SET settled_at = NULL, seen_at = NULL WHERE likeness_checks.settled_at IS NOT NULL
 """
@@ -76,10 +75,7 @@ ORDER BY -score, lead_id, other_id LIMIT $5
 async def put_keys(connection: Connection, keys: Mapping[LeadId, frozenset[bytes]]) -> None:
     """Let people be found by these keys and no others."""
     pairs = sorted((key, lead_id) for lead_id, theirs in keys.items() for key in theirs)
-    hashes, lead_ids = [key for key, _ in pairs], [lead_id for _, lead_id in pairs]
-    await connection.execute(FORGET_KEYS, sorted(keys), hashes, lead_ids)
-    await connection.execute(ADD_KEYS, hashes, lead_ids)
-    await connection.execute(ASK, sorted(keys))
+    await connection.execute(PUT_KEYS, sorted(keys), [key for key, _ in pairs], [lead_id for _, lead_id in pairs])
 
 
 async def forget_merged(connection: Connection, lead_ids: Sequence[LeadId]) -> None:

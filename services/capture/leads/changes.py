@@ -48,7 +48,12 @@ async def tell_changes(changes: Sequence[Change], tx: Tx, runtime: Runtime) -> N
     if gone := [lead_id for change in changes for lead_id in change.merged]:
         await _stand_for_nobody(gone, tx.connection)
     clues = {change.lead_id: _clues(change.profile) for change in changes}
-    accounts = await attach_leads(clues, changes[0].cause.received_at, tx, runtime)
+    as_before = {
+        change.lead_id
+        for change in changes
+        if change.before is not None and not change.merged and _clues(change.before) == clues[change.lead_id]
+    }
+    accounts = await attach_leads(clues, changes[0].cause.received_at, tx, runtime, as_before=as_before)
     others_now = {
         change.lead_id: change.profile
         for change in changes

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.capture.accounts import standings
+from services.capture.accounts.forgetting import forget_accounts
 from services.capture.duplicates import queries as likenesses
 from services.capture.enrichment import queries as enrichments
 from services.capture.erasures.domain import Wish, traces_of
@@ -81,8 +81,7 @@ async def erase(lead_id: LeadId, wish: Wish, tx: Tx, runtime: Runtime) -> Erased
     await connection.execute(FORGET_IDENTIFIERS, lead_ids)
     await connection.execute(FORGET_LINKS, lead_ids)
     await connection.execute(FORGET_EVIDENCE, lead_ids)
-    await standings.forget(connection, members)
-    await standings.forget_choices(connection, members)
+    await forget_accounts(members, now, tx, runtime)
     await likenesses.forget(connection, members)
     await connection.execute(FORGET_SUBMISSIONS, lead_ids)
     await connection.execute(FORGET_OPTINS, lead_ids)

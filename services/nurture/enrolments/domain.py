@@ -11,6 +11,7 @@ from services.nurture.sequences.domain import Plan
 from shared.ids import EventId, LeadId, SequenceId
 from shared.rules import Evaluation, Expression
 
+MERGED = "merged: the person is in the sequence under another id"
 MAX_AGE = timedelta(days=7)
 KEPT_FOR = timedelta(hours=1)
 _SCREENED = 10_000

@@ -8,6 +8,7 @@ from itertools import groupby
 from services.nurture.enrolments import queries
 from services.nurture.enrolments.domain import (
     MAX_AGE,
+    MERGED,
     Fact,
     Run,
     ending,
@@ -101,7 +102,9 @@ async def on_identity(event: IdentityLinked | LeadMerged | LeadUnmerged, tx: Tx,
     ids.add(event.anonymous_lead_id if isinstance(event, IdentityLinked) else event.from_lead_id)
     for someone in await meet(tx, parts, ids):
         for run in superfluous(someone.runs):
-            await end_run(tx, parts, someone, run, "merged: the person is in the sequence under another id")
+            await end_run(tx, parts, someone, run, MERGED)
+        if isinstance(event, LeadUnmerged):
+            await revive_runs(tx, parts, someone, event)
         await end_refused(tx, parts, someone)
     await reconsider(tx, parts, ids)
 
@@ -134,8 +137,12 @@ async def on_started(event: EnrolmentStarted, tx: Tx, parts: Parts) -> None:
     await queries.restore_run(tx.connection, run, event.cause_event_id or EventId(event.enrolment_id), plan.first)
 
 
-async def on_ended(event: EnrolmentEnded, tx: Tx) -> None:
-    """Our own decision, read back."""
+async def on_ended(event: EnrolmentEnded, tx: Tx, parts: Parts) -> None:
+    """Our own decision, read back; one that a merge took does not count any more where the merge was undone since."""
+    if event.reason == MERGED:
+        met = await meet(tx, parts, {event.lead_id})
+        if not any(run.enrolment_id == event.enrolment_id for someone in met for run in superfluous(someone.runs)):
+            return
     await queries.end_run(tx.connection, event.enrolment_id, event.reason, event.occurred_at)
 
 
@@ -234,20 +241,25 @@ async def start_run(  # noqa: PLR0913  # what a run is made of
         return
     someone.runs.append(run)
     STARTED.labels(plan.sequence_id).inc()
-    tx.emit(
-        EnrolmentStarted(
-            event_id=EventId(f"enrolment-started:{run.enrolment_id}"),
-            lead_id=person_id,
-            occurred_at=now,
-            received_at=now,
-            enrolment_id=run.enrolment_id,
-            sequence_id=plan.sequence_id,
-            sequence_version=plan.version,
-            run=number,
-            cause_event_id=fact.event_id,
-            triggered_at=fact.occurred_at,
-        )
-    )
+    tx.emit(run_started(run, EventId(f"enrolment-started:{run.enrolment_id}"), fact.event_id, now))
+
+
+async def revive_runs(tx: Tx, parts: Parts, someone: Someone, event: LeadUnmerged) -> None:
+    """Runs that a merge had ended go on where they stood, if the person is in the sequence under no other id now.
+
+    What would have ended them meanwhile still does. A message that the merge withdrew is not sent any more.
+    """
+    entered = {run.sequence_id for run in someone.active_runs}
+    for run in await queries.runs_ended_as(tx.connection, someone.person.ids, MERGED):
+        plan = await parts.catalogue.plan(tx.connection, run.sequence_id, run.version)
+        since = await people.milestones_since(tx.connection, someone.family, run.triggered_at)
+        if run.sequence_id in entered or ending(plan, since, someone.person, run.triggered_at) is not None:
+            continue
+        if await queries.revive_run(tx.connection, run.enrolment_id, MERGED):
+            entered.add(run.sequence_id)
+            someone.runs[someone.runs.index(run)] = replace(run, active=True)
+            event_id = EventId(f"enrolment-revived:{run.enrolment_id}:{event.event_id}")
+            tx.emit(run_started(run, event_id, event.event_id, parts.runtime.clock.now()))
 
 
 async def end_runs_by(tx: Tx, parts: Parts, someone: Someone, fact: Fact) -> None:
@@ -276,6 +288,22 @@ async def end_run(tx: Tx, parts: Parts, someone: Someone, run: Run, reason: str)
         return
     ENDED.labels(run.sequence_id, reason.partition(":")[0]).inc()
     tx.emit(*await ledger.withdraw(tx.connection, run.enrolment_id, reason), run_ended(run, reason, now))
+
+
+def run_started(run: Run, event_id: EventId, cause: EventId, at: datetime) -> EnrolmentStarted:
+    """The fact that a run began, or goes on."""
+    return EnrolmentStarted(
+        event_id=event_id,
+        lead_id=run.lead_id,
+        occurred_at=at,
+        received_at=at,
+        enrolment_id=run.enrolment_id,
+        sequence_id=run.sequence_id,
+        sequence_version=run.version,
+        run=run.run,
+        cause_event_id=cause,
+        triggered_at=run.triggered_at,
+    )
 
 
 def run_ended(run: Run, reason: str, at: datetime) -> EnrolmentEnded:

@@ -23,6 +23,14 @@ END_RUN = """
 UPDATE enrolments SET active = false, reason = $2, ended_at = $3, claim = NULL
 WHERE enrolment_id = $1 AND active RETURNING enrolment_id
 """
+ENDED_AS = f"""
+SELECT {RUN} FROM enrolments WHERE lead_id = ANY($1) AND NOT active AND reason = $2
+ORDER BY started_at DESC, enrolment_id
+"""
+REVIVE = """
+UPDATE enrolments SET active = true, reason = NULL, ended_at = NULL, hold = NULL
+WHERE enrolment_id = $1 AND NOT active AND reason = $2 RETURNING enrolment_id
+"""
 RESTORE = """
 INSERT INTO enrolments
     (enrolment_id, sequence_id, version, lead_id, run, cause_event_id, triggered_at, step_id, started_at, due_at)
@@ -86,6 +94,16 @@ async def was_caused(connection: Connection, sequence_id: SequenceId, cause: Eve
 async def end_run(connection: Connection, enrolment_id: str, reason: str, at: datetime) -> bool:
     """End a run; False when it had ended."""
     return await connection.fetchval(END_RUN, enrolment_id, reason, at) is not None
+
+
+async def runs_ended_as(connection: Connection, lead_ids: Sequence[LeadId], reason: str) -> list[Run]:
+    """A person's runs that ended for this reason, the last begun first."""
+    return [as_run(row) for row in await connection.fetch(ENDED_AS, lead_ids, reason)]
+
+
+async def revive_run(connection: Connection, enrolment_id: str, reason: str) -> bool:
+    """Let a run that ended for this reason go on; False when it does already."""
+    return await connection.fetchval(REVIVE, enrolment_id, reason) is not None
 
 
 async def restore_run(connection: Connection, run: Run, cause: EventId, step_id: str) -> None:

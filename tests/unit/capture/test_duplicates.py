@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from services.capture.duplicates.domain import SUGGESTED_FROM, compare, keys_of
 from services.capture.leads.domain import Profile
 
-ANN = {"first_name": "Ann", "last_name": "Miller", "email": "ann.miller@acme.com", "company": "Acme"}
+ANN: dict[str, Any] = {"first_name": "Ann", "last_name": "Miller", "email": "ann.miller@acme.com", "company": "Acme"}
 profiles = st.builds(
     Profile,
     first_name=st.sampled_from([None, "Ann", "Anne", "A", "Bob", "Йван", "李"]),

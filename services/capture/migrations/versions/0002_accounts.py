@@ -57,8 +57,9 @@ CREATE TABLE lead_accounts (
 ) WITH (fillfactor = 85);
 CREATE INDEX lead_accounts_account ON lead_accounts (account_id, lead_id) WHERE account_id IS NOT NULL;
 CREATE INDEX lead_accounts_domain ON lead_accounts (domain, lead_id) WHERE domain IS NOT NULL;
-CREATE INDEX lead_accounts_name ON lead_accounts (name_key, lead_id) WHERE name_key IS NOT NULL;
-CREATE INDEX lead_accounts_name_begin ON lead_accounts (left(name_key, 4), lead_id) WHERE name_key IS NOT NULL;
+CREATE INDEX lead_accounts_name ON lead_accounts (name_key, lead_id) WHERE name_key IS NOT NULL AND domain IS NULL;
+CREATE INDEX lead_accounts_name_begin ON lead_accounts (left(name_key, 4), lead_id)
+    WHERE name_key IS NOT NULL AND domain IS NULL;
 
 -- What somebody chose by hand, kept with the lead it was said of; no account: none, whatever matches.
 CREATE TABLE account_choices (
