@@ -156,6 +156,33 @@ async def test_the_same_file_twice_changes_nothing(capture: Importing) -> None:
     assert await capture.log() == log
 
 
+async def test_the_same_file_twice_at_once_is_told_once(capture: Importing) -> None:
+    file = table(("email", "type"), (ANN, "page_view"), (BEN, "page_view"))
+    for _ in range(2):
+        await capture.post_file(file, kind="touches")
+    await capture.work()
+    jobs = (await capture.get("imports")).json()["items"]
+    assert [counts(job) for job in jobs] == [(0, 0, 2, 0), (2, 0, 0, 0)]
+    assert len(await capture.harness.told(TouchRecorded)) == 2
+
+
+async def test_a_value_that_cannot_be_stored_makes_one_bad_row(capture: Importing) -> None:
+    file = table(
+        ("email", "touch.type", "touch.occurred_at"),
+        (ANN, "page_view", "0001-01-01T00:00:00+01:00"),
+        (BEN, "page_view", ago(days=1)),
+    )
+    job = await capture.made()
+    await capture.put(job, file)
+    assert [row["outcome"] for row in (await capture.get(f"imports/{job['import_id']}:preview")).json()["rows"]] == [
+        "failed",
+        "created",
+    ]
+    done = await capture.send(file)
+    assert counts(done) == (1, 0, 0, 1)
+    assert "cannot be stored" in (await capture.errors(done))[0]["reason"]
+
+
 async def test_an_old_file_does_not_win_over_what_was_said_since(capture: Importing) -> None:
     file = table(("email", "company"), (ANN, "Acme"))
     await capture.send(file)

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 
-import asyncpg
 import orjson
 
 from services.capture.imports import queries
@@ -27,7 +26,6 @@ BATCH_S = 0.2
 SLICE_S = 5.0
 FURTHEST_BEHIND = 20_000
 BEHIND_PAUSE = timedelta(seconds=0.5)
-_UNSTORABLE = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, OverflowError)
 
 
 class _TakenBack(Exception):
@@ -124,34 +122,17 @@ class _Turn:
         return True
 
     async def _tell(self, batch: Sequence[Row], tx: Tx) -> list[Outcome]:
-        mark = tx.mark()
-        try:
-            return await self._told(batch, tx)
-        except _UNSTORABLE:
-            tx.take_back(mark)
-        outcomes: list[Outcome] = []
-        for row in batch:  # one of them cannot be stored: it alone is bad
-            mark = tx.mark()
-            try:
-                outcomes += await self._told([row], tx)
-            except _UNSTORABLE as exc:
-                tx.take_back(mark)
-                log.warning("import_row_not_storable", import_id=self._job.import_id, error=type(exc).__name__)
-                outcomes.append(Outcome("failed", "holds a value that cannot be stored"))
-        return outcomes
-
-    async def _told(self, batch: Sequence[Row], tx: Tx) -> list[Outcome]:
+        if not self._job.dry_run:
+            return await self._teller.tell(batch, tx)
         outcomes: list[Outcome] = []
         mark = tx.mark()
         try:
             async with tx.connection.transaction():
                 outcomes = await self._teller.tell(batch, tx)
-                if self._job.dry_run:
-                    raise _TakenBack
+                raise _TakenBack
         except _TakenBack:
             tx.take_back(mark)
-            return await self._without_repetitions(outcomes, tx)
-        return outcomes
+        return await self._without_repetitions(outcomes, tx)
 
     async def _without_repetitions(self, outcomes: Sequence[Outcome], tx: Tx) -> list[Outcome]:
         """Whom an earlier batch of a dry run made, this one only updates."""
