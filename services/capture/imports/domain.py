@@ -205,7 +205,8 @@ def _fitting(field: str, raw: Any, country: str | None) -> Any:
         return raw
     match field:
         case "phone":
-            return phone_of(raw, country) or written
+            local = country is not None or not isinstance(raw, str)  # else the field itself knows what to do
+            return (phone_of(raw, country) if local else None) or written
         case "type" | "touch.type":
             return type_name(written)
         case "currency":
