@@ -325,8 +325,8 @@ async def test_an_expression_can_say_where_a_field_stands(capture: Importing) ->
         "employees": "firm.size",
     }
     mapping |= {
-        "annual_revenue": {"cel": "body.firm.size * 1000.0"},
-        "attributes.half": {"cel": "body.firm.size / 8.0"},
+        "annual_revenue": {"cel": "double(body.firm.size) * 1000.0"},
+        "attributes.half": {"cel": "double(body.firm.size) / 8.0"},
     }
     job = await capture.send(rows, "ndjson", mapping=mapping)
     assert counts(job) == (1, 0, 0, 0), await capture.errors(job)
