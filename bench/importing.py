@@ -1,5 +1,6 @@
 """Files of leads through the worker: rows a second, and the most memory that the worker ever had."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,8 +8,9 @@ from pathlib import Path
 
 import httpx
 
-from bench.stack import Servers, process, role, token
+from bench.stack import Servers, process, role, settings_of, token
 from deploy.embedded.ports import free_port
+from shared.kafka import apply_topics
 
 SIZES = (10_000, 100_000)
 RATE_GOAL = 2_000
@@ -32,6 +34,7 @@ def measure(servers: Servers, sizes: tuple[int, ...] = SIZES) -> list[Measured]:
 
 def _measure(servers: Servers, rows: int) -> Measured:
     environment = servers.environment(servers.fresh_database(), f"import{rows}.")
+    asyncio.run(apply_topics(settings_of(environment)))  # the worker waits for a relay that cannot publish
     management = free_port()
     own = {**environment, "THROUGHLINE_PORT": str(free_port()), "THROUGHLINE_MANAGEMENT_PORT": str(management)}
     words = ["-m", "throughline", "run", "capture", "worker"]

@@ -11,7 +11,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from services.capture.imports.carrying import Imports
+from services.capture.imports.carrying import BEHIND_PAUSE, FURTHEST_BEHIND, Imports
 from shared.events import ConversionRecorded, CostRecorded, LeadCaptured, TouchRecorded
 from shared.settings import Settings
 from shared.testing import harness
@@ -19,6 +19,10 @@ from tests.service.capture_world import Capture, ago
 from throughline.services import service_code
 
 ANN, BEN = "ann@example.com", "ben@example.com"
+FAR_AHEAD = """
+INSERT INTO event_log (log, position, event_id, topic, key, type, subject, occurred_at)
+VALUES (1, $1, 'e', 'leads', 'k', 't', 'k', '') RETURNING position
+"""
 LOG = "SELECT event_id, type, key FROM event_log ORDER BY log, position"
 
 
@@ -156,6 +160,33 @@ async def test_the_same_file_twice_changes_nothing(capture: Importing) -> None:
     assert await capture.log() == log
 
 
+async def test_the_same_file_twice_at_once_is_told_once(capture: Importing) -> None:
+    file = table(("email", "type"), (ANN, "page_view"), (BEN, "page_view"))
+    for _ in range(2):
+        await capture.post_file(file, kind="touches")
+    await capture.work()
+    jobs = (await capture.get("imports")).json()["items"]
+    assert [counts(job) for job in jobs] == [(0, 0, 2, 0), (2, 0, 0, 0)]
+    assert len(await capture.harness.told(TouchRecorded)) == 2
+
+
+async def test_a_value_that_cannot_be_stored_makes_one_bad_row(capture: Importing) -> None:
+    file = table(
+        ("email", "touch.type", "touch.occurred_at"),
+        (ANN, "page_view", "0001-01-01T00:00:00+01:00"),
+        (BEN, "page_view", ago(days=1)),
+    )
+    job = await capture.made()
+    await capture.put(job, file)
+    assert [row["outcome"] for row in (await capture.get(f"imports/{job['import_id']}:preview")).json()["rows"]] == [
+        "failed",
+        "created",
+    ]
+    done = await capture.send(file)
+    assert counts(done) == (1, 0, 0, 1)
+    assert "cannot be stored" in (await capture.errors(done))[0]["reason"]
+
+
 async def test_an_old_file_does_not_win_over_what_was_said_since(capture: Importing) -> None:
     file = table(("email", "company"), (ANN, "Acme"))
     await capture.send(file)
@@ -235,6 +266,27 @@ async def test_an_erased_person_is_refused_until_they_come_back_on_their_own(cap
     assert (await capture.by_email(ANN))["company"] == "Acme"
 
 
+async def test_a_file_that_is_older_than_an_erasure_is_still_about_the_erased_person(capture: Importing) -> None:
+    ann = await capture.lead(email=ANN)
+    await capture.post_file(table(("email", "company"), (ANN, "Acme")))
+    await capture.post(f"leads/{ann['lead_id']}:erase", {})
+    await capture.lead(email=ANN)
+    await capture.work()
+    (job,) = (await capture.get("imports")).json()["items"]
+    assert counts(job) == (0, 0, 0, 1)
+    assert (await capture.by_email(ANN))["company"] is None
+
+
+async def test_imports_wait_while_the_relay_is_far_behind(capture: Importing) -> None:
+    job = (await capture.post_file(table(*people(3)))).json()
+    await capture.rows(FAR_AHEAD, FURTHEST_BEHIND + 1)
+    assert await Imports(capture.harness.consumer_runtime).run() == BEHIND_PAUSE
+    assert (await capture.job(job["import_id"]))["state"] == "queued"
+    await capture.rows("UPDATE relay_cursors SET position = 2 WHERE log = 1 RETURNING log")
+    await capture.work()
+    assert counts(await capture.job(job["import_id"])) == (3, 0, 0, 0)
+
+
 async def test_rows_of_every_kind_are_what_the_api_makes_of_them(capture: Importing) -> None:
     touches = table(
         ("Email", "Event", "Timestamp", "utm_source", "Plan"), (ANN, "Page View", ago(days=2), "google", "pro")
@@ -267,11 +319,20 @@ async def test_files_come_in_many_encodings_and_packed(capture: Importing, encod
 
 async def test_an_expression_can_say_where_a_field_stands(capture: Importing) -> None:
     rows = b'{"person": {"mail": "ann@example.com"}, "firm": {"name": "acme", "size": 12}}\n'
-    mapping = {"email": "person.mail", "company": {"cel": "body.firm.name + ' Inc'"}, "employees": "firm.size"}
+    mapping: dict[str, Any] = {
+        "email": "person.mail",
+        "company": {"cel": "body.firm.name + ' Inc'"},
+        "employees": "firm.size",
+    }
+    mapping |= {
+        "annual_revenue": {"cel": "double(body.firm.size) * 1000.0"},
+        "attributes.half": {"cel": "double(body.firm.size) / 8.0"},
+    }
     job = await capture.send(rows, "ndjson", mapping=mapping)
     assert counts(job) == (1, 0, 0, 0), await capture.errors(job)
     ann = await capture.by_email(ANN)
-    assert (ann["company"], ann["employees"]) == ("acme Inc", 12)
+    assert (ann["company"], ann["employees"], ann["annual_revenue"]) == ("acme Inc", 12, 12_000)
+    assert ann["attributes"] == {"half": 1.5}
 
 
 @pytest.mark.parametrize(

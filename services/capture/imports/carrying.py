@@ -1,13 +1,11 @@
 """The worker's part of imports: rows by the hundred, each batch in one transaction with the place where it ends."""
 
-import asyncio
 import time
 import zlib
 from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 
-import asyncpg
 import orjson
 
 from services.capture.imports import queries
@@ -22,12 +20,12 @@ from shared.service import Runtime
 from shared.telemetry import counter, log
 
 ROWS = counter("throughline_import_rows_total", "Rows of imports by what became of them", ["kind", "state"])
-FIRST_BATCH, SMALLEST_BATCH, LARGEST_BATCH = 100, 20, 500
-BATCH_S = 0.2
+FIRST_BATCH, SMALLEST_BATCH, LARGEST_BATCH = 200, 100, 500
+BATCH_S = 0.3
+READ_AT_ONCE = 64 * 1024  # some hundred rows
 SLICE_S = 5.0
 FURTHEST_BEHIND = 20_000
 BEHIND_PAUSE = timedelta(seconds=0.5)
-_UNSTORABLE = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, OverflowError)
 
 
 class _TakenBack(Exception):
@@ -71,6 +69,7 @@ class _Turn:
         self._reader = job.shape.reader(job.format)
         self._read_up_to = job.position
         self._place = job.place
+        self._piece = memoryview(b"")
         self._waiting: deque[Row] = deque()
         self._size = FIRST_BATCH
         self._rate = job.rate
@@ -95,12 +94,13 @@ class _Turn:
     async def _read(self) -> None:
         size = self._job.file_bytes or 0
         while len(self._waiting) < self._size and self._read_up_to < size:
-            piece = await piece_at(self._job, self._read_up_to, self._runtime)
-            if not piece:
+            if not self._piece:
+                self._piece = memoryview(await piece_at(self._job, self._read_up_to, self._runtime))
+            if not self._piece:
                 return
-            self._read_up_to += len(piece)
-            self._waiting.extend(self._reader.feed(piece, last=self._read_up_to >= size))
-            await asyncio.sleep(0)  # a piece is some thousand rows; others are to get a word in
+            part, self._piece = bytes(self._piece[:READ_AT_ONCE]), self._piece[READ_AT_ONCE:]
+            self._read_up_to += len(part)
+            self._waiting.extend(self._reader.feed(part, last=self._read_up_to >= size))
 
     async def _carry_out(self, batch: Sequence[Row], began: float) -> bool:
         """Carry out rows and move on behind them, or neither. False if the import is not this worker's any more."""
@@ -124,34 +124,17 @@ class _Turn:
         return True
 
     async def _tell(self, batch: Sequence[Row], tx: Tx) -> list[Outcome]:
-        mark = tx.mark()
-        try:
-            return await self._told(batch, tx)
-        except _UNSTORABLE:
-            tx.take_back(mark)
-        outcomes: list[Outcome] = []
-        for row in batch:  # one of them cannot be stored: it alone is bad
-            mark = tx.mark()
-            try:
-                outcomes += await self._told([row], tx)
-            except _UNSTORABLE as exc:
-                tx.take_back(mark)
-                log.warning("import_row_not_storable", import_id=self._job.import_id, error=type(exc).__name__)
-                outcomes.append(Outcome("failed", "holds a value that cannot be stored"))
-        return outcomes
-
-    async def _told(self, batch: Sequence[Row], tx: Tx) -> list[Outcome]:
+        if not self._job.dry_run:
+            return await self._teller.tell(batch, tx)
         outcomes: list[Outcome] = []
         mark = tx.mark()
         try:
             async with tx.connection.transaction():
                 outcomes = await self._teller.tell(batch, tx)
-                if self._job.dry_run:
-                    raise _TakenBack
+                raise _TakenBack
         except _TakenBack:
             tx.take_back(mark)
-            return await self._without_repetitions(outcomes, tx)
-        return outcomes
+        return await self._without_repetitions(outcomes, tx)
 
     async def _without_repetitions(self, outcomes: Sequence[Outcome], tx: Tx) -> list[Outcome]:
         """Whom an earlier batch of a dry run made, this one only updates."""

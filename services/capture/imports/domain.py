@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
@@ -143,7 +144,7 @@ class RowMapping:
                 value = values[place] if place in values else look_up(place, reading)
             else:
                 evaluation = evaluation or Evaluation({"body": plain(values), "query": {}, "headers": {}})
-                value = result_of(place, evaluation)
+                value = _calculated(result_of(place, evaluation))
             if value is not None and value != "" and not (isinstance(value, str) and value.isspace()):
                 found[field] = value
         return found
@@ -161,6 +162,12 @@ class RowMapping:
         return MODELS[self.kind].__pydantic_validator__.validate_json
 
 
+def _calculated(value: Any) -> Any:
+    """What an expression came to, as JSON has it; a whole number is one however it was calculated."""
+    whole = isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value()
+    return plain(int(value) if whole else value)
+
+
 def _body_of(fields: Mapping[str, Any], country: str | None) -> dict[str, Any]:
     """The fields as the body of a call. A whole name is split where its parts are not given."""
     body: dict[str, Any] = {}
@@ -168,8 +175,8 @@ def _body_of(fields: Mapping[str, Any], country: str | None) -> dict[str, Any]:
         group, _, name = field.partition(".")
         if not name:
             value = _object(raw) if field in _OBJECTS else _fitting(field, raw, country)
-            if field in _OBJECTS and isinstance(value, dict):
-                body[field] = {**value, **body.get(field, {})}
+            if field in _OBJECTS and isinstance(value, dict) and isinstance(known := body.get(field, {}), dict):
+                body[field] = {**value, **known}
             else:
                 body[field] = value
         elif group == "touch" and name.startswith("properties."):
@@ -205,7 +212,8 @@ def _fitting(field: str, raw: Any, country: str | None) -> Any:
         return raw
     match field:
         case "phone":
-            return phone_of(raw, country) or written
+            local = country is not None or not isinstance(raw, str)  # else the field itself knows what to do
+            return (phone_of(raw, country) if local else None) or written
         case "type" | "touch.type":
             return type_name(written)
         case "currency":

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -94,11 +93,7 @@ async def change_import(import_id: str, asked: ImportPatch, tx: Tx) -> Import:
 
 
 async def start_import(import_id: str, dry_run: bool | None, actor: str, tx: Tx, runtime: Runtime) -> Import:
-    """Queue an import for the worker. Raises Invalid when its rows could not be about anything.
-
-    What a file told before, it told then: the same file read in the same way keeps its first date, so that it wins over
-    nothing that was said since.
-    """
+    """Queue an import for the worker. Raises Invalid when its rows could not be about anything."""
     job = await _open_import(import_id, tx)
     if job.state != "ready":
         raise ImportNotOpen("the import has no file yet; PUT one to its file_url")
@@ -107,10 +102,6 @@ async def start_import(import_id: str, dry_run: bool | None, actor: str, tx: Tx,
     if faults := _faults_of(job, shape, mapping):
         raise Invalid("; ".join(fault.detail for fault in faults[:3]), faults[:100])
     dry = job.dry_run if dry_run is None else dry_run
-    content = _content_of(job, shape, mapping)
-    before = await tx.connection.fetchrow(queries.TOLD_BEFORE, content)
-    now = runtime.clock.now()
-    told_at: datetime = (before["told_at"] if before else None) or now
     await tx.connection.execute(
         queries.QUEUE,
         job.import_id,
@@ -121,10 +112,8 @@ async def start_import(import_id: str, dry_run: bool | None, actor: str, tx: Tx,
         shape.encoding,
         shape.begin.position,
         shape.begin.line,
-        content,
-        told_at,
-        bool(before and before["again"]),
-        bool(before and before["told"]),
+        _content_of(job, shape, mapping),
+        runtime.clock.now(),
     )
     detail = {"kind": job.kind, "dry_run": dry, "sha256": job.file_sha256}
     await tx.connection.execute(queries.AUDIT, actor, "import.started", job.import_id, detail)

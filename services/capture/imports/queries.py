@@ -39,13 +39,9 @@ UPDATE imports SET file_id = $2, file_bytes = $3, file_lines = $4, file_sha256 =
     uploaded_at = clock_timestamp()
 WHERE import_id = $1
 """
-TOLD_BEFORE = """
-SELECT min(told_at) AS told_at, bool_or(state = 'done') AS again, bool_or(state = 'done' AND failed = 0) AS told
-FROM imports WHERE content = $1 AND NOT dry_run AND started_at IS NOT NULL
-"""
 QUEUE = """
 UPDATE imports SET state = 'queued', dry_run = $2, mapping = $3, columns = $4, delimiter = $5, encoding = $6,
-    position = $7, line = $8, content = $9, told_at = $10, again = $11, told_before = $12, worked_at = clock_timestamp()
+    position = $7, line = $8, content = $9, told_at = $10, queued_at = clock_timestamp(), worked_at = clock_timestamp()
 WHERE import_id = $1
 """
 CLAIM = """
@@ -54,9 +50,24 @@ UPDATE imports SET state = 'running', owner = $1, lease_until = clock_timestamp(
 WHERE import_id = (
     SELECT import_id FROM imports
     WHERE state IN ('queued', 'running') AND (owner IS NULL OR owner = $1 OR lease_until < clock_timestamp())
+      AND NOT EXISTS (
+        SELECT 1 FROM imports AS same WHERE same.content = imports.content AND same.state IN ('queued', 'running')
+          AND (same.queued_at, same.import_id) < (imports.queued_at, imports.import_id)
+      )
     ORDER BY worked_at, import_id LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 RETURNING *
+"""
+# What the same file, read in the same way, told before; one that was cancelled only dates it.
+DATE = """
+UPDATE imports SET told_at = least(imports.told_at, before.told_at), again = before.again, told_before = before.told
+FROM (
+    SELECT min(same.told_at) AS told_at, coalesce(bool_or(same.state = 'done'), false) AS again,
+        coalesce(bool_or(same.state = 'done' AND same.failed = 0), false) AS told
+    FROM imports JOIN imports AS same USING (content)
+    WHERE imports.import_id = $1 AND same.import_id <> $1 AND NOT same.dry_run AND same.started_at IS NOT NULL
+) AS before
+WHERE imports.import_id = $1 RETURNING imports.*
 """
 HOLD = """
 SELECT 1 FROM imports WHERE import_id = $1 AND owner = $2 AND position = $3 AND state = 'running' FOR UPDATE
@@ -136,6 +147,7 @@ class Import:
     created_by: str
     created_at: datetime
     uploaded_at: datetime | None
+    queued_at: datetime | None
     started_at: datetime | None
     worked_at: datetime | None
     finished_at: datetime | None
@@ -178,8 +190,13 @@ async def newest_imports(
 
 
 async def claim(connection: Connection, owner: str, lease_s: float) -> Import | None:
-    """The import that has waited longest, for this worker alone as long as it goes on with it; None if none waits."""
+    """The import that has waited longest, for this worker alone as long as it goes on with it; None if none waits.
+
+    Of the same file twice the second waits for the first, and is dated by it.
+    """
     row = await connection.fetchrow(CLAIM, owner, lease_s)
+    if row is not None and row["rows_done"] == 0:
+        row = await connection.fetchrow(DATE, row["import_id"])
     return _import(row) if row else None
 
 

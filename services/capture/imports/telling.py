@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import asyncpg
 import orjson
 
 from services.capture.errors import Contended
@@ -27,8 +28,10 @@ from shared.errors import Rejected
 from shared.ids import LeadId, derived_id
 from shared.personal import Draft, Encoded, PersonErased
 from shared.service import Runtime
+from shared.telemetry import log
 
 ERASED = "person_erased"
+_UNSTORABLE = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, OverflowError)
 _FUTURE = "occurred_at: lies more than a day in the future"
 
 
@@ -53,6 +56,23 @@ class Teller:
 
     async def tell(self, rows: Sequence[Row], tx: Tx) -> list[Outcome]:
         """Do what each row says; a bad one does not hold up the others. Raises Contended: try the transaction again."""
+        outcomes = await self._stored(rows, tx)
+        if outcomes is not None:
+            return outcomes
+        each = [await self._stored([row], tx) for row in rows]  # one of them cannot be stored: it alone is bad
+        return [one[0] if one else Outcome("failed", "holds a value that cannot be stored") for one in each]
+
+    async def _stored(self, rows: Sequence[Row], tx: Tx) -> list[Outcome] | None:
+        mark = tx.mark()
+        try:
+            async with tx.connection.transaction():
+                return await self._tell(rows, tx)
+        except _UNSTORABLE as exc:
+            tx.take_back(mark)
+            log.warning("import_rows_not_storable", import_id=self._job.import_id, error=type(exc).__name__)
+            return None
+
+    async def _tell(self, rows: Sequence[Row], tx: Tx) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
         told: dict[int, Told] = {}
         for index, row in enumerate(rows):

@@ -47,13 +47,14 @@ CREATE TABLE imports (
     created_by text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     uploaded_at timestamptz,
+    queued_at timestamptz,
     started_at timestamptz,
     worked_at timestamptz,
     finished_at timestamptz
 ) WITH (fillfactor = 50);
 CREATE INDEX imports_newest ON imports (created_at DESC, import_id DESC);
 CREATE INDEX imports_open ON imports (worked_at) WHERE state IN ('queued', 'running');
-CREATE INDEX imports_content ON imports (content, started_at) WHERE content IS NOT NULL;
+CREATE INDEX imports_content ON imports (content) WHERE content IS NOT NULL;
 
 -- A file in pieces, packed and sealed. `file_id` is that of one upload: a broken one leaves pieces that nobody reads.
 CREATE TABLE import_pieces (
