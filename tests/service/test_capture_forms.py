@@ -99,7 +99,7 @@ async def test_what_somebody_sends_is_a_lead_a_touch_and_consent_with_its_proof(
     fields |= {"email": " Ann@Example.com", "first_name": "Ann", "phone": "0151 12345678", "zip": "12345", "news": "on"}
     answer = await forms.sent(form_id, fields, **{"x-forwarded-for": "8.8.4.77", "user-agent": "Firefox"})
     assert answer.status_code == 303
-    thanks = await forms.client.get(answer.headers["location"])
+    thanks = await forms.client.get(f"/f/{answer.headers['location']}")
     assert "Vielen Dank" in thanks.text
     lead = await forms.lead()
     assert lead is not None
@@ -317,7 +317,7 @@ async def test_a_redirect_leads_where_the_form_says_and_nowhere_else(forms: Form
     answer = await forms.filled(form_id, email=ANN, _redirect="https://evil.example", redirect="https://evil.example")
     assert answer.headers["location"] == f"{ACME}/thanks?x=1"
     embedded = await forms.filled(form_id, email="ben@example.com", _embed="1")
-    page = await forms.client.get(embedded.headers["location"])
+    page = await forms.client.get(f"/f/{embedded.headers['location']}")
     assert f'data-redirect="{ACME}/thanks?x=1"' in page.text
 
 

@@ -50,7 +50,7 @@ def hosted_router(runtime: Runtime, settings: CaptureSettings) -> APIRouter:
     @router.get("/f/{form_id}.js", response_class=Response, summary="The script that embeds a form")
     async def embed(form_id: str) -> Response:
         row = await known.get(form_id.lower())
-        script = embedding_script(row.form_id, row.document, f"{base}/f/{row.form_id}")
+        script = embedding_script(row.form_id, row.document)
         headers = {"Cache-Control": PUBLIC, "Cross-Origin-Resource-Policy": "cross-origin"}
         return Response(script, headers=headers, media_type="text/javascript")
 

@@ -272,7 +272,7 @@ class Door:
             return filled.document.redirect
         told = {"lang": filled.language, **({"confirm": "1"} if asked else {})}
         told |= {"embed": "1"} if filled.embedded else {}
-        return f"{self._base}/f/{filled.row.form_id}/thanks?{urlencode(told)}"
+        return f"{filled.row.form_id}/thanks?{urlencode(told)}"  # beside the form
 
     def page(
         self,
@@ -289,7 +289,7 @@ class Door:
             form_id=filled.row.form_id,
             document=filled.document if keep else filled.row.document,
             language=filled.language,
-            action=f"{self._base}/f/{filled.row.form_id}",
+            action=filled.row.form_id,  # beside this page, whatever its host is called here
             token=filled.token.challenge if keep and filled.token else self.token(filled.row),
             work_bits=self._settings.form_work_bits,
             values=filled.values,

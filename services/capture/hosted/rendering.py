@@ -142,11 +142,11 @@ def thanks(document: FormDocument, language: str) -> tuple[str, str]:
     )
 
 
-def embedding_script(form_id: str, document: FormDocument, address: str) -> str:
+def embedding_script(form_id: str, document: FormDocument) -> str:
     """The script that puts the form into a page."""
     title = document.name.encode("ascii", "ignore").decode()
     plain = "".join(char for char in title if char.isalnum() or char in " -")
-    source = _script("embed.js").replace("{{form_id}}", form_id).replace("{{address}}", address)
+    source = _script("embed.js").replace("{{form_id}}", form_id)
     return source.replace("{{title}}", plain or "Form")
 
 

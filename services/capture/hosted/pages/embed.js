@@ -1,7 +1,7 @@
 // Puts a hosted form where this script stands, as high as it is, and tells it which page and visitor it is for.
 (function (w, d) {
   'use strict';
-  var tag = d.currentScript, id = '{{form_id}}', base = '{{address}}', frame = d.createElement('iframe');
+  var tag = d.currentScript, id = '{{form_id}}', base = tag.src.replace(/\.js(\?.*)?$/, ''), frame = d.createElement('iframe');
   var origin = base.split('/').slice(0, 3).join('/'), place = tag.dataset.target && d.querySelector(tag.dataset.target);
   function named(name, value) { return value ? '&' + name + '=' + encodeURIComponent(value.slice(0, 2e3)) : ''; }
   frame.src = base + '?embed=1' + named('url', location.href) + named('referrer', d.referrer) + named('lang', tag.dataset.lang || '');
