@@ -5,16 +5,20 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
+import pytest
 import pytest_asyncio
 
+from services.capture.erasures.handlers import look_through_requests
 from shared.events import ErasureReported, LeadErased
 from shared.settings import Settings
-from shared.testing import harness
+from shared.testing import eventually, harness
 from tests.samples.signed import sample
 from tests.service.capture_world import Capture, ago
 from tests.service.company import Company, company
 from tests.service.nurture_world import SEQUENCE
 from throughline.services import SERVICES, service_code
+
+pytestmark = pytest.mark.timeout(400)  # five services at once
 
 CANARY = "Zyxwvut"
 EMAIL = f"{CANARY}.person@example.com"
@@ -257,3 +261,52 @@ async def test_a_shops_wish_erases_who_is_known_by_the_shops_own_id(capture: Cap
     assert (receipt["lead_id"], receipt["requested_by"]) == (lead["lead_id"], "source")
     assert (receipt["origin"], receipt["reference"].partition(" ")[0]) == (source["source_id"], "delivery")
     assert (await capture.get("leads", email=EMAIL)).json()["items"] == []
+
+
+async def test_kept_requests_that_name_the_person_are_dropped_and_those_about_others_stay(capture: Capture) -> None:
+    source = await capture.source()
+    bodies = [
+        b"no JSON from zyxwvut.PERSON@example.com",
+        b"email=Zyxwvut.person%40example.com&x=",
+        b"no JSON from ben@example.com",
+        b"call +441632960999",
+    ]
+    for body in bodies:
+        await capture.hook(source, body, headers={"authorization": f"Bearer {source['secret']}"})
+    await capture.map_deliveries()
+    kept = "SELECT 1 FROM deliveries WHERE sealed IS NOT NULL"
+    assert len(await capture.rows(kept)) == len(bodies)
+    lead = await capture.lead(email=EMAIL, phone=PHONE)
+    receipt = (await capture.post(f"leads/{lead['lead_id']}:erase", None)).json()
+    assert receipt["services"]["capture"]["state"] == "running"
+    await asyncio.gather(*(look_through_requests(capture.harness.consumer_runtime) for _ in range(3)))
+    receipt = (await capture.get(f"erasures/{receipt['receipt_id']}")).json()
+    assert receipt["services"]["capture"]["state"] == "done"
+    assert receipt["services"]["capture"]["erased"]["kept_requests"] == 3
+    assert len(await capture.rows(kept)) == 1
+    assert await capture.rows("SELECT 1 FROM erasures WHERE traces IS NOT NULL OR due") == []
+    summary = (await capture.get(f"sources/{source['source_id']}/deliveries:summary")).json()
+    assert (summary["ignored"], summary["quarantined"]) == (3, 1)
+
+
+async def test_what_dies_while_it_looks_through_requests_is_done_again(capture: Capture) -> None:
+    source = await capture.source()
+    await capture.hook(source, f"no JSON from {EMAIL}".encode())
+    await capture.map_deliveries()
+    lead = await capture.lead(email=EMAIL)
+    receipt = (await capture.post(f"leads/{lead['lead_id']}:erase", None)).json()
+    connection = await capture.harness.runtime.database.connect()
+    held = connection.transaction()
+    await held.start()
+    await connection.execute("SELECT 1 FROM deliveries FOR UPDATE")
+    looking = asyncio.create_task(look_through_requests(capture.harness.consumer_runtime))
+    blocked = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    await eventually(lambda: capture.rows(blocked))
+    looking.cancel()
+    await asyncio.wait([looking])
+    await held.rollback()
+    await connection.close()
+    path = f"erasures/{receipt['receipt_id']}"
+    assert (await capture.get(path)).json()["services"]["capture"]["state"] == "running"
+    await look_through_requests(capture.harness.consumer_runtime)
+    assert (await capture.get(path)).json()["services"]["capture"]["erased"]["kept_requests"] == 1

@@ -3,6 +3,7 @@
 from typing import Any
 
 import orjson
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from shared.events import EVENT_OF, TOPICS
@@ -10,6 +11,8 @@ from shared.ids import LeadId
 from shared.settings import Settings
 from shared.testing import eventually
 from tests.service.company import company
+
+pytestmark = pytest.mark.timeout(400)  # five services at once
 
 CANARY = "Zyxwvut"
 EMAIL = f"{CANARY}.person@example.com"
@@ -56,7 +59,7 @@ async def test_an_export_and_a_receipt_come_about_and_nothing_personal_stands_in
             assert export["state"] == "done", export["services"]
             return dict(export["held"])
 
-        held = await eventually(exported, within=60)
+        held = await eventually(exported, within=90)
         assert CANARY in str(held["capture"]) and CANARY in str(held["scoring"])
         opened = (await capture.post(f"leads/{lead['lead_id']}:erase", {"reason": "asked"})).json()
 

@@ -88,8 +88,9 @@ def signature(key: bytes, receipt: Mapping[str, Any]) -> str:
 
 
 def traces_of(told: Iterable[object]) -> tuple[str, ...]:
-    """What would tell in another text who somebody is: their emails, phones and names, lower-cased."""
-    return tuple(sorted({text.lower() for text in told if isinstance(text, str) and len(text) >= SHORTEST_TRACE}))
+    """What would tell in another text who somebody is: emails in small letters, phones without their plus."""
+    texts = (text.lower().removeprefix("+") for text in told if isinstance(text, str))
+    return tuple(sorted({text for text in texts if len(text) >= SHORTEST_TRACE}))
 
 
 def gives_away(text: str, traces: Iterable[str]) -> bool:
