@@ -9,6 +9,7 @@ from typing import Any, Literal
 import orjson
 
 from services.capture.adapters.fields import CONSENT_CHANNELS
+from services.capture.enrichment.builtin import BUILT_IN
 from services.capture.exports.cells import guarded
 from services.capture.leads.domain import FIELDS, profile_of, together
 from services.capture.leads.handlers import person_since
@@ -44,8 +45,8 @@ COLUMNS: Mapping[ExportKind, tuple[str, ...]] = {
 
 
 def person_row(family: Family, consents: Sequence[Consent]) -> dict[str, Any]:
-    """A person with everything that is known of them."""
-    profile = profile_of(together((row.lead_id, row.statements) for row in family.rows))
+    """A person with everything that was told or found of them; not what follows, which an import would tell."""
+    profile = profile_of(together((row.lead_id, row.statements) for row in family.rows), frozenset(BUILT_IN))
     return {
         "lead_id": family.root.lead_id,
         **{name: getattr(profile, name) for name in FIELDS},
