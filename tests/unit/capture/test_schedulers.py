@@ -177,6 +177,22 @@ def test_answers_of_calendly_are_kept_by_their_question() -> None:
     assert fact.person.attributes == {"What do you hope for?": "Less work"}
 
 
+def test_answers_of_calendly_are_known_by_what_is_left_of_their_question() -> None:
+    asked = {
+        "What is your company?": "Acme",
+        "Mobile number": "+14155550157",
+        "Phone": "+14155550158",
+        "Need?": "Routing",
+    }
+    answers = [{"question": question, "answer": answer} for question, answer in asked.items()]
+    changed = calendly(questions_and_answers=answers)
+    (fact,) = facts_of(CALENDLY, changed, MappingSettings.of({"use_case": "Need?"}, {}))
+    assert isinstance(fact, BookingFact)
+    person = fact.person
+    assert (person.company, person.phone, person.use_case) == ("Acme", "+14155550158", "Routing")
+    assert person.attributes == {"Mobile number": "+14155550157"}
+
+
 def test_a_routing_form_of_calendly_is_a_lead_without_a_meeting() -> None:
     payload = {
         "uri": "https://api.calendly.com/routing_form_submissions/1",
