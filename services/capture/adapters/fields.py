@@ -59,7 +59,10 @@ _DENIED = frozenset(
 _FILE = re.compile(r"data:[^,]{0,200};base64,")
 _EXACT = 2.0**53  # up to here doubles hold every whole number
 _AGREED = re.compile(r"(yes|i (agree|accept|consent|want|would like)|agreed?$|accept(ed)?$)\b")
-_UNCLEAR = re.compile(r"\b(no|not|don.?t|never|stop|without|decline|refuse|terms|conditions|privacy|policy|policies)\b")
+_UNCLEAR = re.compile(
+    r"\b(no|not|don.?t|never|stop|without|decline|refuse|withdraw|revoke|opt.?out|unsubscribe"
+    r"|terms|conditions|privacy|policy|policies)\b"
+)
 _UTM_NAME = re.compile(r"utm[ _-]?(source|medium|campaign|term|content)", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
 _TYPE_BREAKS = re.compile(r"[^a-z0-9]+")
