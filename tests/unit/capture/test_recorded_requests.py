@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.capture.hooks.checking import LARGEST_BODY, RecordedRequest, check, recorded
+from services.capture.hooks.checking import LARGEST, RecordedRequest, check, recorded
 from tests.samples.signed import sample
 
 
@@ -39,7 +39,7 @@ def test_money_without_a_currency_is_in_the_default_one() -> None:
 
 
 def test_a_body_over_the_limit_is_too_large() -> None:
-    assert judged("typeform", body="x" * (LARGEST_BODY + 1))["status"] == 413
+    assert judged("typeform", body="x" * (LARGEST + 1))["status"] == 413
 
 
 def test_a_title_is_told() -> None:
