@@ -58,8 +58,9 @@ _DENIED = frozenset(
     {"denied", "false", "no", "n", "off", "0", "unchecked", "opt_out", "opted_out", "unsubscribed", "declined"}
 )
 _UTM_NAME = re.compile(r"utm[ _-]?(source|medium|campaign|term|content)", re.IGNORECASE)
-_NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
+_NUMBER = re.compile(r"([0-9]{1,15})(?:\.0*)?", re.ASCII)
 _UTC = re.compile(r"(?<=[0-9]) ?(?:z|UTC|GMT)\Z")
+_TYPE_BREAKS = re.compile(r"[^a-z0-9]+")
 _FILE = re.compile(r"data:[^,]{0,200};base64,")
 _AGREED = re.compile(r"(yes|i (agree|accept|consent|want|would like)|agreed?$|accept(ed)?$)\b")
 _UNCLEAR = re.compile(
@@ -68,7 +69,6 @@ _UNCLEAR = re.compile(
 )
 _EXACT = 2.0**53  # up to here doubles hold every whole number
 _MOST_DIGITS = 30
-_TYPE_BREAKS = re.compile(r"[^a-z0-9]+")
 
 
 def lead_field(name: str) -> str | None:
@@ -95,7 +95,7 @@ def person_of(fields: Mapping[str, Any], country: str | None, base: Person | Non
             if (state := consent_state(raw)) is not None:
                 consent.update({channel: state for channel in CONSENT_CHANNELS if channel == name})
         elif field in LEAD_FIELDS and (value := _worth_keeping(raw)) is not None:
-            fitting = _fitting(field, value, country)
+            fitting = _fitting(field, raw, country)
             if fitting is None:
                 attributes[field] = value
             else:
@@ -124,7 +124,7 @@ def _fitting(field: str, value: Any, country: str | None) -> dict[str, Any] | No
         case "phone":
             fit = phone_of(value, country)
         case "employees" | "annual_revenue":
-            fit = int(written) if _NUMBER.fullmatch(written) else None
+            fit = int(number[1]) if (number := _NUMBER.fullmatch(written)) else None
         case "country":
             fit = written.upper() if len(written) == 2 else written
         case _:

@@ -16,7 +16,6 @@ from shared.errors import FieldError, Invalid
 from shared.settings import Settings
 
 OK, NOT_TAKEN, TOO_LARGE = 200, 405, 413
-_ADDRESS = re.compile(r"(?:[A-Z]+\s+)?(?:https://[^/]+)?")
 LARGEST: int = Settings.model_fields["body_limit"].default
 
 
@@ -148,7 +147,7 @@ def _verdict(answer: Answer, facts: list[dict[str, Any]], asked: str | None = No
 
 def _answers(paths: Sequence[str], fetched: Sequence[Fetched]) -> Mapping[str, Any]:
     """The recorded answers by the paths that the adapter asks for; queries may differ in what they ask to see."""
-    by_path = {_ADDRESS.sub("", one.request, count=1).strip(): one.response for one in fetched}
+    by_path = {re.sub("^https://[^/]+", "", one.request.rpartition(" ")[2]): one.response for one in fetched}
     bare = {path.partition("?")[0]: answer for path, answer in by_path.items()}
     found = {}
     for path in paths:
