@@ -57,7 +57,7 @@ _GRANTED = frozenset(
 _DENIED = frozenset(
     {"denied", "false", "no", "n", "off", "0", "unchecked", "opt_out", "opted_out", "unsubscribed", "declined"}
 )
-_UTM_NAME = re.compile(r"utm[ _-]?(source|medium|campaign|term|content)", re.IGNORECASE)
+_UTM_NAME = re.compile(r"utm[_-]?(source|medium|campaign|term|content)", re.IGNORECASE)
 _NUMBER = re.compile(r"([0-9]{1,15})(?:\.0*)?", re.ASCII)
 _UTC = re.compile(r"(?<=[0-9]) ?(?:z|UTC|GMT)\Z")
 _TYPE_BREAKS = re.compile(r"[^a-z0-9]+")
@@ -209,7 +209,7 @@ def click_ids_of(*places: Mapping[str, Any]) -> dict[str, str]:
 
 def is_tracking(name: str) -> bool:
     """Whether a field of this name is about the visit, not the visitor."""
-    return name.lower() in CLICK_IDS or _UTM_NAME.fullmatch(name) is not None
+    return name.lower() in CLICK_IDS or _UTM_NAME.fullmatch(name.replace(" ", "_")) is not None
 
 
 def query_of(address: str | None) -> dict[str, str]:
@@ -291,7 +291,7 @@ def _time(value: Any) -> datetime:
 
 def _matching(place: Mapping[str, Any], pattern: re.Pattern[str]) -> Iterator[tuple[str, str]]:
     for name, raw in place.items():
-        match = pattern.fullmatch(name)
+        match = pattern.fullmatch(name.replace(" ", "_"))
         value = first_fit(raw, text)
         if match is not None and value is not None:
             yield match[1], value
