@@ -141,7 +141,7 @@ def _explained(field: str, place: str | Expression, reading: Reading, evaluation
 def overlay(reading: Reading, request: HookRequest, settings: MappingSettings) -> list[Fact]:
     """The facts with the mapped fields in place of the adapter's own; what is about nobody is ignored. Unmappable."""
     found = settings.find(reading, request) if settings.places else {}
-    return [_identified(_overlaid(_countable(fact), found, request, settings)) for fact in reading.facts]
+    return [_identified(_overlaid(_in_proportion(fact), found, request, settings)) for fact in reading.facts]
 
 
 def look_up(place: str, reading: Reading) -> Any:
@@ -179,10 +179,10 @@ def _overlaid(fact: Fact, found: Mapping[str, Any], request: HookRequest, settin
     return replace(fact, **changed)
 
 
-def _countable(fact: Fact) -> Fact:
-    """The fact, unless its money is more than the API takes, and than columns hold; Unmappable."""
-    if isinstance(fact, ConversionFact | RefundFact) and abs(fact.amount_minor) > MOST_MINOR:
-        raise Unmappable(f"an amount is at most {MOST_MINOR} minor units")
+def _in_proportion(fact: Fact) -> Fact:
+    """As the API has it: more than this is no price but a mistake."""
+    if isinstance(fact, ConversionFact | RefundFact) and fact.amount_minor > MOST_MINOR:
+        raise Unmappable("the amount is out of all proportion")
     return fact
 
 

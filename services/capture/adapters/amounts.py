@@ -1,7 +1,6 @@
 """Amounts and ids as shops and schedulers write them: read exactly, or refused."""
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from services.capture.adapters.errors import Unmappable
@@ -9,24 +8,16 @@ from services.capture.adapters.fields import text
 from shared.money import NotAnAmount, UnknownCurrency, exponent, parse_minor
 
 LONGEST_ID = 255
-_MOST_DIGITS = 30
 
 
 def decimal_amount(amount: Any, currency: Any) -> tuple[int, str]:
     """The minor units of a decimal, text or number, with the currency's code in capitals; Unmappable."""
     code = (text(currency) or "").upper()
     try:
-        minor = parse_minor(_plain_decimal(amount), code)
+        minor = parse_minor(text(amount) or "", code)
     except (NotAnAmount, UnknownCurrency) as exc:
         raise Unmappable(str(exc)) from exc
     return minor, code
-
-
-def _plain_decimal(amount: Any) -> str:
-    """The amount without an exponent, which JSON numbers may have: `1.5e2` is 150."""
-    if isinstance(amount, Decimal) and abs(amount.adjusted()) < _MOST_DIGITS:
-        return f"{amount:f}"
-    return text(amount) or ""
 
 
 def whole_amount(amount: Any, currency: Any) -> tuple[int, str]:

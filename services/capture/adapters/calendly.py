@@ -27,7 +27,6 @@ from services.capture.adapters.fields import (
     click_ids_of,
     happened_at,
     ignored,
-    lead_field,
     person_of,
     text,
     touch_of,
@@ -142,23 +141,22 @@ class _Event:
             occurred_at=at,
             timed_by=timed_by,
             event="routing_form_submitted",
-            person=person_of(self._routed_fields(), self.settings.phone_country),
+            person=self._person(),
             touch=touch_of({}, touch),
             external_id=id_at(self.payload, "uri"),
         )
-
-    def _routed_fields(self) -> dict[str, Any]:
-        """Nothing but answers says who it was."""
-        return form_fields((FormAnswer(name, value, box=False) for name, value in self.answers.items()), self.settings)
 
     def _told_at(self) -> Any:
         return self.body.get("created_at") or self.payload.get("updated_at") or self.payload.get("created_at")
 
     def _person(self) -> Person:
-        """The invitee's own fields before the answers; the number for reminders where no answer is a number."""
-        answered = {lead_field(name) or f"attributes.{name}": value for name, value in self.answers.items()}
+        """The invitee's own fields before the answers, which are all there is of who filled in a routing form.
+
+        The number for reminders counts where no answer is a number.
+        """
+        answers = (FormAnswer(name, value, box=False) for name, value in self.answers.items())
         own = {name: self.payload.get(name) for name in ("email", "name", "first_name", "last_name")}
-        fields = answered | {name: value for name, value in own.items() if value}
+        fields = form_fields(answers, self.settings) | {name: value for name, value in own.items() if value}
         fields.setdefault("phone", self.payload.get("text_reminder_number"))
         return person_of(fields, self.settings.phone_country)
 

@@ -171,11 +171,6 @@ class ErasureFact(_Told):
 
     person: Person
 
-    @property
-    def external_id(self) -> str | None:
-        """Whom it is about, where the source tells no more."""
-        return self.person.external_id
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ignored(_Told):

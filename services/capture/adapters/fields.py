@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl, urlsplit
 
@@ -56,13 +57,18 @@ _GRANTED = frozenset(
 _DENIED = frozenset(
     {"denied", "false", "no", "n", "off", "0", "unchecked", "opt_out", "opted_out", "unsubscribed", "declined"}
 )
-_FILE = re.compile(r"data:[^,]{0,200};base64,")
-_EXACT = 2.0**53  # up to here doubles hold every whole number
-_AGREED = re.compile(r"(yes|i (agree|accept|consent|want|would like)|agreed?$|accept(ed)?$)\b")
-_UNCLEAR = re.compile(r"\b(no|not|don.?t|never|stop|without|decline|refuse|terms|conditions|privacy|policy|policies)\b")
-_UTM_NAME = re.compile(r"utm[ _-]?(source|medium|campaign|term|content)", re.IGNORECASE)
-_NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
+_UTM_NAME = re.compile(r"utm[_-]?(source|medium|campaign|term|content)", re.IGNORECASE)
+_NUMBER = re.compile(r"([0-9]{1,15})(?:\.0*)?", re.ASCII)
+_UTC = re.compile(r"(?<=[0-9]) ?(?:z|UTC|GMT)\Z")
 _TYPE_BREAKS = re.compile(r"[^a-z0-9]+")
+_FILE = re.compile(r"data:[^,]{0,200};base64,")
+_AGREED = re.compile(r"(yes|i (agree|accept|consent|want|would like)|agreed?$|accept(ed)?$)\b")
+_UNCLEAR = re.compile(
+    r"\b(no|not|don.?t|never|stop|without|decline|refuse|withdraw|revoke|opt.?out|unsubscribe"
+    r"|terms|conditions|privacy|policy|policies)\b"
+)
+_EXACT = 2.0**53  # up to here doubles hold every whole number
+_MOST_DIGITS = 30
 
 
 def lead_field(name: str) -> str | None:
@@ -89,7 +95,7 @@ def person_of(fields: Mapping[str, Any], country: str | None, base: Person | Non
             if (state := consent_state(raw)) is not None:
                 consent.update({channel: state for channel in CONSENT_CHANNELS if channel == name})
         elif field in LEAD_FIELDS and (value := _worth_keeping(raw)) is not None:
-            fitting = _fitting(field, value, country)
+            fitting = _fitting(field, raw, country)
             if fitting is None:
                 attributes[field] = value
             else:
@@ -103,7 +109,9 @@ def _whole_names_first(item: tuple[str, Any]) -> bool:
 
 
 def _fitting(field: str, value: Any, country: str | None) -> dict[str, Any] | None:
-    """The value as its field takes it; None if it does not fit."""
+    """The value as its field takes it, the first that fits of an address that comes twice; None if none does."""
+    if isinstance(value, list) and field in ("email", "phone"):
+        return next((known for one in value if (known := _fitting(field, one, country)) is not None), None)
     written = text(value)
     if written is None or len(written) > LONGEST_TEXT:
         return None
@@ -112,11 +120,11 @@ def _fitting(field: str, value: Any, country: str | None) -> dict[str, Any] | No
             first, _, last = written.partition(" ")
             return {"first_name": first, "last_name": last.strip() or None}
         case "email":
-            fit: str | int | None = first_fit(value, lambda one: parse_email(text(one) or ""))
+            fit: str | int | None = parse_email(written)
         case "phone":
-            fit = first_fit(value, lambda one: phone_of(one, country))
+            fit = phone_of(value, country)
         case "employees" | "annual_revenue":
-            fit = int(written) if _NUMBER.fullmatch(written) else None
+            fit = int(number[1]) if (number := _NUMBER.fullmatch(written)) else None
         case "country":
             fit = written.upper() if len(written) == 2 else written
         case _:
@@ -201,7 +209,7 @@ def click_ids_of(*places: Mapping[str, Any]) -> dict[str, str]:
 
 def is_tracking(name: str) -> bool:
     """Whether a field of this name is about the visit, not the visitor."""
-    return name.lower() in CLICK_IDS or _UTM_NAME.fullmatch(name) is not None
+    return name.lower() in CLICK_IDS or _UTM_NAME.fullmatch(name.replace(" ", "_")) is not None
 
 
 def query_of(address: str | None) -> dict[str, str]:
@@ -217,16 +225,17 @@ def query_of(address: str | None) -> dict[str, str]:
 def consent_state(value: Any) -> ConsentState | None:
     """What an explicit box says; None for anything that is not clearly yes or no.
 
-    Forms send a box's `0` in a hidden field before its `1`, under one name: there the last counts, as in PHP.
+    Of several values the last counts: a form sends a hidden no before the yes of a box that is ticked.
     """
-    if isinstance(value, list):
-        states = [consent_state(one) for one in value]
-        return states[-1] if states and None not in states else None
-    said = (text(value) or "").lower()
-    word = said.replace("-", "_")
-    if word in _GRANTED or (_AGREED.match(said) and not _UNCLEAR.search(said)):
+    if isinstance(value, list) and all(consent_state(one) is not None for one in value):
+        value = value[-1] if value else None
+    word = (text(value) or "").lower().replace("-", "_")
+    if word in _GRANTED:
         return "granted"
-    return "denied" if word in _DENIED else None
+    if word in _DENIED:
+        return "denied"
+    said = (text(value) or "").lower()
+    return "granted" if _AGREED.match(said) and not _UNCLEAR.search(said) else None
 
 
 def text(value: Any) -> str | None:
@@ -236,6 +245,8 @@ def text(value: Any) -> str | None:
             return "true" if value else "false"
         case str():
             return value.strip() or None
+        case Decimal() if abs(value.adjusted()) < _MOST_DIGITS:
+            return f"{value:f}"  # JSON numbers may have exponents
         case int() | Decimal():
             return str(value)
         case float() if value.is_integer() and abs(value) < _EXACT:
@@ -254,8 +265,8 @@ def ignored(key: str, request: HookRequest, reason: str) -> Ignored:
 def happened_at(value: Any, request: HookRequest) -> tuple[datetime, Literal["source", "receipt"]]:
     """When it happened by the source's clock, where the source says so, else when we received it; and which of the two.
 
-    Takes ISO 8601 (without an offset it is UTC) and Unix time in seconds or milliseconds. Raises Unmappable for a text
-    that is no time, and for a time more than a day ahead.
+    Takes ISO 8601 (without an offset it is UTC), the dates of mails, and Unix time in seconds or milliseconds. Raises
+    Unmappable for a text that is no time, and for a time more than a day ahead.
     """
     if value in (None, ""):
         return request.received_at, "receipt"
@@ -273,7 +284,7 @@ def time_of(value: Any) -> datetime:
             number = Decimal(written)
             seconds, fraction = divmod(number / 1000 if number >= 10**11 else number, 1)
             return datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(fraction * 1_000_000))
-        at = datetime.fromisoformat(written)
+        at = parsedate_to_datetime(written) if written[:1].isalpha() else datetime.fromisoformat(_UTC.sub("Z", written))
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError, OSError) as exc:
         raise Unmappable(f"{written[:40]!r} is not a time") from exc
@@ -281,7 +292,7 @@ def time_of(value: Any) -> datetime:
 
 def _matching(place: Mapping[str, Any], pattern: re.Pattern[str]) -> Iterator[tuple[str, str]]:
     for name, raw in place.items():
-        match = pattern.fullmatch(name)
+        match = pattern.fullmatch(name.replace(" ", "_"))
         value = first_fit(raw, text)
         if match is not None and value is not None:
             yield match[1], value

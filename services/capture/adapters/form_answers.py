@@ -70,7 +70,7 @@ _TERMS = re.compile(r"\b(terms|privacy|policy|policies|tos|gdpr notice|condition
 _NEWS = re.compile(r"\b(marketing|newsletters?|updates|offers|promotions?)\b")
 _CHANNEL_WORDS = re.compile(r"\b(e mails?|emails|text messages?)\b")
 _OTHER_CHANNELS = re.compile(r"\b(phone|telephone|calls?|post|fax)\b")
-_NEGATED = re.compile(r"\b(no|not|don|dont|never|stop|without|decline|refuse)\b")
+_NEGATED = re.compile(r"\b(no|not|don|dont|never|stop|without|decline|refuse|withdraw|revoke|opt ?out|unsubscribe)\b")
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,10 +48,10 @@ class Generic(Adapter):
         if not settings.places and not isinstance(body, Mapping):
             raise Unmappable("without a mapping, the body is one object with the fields of a lead")
         top = body if isinstance(body, Mapping) else {}
-        fields = tracking_fields(top) if settings.places else api_fields(top)
         key = self.delivery_id(request, settings)
         if is_test(top):
             return Reading((ignored(key, request, "test"),), top, body)
+        fields = tracking_fields(top) if settings.places else api_fields(top)
         at, timed_by = happened_at(None if settings.places else top.get("occurred_at"), request)
         touch = Touch(type=settings.touch_type or FORM_SUBMITTED, touch_id=key.partition(":")[2])
         fact = LeadFact(

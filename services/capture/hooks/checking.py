@@ -12,11 +12,11 @@ from services.capture.adapters import adapters
 from services.capture.adapters.adapter import Adapter, Answer, BadSignature, Headers, HookRequest, Unmappable
 from services.capture.adapters.told import told
 from services.capture.mapping import MappingSettings
-from shared.errors import FieldError, Invalid, Rejected, TooLarge
+from shared.errors import FieldError, Invalid
 from shared.settings import Settings
 
-_ADDRESS = re.compile(r"(?:[A-Z]+\s+)?(?:https://[^/]+)?")
-LARGEST_BODY: int = Settings.model_fields["body_limit"].default
+OK, NOT_TAKEN, TOO_LARGE = 200, 405, 413
+LARGEST: int = Settings.model_fields["body_limit"].default
 
 
 class Fetched(BaseModel):
@@ -35,7 +35,7 @@ class Handshake(BaseModel):
 class RecordedRequest(BaseModel):
     """A request as it came in, and what is needed to judge it. What else the file holds is for people."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
 
     source: str
     method: str = "POST"
@@ -58,10 +58,9 @@ class RecordedRequest(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def without_nulls(cls, content: Any) -> Any:
-        """What a file says is null it does not say."""
-        given = isinstance(content, dict)
-        return {name: value for name, value in content.items() if value is not None} if given else content
+    def _without_nothing(cls, told: Any) -> Any:
+        """What is there as null is not there."""
+        return {name: value for name, value in told.items() if value is not None} if isinstance(told, dict) else told
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +95,8 @@ def recorded(content: RecordedRequest) -> Recorded:
         "allow_legacy": content.allow_legacy or None,
     }
     defaults = content.defaults | {name: value for name, value in own.items() if value is not None}
-    secret = [content.secret] if isinstance(content.secret, str) else content.secret or []
-    secrets = [*secret, *content.secrets]
+    live = content.secret if isinstance(content.secret, list) else [content.secret]
+    secrets = [secret for secret in (*live, *content.secrets) if secret is not None]
     fetched = content.fetch if isinstance(content.fetch, list) else [content.fetch]
     found = _answers(adapter.lookups(request), fetched)
     request = replace(request, found={**request.found, **found})
@@ -107,21 +106,24 @@ def recorded(content: RecordedRequest) -> Recorded:
 def check(given: Recorded) -> dict[str, Any]:
     """What the door would say to the request, and the facts that the worker would make of it.
 
-    `verdict` is `accept` or `refuse`, `status` what is answered, `answer` the body if there is one; `quarantined` says
-    why a genuine request could not be mapped.
+    `verdict` is `accept` or `refuse`, `status` what is answered, `answer` the body if there is one, and what the door
+    would get then; `quarantined` says why a genuine request could not be mapped.
     """
     adapter, request, settings = given.adapter, given.request, given.settings
-    if len(request.raw_body) > LARGEST_BODY:
-        return _refused(TooLarge(f"the body is over {LARGEST_BODY} bytes"))
+    if len(request.raw_body) > LARGEST:
+        return {"verdict": "refuse", "status": TOO_LARGE, "facts": [], "reason": f"the body is over {LARGEST} bytes"}
     handshake = adapter.handshake(request, given.secrets, settings)
     if handshake is not None:
-        return _verdict(handshake, [])
-    if request.method != "POST":
+        asked = adapter.confirmation(request) if handshake.status == OK else None
+        return _verdict(handshake, [], asked)
+    if request.method in ("GET", "HEAD"):
         return _verdict(Answer(), [])
+    if request.method != "POST":
+        return {"verdict": "refuse", "status": NOT_TAKEN, "facts": [], "reason": "the door takes POST, GET and HEAD"}
     try:
         adapter.verify(request, given.secrets, request.received_at, settings)
     except BadSignature as exc:
-        return _refused(exc)
+        return {"verdict": "refuse", "status": exc.status, "facts": [], "reason": exc.detail}
     stored = replace(adapter.stored(request, given.secrets), found=request.found)
     answer = adapter.answer(stored)
     missing = [path for path in adapter.lookups(stored) if path not in stored.found]
@@ -133,24 +135,22 @@ def check(given: Recorded) -> dict[str, Any]:
         return _verdict(answer, []) | {"quarantined": exc.detail}
 
 
-def _refused(why: Rejected) -> dict[str, Any]:
-    return {"verdict": "refuse", "status": why.status, "facts": [], "reason": why.detail}
-
-
-def _verdict(answer: Answer, facts: list[dict[str, Any]]) -> dict[str, Any]:
+def _verdict(answer: Answer, facts: list[dict[str, Any]], asked: str | None = None) -> dict[str, Any]:
     said: dict[str, Any] = {"verdict": "accept" if answer.status < 300 else "refuse", "status": answer.status}
-    if answer.body:
+    if answer.body or asked:
         said["answer"] = {
             "status": answer.status,
             "content_type": answer.content_type,
             "body": answer.body.decode(errors="replace"),
         }
+    if asked:
+        said["answer"]["then"] = {"method": "GET", "url": asked}
     return said | {"facts": facts}
 
 
 def _answers(paths: Sequence[str], fetched: Sequence[Fetched]) -> Mapping[str, Any]:
     """The recorded answers by the paths that the adapter asks for; queries may differ in what they ask to see."""
-    by_path = {_ADDRESS.sub("", one.request, count=1).strip(): one.response for one in fetched}
+    by_path = {re.sub("^https://[^/]+", "", one.request.rpartition(" ")[2]): one.response for one in fetched}
     bare = {path.partition("?")[0]: answer for path, answer in by_path.items()}
     found = {}
     for path in paths:

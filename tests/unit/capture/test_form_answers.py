@@ -289,6 +289,8 @@ def test_a_field_takes_the_first_answer_and_the_surest_name() -> None:
         ("Consent", ["I do not agree to receive emails"], None, None),
         ("I do not want to receive emails", True, True, None),
         ("consent_to_calls", "yes", None, None),
+        ("I want to unsubscribe from emails", True, True, None),
+        ("Consent", "I want to opt-out", None, None),
         ("consent", "perhaps", None, None),
         ("consent", "yes", False, None),
         ("newsletter topics", ["Sales"], None, None),

@@ -165,6 +165,8 @@ def test_gravity_forms_say_nothing_by_an_unticked_box() -> None:
         ("Yes, please", {"email": "granted"}),
         ("Yes, but no calls", {}),
         ("I do not agree", {}),
+        ("I want to opt out", {}),
+        ("Yes, unsubscribe me", {}),
         ("Maybe", {}),
     ],
 )
