@@ -103,6 +103,23 @@ def test_an_unpaid_session_is_a_lead_until_the_money_comes() -> None:
     assert (paid.event, paid.external_id) == ("checkout_paid", PAYMENT)
 
 
+def test_money_that_came_later_counts_whatever_the_session_said_of_it() -> None:
+    body = body_of(KNOWN) | {"type": "checkout.session.async_payment_succeeded"}
+    body["data"]["object"]["payment_status"] = "unpaid"
+    assert isinstance(fact_of_body(KNOWN, body), ConversionFact)
+
+
+@pytest.mark.parametrize("livemode", [True, None])
+def test_only_what_says_that_it_is_not_live_is_a_test(livemode: Any) -> None:
+    assert isinstance(told("payment_intent.succeeded", intent(), livemode=livemode), ConversionFact)
+
+
+def test_a_session_without_a_name_is_a_lead_all_the_same() -> None:
+    nameless = session(payment_status="unpaid", payment_intent=None, id=None)
+    assert isinstance(nameless, LeadFact)
+    assert nameless.external_id is None
+
+
 def test_a_session_that_costs_nothing_is_a_lead() -> None:
     free = session(payment_status="no_payment_required", amount_total=0, payment_intent=None)
     assert isinstance(free, LeadFact)
@@ -131,6 +148,23 @@ def test_custom_fields_are_answers_and_choices_their_labels() -> None:
     fact = session(custom_fields=[size, title])
     assert isinstance(fact, ConversionFact)
     assert (fact.person.title, fact.person.attributes) == ("CTO", {"team_size": "11-50"})
+
+
+def test_a_question_of_the_shop_answers_what_stripe_did_not_ask() -> None:
+    details = body_of(KNOWN)["data"]["object"]["customer_details"] | {"phone": None}
+    asked = {"key": "phone", "type": "text", "text": {"value": "+14155550199"}}
+    fact = session(custom_fields=[asked], customer_details=details)
+    assert isinstance(fact, ConversionFact)
+    assert fact.person.phone == "+14155550199"
+
+
+@pytest.mark.parametrize("place", ["latest_charge", "charges"])
+def test_who_paid_may_be_told_by_the_charge(place: str) -> None:
+    charge = {"id": "ch_1", "billing_details": {"email": "Ann@Acme.com", "name": "Ann Lee", "phone": None}}
+    told_by = {"latest_charge": charge} if place == "latest_charge" else {"charges": {"data": [charge]}}
+    fact = told("payment_intent.succeeded", intent(customer=None, receipt_email=None, **told_by))
+    assert isinstance(fact, ConversionFact)
+    assert (fact.person.email, fact.person.first_name, fact.external_id) == ("ann@acme.com", "Ann", PAYMENT)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +222,6 @@ def test_a_new_customer_is_a_lead() -> None:
         ("customer.deleted", {}, "event_type"),
         (None, {}, "event_type"),
         ("payment_intent.succeeded", {"livemode": False}, "test"),
-        ("payment_intent.succeeded", {"livemode": None}, "test"),
         ("v1.billing.meter.error", {"object": "v2.core.event", "data": None}, "thin_event"),
     ],
 )
