@@ -41,7 +41,7 @@ _ACKNOWLEDGED = (
     b"</soapenv:Body></soapenv:Envelope>"
 )
 _DECLARES = re.compile(rb"<!\s*(?:DOCTYPE|ENTITY)", re.IGNORECASE)
-_SESSION = re.compile(rb"(<(?:[\w-]+:)?SessionId\b[^>]*>)[^<]*(</)")
+_SESSION = re.compile(rb"(<(?:[\w.-]+:)?SessionId\b[^>]*(?<!/)>).*?(</(?:[\w.-]+:)?SessionId\b)", re.DOTALL)
 _FIELDS = {
     "FirstName": "first_name",
     "LastName": "last_name",

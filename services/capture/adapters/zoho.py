@@ -24,6 +24,7 @@ from services.capture.adapters.batches import BatchAdapter, batch_name
 from services.capture.adapters.bodies import object_at, objects_at, read_any
 from services.capture.adapters.carried import bearer_token, text_in_body, token_in_address
 from services.capture.adapters.fields import happened_at, ignored, person_of, text, touch_of
+from services.capture.adapters.form_answers import is_test
 from services.capture.adapters.lead_body import api_fields
 from services.capture.adapters.naming import delivery_name
 from services.capture.adapters.records import looked_up, record_id, required_id
@@ -83,7 +84,11 @@ class Zoho(BatchAdapter):
         if not _is_notification(body):
             return [self._written(body, request, settings)]
         asked = _asked_for(body)
-        known = {record: _record(request, _path(body, record), record) for record in asked}
+        known = {
+            record: _record(request, _path(body, record), record)
+            for record in asked
+            if _is_needed(body, request, record)
+        }
         readings = []
         for name, record in zip(_names(body), _ids(body), strict=True):
             values = known.get(record, {})
@@ -93,8 +98,10 @@ class Zoho(BatchAdapter):
 
     def _written(self, body: Mapping[str, Any], request: HookRequest, settings: MappingSettings) -> Reading:
         """The lead that a workflow or a form writes, in fields that its owner has named."""
-        fields = api_fields({name: value for name, value in body.items() if name != "token"})
         key = self.delivery_id(request)
+        if is_test(body):
+            return Reading((ignored(key, request, "test"),), body, body)
+        fields = api_fields({name: value for name, value in body.items() if name != "token"})
         at, timed_by = happened_at(None, request)
         touch = Touch(type=settings.touch_type or FORM_SUBMITTED, touch_id=key.partition(":")[2])
         fact = LeadFact(
@@ -155,6 +162,12 @@ def _asked_for(body: Mapping[str, Any]) -> list[str]:
             return []
 
 
+def _is_needed(body: Mapping[str, Any], request: HookRequest, record: str) -> bool:
+    """Whether nothing can be told without the answer: of a new person. A change is one, whatever it led to."""
+    is_new = body.get("module") in _PEOPLE and body.get("operation") == "insert"
+    return is_new or _path(body, record) in request.found
+
+
 def _path(body: Mapping[str, Any], record: str) -> str:
     return f"/crm/v8/{_module(body)}/{record}"
 
@@ -182,10 +195,10 @@ def _fact(  # noqa: PLR0913  # a record and all that is around it
     settings: MappingSettings,
 ) -> Fact:
     module, operation = body.get("module"), body.get("operation")
-    if module not in (*_PEOPLE, "Deals"):
-        return ignored(key, request, "module")
     if operation not in _OPERATIONS:
         return ignored(key, request, "operation")
+    if module not in (*_PEOPLE, "Deals") and operation == "insert":
+        return ignored(key, request, "module")
     at, timed_by = happened_at(body.get("server_time"), request)
     if module in _PEOPLE and operation == "insert":
         return LeadFact(

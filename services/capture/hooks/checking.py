@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from services.capture.adapters import adapters
 from services.capture.adapters.adapter import Adapter, Answer, BadSignature, Headers, HookRequest, Unmappable
@@ -13,7 +13,7 @@ from services.capture.adapters.told import told
 from services.capture.mapping import MappingSettings
 from shared.errors import FieldError, Invalid
 
-OK = 200
+OK, NOT_TAKEN = 200, 405
 
 
 class Fetched(BaseModel):
@@ -44,6 +44,12 @@ class RecordedRequest(BaseModel):
     allow_legacy: bool = False
     certificates: dict[str, str] = Field(default_factory=dict)
     fetch: Fetched | list[Fetched] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nothing(cls, told: Any) -> Any:
+        """What is there as null is not there."""
+        return {name: value for name, value in told.items() if value is not None} if isinstance(told, dict) else told
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,24 +93,24 @@ def recorded(content: RecordedRequest) -> Recorded:
 def check(given: Recorded) -> dict[str, Any]:
     """What the door would say to the request, and the facts that the worker would make of it.
 
-    `verdict` is `accept` or `refuse`, `status` what is answered, `answer` the body if there is one; `quarantined` says
-    why a genuine request could not be mapped.
+    `verdict` is `accept` or `refuse`, `status` what is answered, `answer` the body if there is one, `then` what the
+    door would ask for afterwards; `quarantined` says why a genuine request could not be mapped.
     """
     adapter, request, settings = given.adapter, given.request, given.settings
     handshake = adapter.handshake(request, given.secrets, settings)
     if handshake is not None:
-        return _verdict(handshake, [])
-    if request.method != "POST":
+        asked = adapter.confirmation(request) if handshake.status == OK else None
+        return _verdict(handshake, []) | ({"then": {"method": "GET", "url": asked}} if asked else {})
+    if request.method in ("GET", "HEAD"):
         return _verdict(Answer(), [])
+    if request.method != "POST":
+        return {"verdict": "refuse", "status": NOT_TAKEN, "facts": [], "reason": "the door takes POST, GET and HEAD"}
     try:
         adapter.verify(request, given.secrets, request.received_at, settings)
     except BadSignature as exc:
         return {"verdict": "refuse", "status": exc.status, "facts": [], "reason": exc.detail}
     stored = replace(adapter.stored(request, given.secrets), found=request.found)
     answer = adapter.answer(stored)
-    missing = [path for path in adapter.lookups(stored) if path not in stored.found]
-    if missing:
-        return _verdict(answer, []) | {"quarantined": f"needs the answer to {', '.join(missing)}"}
     try:
         return _verdict(answer, [told(fact) for fact in adapter.facts(stored, settings)])
     except Unmappable as exc:
