@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from services.capture.adapters.bodies import plain
+from services.capture.adapters.errors import Unmappable
 from services.capture.adapters.facts import (
     BookingFact,
     ConversionFact,
@@ -25,6 +26,7 @@ from services.capture.adapters.facts import (
     LeadFact,
     MessageFact,
     Reading,
+    RefundFact,
     Touch,
     TouchFact,
 )
@@ -38,6 +40,7 @@ from services.capture.adapters.fields import (
     touch_of,
 )
 from services.capture.adapters.request import HookRequest
+from services.capture.facts.inputs import MOST_MINOR
 from shared.errors import FieldError, Invalid
 from shared.money import UnknownCurrency, exponent
 from shared.phones import known_country
@@ -127,7 +130,7 @@ def _explained(field: str, place: str | Expression, reading: Reading, evaluation
 def overlay(reading: Reading, request: HookRequest, settings: MappingSettings) -> list[Fact]:
     """The facts with the mapped fields in place of the adapter's own; what is about nobody is ignored. Unmappable."""
     found = settings.find(reading, request) if settings.places else {}
-    return [_identified(_overlaid(fact, found, request, settings)) for fact in reading.facts]
+    return [_identified(_overlaid(_in_proportion(fact), found, request, settings)) for fact in reading.facts]
 
 
 def look_up(place: str, reading: Reading) -> Any:
@@ -165,8 +168,15 @@ def _overlaid(fact: Fact, found: Mapping[str, Any], request: HookRequest, settin
     return replace(fact, **changed)
 
 
+def _in_proportion(fact: Fact) -> Fact:
+    """As the API has it: more than this is no price but a mistake."""
+    if isinstance(fact, ConversionFact | RefundFact) and fact.amount_minor > MOST_MINOR:
+        raise Unmappable("the amount is out of all proportion")
+    return fact
+
+
 def _identified(fact: Fact) -> Fact:
-    about_somebody = LeadFact | TouchFact | BookingFact | MessageFact | CrmFact | ConversionFact
+    about_somebody = LeadFact | TouchFact | BookingFact | MessageFact | ConversionFact
     if isinstance(fact, about_somebody) and not fact.person.identified:
         return Ignored(
             idempotency_key=fact.idempotency_key,

@@ -2,6 +2,7 @@
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:  # the library has the type for type checkers only
 
 DEEPEST = 32
 _MOST_FIELDS = 1_000
+# What browsers call Latin-1 is Windows' table.
+_CHARSETS = dict.fromkeys(("iso-8859-1", "latin1", "windows-1252"), "cp1252") | {"iso-8859-15": "iso-8859-15"}
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL takes neither NUL nor half a character
 _INTEGERS = range(-(2**63), 2**63)
 
@@ -49,13 +52,13 @@ def read_object(raw_body: bytes) -> Mapping[str, Any]:
 
 def read_any(request: HookRequest) -> Any:
     """JSON, a form or a multipart form, by what it looks like before what it is labelled: many label JSON as text."""
-    if request.raw_body.lstrip()[:1] in (b"{", b"["):
+    if request.raw_body.removeprefix(BOM_UTF8).lstrip()[:1] in (b"{", b"["):
         return read_json(request.raw_body)
     match request.content_type:
         case "multipart/form-data":
             fields = _multipart(request)
         case "application/x-www-form-urlencoded":
-            fields = _form(request.raw_body)
+            fields = _form(request)
         case _:
             raise Unmappable("the body is neither JSON nor a form")
     form: dict[str, Any] = {}
@@ -129,20 +132,33 @@ def _check(value: Any) -> None:
         depth += 1
 
 
-def _form(raw_body: bytes) -> list[tuple[str, str]]:
+def _form(request: HookRequest) -> list[tuple[str, str]]:
     try:
-        text = raw_body.decode("utf-8")
-        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+        charset = _charset(request.headers.get("content-type"))
+        text = request.raw_body.decode(charset)
+        return parse_qsl(text, keep_blank_values=True, encoding=charset, errors="strict", max_num_fields=_MOST_FIELDS)
     except ValueError as exc:
         raise Unmappable("the form cannot be read") from exc
 
 
+def _charset(content_type: str | bytes | None) -> str:
+    """The encoding that the sender names, where it is one that ASCII is a part of; else UTF-8."""
+    named = _options(content_type).get(b"charset", b"").decode("latin-1").strip().lower()
+    return _CHARSETS.get(named, "utf-8")
+
+
+def _options(header: str | bytes | None) -> dict[bytes, bytes]:
+    """What follows the first word of a header, by name."""
+    written = header.encode("latin-1", "replace") if isinstance(header, str) else header
+    return parse_options_header(written)[1]
+
+
 def _multipart(request: HookRequest) -> list[tuple[str, str]]:
     """The fields by name; of a file only its name, since a lead has no place for more."""
-    _, options = parse_options_header(request.headers.get("content-type"))
+    boundary = _options(request.headers.get("content-type")).get(b"boundary", b"")
     parts = _Parts()
     try:
-        parser = MultipartParser(options.get(b"boundary", b""), parts.callbacks())
+        parser = MultipartParser(boundary, parts.callbacks())
         parser.write(request.raw_body)
         parser.finalize()
         if not parts.complete:
@@ -158,9 +174,9 @@ class _Part:
         self.value = bytearray()
 
     def field(self) -> tuple[str, str]:
-        _, options = parse_options_header(self.headers.get(b"content-disposition"))
+        options = _options(self.headers.get(b"content-disposition"))
         value = options.get(b"filename", bytes(self.value))
-        return options.get(b"name", b"").decode(), value.decode()
+        return options.get(b"name", b"").decode(), value.decode(_charset(self.headers.get(b"content-type")))
 
 
 class _Parts:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl, urlsplit
 
@@ -58,6 +59,7 @@ _DENIED = frozenset(
 )
 _UTM_NAME = re.compile(r"utm[_-]?(source|medium|campaign|term|content)", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
+_UTC = re.compile(r"(?<=[0-9]) ?(?:z|UTC|GMT)\Z")
 _TYPE_BREAKS = re.compile(r"[^a-z0-9]+")
 
 
@@ -99,7 +101,9 @@ def _whole_names_first(item: tuple[str, Any]) -> bool:
 
 
 def _fitting(field: str, value: Any, country: str | None) -> dict[str, Any] | None:
-    """The value as its field takes it; None if it does not fit."""
+    """The value as its field takes it, the first that fits of an address that comes twice; None if none does."""
+    if isinstance(value, list) and field in ("email", "phone"):
+        return next((known for one in value if (known := _fitting(field, one, country)) is not None), None)
     written = text(value)
     if written is None or len(written) > LONGEST_TEXT:
         return None
@@ -205,7 +209,12 @@ def query_of(address: str | None) -> dict[str, str]:
 
 
 def consent_state(value: Any) -> ConsentState | None:
-    """What an explicit box says; None for anything that is not clearly yes or no."""
+    """What an explicit box says; None for anything that is not clearly yes or no.
+
+    Of several values the last counts: a form sends a hidden no before the yes of a box that is ticked.
+    """
+    if isinstance(value, list) and all(consent_state(one) is not None for one in value):
+        value = value[-1] if value else None
     word = (text(value) or "").lower().replace("-", "_")
     if word in _GRANTED:
         return "granted"
@@ -235,8 +244,8 @@ def ignored(key: str, request: HookRequest, reason: str) -> Ignored:
 def happened_at(value: Any, request: HookRequest) -> tuple[datetime, Literal["source", "receipt"]]:
     """When it happened by the source's clock, where the source says so, else when we received it; and which of the two.
 
-    Takes ISO 8601 (without an offset it is UTC) and Unix time in seconds or milliseconds. Raises Unmappable for a text
-    that is no time, and for a time more than a day ahead.
+    Takes ISO 8601 (without an offset it is UTC), the dates of mails, and Unix time in seconds or milliseconds. Raises
+    Unmappable for a text that is no time, and for a time more than a day ahead.
     """
     if value in (None, ""):
         return request.received_at, "receipt"
@@ -253,7 +262,7 @@ def _time(value: Any) -> datetime:
             number = Decimal(written)
             seconds, fraction = divmod(number / 1000 if number >= 10**11 else number, 1)
             return datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(fraction * 1_000_000))
-        at = datetime.fromisoformat(written)
+        at = parsedate_to_datetime(written) if written[:1].isalpha() else datetime.fromisoformat(_UTC.sub("Z", written))
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError, OSError) as exc:
         raise Unmappable(f"{written[:40]!r} is not a time") from exc

@@ -118,7 +118,7 @@ def strip_secrets(request: HookRequest, secrets: Sequence[str]) -> HookRequest:
         for name, value in request.headers.pairs
     ]
     body = _blanked(request.raw_body.decode(errors="surrogateescape"), spellings)
-    if body.lstrip()[:1] in ("{", "["):
+    if body.removeprefix("\ufeff").lstrip()[:1] in ("{", "["):
         if "\\" in body:
             body = _JSON_TEXT.sub(lambda found: _blanked_json_text(found[0], spellings), body)
     elif request.content_type == "application/x-www-form-urlencoded":
