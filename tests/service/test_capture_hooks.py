@@ -297,3 +297,38 @@ async def test_two_names_of_one_purchase_that_met_too_late_count_once(settings: 
             await capture.map_deliveries()
         last = {event.external_id: event.value_minor for event in await capture.harness.told(ConversionRecorded)}
         assert sorted(last.values()) == [0, 500]
+
+
+async def test_a_token_of_mailgun_that_somebody_saw_signs_no_other_body(settings: Settings) -> None:
+    known = sample("mailgun")
+    async with at_the_time_of(known, settings) as capture:
+        source = await source_of(capture, known)
+        body = orjson.loads(known.request.raw_body)
+        forged = {**body, "event-data": {**body["event-data"], "recipient": "another@example.com"}}
+        answers = [await capture.send(source, known.with_body(orjson.dumps(told))) for told in (body, body, forged)]
+        assert [answer.status_code for answer in answers] == [200, 200, 401]
+
+
+async def test_the_libraries_of_segment_send_to_addresses_below_the_source(settings: Settings) -> None:
+    known = sample("segment")
+    async with at_the_time_of(known, settings) as capture:
+        source = await source_of(capture, known)
+        call = {"userId": "u1", "messageId": "m1", "traits": {"email": "ann@example.com", "firstName": "Ann"}}
+        client, path, write_key = capture.harness.client, f"/hooks/{source['source_id']}/v1", (known.secret, "")
+        assert (await client.post(f"{path}/identify", json=call, auth=write_key)).status_code == 200
+        assert (await client.post(f"{path}/nothing", json=call, auth=write_key)).status_code == 422
+        assert (await client.post(f"{path}/identify", json=call)).status_code == 401
+        await capture.map_deliveries()
+        (lead,) = (await capture.get("leads", email="ann@example.com")).json()["items"]
+        assert lead["first_name"] == "Ann"
+
+
+async def test_a_change_in_a_crm_about_nobody_makes_no_lead(settings: Settings) -> None:
+    known = sample("zoho")
+    async with at_the_time_of(known, settings) as capture:
+        source = await source_of(capture, known)
+        body = {**orjson.loads(known.request.raw_body), "module": "Accounts", "operation": "update"}
+        assert (await capture.send(source, known.with_body(orjson.dumps(body)))).status_code == 200
+        await capture.map_deliveries()
+        (item,) = (await capture.get(f"sources/{source['source_id']}/deliveries")).json()["items"]
+        assert (item["state"], item["reason"], item["lead_id"]) == ("ignored", "no_identifier", None)

@@ -1,6 +1,7 @@
 """The door for webhooks: prove, keep, answer; nothing is mapped before the answer."""
 
 from dataclasses import replace
+from typing import Literal
 
 from fastapi import APIRouter, Request
 from starlette.background import BackgroundTask
@@ -10,6 +11,7 @@ from services.capture.adapters.adapter import Answer
 from services.capture.adapters.errors import BadSignature
 from services.capture.adapters.request import Headers, HookRequest
 from services.capture.hooks.fetching import Certificates, confirm
+from services.capture.hooks.proofs import UsedProofs
 from services.capture.hooks.sealing import delivery_fact
 from services.capture.sources.known import KnownSources, Source
 from shared.errors import Unavailable
@@ -19,12 +21,13 @@ from shared.telemetry import counter
 
 DELIVERIES = counter("throughline_hook_requests_total", "Webhook requests by what was answered", ["kind", "outcome"])
 OK = 200
+TrackingCall = Literal["identify", "track", "page", "screen", "group", "alias", "batch"]
 
 
 def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
     """The endpoint of all sources. It takes no token: each source proves itself by its own secret."""
     router = APIRouter(tags=["hooks"])
-    certificates = Certificates()
+    certificates, proofs = Certificates(), UsedProofs()
     base = runtime.settings.public_url.rstrip("/")
 
     @router.post("/hooks/{source_id}", responses={OK: {"description": "Kept"}})
@@ -47,10 +50,20 @@ def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
             return Response(status_code=OK)
         try:
             source.adapter.verify(hook, source.secrets, hook.received_at, source.settings)
+            proofs.require_unused(source_id, source.adapter.single_use(hook))
         except BadSignature:
             DELIVERIES.labels(source.kind, "refused").inc()
             raise
         return await _keep(hook, source)
+
+    @router.post("/hooks/{source_id}/v1/{call}", responses={OK: {"description": "Kept"}})
+    async def track(
+        request: Request,
+        source_id: str,
+        call: TrackingCall,  # noqa: ARG001  # a part of the address, which the adapter reads
+    ) -> Response:
+        """Take a call of Segment's tracking API, from a library whose host is the source's address."""
+        return await receive(request, source_id)
 
     def _hook_request(request: Request, raw_body: bytes, address: str) -> HookRequest:
         query = request.scope["query_string"].decode("latin-1")

@@ -112,6 +112,45 @@ def test_what_is_tracked_is_a_touch_by_its_name() -> None:
     assert fact.touch.properties == {"length": 3}
 
 
+@pytest.mark.parametrize(
+    ("sent_along", "page", "told"),
+    [
+        ({"utm_source": "sent", "utmMedium": "m"}, "?utm_source=page", {"source": "sent", "medium": "m"}),
+        ({}, "?utm_source=page", {"source": "page"}),
+        ({}, "?x=1", {"source": "campaign", "campaign": "spring"}),
+    ],
+)
+def test_a_visit_is_told_by_named_fields_then_by_the_page_then_by_the_campaign(
+    sent_along: dict[str, str], page: str, told: dict[str, str]
+) -> None:
+    context = {
+        "page": {"url": f"https://x.example/{page}"},
+        "campaign": {"source": "campaign", "name": "spring"},
+    }
+    tracked = fact_of_body(SEGMENT, TRACK | {"context": context, "properties": sent_along})
+    identify = {"type": "identify", "messageId": "m1", "userId": "u1", "traits": sent_along}
+    identified = fact_of_body(SEGMENT, identify | {"context": context})
+    assert isinstance(tracked, TouchFact) and isinstance(identified, LeadFact) and identified.touch is not None
+    assert tracked.touch.utm == identified.touch.utm == told
+    assert identified.person.attributes == {}
+
+
+def test_the_event_tester_tells_nothing() -> None:
+    fact = fact_of_body(SEGMENT, TRACK | {"messageId": "segment-test-message-l1ux2"})
+    assert isinstance(fact, Ignored)
+    assert fact.reason == "test"
+
+
+def test_a_call_may_be_named_by_the_address_of_the_tracking_api() -> None:
+    call = {"userId": "u1", "messageId": "m1", "traits": {"email": "nora@acme.com"}}
+    for address, kind in (("/v1/identify", LeadFact), ("/v1/page/", TouchFact), ("/v1/group", Ignored)):
+        request = with_token(SEGMENT, call, basic(f"{SEGMENT.secret}:"))
+        request = replace(request, url=SEGMENT.request.url + address)
+        adapters()["segment"].verify(request, [SEGMENT.secret], SEGMENT.now)
+        (fact,) = adapters()["segment"].facts(request)
+        assert isinstance(fact, kind)
+
+
 @pytest.mark.parametrize("kind", ["page", "screen"])
 def test_a_page_is_a_touch(kind: str) -> None:
     call = {
