@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 from services.capture.adapters.adapter import (
     PLAIN,
@@ -124,8 +125,9 @@ class _Event:
         return self._message(event)
 
     def _message(self, event: Mapping[str, Any]) -> Fact:
-        links = [(kind, html.unescape(there)) for kind, there in _LINK.findall(text(event.get("text")) or "")]
-        email = first_email(*(there.partition("?")[0] for kind, there in links if kind == "mailto"))
+        found = _LINK.findall(text(event.get("text")) or "")
+        links = [(kind, unquote(html.unescape(there).partition("?")[0])) for kind, there in found]
+        email = first_email(*(there for kind, there in links if kind == "mailto"))
         if email is None:
             return self._ignored("no_email")
         phone = next((there for kind, there in links if kind == "tel"), None)

@@ -277,6 +277,7 @@ def test_a_svix_signature_that_does_not_fit_is_refused(header: str | None) -> No
     [
         ("email.bounced", {}, "bounced", True),
         ("email.bounced", {"bounce": {"type": "Transient"}}, "bounced", False),
+        ("email.bounced", {"bounce": {"message": "It does not say for how long."}}, "bounced", None),
         ("email.delivery_delayed", {}, "deferred", False),
         ("email.delivered", {}, "delivered", None),
         ("email.complained", {}, "complained", None),

@@ -95,6 +95,7 @@ def test_a_retry_is_the_same_delivery_and_is_read_like_the_first() -> None:
     [
         ("<mailto:A&amp;B@acme.com|x>", "a&b@acme.com", None),
         ("<mailto:a@acme.com?subject=Hi>", "a@acme.com", None),
+        ("<mailto:a%2Bb@acme.com|a+b@acme.com> <tel:+1%20415%20555%200170|call>", "a+b@acme.com", "+14155550170"),
         ("<mailto:nobody|x> <mailto:a@acme.com|y>, <tel:+1 415 555 0170|call>", "a@acme.com", "+14155550170"),
     ],
 )

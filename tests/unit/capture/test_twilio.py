@@ -93,12 +93,14 @@ def test_the_answer_is_an_empty_document() -> None:
 
 @pytest.mark.parametrize("body", ["stop", " STOP \n", "Stop.", "unsubscribe", "StopAll", "QUIT", "revoke", "OPTOUT"])
 def test_a_word_to_stop_is_heard(body: str) -> None:
-    assert message(INBOUND | {"Body": body}).event == "unsubscribed"
+    fact = message(INBOUND | {"Body": body})
+    assert (fact.event, fact.person.consent) == ("unsubscribed", {"sms": "denied"})
 
 
 @pytest.mark.parametrize(("body", "event"), [("start", "resubscribed"), ("UNSTOP", "resubscribed")])
 def test_a_word_to_start_again_is_heard(body: str, event: str) -> None:
-    assert message(INBOUND | {"Body": body}).event == event
+    fact = message(INBOUND | {"Body": body})
+    assert (fact.event, fact.person.consent) == (event, {"sms": "granted"})
 
 
 @pytest.mark.parametrize("body", ["", "yes", "Please don't stop", "help", "stop by on Monday?"])
@@ -106,7 +108,7 @@ def test_any_other_text_is_a_reply(body: str) -> None:
     fact = message(INBOUND | {"Body": body})
     assert (fact.event, fact.person.phone, fact.message_id) == ("replied", "+14155550142", "SM1")
     assert (fact.idempotency_key, fact.timed_by) == ("twilio:SM1:received", "receipt")
-    assert fact.error_code is None
+    assert (fact.error_code, fact.person.consent) == (None, {})
 
 
 @pytest.mark.parametrize(
