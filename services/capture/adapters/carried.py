@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 from services.capture.adapters.adapter import HookRequest, Unmappable
 from services.capture.adapters.bodies import read_any
@@ -19,9 +20,12 @@ def carried_secrets(request: HookRequest) -> Iterator[bytes]:
 
 
 def token_in_address(request: HookRequest) -> Iterator[bytes]:
-    """`?token=`, if it is there."""
+    """`?token=`, if it is there: a plus in it is a blank, or was written by somebody who meant a plus."""
     if token := request.query.get("token"):
         yield token.encode(errors="replace")
+        parts = (part.partition("=") for part in request.url.partition("?")[2].split("&"))
+        written = next((value for name, _, value in parts if name == "token"), "")
+        yield unquote(written).encode(errors="replace")
 
 
 def bearer_token(request: HookRequest) -> Iterator[bytes]:

@@ -56,6 +56,8 @@ def told(fact: Fact) -> dict[str, Any]:
     }
     more = {name: getattr(person, name) for name in _OF_PERSON if person is not None}
     more |= {name: getattr(fact, name) for name in _OF_FACT if hasattr(fact, name)}
+    if isinstance(fact, LeadFact | TouchFact | ErasureFact):
+        more["external_id"] = more.get("external_id") or fact.person.external_id
     if touch is not None:
         more |= {
             "click_ids": touch.click_ids,

@@ -88,13 +88,16 @@ def unpacked(request: HookRequest) -> HookRequest:
 
 
 def _calls(body: Any) -> list[Mapping[str, Any]]:
-    """The calls, each with the time of sending of its batch where it has none of its own."""
+    """The calls, each with the time of sending and the context of its batch where it has none of its own."""
     whole = body if isinstance(body, dict) else {}
     calls = body if isinstance(body, list) else whole.get("batch", [body])
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         raise Unmappable("the body is neither a call nor a batch of them")
-    sent = {"sentAt": whole["sentAt"]} if "batch" in whole and "sentAt" in whole else {}
-    return [{**sent, **call} for call in calls] if sent else calls
+    if "batch" not in whole:
+        return calls
+    sent = {"sentAt": whole["sentAt"]} if "sentAt" in whole else {}
+    context = object_at(whole, "context")
+    return [{**sent, **call, "context": {**context, **object_at(call, "context")}} for call in calls]
 
 
 def _name(call: Mapping[str, Any]) -> str:

@@ -157,7 +157,7 @@ def _asked_for(body: Mapping[str, Any]) -> list[str]:
         case ("Leads" | "Contacts", "insert") | ("Deals", "insert" | "update"):
             return _ids(body)
         case "Leads" | "Contacts", "update":
-            return [record for record in _ids(body) if any(stage in _affected(body, record) for stage in _STAGES)]
+            return [record for record in _ids(body) if _changed_stage(body, record)]
         case _:
             return []
 
@@ -186,6 +186,18 @@ def _affected(body: Mapping[str, Any], record: str) -> list[str]:
     return [name for names in named if isinstance(names, list) for name in names if isinstance(name, str)]
 
 
+def _values_told(body: Mapping[str, Any], record: str) -> Mapping[str, Any]:
+    """The new values of a record, where the channel was made to tell them."""
+    told = (each for each in objects_at(body, "affected_values") if record_id(each.get("record_id")) == record)
+    return next((object_at(each, "values") for each in told), {})
+
+
+def _changed_stage(body: Mapping[str, Any], record: str) -> bool:
+    """Whether a stage changed that is not told."""
+    affected, told = _affected(body, record), _values_told(body, record)
+    return any(stage in affected and stage not in told for stage in _STAGES)
+
+
 def _fact(  # noqa: PLR0913  # a record and all that is around it
     key: str,
     record: str,
@@ -208,6 +220,7 @@ def _fact(  # noqa: PLR0913  # a record and all that is around it
             person=person_of(_fields(values), settings.phone_country, Person(external_id=record)),
             external_id=record,
         )
+    known = {**values, **_values_told(body, record)}
     buyer = record if module in _PEOPLE else record_id(object_at(values, "Contact_Name").get("id"))
     return CrmFact(
         idempotency_key=key,
@@ -216,7 +229,7 @@ def _fact(  # noqa: PLR0913  # a record and all that is around it
         event=str(operation),
         person=Person(external_id=buyer),
         external_id=record,
-        stage=next((stage for name in _STAGES if (stage := text(values.get(name)))), None),
+        stage=next((stage for name in _STAGES if (stage := text(known.get(name)))), None),
         properties={"affected_fields": affected} if (affected := _affected(body, record)) else {},
     )
 

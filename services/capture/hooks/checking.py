@@ -12,8 +12,10 @@ from services.capture.adapters.adapter import Adapter, Answer, BadSignature, Hea
 from services.capture.adapters.told import told
 from services.capture.mapping import MappingSettings
 from shared.errors import FieldError, Invalid
+from shared.settings import Settings
 
-OK, NOT_TAKEN = 200, 405
+OK, NOT_TAKEN, TOO_LARGE = 200, 405, 413
+LARGEST: int = Settings.model_fields["body_limit"].default
 
 
 class Fetched(BaseModel):
@@ -26,7 +28,7 @@ class Fetched(BaseModel):
 class RecordedRequest(BaseModel):
     """A request as it came in, and what is needed to judge it. What else the file holds is for people."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
 
     source: str
     method: str = "POST"
@@ -34,7 +36,7 @@ class RecordedRequest(BaseModel):
     now: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     headers: dict[str, str] | list[tuple[str, str]] = Field(default_factory=dict)
     body: str = ""
-    secret: str | None = None
+    secret: str | list[str] | None = None
     secrets: list[str] = Field(default_factory=list)
     mapping: dict[str, Any] = Field(default_factory=dict)
     defaults: dict[str, Any] = Field(default_factory=dict)
@@ -83,7 +85,8 @@ def recorded(content: RecordedRequest) -> Recorded:
         "allow_legacy": content.allow_legacy or None,
     }
     defaults = content.defaults | {name: value for name, value in own.items() if value is not None}
-    secrets = [*([content.secret] if content.secret is not None else []), *content.secrets]
+    live = content.secret if isinstance(content.secret, list) else [content.secret]
+    secrets = [secret for secret in (*live, *content.secrets) if secret is not None]
     fetched = content.fetch if isinstance(content.fetch, list) else [content.fetch]
     found = _answers(adapter.lookups(request), fetched)
     request = replace(request, found={**request.found, **found})
@@ -97,6 +100,8 @@ def check(given: Recorded) -> dict[str, Any]:
     door would ask for afterwards; `quarantined` says why a genuine request could not be mapped.
     """
     adapter, request, settings = given.adapter, given.request, given.settings
+    if len(request.raw_body) > LARGEST:
+        return {"verdict": "refuse", "status": TOO_LARGE, "facts": [], "reason": f"the body is over {LARGEST} bytes"}
     handshake = adapter.handshake(request, given.secrets, settings)
     if handshake is not None:
         asked = adapter.confirmation(request) if handshake.status == OK else None

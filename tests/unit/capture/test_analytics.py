@@ -240,6 +240,15 @@ def test_each_call_of_a_batch_is_a_fact_of_its_own() -> None:
     ]
 
 
+def test_the_context_of_a_batch_is_that_of_its_calls() -> None:
+    page = {"url": "https://x.example/?utm_source=page"}
+    batch = [TRACK, TRACK | {"messageId": "m3", "context": {"page": {"url": "https://y.example/"}}}]
+    first, second = facts_of({"batch": batch, "context": {"page": page, "traits": {"email": "a@acme.com"}}})
+    assert isinstance(first, TouchFact) and isinstance(second, TouchFact)
+    assert (first.touch.utm, second.touch.url) == ({"source": "page"}, "https://y.example/")
+    assert first.person.email == second.person.email == "a@acme.com"
+
+
 def test_a_batch_sent_again_has_the_same_name_whatever_the_attempt() -> None:
     adapter = adapters()["segment"]
     first, second = ({"batch": [ORDER, TRACK], "sentAt": f"2026-03-04T12:0{minute}:00Z"} for minute in (0, 5))

@@ -197,6 +197,14 @@ def test_a_change_is_one_whatever_the_record_says_now(module: str) -> None:
     assert fact.properties == {"affected_fields": ["Stage"]}
 
 
+def test_a_stage_that_is_told_is_not_asked_for() -> None:
+    told = [{"record_id": "1", "values": {"Lead_Status": "Contacted", "Phone": "555-555-1111"}}]
+    affected = [{"1": ["Lead_Status", "Phone"]}]
+    body = notified(ids=["1"], operation="update", affected_values=told, affected_fields=affected)
+    assert adapters()["zoho"].lookups(ZOHO.with_body(json.dumps(body).encode())) == ()
+    assert (change(ZOHO, body).stage, change(ZOHO, body).person.external_id) == ("Contacted", "1")
+
+
 def test_a_try_of_a_workflow_creates_nothing() -> None:
     body = {"Email": "nora@acme.com", "is_test": "true", "token": ZOHO.secret}
     assert reason(one(ZOHO, body)) == "test"

@@ -46,6 +46,7 @@ CARRIERS = {
     "bearer in lower case": request(authorization=on_the_wire(f"bearer  {SECRET}")),
     "basic, as password": request(authorization=basic(f"hooks:{SECRET}")),
     "query": request(query="token=a+secret%2Fwith+%C3%BCnusual+%26+chars%2B"),
+    "query, with a plus as it is": request(query="token=a%20secret%2Fwith%20%C3%BCnusual%20%26%20chars+"),
     "json field": request(json.dumps({"email": "a@acme.com", "key": SECRET}).encode()),
     "form field": request(b"google_key=a+secret%2Fwith+%C3%BCnusual+%26+chars%2B", content_type=FORM),
 }
