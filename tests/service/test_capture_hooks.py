@@ -323,11 +323,19 @@ async def test_the_libraries_of_segment_send_to_addresses_below_the_source(setti
         assert lead["first_name"] == "Ann"
 
 
-async def test_a_change_in_a_crm_about_nobody_makes_no_lead(settings: Settings) -> None:
-    known = sample("zoho")
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("zoho", {"module": "Accounts", "operation": "update"}),
+        ("postmark", {"Email": "nobody"}),
+        ("woocommerce", {"billing": None, "customer_id": 0}),
+    ],
+)
+async def test_what_is_about_nobody_makes_no_lead(kind: str, changes: dict[str, str], settings: Settings) -> None:
+    known = sample(kind)
     async with at_the_time_of(known, settings) as capture:
         source = await source_of(capture, known)
-        body = {**orjson.loads(known.request.raw_body), "module": "Accounts", "operation": "update"}
+        body = {**orjson.loads(known.request.raw_body), **changes}
         assert (await capture.send(source, known.with_body(orjson.dumps(body)))).status_code == 200
         await capture.map_deliveries()
         (item,) = (await capture.get(f"sources/{source['source_id']}/deliveries")).json()["items"]

@@ -165,7 +165,7 @@ class _Event:
         refund_id = _id(refund)
         if purchase is None or refund_id is None:
             raise Unmappable("a refund names itself and its payment")
-        at, timed_by = happened_at(refund.get("created") or self.body.get("created"), self.request)
+        at, timed_by = happened_at(self.body.get("created"), self.request)  # the refund's own is when it was asked for
         amount, currency = _money(refund.get("amount"), refund.get("currency"))
         return RefundFact(
             idempotency_key=self.key,

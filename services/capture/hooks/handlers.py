@@ -137,7 +137,7 @@ class _Mapping:
                 return await self._on_lead(fact)
             case BookingFact():
                 return await self._on_lead(replace(fact, touch=_meeting(fact)))
-            case CrmFact() if not fact.person.identified:
+            case MessageFact() | CrmFact() | ConversionFact() if not fact.person.identified:
                 return "no_identifier"
             case CrmFact():
                 return await self._on_lead(fact, _stage_change(fact))

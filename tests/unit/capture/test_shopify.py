@@ -101,9 +101,16 @@ def test_an_order_may_lack_almost_everything() -> None:
     bare = paid(email=None, customer=None, billing_address=None, landing_site=None, referring_site=None, phone=None)
     assert bare.person.email == "rhea.penrose@example.com"  # contact_email
     assert bare.touch is None
-    nobody = told("orders/paid", order(email=None, contact_email=None, customer=None, phone=None, billing_address=None))
-    assert isinstance(nobody, Ignored)
-    assert nobody.reason == "no_identifier"
+    nobody = paid(email=None, contact_email=None, customer=None, phone=None, billing_address=None)
+    assert (nobody.amount_minor, nobody.person.identified) == (24990, False)
+    ordered = told(
+        "orders/create",
+        order(
+            financial_status="pending", email=None, contact_email=None, customer=None, phone=None, billing_address=None
+        ),
+    )
+    assert isinstance(ordered, Ignored)
+    assert ordered.reason == "no_identifier"
 
 
 def test_the_customer_is_known_by_its_id_too() -> None:

@@ -145,14 +145,18 @@ def test_each_status_of_a_message_is_a_delivery_and_each_attempt_at_it_the_same(
         ({"MessageSid": "SM1", "To": "+14155550142"}, "event_type"),
         ({"MessageSid": "SM1", "MessageStatus": "read", "To": "whatsapp:+14155550142"}, "channel"),
         (INBOUND | {"From": "whatsapp:+14155550142", "Body": "STOP"}, "channel"),
-        ({"MessageSid": "SM1", "MessageStatus": "sent", "To": "55512"}, "no_identifier"),
-        ({"MessageSid": "SM1", "MessageStatus": "sent"}, "no_identifier"),
     ],
 )
 def test_what_is_about_no_text_message_is_ignored(fields: dict[str, str], reason: str) -> None:
     fact = fact_of(KNOWN, form(fields))
     assert isinstance(fact, Ignored)
     assert fact.reason == reason
+
+
+@pytest.mark.parametrize("to", [{"To": "55512"}, {}])
+def test_what_became_of_a_message_is_told_without_the_number_too(to: dict[str, str]) -> None:
+    fact = message({"MessageSid": "SM1", "MessageStatus": "sent", **to})
+    assert (fact.event, fact.message_id, fact.person.identified) == ("sent", "SM1", False)
 
 
 def test_a_click_on_a_short_link_tells_which_and_when() -> None:
