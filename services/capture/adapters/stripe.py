@@ -23,6 +23,7 @@ from services.capture.adapters.adapter import (
     Touch,
     Unmappable,
 )
+from services.capture.adapters.amounts import whole_number
 from services.capture.adapters.bodies import object_at, objects_at, read_object
 from services.capture.adapters.fields import (
     click_ids_of,
@@ -241,15 +242,16 @@ class _Event:
 def _money(amount: Any, currency: Any) -> tuple[int, str]:
     """The amount in ISO 4217 minor units; Stripe's smallest unit differs for some currencies (ISK, UGX, MGA)."""
     code = (text(currency) or "").upper()
-    if not isinstance(amount, int) or isinstance(amount, bool) or amount < 0:
-        raise Unmappable("an amount is a whole number of the currency's smallest unit")
+    smallest = whole_number(amount)
+    if smallest < 0:
+        raise Unmappable("a price is not negative")
     try:
         shift = exponent(code) - (0 if code in _NO_DECIMALS else 3 if code in _THREE_DECIMALS else 2)
     except UnknownCurrency as exc:
         raise Unmappable(str(exc)) from exc
     if shift >= 0:
-        return amount * 10**shift, code
-    minor, rest = divmod(amount, 10**-shift)
+        return smallest * 10**shift, code
+    minor, rest = divmod(smallest, 10**-shift)
     if rest:
         raise Unmappable(f"{code} has no such fraction")
     return minor, code

@@ -44,7 +44,7 @@ from shared.money import NotAnAmount, UnknownCurrency, exponent, parse_minor
 
 _CAMPAIGN = {"source": "source", "medium": "medium", "name": "campaign", "term": "term", "content": "content"}
 _PURCHASE = "order_completed"
-_CURRENCY = "USD"  # what a revenue without a currency is in, by the specification
+_CURRENCY = "USD"  # what a revenue without a currency is in, by the specification, if the source's owner says nothing
 _COMPANY = {"name": "company", "industry": "industry", "employees": "employees", "employee_count": "employees"}
 _PLACE = {"country": "country", "state": "region", "region": "region"}
 _NOT_ATTRIBUTES = frozenset({"id", "company", "address", "anonymousId", "userId"})
@@ -187,7 +187,7 @@ class _Call:
 
     def _purchase(self, event: str) -> Fact:
         at, timed_by = happened_at(self._time(), self.request)
-        currency = (text(self.properties.get("currency")) or _CURRENCY).upper()
+        currency = (text(self.properties.get("currency")) or self.settings.currency or _CURRENCY).upper()
         try:
             minor = parse_minor(_decimal(self.properties.get("revenue"), currency), currency)
         except (NotAnAmount, UnknownCurrency) as exc:

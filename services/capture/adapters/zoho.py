@@ -24,8 +24,7 @@ from services.capture.adapters.batches import BatchAdapter, batch_name
 from services.capture.adapters.bodies import object_at, objects_at, read_any
 from services.capture.adapters.carried import bearer_token, text_in_body, token_in_address
 from services.capture.adapters.fields import happened_at, ignored, person_of, text, touch_of
-from services.capture.adapters.form_answers import is_test
-from services.capture.adapters.lead_body import api_fields
+from services.capture.adapters.form_answers import is_test, owner_fields
 from services.capture.adapters.naming import delivery_name
 from services.capture.adapters.records import looked_up, record_id, required_id
 from services.capture.adapters.signatures import keys, require_any
@@ -101,7 +100,7 @@ class Zoho(BatchAdapter):
         key = self.delivery_id(request)
         if is_test(body):
             return Reading((ignored(key, request, "test"),), body, body)
-        fields = api_fields({name: value for name, value in body.items() if name != "token"})
+        fields = owner_fields({name: value for name, value in body.items() if name != "token"}, settings)
         at, timed_by = happened_at(None, request)
         touch = Touch(type=settings.touch_type or FORM_SUBMITTED, touch_id=key.partition(":")[2])
         fact = LeadFact(

@@ -18,6 +18,7 @@ from services.capture.adapters.adapter import (
     HookRequest,
     Ignored,
     LeadFact,
+    MappingSettings,
     TouchFact,
     Unmappable,
 )
@@ -226,6 +227,13 @@ def test_an_order_without_revenue_is_a_touch_and_one_without_a_currency_is_in_do
     fact = purchase({"revenue": 5})
     assert isinstance(fact, ConversionFact)
     assert (fact.external_id, fact.amount_minor, fact.currency) == ("m1", 500, "USD")
+
+
+def test_revenue_without_a_currency_is_in_that_of_the_source() -> None:
+    call = ORDER | {"properties": {"order_id": "o", "revenue": "5"}}
+    fact = fact_of_body(SEGMENT, call, MappingSettings.of({}, {"currency": "JPY"}))
+    assert isinstance(fact, ConversionFact)
+    assert (fact.amount_minor, fact.currency) == (5, "JPY")
 
 
 def test_each_call_of_a_batch_is_a_fact_of_its_own() -> None:

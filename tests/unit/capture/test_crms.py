@@ -277,5 +277,13 @@ def test_a_form_of_zoho_names_its_fields_as_it_likes() -> None:
         assert (fact.person.attributes, fact.timed_by) == ({"Team": "11-50"}, "receipt")
 
 
+def test_a_workflow_of_zoho_may_ask_as_people_do() -> None:
+    body = {"Your Name": "Nora Falk", "Work Email": "nora@acme.com", "Newsletter": "yes", "token": ZOHO.secret}
+    fact = one(ZOHO, body)
+    assert isinstance(fact, LeadFact)
+    assert (fact.person.last_name, fact.person.email) == ("Falk", "nora@acme.com")
+    assert (fact.person.consent, fact.person.attributes) == ({"email": "granted"}, {})
+
+
 def test_zoho_is_asked_in_its_own_words() -> None:
     assert adapters()["zoho"].authorization("x") == {"authorization": "Zoho-oauthtoken x"}

@@ -75,10 +75,18 @@ def test_amounts_are_turned_into_the_minor_units_of_iso_4217(currency: str, amou
     assert (fact.amount_minor, fact.currency) == (minor, currency.upper())
 
 
+def test_a_whole_number_may_come_as_text() -> None:
+    fact = session(amount_total="23681")
+    assert isinstance(fact, ConversionFact)
+    assert fact.amount_minor == 23681
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"amount_total": "236.81"},
+        {"amount_total": "-5"},
+        {"amount_total": ""},
         {"amount_total": 236.81},
         {"amount_total": True},
         {"amount_total": None},
