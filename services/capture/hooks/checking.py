@@ -96,8 +96,8 @@ def recorded(content: RecordedRequest) -> Recorded:
 def check(given: Recorded) -> dict[str, Any]:
     """What the door would say to the request, and the facts that the worker would make of it.
 
-    `verdict` is `accept` or `refuse`, `status` what is answered, `answer` the body if there is one, `then` what the
-    door would ask for afterwards; `quarantined` says why a genuine request could not be mapped.
+    `verdict` is `accept` or `refuse`, `status` what is answered, `answer` the body if there is one, and what the door
+    would get then; `quarantined` says why a genuine request could not be mapped.
     """
     adapter, request, settings = given.adapter, given.request, given.settings
     if len(request.raw_body) > LARGEST:
@@ -105,7 +105,7 @@ def check(given: Recorded) -> dict[str, Any]:
     handshake = adapter.handshake(request, given.secrets, settings)
     if handshake is not None:
         asked = adapter.confirmation(request) if handshake.status == OK else None
-        return _verdict(handshake, []) | ({"then": {"method": "GET", "url": asked}} if asked else {})
+        return _verdict(handshake, [], asked)
     if request.method in ("GET", "HEAD"):
         return _verdict(Answer(), [])
     if request.method != "POST":
@@ -122,14 +122,16 @@ def check(given: Recorded) -> dict[str, Any]:
         return _verdict(answer, []) | {"quarantined": exc.detail}
 
 
-def _verdict(answer: Answer, facts: list[dict[str, Any]]) -> dict[str, Any]:
+def _verdict(answer: Answer, facts: list[dict[str, Any]], asked: str | None = None) -> dict[str, Any]:
     said: dict[str, Any] = {"verdict": "accept" if answer.status < 300 else "refuse", "status": answer.status}
-    if answer.body:
+    if answer.body or asked:
         said["answer"] = {
             "status": answer.status,
             "content_type": answer.content_type,
             "body": answer.body.decode(errors="replace"),
         }
+    if asked:
+        said["answer"]["then"] = {"method": "GET", "url": asked}
     return said | {"facts": facts}
 
 
