@@ -58,7 +58,7 @@ _DENIED = frozenset(
     {"denied", "false", "no", "n", "off", "0", "unchecked", "opt_out", "opted_out", "unsubscribed", "declined"}
 )
 _UTM_NAME = re.compile(r"utm[_-]?(source|medium|campaign|term|content)", re.IGNORECASE)
-_NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
+_NUMBER = re.compile(r"([0-9]{1,15})(?:\.0*)?", re.ASCII)
 _UTC = re.compile(r"(?<=[0-9]) ?(?:z|UTC|GMT)\Z")
 _TYPE_BREAKS = re.compile(r"[^a-z0-9]+")
 
@@ -87,7 +87,7 @@ def person_of(fields: Mapping[str, Any], country: str | None, base: Person | Non
             if (state := consent_state(raw)) is not None:
                 consent.update({channel: state for channel in CONSENT_CHANNELS if channel == name})
         elif field in LEAD_FIELDS and (value := _worth_keeping(raw)) is not None:
-            fitting = _fitting(field, value, country)
+            fitting = _fitting(field, raw, country)
             if fitting is None:
                 attributes[field] = value
             else:
@@ -116,7 +116,7 @@ def _fitting(field: str, value: Any, country: str | None) -> dict[str, Any] | No
         case "phone":
             fit = phone_of(value, country)
         case "employees" | "annual_revenue":
-            fit = int(written) if _NUMBER.fullmatch(written) else None
+            fit = int(number[1]) if (number := _NUMBER.fullmatch(written)) else None
         case "country":
             fit = written.upper() if len(written) == 2 else written
         case _:

@@ -145,8 +145,6 @@ def _fields(values: Mapping[str, str]) -> dict[str, Any]:
     for name, field in _FIELDS.items():
         if values.get(name):
             fields.setdefault(field, values[name])
-    if revenue := fields.get("annual_revenue"):
-        fields["annual_revenue"] = re.sub(r"\.0+\Z", "", revenue)
     if values.get("HasOptedOutOfEmail", "").lower() == "true":
         fields["consent.email"] = "denied"
     own = {f"attributes.{name}": value for name, value in values.items() if name.endswith(_OWN_FIELD)}

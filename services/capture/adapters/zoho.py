@@ -3,7 +3,6 @@
 https://www.zoho.com/crm/developer/docs/api/v8/notifications/enable.html
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
@@ -241,8 +240,6 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
             fields.setdefault(field, values[name])
     if account := text(object_at(values, "Account_Name").get("name")):
         fields.setdefault("company", account)
-    if revenue := text(fields.get("annual_revenue")):
-        fields["annual_revenue"] = re.sub(r"\.0+\Z", "", revenue)
     if values.get("Email_Opt_Out") is True:
         fields["consent.email"] = "denied"
     return fields

@@ -1,5 +1,6 @@
 """A mapping is checked when it is saved, and lies over the facts of every kind."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from services.capture.adapters.adapter import (
     TouchFact,
     Unmappable,
 )
+from services.capture.adapters.bodies import read_json
 from services.capture.mapping import MappingSettings, overlay, validate_mapping
 from shared.errors import Invalid
 from tests.samples.signed import KINDS, sample
@@ -82,6 +84,14 @@ def test_values_are_brought_to_their_field() -> None:
     assert person.attributes["annual_revenue"] == "1,000"
     assert person.attributes["o"] == {"x": [1.5, str(10**30)]}
     assert person.region is None
+
+
+@pytest.mark.parametrize(
+    ("value", "employees"), [(12, 12), ("12", 12), (12.0, 12), ("12.00", 12), (12.5, None), ("a dozen", None)]
+)
+def test_a_whole_number_is_one_however_it_is_written(value: Any, employees: int | None) -> None:
+    person = mapped({"employees": "n"}, read_json(json.dumps({"n": value}).encode())).person
+    assert (person.employees, "employees" in person.attributes) == (employees, employees is None)
 
 
 def test_a_phone_number_that_lost_its_plus_is_found() -> None:
