@@ -124,6 +124,24 @@ def test_what_is_no_new_message_with_an_address_is_ignored(changes: dict[str, An
     assert fact.reason == reason
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"attachments": [{"fallback": "x", "fields": [{"title": "Email", "value": "<mailto:a@acme.com|a@acme.com>"}]}]},
+        {
+            "blocks": [
+                {"type": "section", "text": {"type": "mrkdwn", "text": "*Email:* <mailto:a@acme.com|a@acme.com>"}}
+            ]
+        },
+        {"blocks": [{"type": "rich_text", "elements": [{"elements": [{"type": "link", "url": "mailto:a@acme.com"}]}]}]},
+    ],
+)
+def test_an_app_may_write_the_address_below_the_text(written: dict[str, Any]) -> None:
+    fact = fact_of_body(KNOWN, message(text="New lead", subtype="bot_message", app_id="A2", **written))
+    assert isinstance(fact, LeadFact)
+    assert fact.person.email == "a@acme.com"
+
+
 def test_a_message_of_another_app_counts() -> None:
     assert isinstance(fact_of_body(KNOWN, message(subtype="bot_message", app_id="A2")), LeadFact)
 
