@@ -9,6 +9,7 @@ import pytest
 
 from services.capture.adapters import adapters
 from services.capture.adapters.adapter import (
+    BadSignature,
     ConversionFact,
     ErasureFact,
     Fact,
@@ -260,6 +261,18 @@ def test_test_orders_are_ignored() -> None:
     for fact in (told("orders/paid", order(test=True)), told("orders/paid", order(), x_shopify_test="true")):
         assert isinstance(fact, Ignored)
         assert fact.reason == "test"
+
+
+def test_events_of_the_newer_kind_are_proven_and_ignored() -> None:
+    signature = KNOWN.request.headers.get("x-shopify-hmac-sha256")
+    newer = KNOWN.with_headers(
+        x_shopify_hmac_sha256=None, x_shopify_topic=None, shopify_hmac_sha256=signature, shopify_topic="Order"
+    )
+    fact = fact_of(KNOWN, newer)
+    assert isinstance(fact, Ignored)
+    assert fact.reason == "events"
+    with pytest.raises(BadSignature):
+        fact_of(KNOWN, replace(newer, raw_body=b"{}"))
 
 
 def test_without_a_topic_nothing_can_be_mapped() -> None:
