@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import endtoend, measures
+from bench import endtoend, identity, measures
 from bench.measures import Pair
 from bench.stack import Servers, servers
 
@@ -33,6 +33,7 @@ class Row:
 PAIRED: dict[str, tuple[str, Callable[[Servers, int], list[Pair]], float]] = {
     "single": ("single touches through HTTP, durable / no-op route", measures.single_touches, 0.65),
     "hooks": ("webhooks through HTTP, kept encrypted / no-op route", measures.webhooks, 0.50),
+    "identity": ("calls about 5 persons, 50 at once / about a person each", identity.concurrent_leads, 0.50),
     "batch": ("batches of 100 through HTTP, two api processes / COPY of 100 rows", measures.touch_batches, 0.50),
     "journeys": ("touches from Kafka into journeys / getmany + COPY", measures.journeys, 0.60),
     "relay": ("relay, catching up / send() from memory", measures.relay, 1.0),

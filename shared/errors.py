@@ -82,6 +82,18 @@ class OutOfScope(Rejected):
     title = "The token lacks a scope"
 
 
+class QuotaExceeded(Rejected):
+    """More requests than are allowed in the time. `retry_after` is in seconds."""
+
+    slug = "quota-exceeded"
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 class IdempotencyKeyReused(Rejected):
     """The same Idempotency-Key came with another body."""
 

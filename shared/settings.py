@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     smtp_url: str | None = None
     mail_from: str = "Throughline <hello@throughline.example>"
     body_limit: int = 2_000_000
+    rate_limit_writes: int = Field(default=600_000, ge=0)
+    """Requests that write, by one token in a minute, of one process; 0 for no limit."""
+    rate_limit_reads: int = Field(default=60_000, ge=0)
+    """Requests that read, likewise."""
     log_level: str = "info"
     failpoints: str = ""
     database_pool_size: int = 8

@@ -70,3 +70,10 @@ class Contended(Unavailable):
     """Others changed the same person at the same moment; tried again it works."""
 
     slug = "capture/contended"
+
+
+class SignatureReused(Rejected):
+    """A signature that is good for one body came with another one."""
+
+    slug = "capture/signature-reused"
+    title = "The delivery is a forgery of another one"

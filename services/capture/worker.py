@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from services.capture.hooks.fetching import SecondCalls
-from services.capture.hooks.queries import drop_old_deliveries
+from services.capture.hooks.queries import drop_old_deliveries, drop_signed
 from shared.service import Runtime, Timer
 
 SEALED_FOR = timedelta(days=14)
@@ -17,6 +17,7 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
         now = runtime.clock.now()
         async with runtime.database.reading() as connection:
             await drop_old_deliveries(connection, now - SEALED_FOR, now - KNOWN_FOR)
+            await drop_signed(connection, now - SEALED_FOR)
         return None
 
     return (

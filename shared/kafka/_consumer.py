@@ -31,6 +31,7 @@ from shared.kafka._guard import PartitionStopped
 from shared.kafka._positions import go_back, known_repairs, starting_offsets
 from shared.kafka._records import Decoded, Watermark, decode, event_id_of, watermark_in
 from shared.kafka._watchdog import Watchdog
+from shared.personal import KeysAwaited
 from shared.settings import Settings
 from shared.telemetry import counter, gauge, histogram, log
 
@@ -41,6 +42,7 @@ BACKED_OFF = counter("throughline_consumer_backed_off_total", "Batches tried aga
 FETCH_RECORDS = 500
 PENDING_LIMIT = 4
 BATCH_PATIENCE_S = 15.0
+KEYS_PATIENCE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Consumer:
         topics: Sequence[str],
         positions: str,
         processor: BatchProcessor,
+        keys_arrived: asyncio.Event | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -87,6 +90,7 @@ class Consumer:
         self._topics = [settings.topic_prefix + topic for topic in topics]
         self._positions = positions
         self._processor = processor
+        self._keys_arrived = keys_arrived
         self._expected: dict[TopicPartition, int] = {}
         self._reading: dict[TopicPartition, int] = {}
         self._stopped: set[TopicPartition] = set()
@@ -329,6 +333,8 @@ class Consumer:
                 if await self._repaired(mine):
                     continue
                 batch = self._batch(mine)
+                if self._keys_arrived is not None:
+                    self._keys_arrived.clear()
                 with BATCH_SECONDS.labels(self._group).time(), self._busy():
                     await self._processor.process(self._connection, batch)
                 self._moved(batch)
@@ -346,8 +352,18 @@ class Consumer:
                 self._watchdog.excuse()
                 if self._stopping:
                     return
-                await asyncio.sleep(min(0.01 * 2 ** min(attempt, 7), 1.0) * (0.5 + random.random()))  # noqa: S311  # jitter
+                await self._pause(exc, attempt)
                 attempt += 1
+
+    async def _pause(self, fault: BaseException, attempt: int) -> None:
+        """Wait before the next try: longer each time, or until keys arrive where keys were missed."""
+        pause = min(0.01 * 2 ** min(attempt, 7), 1.0) * (0.5 + random.random())  # noqa: S311  # jitter
+        if self._keys_arrived is None or not isinstance(fault, KeysAwaited):
+            await asyncio.sleep(pause)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(pause, KEYS_PATIENCE_S)):
+                await self._keys_arrived.wait()
 
     def _hang_up(self) -> None:
         if self._connection is not None:

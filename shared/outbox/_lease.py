@@ -93,9 +93,9 @@ class Lease:
 Run = Callable[[], Awaitable[None]]
 
 
-async def while_held(lease: Lease, run: Run) -> None:
-    """Run a duty whenever the lease can be had, for ever; whoever loses it waits for it again."""
-    while True:
+async def while_held(lease: Lease, run: Run, stopping: asyncio.Event | None = None) -> None:
+    """Run a duty whenever the lease can be had, until `stopping`; whoever loses it waits for it again."""
+    while stopping is None or not stopping.is_set():
         try:
             async with lease.held():
                 await run()

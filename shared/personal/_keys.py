@@ -4,6 +4,7 @@ AES-256-GCM with a random 96-bit nonce; the lead id is the associated data, so t
 person. The keys themselves are wrapped with the installation's key. Erasing destroys the wrapped key.
 """
 
+import asyncio
 import os
 from base64 import b64decode
 from binascii import b2a_base64
@@ -60,6 +61,12 @@ class SealBroken(Rejected):
     slug = "personal/seal-broken"
 
 
+class KeysAwaited(Unavailable):
+    """Facts have come before the keys that open them; `PersonKeys.arrived` says when there are more keys."""
+
+    slug = "personal/keys-awaited"
+
+
 class PersonErased(Rejected):
     """The person's key is destroyed; nothing personal can be written under this id any more."""
 
@@ -114,6 +121,7 @@ class PersonKeys:
         self._partitions = partitions
         self._cache: OrderedDict[LeadId, AESGCM] = OrderedDict()
         self._missing_since: dict[LeadId, datetime] = {}
+        self.arrived = asyncio.Event()
 
     def seal(self, lead_id: LeadId, cipher: AESGCM, plaintext: bytes) -> bytes:
         """An encrypted block, as ASCII text."""
@@ -205,7 +213,7 @@ class PersonKeys:
     ) -> list[bytes | None]:
         """The plain text of each block; None where there is none or the person is erased.
 
-        Raises Unavailable while a key is still on its way: the batch is then tried again. A key that is cached here may
+        Raises KeysAwaited while a key is still on its way: the batch is then tried again. A key that is cached here may
         have been destroyed by another process, so that is asked each time.
         """
         needed = {lead_id for lead_id, block in blocks if block}
@@ -249,7 +257,7 @@ class PersonKeys:
         return {LeadId(row["lead_id"]) for row in await connection.fetch(DESTROYED)}
 
     async def _await_keys(self, connection: Connection, absent: Sequence[LeadId]) -> None:
-        """Wait, by raising Unavailable, until the keys that were told before the facts at hand have all been read.
+        """Wait, by raising KeysAwaited, until the keys that were told before the facts at hand have all been read.
 
         A source tells its keys before what they seal, and publishes a watermark only when all before it is published.
         So a watermark in the feed of keys that Kafka appended later than the facts says that what is absent stays so.
@@ -267,7 +275,7 @@ class PersonKeys:
             since = {lead_id: self._missing_since.setdefault(lead_id, now) for lead_id in absent}
             waiting = [lead_id for lead_id in absent if not complete or row["at"] < since[lead_id]]
         if waiting:
-            raise Unavailable(f"the keys of {len(waiting)} persons have not arrived yet")
+            raise KeysAwaited(f"the keys of {len(waiting)} persons have not arrived yet")
         for lead_id in absent:
             self._missing_since.pop(lead_id, None)
 

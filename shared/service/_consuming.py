@@ -55,6 +55,7 @@ def make_consumer(
         topics=topics_of(routes),
         positions=positions_name(code.name, version),
         processor=make_processor(code, runtime, version, folds_only=folds_only),
+        keys_arrived=runtime.keys.arrived,
     )
 
 

@@ -28,6 +28,7 @@ TIMER_ERRORS = counter("throughline_timer_errors_total", "Runs of a timer that f
 LOOP_LAG = histogram("throughline_event_loop_lag_seconds", "How late the event loop gets to a due task")
 STARTED = gauge("throughline_started", "1 once every role of this process runs", ["service"])
 GRACE_S = 20.0
+TIMERS_PATIENCE_S = 12.0
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
 
@@ -71,6 +72,7 @@ class Process:
         self._servers: list[_Server] = []
         self._consuming: Consuming | None = None
         self._stop = asyncio.Event()
+        self._timers_end = asyncio.Event()
 
     async def run(self) -> int:
         """Run until told to stop. Answers the exit code."""
@@ -160,9 +162,9 @@ class Process:
         async def all_timers() -> None:
             async with asyncio.TaskGroup() as group:
                 for timer in timers:
-                    group.create_task(run_timer(timer), name=timer.name)
+                    group.create_task(run_timer(timer, self._timers_end), name=timer.name)
 
-        self._start("timers", while_held(lease, all_timers))
+        self._start("timers", while_held(lease, all_timers, self._timers_end))
 
     async def _serve(self, app: Any, port: int) -> None:
         server = _server(app, self._settings.host, port)
@@ -211,10 +213,14 @@ class Process:
                     await runtime.log.stop()
                 if self._consuming is not None:
                     await self._consuming.stop()
+                self._timers_end.set()
+                timers = [task for task in self._tasks if task.get_name() == "timers"]
+                if timers:  # a message that is being sent is sent, and its outcome known
+                    await asyncio.wait(timers, timeout=TIMERS_PATIENCE_S)
                 lasting = [task for task in self._tasks if task.get_name() in ("relay", "timers", "loop-lag")]
                 for task in lasting:
                     task.cancel()
-                await asyncio.wait(self._tasks, timeout=GRACE_S - 2)
+                await asyncio.wait(self._tasks, timeout=GRACE_S - TIMERS_PATIENCE_S - 2)
                 for runtime in self._runtimes:
                     await runtime.database.close()
         for task in self._tasks:
@@ -222,10 +228,13 @@ class Process:
         log.info("stopped")
 
 
-async def run_timer(timer: Timer) -> None:
-    """Run a timer for ever; a failure is logged, counted and tried again later and later."""
+async def run_timer(timer: Timer, end: asyncio.Event) -> None:
+    """Run a timer until the end, and what is under way then to its own end.
+
+    A failure is logged, counted and tried again later and later.
+    """
     failures = 0
-    while True:
+    while not end.is_set():
         wait = timer.every
         try:
             shorter = await timer.run()
@@ -240,7 +249,9 @@ async def run_timer(timer: Timer) -> None:
             wait = max(wait, timedelta(seconds=min(0.5 * 2**failures, 30)))
             TIMER_ERRORS.labels(timer.name).inc()
             log.error("timer_failed", timer=timer.name, fault=describe(exc))
-        await asyncio.sleep(wait.total_seconds())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait.total_seconds()):
+                await end.wait()
 
 
 async def _supervised(consumer: Consumer) -> None:

@@ -129,7 +129,9 @@ async def harness(
             duties += [asyncio.create_task(relay.run()), asyncio.create_task(consuming.run())]
             if consuming.keys_consumer is not None:
                 duties.append(asyncio.create_task(consuming.keys_consumer.run()))
-            duties += [asyncio.create_task(run_timer(timer)) for timer in code.timers(consumer_runtime)]
+            duties += [
+                asyncio.create_task(run_timer(timer, asyncio.Event())) for timer in code.timers(consumer_runtime)
+            ]
         try:
             yield Harness(code, settings, runtime, consumer_runtime, client, count())
         finally:

@@ -87,7 +87,8 @@ class Edge:
                 given = message.get("headers", [])
                 names = {name for name, _ in given} & _SECURITY_NAMES
                 extra = [pair for pair in SECURITY if pair[0] not in names] if names else SECURITY
-                message["headers"] = [*given, *extra, (b"x-request-id", request_id)]
+                told = scope.get("state", {}).get("extra_headers", ())
+                message["headers"] = [*given, *extra, *told, (b"x-request-id", request_id)]
             await send(message)
 
         try:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from shared.errors import FieldError, Invalid, Malformed, Rejected, Unavailable
+from shared.errors import FieldError, Invalid, Malformed, QuotaExceeded, Rejected, Unavailable
 from shared.telemetry import describe, log
 
 PROBLEM_JSON = "application/problem+json"
@@ -71,6 +71,8 @@ def problem_body(exc: Rejected) -> dict[str, Any]:
 def rejected(exc: Rejected) -> Response:
     """The problem document of a rejection."""
     headers = {"WWW-Authenticate": "Bearer"} if exc.status == 401 else None
+    if isinstance(exc, QuotaExceeded):
+        headers = {"Retry-After": str(exc.retry_after)}
     return problem(exc.status, exc.slug, exc.title, exc.detail, exc.errors, headers)
 
 

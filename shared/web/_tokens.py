@@ -15,6 +15,7 @@ from shared.errors import OutOfScope, Unauthenticated, Unavailable
 from shared.ids import new_id
 from shared.secrets import Secrets
 from shared.settings import Settings
+from shared.web._limits import Limits
 
 ISSUER = "throughline"
 SERVICES = ("capture", "scoring", "routing", "nurture", "attribution")
@@ -61,6 +62,7 @@ class Authenticator:
         self._key = secrets.tokens
         self._settings = settings
         self._good: OrderedDict[str, Principal] = OrderedDict()
+        self.limits = Limits(settings)
         self._jwks = jwt.PyJWKClient(settings.oidc_jwks_url) if settings.oidc_jwks_url else None
 
     async def principal(self, authorization: str | None) -> Principal:
@@ -104,9 +106,11 @@ class Authenticator:
 
 
 async def authorise(request: Request, scope: str) -> Principal:
-    """The request's principal if it has the scope. Raises Unauthenticated or OutOfScope."""
+    """The request's principal if it has the scope. Raises Unauthenticated, QuotaExceeded or OutOfScope."""
     authenticator: Authenticator = request.app.state.authenticator
-    principal = await authenticator.principal(request.headers.get("authorization"))
+    authorization = request.headers.get("authorization")
+    principal = await authenticator.principal(authorization)
+    authenticator.limits.take(request, authorization or "")
     if not principal.may(scope):
         raise OutOfScope(f"this needs the scope {scope}")
     request.state.principal = principal

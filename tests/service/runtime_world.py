@@ -158,10 +158,12 @@ def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def process(settings: Settings, *roles: str, **changes: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def process(
+    settings: Settings, *roles: str, module: str = "runtime_process", **changes: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """A process of its own with some roles of the service; killed at the end."""
     environment = environment_of(settings, port=str(free_port()), management_port=str(free_port()), **changes)
-    words = (sys.executable, "-m", "tests.service.runtime_process", *roles)
+    words = (sys.executable, "-m", f"tests.service.{module}", *roles)
     started = await asyncio.create_subprocess_exec(*words, env=environment, stdout=asyncio.subprocess.DEVNULL)
     try:
         yield started

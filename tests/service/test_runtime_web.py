@@ -280,6 +280,30 @@ async def test_a_token_that_does_not_count_is_refused_and_nothing_happens(servic
     assert await value(service.runtime.database, "SELECT count(*) FROM event_log") == 0
 
 
+async def test_over_its_quota_a_token_is_told_to_wait_and_its_reads_and_other_tokens_go_on(settings: Settings) -> None:
+    few = settings.model_copy(update={"rate_limit_writes": 3, "rate_limit_reads": 5})
+    async with harness(CODE, few) as service:
+        taken = [await service.client.post("/things", json={"name": "a"}) for _ in range(3)]
+        refused = await service.client.post("/things", json={"name": "a"})
+        read = await service.client.get("/things")
+        other = await service.client.post(
+            "/things", json={"name": "a"}, headers={"authorization": f"Bearer {token(few, 'capture:admin')}"}
+        )
+    assert [answer.headers["ratelimit"] for answer in taken] == [
+        '"write";r=2;t=20',
+        '"write";r=1;t=40',
+        '"write";r=0;t=60',
+    ]
+    assert taken[0].headers["ratelimit-policy"] == '"write";q=3;w=60'
+    assert refused.status_code == 429
+    assert refused.headers["content-type"] == PROBLEM
+    assert refused.json()["type"] == "urn:throughline:problem:quota-exceeded"
+    assert 1 <= int(refused.headers["retry-after"]) <= 20
+    assert refused.headers["ratelimit"].startswith('"write";r=0')
+    assert read.status_code != 429 and read.headers["ratelimit"] == '"read";r=4;t=12'
+    assert other.status_code != 429
+
+
 def test_a_token_for_what_does_not_exist_is_not_made() -> None:
     with pytest.raises(ValueError, match="capture:fly"):
         create_token(Secrets("ab" * 32), ["capture:fly"], timedelta(hours=1), datetime.now(UTC))

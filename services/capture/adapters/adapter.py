@@ -1,7 +1,7 @@
 """What a kind of webhook source is to capture: requests verified, named and turned into facts, without any I/O.
 
 The endpoint calls, in this order, `certificates`, `handshake` (and of one that is answered, `confirmation`), `verify`,
-`single_use`, `stored`, and then with the stored request `delivery_id` and `answer`. The worker, later, asks for the
+`stored`, and then with the stored request `signed_once`, `delivery_id` and `answer`. The worker, later, asks for the
 `lookups` and calls `facts`. Nothing but what is named here is raised, whatever comes in.
 """
 
@@ -73,6 +73,10 @@ class Adapter(Protocol):
         """The name of this delivery, the same for every attempt at it, prefixed with the kind. Never raises."""
         ...
 
+    def signed_once(self, request: HookRequest) -> Sequence[str]:
+        """The tokens that are good for one body alone, where a signature does not cover the body. Never raises."""
+        return ()
+
     def read(self, request: HookRequest, settings: MappingSettings) -> Reading:
         """The facts as the source's own shape tells them; Unmappable if it is not that shape."""
         ...
@@ -80,12 +84,6 @@ class Adapter(Protocol):
     def facts(self, request: HookRequest, settings: MappingSettings = PLAIN) -> list[Fact]:
         """The facts of a stored request, under the mapping of the source's owner; Unmappable if there are none."""
         return overlay(self.read(request, settings), request, settings)
-
-    def single_use(self, request: HookRequest) -> Mapping[str, str]:
-        """Proofs that do not cover what is told, each with the hash of that: it is good for nothing else. Of a proven
-        request; most prove all they tell.
-        """
-        return {}
 
     def certificates(self, request: HookRequest) -> Sequence[str]:
         """The addresses of the certificates that `verify` needs in `found`: the provider's own, over HTTPS."""

@@ -12,7 +12,7 @@ from services.capture.adapters.adapter import PLAIN, Adapter, BadSignature, Fact
 from services.capture.adapters.bodies import object_at, read_any
 from services.capture.adapters.errors import Unmappable
 from services.capture.adapters.fields import happened_at, ignored, text
-from services.capture.adapters.mail import OUR_MESSAGE_ID, MailEvent, address, content_name, link, short
+from services.capture.adapters.mail import OUR_MESSAGE_ID, MailEvent, address, link, short
 from services.capture.adapters.naming import delivery_name
 from services.capture.adapters.signatures import hmac_sha256, keys, require_any, require_within
 
@@ -27,7 +27,6 @@ _EVENTS = {
     "bounced": "bounced",
     "dropped": "dropped",
 }
-_PROOFS = frozenset({"signature", "parent-signature", "timestamp", "token"})
 _POLICY = "espblock"
 _NEVER_TRIED = frozenset({"suppress-unsubscribe", "suppress-complaint"})
 
@@ -56,11 +55,12 @@ class Mailgun(Adapter):
             return
         raise BadSignature("the signature does not fit")
 
-    def single_use(self, request: HookRequest) -> Mapping[str, str]:
-        """The tokens: whoever saw one could sign anything with it."""
-        body = _Delivery(request).body
-        told = content_name({name: value for name, value in body.items() if name not in _PROOFS})
-        return {token: told for _, token, _ in _signatures(body)}
+    def signed_once(self, request: HookRequest) -> Sequence[str]:
+        """Its tokens: whoever saw a delivery could send another body with its signature."""
+        try:
+            return [short(token) or "" for _, token, _ in _signatures(_Delivery(request).body)]
+        except Unmappable:
+            return ()
 
     def delivery_id(self, request: HookRequest, settings: MappingSettings = PLAIN) -> str:
         """By the event's name and its day, since Mailgun uses the names again."""

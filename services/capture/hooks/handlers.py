@@ -1,5 +1,6 @@
 """A stored delivery is opened, mapped, and each of its facts does what the API does with such a fact."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from services.capture.adapters.adapter import (
     CrmFact,
     ErasureFact,
     Fact,
+    HookRequest,
     Ignored,
     LeadFact,
     MessageFact,
@@ -22,7 +24,7 @@ from services.capture.adapters.adapter import (
     TouchFact,
 )
 from services.capture.adapters.told import kind_of
-from services.capture.errors import NoSuchSource
+from services.capture.errors import NoSuchSource, SignatureReused
 from services.capture.facts.domain import conversion_fact, encode_touch, refund_fact
 from services.capture.facts.inputs import ConversionInput, RefundInput, TouchFields
 from services.capture.hooks import queries
@@ -115,6 +117,7 @@ class _Mapping:
     async def carry_out(self, source: Source, found: Mapping[str, Any] | None) -> Handled:
         event = self._event
         request = request_in(event.sealed, event.source_id, event.delivery_id, self._runtime.keys)
+        await self._refuse_replay(source, request)
         if found is None and source.adapter.lookups(request):
             return Handled("pending", reason="second call")
         facts = source.adapter.facts(replace(request, found=found or {}), source.settings)
@@ -129,6 +132,12 @@ class _Mapping:
         return Handled(
             "mapped" if told else "ignored", len(told), self._lead_id, reasons[0] if reasons else None, tuple(told)
         )
+
+    async def _refuse_replay(self, source: Source, request: HookRequest) -> None:
+        for token in sorted(source.adapter.signed_once(request)):
+            body = hashlib.sha256(request.raw_body).digest()
+            if not await queries.is_first_body(self._tx.connection, self._source_id, token, body):
+                raise SignatureReused("its signature came with another body before, so this is not from the source")
 
     async def _take(self, fact: Fact) -> str | None:
         """Do what a fact asks for; answers why it was left alone, if it was."""

@@ -36,6 +36,12 @@ RETURNING source_id, delivery_id, kind, sealed, received_at, tries
 TRY_AGAIN = """
 UPDATE deliveries SET try_at = $3, reason = $4 WHERE source_id = $1 AND delivery_id = $2 AND state = 'pending'
 """
+SIGN_ONCE = """
+INSERT INTO signed_once AS known (source_id, token, body_sha256) VALUES ($1, $2, $3)
+ON CONFLICT (source_id, token) DO UPDATE SET token = known.token
+RETURNING body_sha256 = $3
+"""
+DROP_SIGNED = "DELETE FROM signed_once WHERE seen_at < $1"
 NEXT_DUE = "SELECT min(try_at) FROM deliveries WHERE state = 'pending'"
 DELIVERY = """
 SELECT delivery_id, state, facts, told, lead_id, reason, received, received_at, handled_at, sealed FROM deliveries
@@ -151,6 +157,17 @@ async def drop_old_deliveries(connection: Connection, sealed_before: datetime, b
     """Forget what deliveries held, and later that they were."""
     await connection.execute(EMPTY_OLD, sealed_before)
     await connection.execute(DROP_OLD, before)
+
+
+async def is_first_body(connection: Connection, source_id: SourceId, token: str, body_sha256: bytes) -> bool:
+    """Whether a token that is good for one body has not come with another one."""
+    first: bool = await connection.fetchval(SIGN_ONCE, source_id, token, body_sha256)
+    return first
+
+
+async def drop_signed(connection: Connection, before: datetime) -> None:
+    """Forget tokens that are too old to be accepted anyway."""
+    await connection.execute(DROP_SIGNED, before)
 
 
 async def purchases_of(connection: Connection, source_id: SourceId, names: Sequence[str]) -> set[str]:
