@@ -139,7 +139,10 @@ def _explained(field: str, place: str | Expression, reading: Reading, evaluation
 
 
 def overlay(reading: Reading, request: HookRequest, settings: MappingSettings) -> list[Fact]:
-    """The facts with the mapped fields in place of the adapter's own; what is about nobody is ignored. Unmappable."""
+    """The facts with the mapped fields in place of the adapter's own; Unmappable.
+
+    A lead, a touch and a meeting of nobody are ignored. Money, mails and changes in a CRM are told whoever it was.
+    """
     found = settings.find(reading, request) if settings.places else {}
     return [_identified(_overlaid(_in_proportion(fact), found, request, settings)) for fact in reading.facts]
 
@@ -187,8 +190,7 @@ def _in_proportion(fact: Fact) -> Fact:
 
 
 def _identified(fact: Fact) -> Fact:
-    about_somebody = LeadFact | TouchFact | BookingFact | MessageFact | CrmFact | ConversionFact
-    if isinstance(fact, about_somebody) and not fact.person.identified:
+    if isinstance(fact, LeadFact | TouchFact | BookingFact) and not fact.person.identified:
         return Ignored(
             idempotency_key=fact.idempotency_key,
             occurred_at=fact.occurred_at,

@@ -327,6 +327,39 @@ async def test_two_names_of_one_purchase_that_met_too_late_count_once(settings: 
         assert sorted(last.values()) == [0, 500]
 
 
+async def test_the_libraries_of_segment_send_to_addresses_below_the_source(settings: Settings) -> None:
+    known = sample("segment")
+    async with at_the_time_of(known, settings) as capture:
+        source = await source_of(capture, known)
+        call = {"userId": "u1", "messageId": "m1", "traits": {"email": "ann@example.com", "firstName": "Ann"}}
+        client, path, write_key = capture.harness.client, f"/hooks/{source['source_id']}/v1", (known.secret, "")
+        assert (await client.post(f"{path}/identify", json=call, auth=write_key)).status_code == 200
+        assert (await client.post(f"{path}/nothing", json=call, auth=write_key)).status_code == 422
+        assert (await client.post(f"{path}/identify", json=call)).status_code == 401
+        await capture.map_deliveries()
+        (lead,) = (await capture.get("leads", email="ann@example.com")).json()["items"]
+        assert lead["first_name"] == "Ann"
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("zoho", {"module": "Accounts", "operation": "update"}),
+        ("postmark", {"Email": "nobody"}),
+        ("woocommerce", {"billing": None, "customer_id": 0}),
+    ],
+)
+async def test_what_is_about_nobody_makes_no_lead(kind: str, changes: dict[str, str], settings: Settings) -> None:
+    known = sample(kind)
+    async with at_the_time_of(known, settings) as capture:
+        source = await source_of(capture, known)
+        body = {**orjson.loads(known.request.raw_body), **changes}
+        assert (await capture.send(source, known.with_body(orjson.dumps(body)))).status_code == 200
+        await capture.map_deliveries()
+        (item,) = (await capture.get(f"sources/{source['source_id']}/deliveries")).json()["items"]
+        assert (item["state"], item["reason"], item["lead_id"]) == ("ignored", "no_identifier", None)
+
+
 async def test_a_mail_providers_signature_is_good_for_one_body(settings: Settings) -> None:
     known = sample("mailgun")
     async with at_the_time_of(known, settings) as capture, at_the_time_of(known, settings) as other:

@@ -1,8 +1,8 @@
 """What a kind of webhook source is to capture: requests verified, named and turned into facts, without any I/O.
 
 The endpoint calls, in this order, `certificates`, `handshake` (and of one that is answered, `confirmation`), `verify`,
-`stored`, and then with the stored request `delivery_id` and `answer`. The worker, later, asks for the `lookups` and
-calls `facts`. Nothing but what is named here is raised, whatever comes in.
+`stored`, and then with the stored request `signed_once`, `delivery_id` and `answer`. The worker, later, asks for the
+`lookups` and calls `facts`. Nothing but what is named here is raised, whatever comes in.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,6 @@
 """Amounts and ids as shops and schedulers write them: read exactly, or refused."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from services.capture.adapters.fields import text
 from shared.money import NotAnAmount, UnknownCurrency, exponent, parse_minor
 
 LONGEST_ID = 255
+_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
 def decimal_amount(amount: Any, currency: Any) -> tuple[int, str]:
@@ -23,13 +25,20 @@ def decimal_amount(amount: Any, currency: Any) -> tuple[int, str]:
 def whole_amount(amount: Any, currency: Any) -> tuple[int, str]:
     """The minor units of an amount that is written in them, with the currency's code in capitals; Unmappable."""
     code = (text(currency) or "").upper()
-    if not isinstance(amount, int) or isinstance(amount, bool):
-        raise Unmappable("an amount is a whole number of minor units")
     try:
         exponent(code)
     except UnknownCurrency as exc:
         raise Unmappable(str(exc)) from exc
-    return amount, code
+    return whole_number(amount), code
+
+
+def whole_number(amount: Any) -> int:
+    """A number of smallest units, as a number or as text; Unmappable."""
+    if isinstance(amount, str) and _WHOLE.fullmatch(amount):
+        return int(amount)
+    if not isinstance(amount, int) or isinstance(amount, bool):
+        raise Unmappable("an amount is a whole number of the smallest unit")
+    return amount
 
 
 def paid(amount: tuple[int, str]) -> tuple[int, str]:

@@ -96,6 +96,8 @@ class HubSpot(BatchAdapter):
             lead = _lead(key, _contact_id(told), written, at, "workflow", request, settings)
             return Reading((lead,), written, body)
         path = _path(told)
+        if path not in request.found and _what(told)[0] == "deal":
+            path = None  # a deal moves, whoever it is with
         record = {} if path is None else looked_up(request, path)
         values = object_at(record, "properties")
         if path is not None and not values:
@@ -203,7 +205,10 @@ def _fact(
             return ErasureFact(idempotency_key=key, occurred_at=at, timed_by=timed_by, event=event, person=person)
         case "contact", "propertyChange" | "deletion" | "merge":
             return _change(key, told, Person(external_id=object_id), request)
-        case "deal", "creation" | "propertyChange" | "deletion" | "merge":
+        case ("deal", "creation" | "propertyChange" | "deletion" | "merge") | (
+            "company",
+            "propertyChange" | "deletion" | "merge",
+        ):
             return _change(key, told, Person(external_id=_buyer(record)), request)
         case "contact" | "deal", _:
             return ignored(key, request, "subscription_type")

@@ -112,7 +112,7 @@ class _Delivery:
         reason = self.event.get("reason")
         if reason == _POLICY:
             return "blocked"
-        return "dropped" if reason in _NEVER_TRIED else "bounced"
+        return "dropped" if text(reason) in _NEVER_TRIED else "bounced"
 
     def _provider_id(self) -> str | None:
         if self.is_form:

@@ -78,7 +78,7 @@ def _fact(key: str, body: Mapping[str, Any], tags: Mapping[str, Any], request: H
         email=_recipient(data),
         at=body.get("created_at"),
         message_id=short(tags.get(OUR_MESSAGE_ID)) or short(data.get("email_id")),
-        permanent=bounce.get("type") == "Permanent" if happened == "bounced" else None,
+        permanent=bounce["type"] == "Permanent" if happened == "bounced" and bounce.get("type") else None,
         url=link(object_at(data, "click").get("link")) if happened == "clicked" else None,
         properties={name: bounce.get(name) for name in ("type", "subType", "message")},
     ).fact(request)

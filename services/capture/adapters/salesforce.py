@@ -41,7 +41,7 @@ _ACKNOWLEDGED = (
     b"</soapenv:Body></soapenv:Envelope>"
 )
 _DECLARES = re.compile(rb"<!\s*(?:DOCTYPE|ENTITY)", re.IGNORECASE)
-_SESSION = re.compile(rb"(<(?:[\w-]+:)?SessionId\b[^>]*>)[^<]*(</)")
+_SESSION = re.compile(rb"(<(?:[\w.-]+:)?SessionId\b[^>]*(?<!/)>).*?(</(?:[\w.-]+:)?SessionId\b)", re.DOTALL)
 _FIELDS = {
     "FirstName": "first_name",
     "LastName": "last_name",
@@ -145,8 +145,6 @@ def _fields(values: Mapping[str, str]) -> dict[str, Any]:
     for name, field in _FIELDS.items():
         if values.get(name):
             fields.setdefault(field, values[name])
-    if revenue := fields.get("annual_revenue"):
-        fields["annual_revenue"] = re.sub(r"\.0+\Z", "", revenue)
     if values.get("HasOptedOutOfEmail", "").lower() == "true":
         fields["consent.email"] = "denied"
     own = {f"attributes.{name}": value for name, value in values.items() if name.endswith(_OWN_FIELD)}

@@ -37,6 +37,10 @@ from services.capture.adapters.naming import delivery_name
 from services.capture.adapters.signatures import header_bytes, hmac_sha256, keys, require_any
 from shared.money import NotAnAmount, UnknownCurrency, parse_minor
 
+_SIGNATURES = (
+    "x-shopify-hmac-sha256",
+    "shopify-hmac-sha256",
+)  # of webhooks, and of "events", whose shape the app picks
 _CONSENT = {"subscribed": "granted", "unsubscribed": "denied"}  # "not_subscribed" was never asked
 
 
@@ -48,7 +52,7 @@ class Shopify(Adapter):
     def verify(
         self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
     ) -> None:
-        given = (header_bytes(value) for value in request.headers.all("x-shopify-hmac-sha256"))
+        given = [header_bytes(value) for name in _SIGNATURES for value in request.headers.all(name)]
         require_any((base64.b64encode(hmac_sha256(key, request.raw_body)) for key in keys(secrets)), given)
 
     def delivery_id(self, request: HookRequest, settings: MappingSettings = PLAIN) -> str:
@@ -71,6 +75,8 @@ class _Delivery:
 
     def fact(self) -> Fact:
         topic = self.request.headers.get("x-shopify-topic")
+        if topic is None and self.request.headers.get("shopify-topic"):
+            return self._ignored("events")
         if topic is None:
             raise Unmappable("the header X-Shopify-Topic is needed, once")
         if self.body.get("test") is True or self.request.headers.get("x-shopify-test") == "true":

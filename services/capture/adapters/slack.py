@@ -5,9 +5,10 @@ Events come as JSON, buttons as JSON in a form's `payload`, commands as a form a
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 from services.capture.adapters.adapter import (
     PLAIN,
@@ -74,6 +75,15 @@ class Slack(Adapter):
         return Reading(tuple(event.facts()), {}, body)
 
 
+def _texts(value: Any) -> Iterator[str]:
+    """Every text of a message: apps write theirs in attachments and blocks, where a link may stand alone."""
+    if isinstance(value, str):
+        yield f"<{value}>" if value.startswith(("mailto:", "tel:")) else value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
+
+
 def _own_name(body: Mapping[str, Any]) -> Any:
     return body.get("event_id") or body.get("trigger_id")
 
@@ -124,8 +134,10 @@ class _Event:
         return self._message(event)
 
     def _message(self, event: Mapping[str, Any]) -> Fact:
-        links = [(kind, html.unescape(there)) for kind, there in _LINK.findall(text(event.get("text")) or "")]
-        email = first_email(*(there.partition("?")[0] for kind, there in links if kind == "mailto"))
+        written = [event.get(name) for name in ("text", "attachments", "blocks")]
+        found = [link for said in _texts(written) for link in _LINK.findall(said)]
+        links = [(kind, unquote(html.unescape(there).partition("?")[0])) for kind, there in found]
+        email = first_email(*(there for kind, there in links if kind == "mailto"))
         if email is None:
             return self._ignored("no_email")
         phone = next((there for kind, there in links if kind == "tel"), None)

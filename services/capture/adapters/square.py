@@ -194,7 +194,10 @@ class _Event:
 
     def _booker(self, booking: Mapping[str, Any]) -> Person:
         """Who booked, as the second call says; by the id alone if it says nothing."""
-        found = self.request.found.get(_customer_path(booking) or "")
+        path = _customer_path(booking)
+        if path is not None and path not in self.request.found:
+            raise Unmappable(f"needs the answer to {path}")
+        found = self.request.found.get(path or "")
         answer = found if isinstance(found, dict) else {}
         known = _customer_fields(object_at(answer, "customer") or answer)
         customer_id = id_at(booking, "customer_id")

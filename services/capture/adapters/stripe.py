@@ -23,6 +23,7 @@ from services.capture.adapters.adapter import (
     Touch,
     Unmappable,
 )
+from services.capture.adapters.amounts import whole_number
 from services.capture.adapters.bodies import object_at, objects_at, read_object
 from services.capture.adapters.fields import (
     click_ids_of,
@@ -43,6 +44,7 @@ _NO_DECIMALS = frozenset(
     {"BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF"}
 )
 _THREE_DECIMALS = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
+_NOTHING_TO_PAY = "no_payment_required"
 _PROMOTIONS = {"opt_in": "granted", "opt_out": "denied"}
 
 
@@ -80,11 +82,13 @@ class _Event:
             return self._ignored("thin_event")
         if not self.subject:
             raise Unmappable("an event is about an object")
-        if self.body.get("livemode") is not True:
+        if self.body.get("livemode") is False:
             return self._ignored("test")
         match self.body.get("type"):
-            case "checkout.session.completed" | "checkout.session.async_payment_succeeded":
-                return self._session()
+            case "checkout.session.completed":
+                return self._session(is_paid=self.subject.get("payment_status") == "paid")
+            case "checkout.session.async_payment_succeeded":
+                return self._session(is_paid=True)
             case "payment_intent.succeeded":
                 return self._payment_intent()
             case "invoice.paid":
@@ -103,12 +107,12 @@ class _Event:
     def _ignored(self, reason: str) -> Fact:
         return ignored(self.key, self.request, reason)
 
-    def _session(self) -> Fact:
+    def _session(self, *, is_paid: bool) -> Fact:
         session = self.subject
         payment, invoice = _id(session.get("payment_intent")), _id(session.get("invoice"))
         names = _names(payment, invoice, _id(session))
         details = object_at(session, "customer_details")
-        fields = _custom_fields(session) | {
+        fields = {
             "email": details.get("email") or session.get("customer_email"),
             "phone": details.get("phone"),
             "name": details.get("name"),
@@ -117,10 +121,11 @@ class _Event:
             "anonymous_id": session.get("client_reference_id"),
             "consent.email": _PROMOTIONS.get(str(object_at(session, "consent").get("promotions"))),
         }
-        if session.get("payment_status") == "paid":
+        fields = _custom_fields(session) | {name: value for name, value in fields.items() if value}
+        if is_paid:
             return self._conversion("checkout_paid", names[:2], session.get("amount_total"), fields)
-        happened = "checkout_unpaid" if session.get("payment_status") == "unpaid" else "checkout_free"
-        return self._lead(happened, names[0], fields, touched=True)
+        happened = "checkout_free" if session.get("payment_status") == _NOTHING_TO_PAY else "checkout_unpaid"
+        return self._lead(happened, next(iter(names), None), fields, touched=True)
 
     def _payment_intent(self) -> Fact:
         intent = self.subject
@@ -128,9 +133,12 @@ class _Event:
         invoice = _id(intent.get("invoice")) or (order if order.startswith("in_") else None)
         names = _names(_id(intent), invoice, _id(intent.get("latest_charge")))
         amount = intent.get("amount_received", intent.get("amount"))
+        payer = object_at(_charge(intent), "billing_details")
         fields = {
-            "email": intent.get("receipt_email"),
-            "name": object_at(intent, "shipping").get("name"),
+            "email": intent.get("receipt_email") or payer.get("email"),
+            "phone": payer.get("phone"),
+            "name": payer.get("name") or object_at(intent, "shipping").get("name"),
+            "country": object_at(payer, "address").get("country"),
             "external_id": _id(intent.get("customer")),
         }
         return self._conversion("payment_succeeded", names, amount, fields)
@@ -158,7 +166,7 @@ class _Event:
         refund_id = _id(refund)
         if purchase is None or refund_id is None:
             raise Unmappable("a refund names itself and its payment")
-        at, timed_by = happened_at(refund.get("created") or self.body.get("created"), self.request)
+        at, timed_by = happened_at(self.body.get("created"), self.request)  # the refund's own is when it was asked for
         amount, currency = _money(refund.get("amount"), refund.get("currency"))
         return RefundFact(
             idempotency_key=self.key,
@@ -234,15 +242,16 @@ class _Event:
 def _money(amount: Any, currency: Any) -> tuple[int, str]:
     """The amount in ISO 4217 minor units; Stripe's smallest unit differs for some currencies (ISK, UGX, MGA)."""
     code = (text(currency) or "").upper()
-    if not isinstance(amount, int) or isinstance(amount, bool) or amount < 0:
-        raise Unmappable("an amount is a whole number of the currency's smallest unit")
+    smallest = whole_number(amount)
+    if smallest < 0:
+        raise Unmappable("a price is not negative")
     try:
         shift = exponent(code) - (0 if code in _NO_DECIMALS else 3 if code in _THREE_DECIMALS else 2)
     except UnknownCurrency as exc:
         raise Unmappable(str(exc)) from exc
     if shift >= 0:
-        return amount * 10**shift, code
-    minor, rest = divmod(amount, 10**-shift)
+        return smallest * 10**shift, code
+    minor, rest = divmod(smallest, 10**-shift)
     if rest:
         raise Unmappable(f"{code} has no such fraction")
     return minor, code
@@ -253,6 +262,12 @@ def _payment_of_invoice(invoice: Mapping[str, Any]) -> str | None:
     payments = objects_at(object_at(invoice, "payments"), "data")
     intents = [object_at(payment, "payment").get("payment_intent") for payment in payments]
     return next((name for intent in [invoice.get("payment_intent"), *intents] if (name := _id(intent))), None)
+
+
+def _charge(intent: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The charge of a payment intent, where it comes along: expanded, or in the list of older versions of the API."""
+    latest = object_at(intent, "latest_charge")
+    return latest or next(iter(objects_at(object_at(intent, "charges"), "data")), {})
 
 
 def _custom_fields(session: Mapping[str, Any]) -> dict[str, Any]:

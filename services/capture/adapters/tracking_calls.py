@@ -3,6 +3,7 @@
 https://segment.com/docs/connections/spec/
 """
 
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -29,6 +30,7 @@ from services.capture.adapters.fields import (
     click_ids_of,
     happened_at,
     ignored,
+    is_tracking,
     lead_field,
     person_of,
     query_of,
@@ -42,11 +44,13 @@ from shared.money import NotAnAmount, UnknownCurrency, exponent, parse_minor
 
 _CAMPAIGN = {"source": "source", "medium": "medium", "name": "campaign", "term": "term", "content": "content"}
 _PURCHASE = "order_completed"
-_CURRENCY = "USD"  # what a revenue without a currency is in, by the specification
+_CURRENCY = "USD"  # what a revenue without a currency is in, by the specification, if the source's owner says nothing
 _COMPANY = {"name": "company", "industry": "industry", "employees": "employees", "employee_count": "employees"}
 _PLACE = {"country": "country", "state": "region", "region": "region"}
 _NOT_ATTRIBUTES = frozenset({"id", "company", "address", "anonymousId", "userId"})
 _NEVER_BY_TRAITS = frozenset({"external_id", "anonymous_id"})  # calls have fields of their own for these
+_API = re.compile(r".*/v1/(?P<call>identify|track|page|screen|group|alias)/?")
+_TEST = "segment-test-message-"  # what the event tester sends
 _LARGEST = 1_048_576
 _MOST_DIGITS = 15
 
@@ -84,13 +88,16 @@ def unpacked(request: HookRequest) -> HookRequest:
 
 
 def _calls(body: Any) -> list[Mapping[str, Any]]:
-    """The calls, each with the time of sending of its batch where it has none of its own."""
+    """The calls, each with the time of sending and the context of its batch where it has none of its own."""
     whole = body if isinstance(body, dict) else {}
     calls = body if isinstance(body, list) else whole.get("batch", [body])
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         raise Unmappable("the body is neither a call nor a batch of them")
-    sent = {"sentAt": whole["sentAt"]} if "batch" in whole and "sentAt" in whole else {}
-    return [{**sent, **call} for call in calls] if sent else calls
+    if "batch" not in whole:
+        return calls
+    sent = {"sentAt": whole["sentAt"]} if "sentAt" in whole else {}
+    context = object_at(whole, "context")
+    return [{**sent, **call, "context": {**context, **object_at(call, "context")}} for call in calls]
 
 
 def _name(call: Mapping[str, Any]) -> str:
@@ -98,6 +105,12 @@ def _name(call: Mapping[str, Any]) -> str:
     return short(call.get("messageId")) or content_name(
         {name: value for name, value in call.items() if name not in ("sentAt", "receivedAt")}
     )
+
+
+def _named_in(request: HookRequest) -> str | None:
+    """The type of the call by the address of the tracking API that it was sent to."""
+    found = _API.fullmatch(request.url.partition("?")[0])
+    return None if found is None else found["call"]
 
 
 def _answers(calls: list[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -123,7 +136,9 @@ class _Call:
         self.properties = object_at(call, "properties")
 
     def fact(self) -> Fact:
-        told = text(self.call.get("type"))
+        told = text(self.call.get("type")) or _named_in(self.request)
+        if self._touch_id().startswith(_TEST):
+            return ignored(self.key, self.request, "test")
         match told:
             case "identify":
                 return self._identify()
@@ -143,12 +158,11 @@ class _Call:
 
     def _identify(self) -> Fact:
         at, timed_by = happened_at(self._time(), self.request)
-        page = query_of(self._page())
         touch = Touch(
             type=self.settings.touch_type or "identify",
             touch_id=self._touch_id(),
-            utm=self._campaign() or utm_of(page),
-            click_ids=click_ids_of(page),
+            utm=self._utm(),
+            click_ids=click_ids_of(*self._places()),
         )
         return LeadFact(
             idempotency_key=self.key,
@@ -173,7 +187,7 @@ class _Call:
 
     def _purchase(self, event: str) -> Fact:
         at, timed_by = happened_at(self._time(), self.request)
-        currency = (text(self.properties.get("currency")) or _CURRENCY).upper()
+        currency = (text(self.properties.get("currency")) or self.settings.currency or _CURRENCY).upper()
         try:
             minor = parse_minor(_decimal(self.properties.get("revenue"), currency), currency)
         except (NotAnAmount, UnknownCurrency) as exc:
@@ -198,10 +212,11 @@ class _Call:
             type=self.settings.touch_type or type_name(event) or "tracked",
             touch_id=self._touch_id(),
             url=self._page(),
-            utm=self._campaign(),
+            utm=self._utm(),
+            click_ids=click_ids_of(*self._places()),
             referrer=link(self.properties.get("referrer")) or link(page.get("referrer")),
         )
-        named = {"name": self.call.get("name")} if self.call.get("type") in ("page", "screen") else {}
+        named = {"name": self.call.get("name")} if event in ("page", "screen") else {}
         properties = {**named, **self.properties}
         return touch_of({f"touch.properties.{name}": value for name, value in properties.items() if name}, touch)
 
@@ -211,10 +226,15 @@ class _Call:
     def _page(self) -> str | None:
         return link(self.properties.get("url")) or link(object_at(self.context, "page").get("url"))
 
-    def _campaign(self) -> dict[str, str]:
-        """The campaign of the call; its name is what is called the campaign elsewhere."""
+    def _places(self) -> tuple[Mapping[str, Any], ...]:
+        """What can say how the visit came: what was sent along by name, and the address of the page."""
+        return self.properties, object_at(self.call, "traits"), query_of(self._page())
+
+    def _utm(self) -> dict[str, str]:
+        """By these; without any the campaign of the call, whose name is what is called the campaign elsewhere."""
         campaign = object_at(self.context, "campaign")
-        return {name: told for written, name in _CAMPAIGN.items() if (told := short(campaign.get(written)))}
+        told = {name: said for written, name in _CAMPAIGN.items() if (said := short(campaign.get(written)))}
+        return utm_of(*self._places()) or told
 
     def _user(self) -> str | None:
         user = text(self.call.get("userId"))
@@ -268,7 +288,7 @@ def _fields(traits: Mapping[str, Any]) -> dict[str, Any]:
     fields |= {field: address[name] for name, field in _PLACE.items() if name in address}
     for name, value in traits.items():
         field = lead_field(name)
-        if name in _NOT_ATTRIBUTES or field in _NEVER_BY_TRAITS or not name:
+        if name in _NOT_ATTRIBUTES or field in _NEVER_BY_TRAITS or not name or is_tracking(name):
             continue
         fields[field or f"attributes.{name}"] = value
     return fields

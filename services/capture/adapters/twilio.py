@@ -39,6 +39,7 @@ _STOP = frozenset(
 )
 _START = frozenset({"START", "UNSTOP"})  # "YES", which Twilio takes too, may be the answer to a question
 _MESSAGE_EVENTS = ("com.twilio.messaging.message.", "com.twilio.messaging.inbound-message.")
+_CONSENT = {"unsubscribed": "denied", "resubscribed": "granted"}
 _RECEIVED, _CLICKED = "received", "clicked"
 _TEST_EVENT = "com.twilio.eventstreams.test-event"
 
@@ -207,12 +208,13 @@ def _fact(key: str, message: _Message, request: HookRequest, settings: MappingSe
     at, timed_by = happened_at(message.at, request)
     url = link(message.fields.get("link")) if state == _CLICKED else None
     error = message.field("errorcode")
+    event = _answered(message) if inbound else state
     return MessageFact(
         idempotency_key=key,
         occurred_at=at,
         timed_by=timed_by,
-        event=_answered(message) if inbound else state,
-        person=person_of({"phone": phone}, settings.phone_country),
+        event=event,
+        person=person_of({"phone": phone, "consent.sms": _CONSENT.get(event)}, settings.phone_country),
         channel="sms",
         message_id=sid,
         error_code=None if inbound or error == "0" else error,

@@ -3,7 +3,6 @@
 https://www.zoho.com/crm/developer/docs/api/v8/notifications/enable.html
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
@@ -24,7 +23,7 @@ from services.capture.adapters.batches import BatchAdapter, batch_name, readings
 from services.capture.adapters.bodies import object_at, objects_at, read_any
 from services.capture.adapters.carried import bearer_token, text_in_body, token_in_address
 from services.capture.adapters.fields import happened_at, ignored, person_of, text, touch_of
-from services.capture.adapters.lead_body import api_fields
+from services.capture.adapters.form_answers import is_test, owner_fields
 from services.capture.adapters.naming import delivery_name
 from services.capture.adapters.records import looked_up, record_id, required_id
 from services.capture.adapters.signatures import keys, require_any
@@ -85,11 +84,11 @@ class Zoho(BatchAdapter):
         body = _body(request)
         if not _is_notification(body):
             return [self._written(body, request, settings)]
-        asked = _asked_for(body)
+        needed = [record for record in _asked_for(body) if _is_needed(body, request, record)]
 
         def reading(named: tuple[str, str]) -> Reading:
             name, record = named
-            values = _record(request, _path(body, record), record) if record in asked else {}
+            values = _record(request, _path(body, record), record) if record in needed else {}
             return Reading((_fact(f"{self.kind}:{name}", record, body, values, request, settings),), values, body)
 
         named = zip(_names(body), _ids(body), strict=True)
@@ -98,8 +97,10 @@ class Zoho(BatchAdapter):
 
     def _written(self, body: Mapping[str, Any], request: HookRequest, settings: MappingSettings) -> Reading:
         """The lead that a workflow or a form writes, in fields that its owner has named."""
-        fields = api_fields({name: value for name, value in body.items() if name != "token"})
         key = self.delivery_id(request)
+        if is_test(body):
+            return Reading((ignored(key, request, "test"),), body, body)
+        fields = owner_fields({name: value for name, value in body.items() if name != "token"}, settings)
         at, timed_by = happened_at(None, request)
         touch = Touch(type=settings.touch_type or FORM_SUBMITTED, touch_id=key.partition(":")[2])
         fact = LeadFact(
@@ -155,9 +156,15 @@ def _asked_for(body: Mapping[str, Any]) -> list[str]:
         case ("Leads" | "Contacts", "insert") | ("Deals", "insert" | "update"):
             return _ids(body)
         case "Leads" | "Contacts", "update":
-            return [record for record in _ids(body) if any(stage in _affected(body, record) for stage in _STAGES)]
+            return [record for record in _ids(body) if _changed_stage(body, record)]
         case _:
             return []
+
+
+def _is_needed(body: Mapping[str, Any], request: HookRequest, record: str) -> bool:
+    """Whether nothing can be told without the answer: of a new person. A change is one, whatever it led to."""
+    is_new = body.get("module") in _PEOPLE and body.get("operation") == "insert"
+    return is_new or _path(body, record) in request.found
 
 
 def _path(body: Mapping[str, Any], record: str) -> str:
@@ -178,6 +185,18 @@ def _affected(body: Mapping[str, Any], record: str) -> list[str]:
     return [name for names in named if isinstance(names, list) for name in names if isinstance(name, str)]
 
 
+def _values_told(body: Mapping[str, Any], record: str) -> Mapping[str, Any]:
+    """The new values of a record, where the channel was made to tell them."""
+    told = (each for each in objects_at(body, "affected_values") if record_id(each.get("record_id")) == record)
+    return next((object_at(each, "values") for each in told), {})
+
+
+def _changed_stage(body: Mapping[str, Any], record: str) -> bool:
+    """Whether a stage changed that is not told."""
+    affected, told = _affected(body, record), _values_told(body, record)
+    return any(stage in affected and stage not in told for stage in _STAGES)
+
+
 def _fact(  # noqa: PLR0913  # a record and all that is around it
     key: str,
     record: str,
@@ -187,10 +206,10 @@ def _fact(  # noqa: PLR0913  # a record and all that is around it
     settings: MappingSettings,
 ) -> Fact:
     module, operation = body.get("module"), body.get("operation")
-    if module not in (*_PEOPLE, "Deals"):
-        return ignored(key, request, "module")
     if operation not in _OPERATIONS:
         return ignored(key, request, "operation")
+    if module not in (*_PEOPLE, "Deals") and operation == "insert":
+        return ignored(key, request, "module")
     at, timed_by = happened_at(body.get("server_time"), request)
     if module in _PEOPLE and operation == "insert":
         return LeadFact(
@@ -200,6 +219,7 @@ def _fact(  # noqa: PLR0913  # a record and all that is around it
             person=person_of(_fields(values), settings.phone_country, Person(external_id=record)),
             external_id=record,
         )
+    known = {**values, **_values_told(body, record)}
     buyer = record if module in _PEOPLE else record_id(object_at(values, "Contact_Name").get("id"))
     return CrmFact(
         idempotency_key=key,
@@ -208,7 +228,7 @@ def _fact(  # noqa: PLR0913  # a record and all that is around it
         event=str(operation),
         person=Person(external_id=buyer),
         external_id=record,
-        stage=next((stage for name in _STAGES if (stage := text(values.get(name)))), None),
+        stage=next((stage for name in _STAGES if (stage := text(known.get(name)))), None),
         properties={"affected_fields": affected} if (affected := _affected(body, record)) else {},
     )
 
@@ -221,8 +241,6 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
             fields.setdefault(field, values[name])
     if account := text(object_at(values, "Account_Name").get("name")):
         fields.setdefault("company", account)
-    if revenue := text(fields.get("annual_revenue")):
-        fields["annual_revenue"] = re.sub(r"\.0+\Z", "", revenue)
     if values.get("Email_Opt_Out") is True:
         fields["consent.email"] = "denied"
     return fields

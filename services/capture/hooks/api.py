@@ -3,6 +3,7 @@
 import hashlib
 from collections import OrderedDict
 from dataclasses import replace
+from typing import Literal
 
 from fastapi import APIRouter, Request
 from starlette.background import BackgroundTask
@@ -21,6 +22,7 @@ from shared.telemetry import counter
 
 DELIVERIES = counter("throughline_hook_requests_total", "Webhook requests by what was answered", ["kind", "outcome"])
 OK = 200
+TrackingCall = Literal["identify", "track", "page", "screen", "group", "alias", "batch"]
 SEEN = 10_000
 
 
@@ -55,6 +57,15 @@ def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
             DELIVERIES.labels(source.kind, "refused").inc()
             raise
         return await _keep(hook, source)
+
+    @router.post("/hooks/{source_id}/v1/{call}", responses={OK: {"description": "Kept"}})
+    async def track(
+        request: Request,
+        source_id: str,
+        call: TrackingCall,  # noqa: ARG001  # a part of the address, which the adapter reads
+    ) -> Response:
+        """Take a call of Segment's tracking API, from a library whose host is the source's address."""
+        return await receive(request, source_id)
 
     def _refuse_replay(stored: HookRequest, source: Source) -> None:
         """Refuse what is a forgery by what this process saw; mapping knows what all of them saw."""

@@ -126,9 +126,6 @@ def check(given: Recorded) -> dict[str, Any]:
         return {"verdict": "refuse", "status": exc.status, "facts": [], "reason": exc.detail}
     stored = replace(adapter.stored(request, given.secrets), found=request.found)
     answer = adapter.answer(stored)
-    missing = [path for path in adapter.lookups(stored) if path not in stored.found]
-    if missing:
-        return _verdict(answer, []) | {"quarantined": f"needs the answer to {', '.join(missing)}"}
     try:
         return _verdict(answer, [told(fact) for fact in adapter.facts(stored, settings)])
     except Unmappable as exc:

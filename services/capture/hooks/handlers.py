@@ -155,6 +155,8 @@ class _Mapping:
                 return await self._on_lead(fact)
             case BookingFact():
                 return await self._on_lead(replace(fact, touch=_meeting(fact)))
+            case MessageFact() | CrmFact() | ConversionFact() if not fact.person.identified:
+                return "no_identifier"
             case CrmFact():
                 return await self._on_lead(fact, _stage_change(fact))
             case MessageFact():

@@ -18,6 +18,7 @@ from services.capture.adapters.adapter import (
     HookRequest,
     Ignored,
     LeadFact,
+    MappingSettings,
     TouchFact,
     Unmappable,
 )
@@ -112,6 +113,45 @@ def test_what_is_tracked_is_a_touch_by_its_name() -> None:
     assert fact.touch.properties == {"length": 3}
 
 
+@pytest.mark.parametrize(
+    ("sent_along", "page", "told"),
+    [
+        ({"utm_source": "sent", "utmMedium": "m"}, "?utm_source=page", {"source": "sent", "medium": "m"}),
+        ({}, "?utm_source=page", {"source": "page"}),
+        ({}, "?x=1", {"source": "campaign", "campaign": "spring"}),
+    ],
+)
+def test_a_visit_is_told_by_named_fields_then_by_the_page_then_by_the_campaign(
+    sent_along: dict[str, str], page: str, told: dict[str, str]
+) -> None:
+    context = {
+        "page": {"url": f"https://x.example/{page}"},
+        "campaign": {"source": "campaign", "name": "spring"},
+    }
+    tracked = fact_of_body(SEGMENT, TRACK | {"context": context, "properties": sent_along})
+    identify = {"type": "identify", "messageId": "m1", "userId": "u1", "traits": sent_along}
+    identified = fact_of_body(SEGMENT, identify | {"context": context})
+    assert isinstance(tracked, TouchFact) and isinstance(identified, LeadFact) and identified.touch is not None
+    assert tracked.touch.utm == identified.touch.utm == told
+    assert identified.person.attributes == {}
+
+
+def test_the_event_tester_tells_nothing() -> None:
+    fact = fact_of_body(SEGMENT, TRACK | {"messageId": "segment-test-message-l1ux2"})
+    assert isinstance(fact, Ignored)
+    assert fact.reason == "test"
+
+
+def test_a_call_may_be_named_by_the_address_of_the_tracking_api() -> None:
+    call = {"userId": "u1", "messageId": "m1", "traits": {"email": "nora@acme.com"}}
+    for address, kind in (("/v1/identify", LeadFact), ("/v1/page/", TouchFact), ("/v1/group", Ignored)):
+        request = with_token(SEGMENT, call, basic(f"{SEGMENT.secret}:"))
+        request = replace(request, url=SEGMENT.request.url + address)
+        adapters()["segment"].verify(request, [SEGMENT.secret], SEGMENT.now)
+        (fact,) = adapters()["segment"].facts(request)
+        assert isinstance(fact, kind)
+
+
 @pytest.mark.parametrize("kind", ["page", "screen"])
 def test_a_page_is_a_touch(kind: str) -> None:
     call = {
@@ -189,6 +229,13 @@ def test_an_order_without_revenue_is_a_touch_and_one_without_a_currency_is_in_do
     assert (fact.external_id, fact.amount_minor, fact.currency) == ("m1", 500, "USD")
 
 
+def test_revenue_without_a_currency_is_in_that_of_the_source() -> None:
+    call = ORDER | {"properties": {"order_id": "o", "revenue": "5"}}
+    fact = fact_of_body(SEGMENT, call, MappingSettings.of({}, {"currency": "JPY"}))
+    assert isinstance(fact, ConversionFact)
+    assert (fact.amount_minor, fact.currency) == (5, "JPY")
+
+
 def test_each_call_of_a_batch_is_a_fact_of_its_own() -> None:
     nameless: dict[str, Any] = {**TRACK, "messageId": "m3", "event": None}
     sent = {"batch": [ORDER, TRACK, ORDER, nameless], "writeKey": SEGMENT.secret}
@@ -199,6 +246,15 @@ def test_each_call_of_a_batch_is_a_fact_of_its_own() -> None:
         "rudderstack:m1",
         "rudderstack:m2",
     ]
+
+
+def test_the_context_of_a_batch_is_that_of_its_calls() -> None:
+    page = {"url": "https://x.example/?utm_source=page"}
+    batch = [TRACK, TRACK | {"messageId": "m3", "context": {"page": {"url": "https://y.example/"}}}]
+    first, second = facts_of({"batch": batch, "context": {"page": page, "traits": {"email": "a@acme.com"}}})
+    assert isinstance(first, TouchFact) and isinstance(second, TouchFact)
+    assert (first.touch.utm, second.touch.url) == ({"source": "page"}, "https://y.example/")
+    assert first.person.email == second.person.email == "a@acme.com"
 
 
 def test_a_batch_sent_again_has_the_same_name_whatever_the_attempt() -> None:

@@ -112,6 +112,17 @@ def test_the_session_is_not_kept() -> None:
     assert adapters()["salesforce"].facts(stored)
 
 
+@pytest.mark.parametrize(
+    "session",
+    ["<SessionId><![CDATA[00D!AQcAQFh<x>]]></SessionId>", "<a:SessionId>00D!AQcAQFh</a:SessionId >", "<SessionId/>"],
+)
+def test_the_session_is_not_kept_however_it_is_written(session: str) -> None:
+    body = message(record()).raw_body.replace(b"<SessionId>00D5g!AQcAQFh</SessionId>", session.encode())
+    stored = adapters()["salesforce"].stored(replace(SALESFORCE.request, raw_body=body), [SALESFORCE.secret])
+    assert b"AQcAQFh" not in stored.raw_body
+    assert b"nora@acme.com" in stored.raw_body
+
+
 def test_short_and_long_ids_are_one_record() -> None:
     (short,), (long,) = told(record(Id="00Q5g00000ABCde")), told(record(Id="00Q5g00000ABCdeEAH"))
     assert isinstance(short, LeadFact)
@@ -140,7 +151,9 @@ def test_an_opportunity_is_a_stage_of_its_contact() -> None:
     (fact,) = told(record("Opportunity", StageName="Closed Won", ContactId="0035g00000ABCdeEAH"))
     assert isinstance(fact, CrmFact)
     assert (fact.stage, fact.person.external_id) == ("Closed Won", "0035g00000ABCdeEAH")
-    assert reason(told(record("Opportunity", StageName="Closed Won"))[0]) == "no_identifier"
+    (untied,) = told(record("Opportunity", StageName="Closed Won"))
+    assert isinstance(untied, CrmFact)
+    assert (untied.stage, untied.person.identified) == ("Closed Won", False)
 
 
 def test_a_deleted_record_is_a_change() -> None:
@@ -174,6 +187,27 @@ def test_what_became_of_a_record_is_a_change(operation: str) -> None:
     assert adapters()["zoho"].lookups(ZOHO.with_body(json.dumps(body).encode())) == ()
     fact = change(ZOHO, body)
     assert (fact.event, fact.external_id, fact.person.external_id) == (operation, body["ids"][0], body["ids"][0])
+
+
+@pytest.mark.parametrize("module", ["Leads", "Deals", "Accounts"])
+def test_a_change_is_one_whatever_the_record_says_now(module: str) -> None:
+    body = notified(ids=["1"], module=module, operation="update", affected_fields=[{"1": ["Stage"]}])
+    fact = change(ZOHO, body)
+    assert (fact.event, fact.external_id, fact.stage) == ("update", "1", None)
+    assert fact.properties == {"affected_fields": ["Stage"]}
+
+
+def test_a_stage_that_is_told_is_not_asked_for() -> None:
+    told = [{"record_id": "1", "values": {"Lead_Status": "Contacted", "Phone": "555-555-1111"}}]
+    affected = [{"1": ["Lead_Status", "Phone"]}]
+    body = notified(ids=["1"], operation="update", affected_values=told, affected_fields=affected)
+    assert adapters()["zoho"].lookups(ZOHO.with_body(json.dumps(body).encode())) == ()
+    assert (change(ZOHO, body).stage, change(ZOHO, body).person.external_id) == ("Contacted", "1")
+
+
+def test_a_try_of_a_workflow_creates_nothing() -> None:
+    body = {"Email": "nora@acme.com", "is_test": "true", "token": ZOHO.secret}
+    assert reason(one(ZOHO, body)) == "test"
 
 
 def test_a_stage_that_changed_is_asked_for() -> None:
@@ -241,6 +275,14 @@ def test_a_form_of_zoho_names_its_fields_as_it_likes() -> None:
         assert isinstance(fact, LeadFact)
         assert (fact.person.first_name, fact.person.email) == ("Nora", "nora@acme.com")
         assert (fact.person.attributes, fact.timed_by) == ({"Team": "11-50"}, "receipt")
+
+
+def test_a_workflow_of_zoho_may_ask_as_people_do() -> None:
+    body = {"Your Name": "Nora Falk", "Work Email": "nora@acme.com", "Newsletter": "yes", "token": ZOHO.secret}
+    fact = one(ZOHO, body)
+    assert isinstance(fact, LeadFact)
+    assert (fact.person.last_name, fact.person.email) == ("Falk", "nora@acme.com")
+    assert (fact.person.consent, fact.person.attributes) == ({"email": "granted"}, {})
 
 
 def test_zoho_is_asked_in_its_own_words() -> None:

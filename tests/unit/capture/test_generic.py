@@ -46,6 +46,7 @@ CARRIERS = {
     "bearer in lower case": request(authorization=on_the_wire(f"bearer  {SECRET}")),
     "basic, as password": request(authorization=basic(f"hooks:{SECRET}")),
     "query": request(query="token=a+secret%2Fwith+%C3%BCnusual+%26+chars%2B"),
+    "query, with a plus as it is": request(query="token=a%20secret%2Fwith%20%C3%BCnusual%20%26%20chars+"),
     "json field": request(json.dumps({"email": "a@acme.com", "key": SECRET}).encode()),
     "form field": request(b"google_key=a+secret%2Fwith+%C3%BCnusual+%26+chars%2B", content_type=FORM),
 }
@@ -126,6 +127,62 @@ BODIES = {
     "form": request(b"your-email=A%40acme.com&topics=Scoring&topics=Routing&brief=brief.pdf", content_type=FORM),
     "multipart": request(MULTIPART, content_type="multipart/form-data; boundary=xyz"),
 }
+
+
+GERMAN = '{"name": "J\u00fcrgen M\u00fcller", "email": "j@acme.com"}'
+PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\nContent-Type: text/plain; charset=%s\r\n\r\n%s\r\n'
+ENCODED = {
+    "json with a byte order mark": request(GERMAN.encode("utf-8-sig"), content_type="application/json"),
+    "json with a mark and no label": request(GERMAN.encode("utf-8-sig")),
+    "form": request(b"name=J%C3%BCrgen+M%C3%BCller&email=j%40acme.com", content_type=FORM),
+    "form in Latin-1": request(
+        b"name=J%FCrgen+M%FCller&email=j%40acme.com", content_type=f"{FORM}; charset=ISO-8859-1"
+    ),
+    "form in Latin-1, unescaped": request(
+        b"name=J\xfcrgen+M\xfcller&email=j%40acme.com", content_type=f'{FORM}; charset="windows-1252"'
+    ),
+    "multipart": request(
+        PART % (b"name", b"UTF-8", "J\u00fcrgen M\u00fcller".encode())
+        + PART % (b"email", b"x", b"j@acme.com")
+        + b"--b--\r\n",
+        content_type="Multipart/Form-Data; Boundary=b",
+    ),
+    "multipart in Latin-1": request(
+        PART % (b"name", b"iso-8859-1", b"J\xfcrgen M\xfcller") + PART % (b"email", b"x", b"j@acme.com") + b"--b--\r\n",
+        content_type="multipart/form-data; boundary=b",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", ENCODED)
+def test_a_body_is_read_in_the_encoding_that_it_names(way: str) -> None:
+    person = lead(ENCODED[way]).person
+    assert (person.first_name, person.last_name, person.email) == ("J\u00fcrgen", "M\u00fcller", "j@acme.com")
+
+
+@pytest.mark.parametrize("name", ["is_test", "test"])
+@pytest.mark.parametrize("mapping", [{}, {"email": "email"}])
+def test_what_says_that_it_is_a_test_creates_nothing(name: str, mapping: dict[str, str]) -> None:
+    settings = MappingSettings.of(mapping, {})
+    for yes in (True, "1", "yes"):
+        (fact,) = ADAPTER.facts(request(json.dumps({"email": "a@acme.com", name: yes}).encode()), settings)
+        assert isinstance(fact, Ignored)
+        assert fact.reason == "test"
+    for other in (False, "0", None, "a blood test"):
+        body = json.dumps({"email": "a@acme.com", name: other}).encode()
+        assert lead(request(body), mapping).person.email == "a@acme.com"
+
+
+def test_of_an_address_that_a_form_sends_twice_the_first_that_is_one_counts() -> None:
+    body = b"email=&email=A%40acme.com&email=b%40acme.com&phone=soon&phone=%2B14155550140&plan=a&plan=b"
+    person = lead(request(body, content_type=FORM)).person
+    assert (person.email, person.phone, person.attributes) == ("a@acme.com", "+14155550140", {"plan": ["a", "b"]})
+
+
+@pytest.mark.parametrize(("sent", "consent"), [("0&{}1", "granted"), ("1&{}0", "denied"), ("no", "denied")])
+def test_a_box_and_the_hidden_no_before_it_are_one_answer(sent: str, consent: str) -> None:
+    body = ("email=a%40acme.com&consent.email=" + sent.format("consent.email=")).encode()
+    assert lead(request(body, content_type=FORM)).person.consent == {"email": consent}
 
 
 @pytest.mark.parametrize("kind", BODIES)

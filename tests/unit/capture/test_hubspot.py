@@ -60,7 +60,20 @@ def test_a_deal_is_about_its_contact() -> None:
     moved = [event("deal.propertyChange", objectId=5, propertyName="dealstage", propertyValue="closedwon")]
     fact = change(HUBSPOT, moved, {"5": tied})
     assert (fact.stage, fact.external_id, fact.person.external_id) == ("closedwon", "5", "77")
-    assert reason(one(HUBSPOT, moved, {"5": deal})) == "no_identifier"
+    for answers in ({"5": deal}, None):
+        untied = change(HUBSPOT, moved, answers)
+        assert (untied.stage, untied.external_id, untied.person.identified) == ("closedwon", "5", False)
+
+
+def test_what_changes_at_a_company_is_a_change_of_nobody() -> None:
+    fact = change(HUBSPOT, [event("company.propertyChange", objectId=9, propertyName="name", propertyValue="Acme")])
+    assert (fact.external_id, fact.person.identified, fact.properties) == ("9", False, {"name": "Acme"})
+
+
+def test_a_deal_that_nobody_was_asked_about_holds_up_no_contact() -> None:
+    body = [event("contact.creation"), event("deal.propertyChange", objectId=5, eventId=2)]
+    several = facts(HUBSPOT, HUBSPOT.with_body(json.dumps(body).encode()), {"121108961": contact()})
+    assert [type(fact) for fact in several] == [LeadFact, CrmFact]
 
 
 def test_a_privacy_deletion_is_an_erasure() -> None:

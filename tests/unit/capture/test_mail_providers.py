@@ -131,7 +131,8 @@ def test_the_same_event_twice_in_one_array_is_one_and_an_odd_one_holds_up_none()
     facts = sendgrid_facts(good, good, odd, sendgrid_event("processed"), sendgrid_event("click", email=None))
     assert message(facts[0]).message_id == "p1"
     reasons = [fact.reason for fact in facts[1:] if isinstance(fact, Ignored)]
-    assert reasons == ["unmappable", "event_type", "no_identifier"]
+    assert reasons == ["unmappable", "event_type"]
+    assert (message(facts[3]).event, message(facts[3]).person.identified) == ("clicked", False)
 
 
 def test_the_test_button_tells_nothing() -> None:
@@ -277,6 +278,7 @@ def test_a_svix_signature_that_does_not_fit_is_refused(header: str | None) -> No
     [
         ("email.bounced", {}, "bounced", True),
         ("email.bounced", {"bounce": {"type": "Transient"}}, "bounced", False),
+        ("email.bounced", {"bounce": {"message": "It does not say for how long."}}, "bounced", None),
         ("email.delivery_delayed", {}, "deferred", False),
         ("email.delivered", {}, "delivered", None),
         ("email.complained", {}, "complained", None),
@@ -298,8 +300,8 @@ def test_a_click_has_its_link_and_tags_may_be_a_list() -> None:
 
 @pytest.mark.parametrize("to", [["a@acme.com", "b@acme.com"], [], None, ["nobody"]])
 def test_resend_does_not_say_which_of_several(to: Any) -> None:
-    fact = resend("email.bounced", to=to)
-    assert isinstance(fact, Ignored) and fact.reason == "no_identifier"
+    fact = message(resend("email.bounced", to=to))
+    assert (fact.event, fact.person.identified, fact.message_id) == ("bounced", False, "msg-b172d06ce1")
 
 
 @pytest.mark.parametrize("kind", ["email.sent", "email.received", "contact.created", "domain.updated", "x"])

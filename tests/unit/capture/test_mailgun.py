@@ -120,6 +120,11 @@ def test_mailguns_tests_and_other_events_are_ignored() -> None:
         mailgun(event=None)
 
 
+@pytest.mark.parametrize("reason", [["bounce"], {"a": 1}, None])
+def test_a_failure_for_an_odd_reason_is_a_failure(reason: Any) -> None:
+    assert message(mailgun(reason=reason)).event == "bounced"
+
+
 def test_in_an_old_form_mailguns_fields_come_last() -> None:
     signed = list(mailgun_signature().items())
     fields = [("event", "mine"), ("token", "mine"), ("throughline_message_id", "msg-1")]

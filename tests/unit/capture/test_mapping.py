@@ -1,11 +1,23 @@
 """A mapping is checked when it is saved, and lies over the facts of every kind."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from services.capture.adapters.adapter import ConversionFact, Headers, HookRequest, LeadFact, Person, Reading, TouchFact
+from services.capture.adapters.adapter import (
+    ConversionFact,
+    Headers,
+    HookRequest,
+    LeadFact,
+    Person,
+    Reading,
+    RefundFact,
+    TouchFact,
+    Unmappable,
+)
+from services.capture.adapters.bodies import read_json
 from services.capture.mapping import MappingSettings, overlay, validate_mapping
 from shared.errors import Invalid
 from tests.samples.signed import KINDS, sample
@@ -74,6 +86,14 @@ def test_values_are_brought_to_their_field() -> None:
     assert person.region is None
 
 
+@pytest.mark.parametrize(
+    ("value", "employees"), [(12, 12), ("12", 12), (12.0, 12), ("12.00", 12), (12.5, None), ("a dozen", None)]
+)
+def test_a_whole_number_is_one_however_it_is_written(value: Any, employees: int | None) -> None:
+    person = mapped({"employees": "n"}, read_json(json.dumps({"n": value}).encode())).person
+    assert (person.employees, "employees" in person.attributes) == (employees, employees is None)
+
+
 def test_a_phone_number_that_lost_its_plus_is_found() -> None:
     assert mapped({"phone": "p"}, {"p": 14155550140}).person.phone == "+14155550140"
 
@@ -100,6 +120,27 @@ def test_what_is_not_clearly_yes_or_no_is_no_consent(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "value", ["soon", "Wed", "March", "04/03/2026", "2026-03-04T11:00:00 CET", "UTC", 7, -1, True, []]
+)
+def test_what_is_no_time_cannot_be_mapped(value: Any) -> None:
+    with pytest.raises(Unmappable):
+        mapped({"occurred_at": "t"}, {"t": value})
+
+
+@pytest.mark.parametrize("fact", [ConversionFact, RefundFact])
+def test_money_beyond_what_the_api_takes_cannot_be_mapped(fact: Any) -> None:
+    told = {"idempotency_key": "k", "occurred_at": NOW, "external_id": "o", "currency": "EUR"}
+    more = {"refund_id": "r"} if fact is RefundFact else {"person": Person(email="a@acme.com")}
+    for amount in (10**15, 10**15 + 1):
+        reading = Reading((fact(amount_minor=amount, **told, **more),), {}, {})
+        if amount == 10**15:
+            assert overlay(reading, REQUEST, MappingSettings())
+        else:
+            with pytest.raises(Unmappable):
+                overlay(reading, REQUEST, MappingSettings())
+
+
+@pytest.mark.parametrize(
     ("value", "at"),
     [
         ("2026-03-04T11:00:00Z", datetime(2026, 3, 4, 11, tzinfo=UTC)),
@@ -107,6 +148,10 @@ def test_what_is_not_clearly_yes_or_no_is_no_consent(value: Any) -> None:
         ("2026-03-04 10:26:30", datetime(2026, 3, 4, 10, 26, 30, tzinfo=UTC)),
         (1772625870, datetime(2026, 3, 4, 12, 4, 30, tzinfo=UTC)),
         ("1772625870344", datetime(2026, 3, 4, 12, 4, 30, 344000, tzinfo=UTC)),
+        ("2026-03-04t11:00:00z", datetime(2026, 3, 4, 11, tzinfo=UTC)),
+        ("2026-03-04 11:00:00 UTC", datetime(2026, 3, 4, 11, tzinfo=UTC)),
+        ("2026-03-04 06:00:00 -0500", datetime(2026, 3, 4, 11, tzinfo=UTC)),
+        ("Wed, 04 Mar 2026 06:00:00 -0500", datetime(2026, 3, 4, 11, tzinfo=UTC)),
     ],
 )
 def test_times_are_read_in_every_usual_spelling(value: Any, at: datetime) -> None:

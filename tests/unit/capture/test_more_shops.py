@@ -196,10 +196,10 @@ def test_a_payment_of_no_amount_cannot_be_mapped(money: dict[str, Any]) -> None:
         facts_of(SQUARE, payment(total_money=money, amount_money=None))
 
 
-def test_a_payment_of_nobody_is_ignored() -> None:
+def test_a_payment_of_nobody_is_told_all_the_same() -> None:
     fact = fact_of(SQUARE, payment(buyer_email_address=None, customer_id=None, tip_money=None))
-    assert isinstance(fact, Ignored)
-    assert fact.reason == "no_identifier"
+    assert isinstance(fact, ConversionFact)
+    assert (fact.amount_minor, fact.person.identified) == (13450, False)
     known = fact_of(SQUARE, payment(buyer_email_address=None))
     assert isinstance(known, ConversionFact)
     assert known.person.external_id == "6F6EAB7839815AC94BF403FFA0"

@@ -58,6 +58,7 @@ def test_credentials_in_headers_are_blanked() -> None:
         b"webhookURL=https%3A%2F%2Fx.example%2Fh%3Ftoken%3Ds3cret%2Fwith%2Bsigns",
         b"--b\r\n\r\ns3cret/with+signs\r\n--b--",
         b'{"key": "\\u0073\\u0033cret\\u002fwith\\u002Bsigns", "s3": 1}',
+        b'\xef\xbb\xbf{"key": "\\u0073\\u0033cret\\u002fwith\\u002Bsigns"}',
         b"key=%73%33cret%2fwith%2bsigns",
         b"rawRequest=%7B%22webhookURL%22%3A%22https%3A%5C%2F%5C%2Fx%3Ftoken%3Ds3cret%5C%2Fwith%2Bsigns%22%7D",
     ],

@@ -242,7 +242,8 @@ def test_what_became_of_mails_at_amazon() -> None:
 
 def test_an_open_or_a_click_of_a_mail_to_several_is_nobodys() -> None:
     (fact,) = ses_facts({"eventType": "Open", "open": {"timestamp": "2026-03-04T12:10:30Z"}})
-    assert isinstance(fact, Ignored) and fact.reason == "no_identifier"
+    told = message(fact)
+    assert (told.event, told.person.identified, told.message_id) == ("opened", False, "p1")
     mail = {"destination": ["a@acme.com"], "tags": {"throughline_message_id": ["msg-1"]}}
     click = {"link": "https://x.example/?utm_source=news", "timestamp": "2026-03-04T12:10:30Z"}
     told = message(ses_facts({"eventType": "Click", "mail": mail, "click": click})[0])

@@ -9,6 +9,7 @@ import pytest
 
 from services.capture.adapters import adapters
 from services.capture.adapters.adapter import (
+    BadSignature,
     ConversionFact,
     ErasureFact,
     Fact,
@@ -101,9 +102,16 @@ def test_an_order_may_lack_almost_everything() -> None:
     bare = paid(email=None, customer=None, billing_address=None, landing_site=None, referring_site=None, phone=None)
     assert bare.person.email == "rhea.penrose@example.com"  # contact_email
     assert bare.touch is None
-    nobody = told("orders/paid", order(email=None, contact_email=None, customer=None, phone=None, billing_address=None))
-    assert isinstance(nobody, Ignored)
-    assert nobody.reason == "no_identifier"
+    nobody = paid(email=None, contact_email=None, customer=None, phone=None, billing_address=None)
+    assert (nobody.amount_minor, nobody.person.identified) == (24990, False)
+    ordered = told(
+        "orders/create",
+        order(
+            financial_status="pending", email=None, contact_email=None, customer=None, phone=None, billing_address=None
+        ),
+    )
+    assert isinstance(ordered, Ignored)
+    assert ordered.reason == "no_identifier"
 
 
 def test_the_customer_is_known_by_its_id_too() -> None:
@@ -253,6 +261,18 @@ def test_test_orders_are_ignored() -> None:
     for fact in (told("orders/paid", order(test=True)), told("orders/paid", order(), x_shopify_test="true")):
         assert isinstance(fact, Ignored)
         assert fact.reason == "test"
+
+
+def test_events_of_the_newer_kind_are_proven_and_ignored() -> None:
+    signature = KNOWN.request.headers.get("x-shopify-hmac-sha256")
+    newer = KNOWN.with_headers(
+        x_shopify_hmac_sha256=None, x_shopify_topic=None, shopify_hmac_sha256=signature, shopify_topic="Order"
+    )
+    fact = fact_of(KNOWN, newer)
+    assert isinstance(fact, Ignored)
+    assert fact.reason == "events"
+    with pytest.raises(BadSignature):
+        fact_of(KNOWN, replace(newer, raw_body=b"{}"))
 
 
 def test_without_a_topic_nothing_can_be_mapped() -> None:

@@ -95,6 +95,7 @@ def test_a_retry_is_the_same_delivery_and_is_read_like_the_first() -> None:
     [
         ("<mailto:A&amp;B@acme.com|x>", "a&b@acme.com", None),
         ("<mailto:a@acme.com?subject=Hi>", "a@acme.com", None),
+        ("<mailto:a%2Bb@acme.com|a+b@acme.com> <tel:+1%20415%20555%200170|call>", "a+b@acme.com", "+14155550170"),
         ("<mailto:nobody|x> <mailto:a@acme.com|y>, <tel:+1 415 555 0170|call>", "a@acme.com", "+14155550170"),
     ],
 )
@@ -121,6 +122,24 @@ def test_what_is_no_new_message_with_an_address_is_ignored(changes: dict[str, An
     fact = fact_of_body(KNOWN, message(**changes))
     assert isinstance(fact, Ignored)
     assert fact.reason == reason
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"attachments": [{"fallback": "x", "fields": [{"title": "Email", "value": "<mailto:a@acme.com|a@acme.com>"}]}]},
+        {
+            "blocks": [
+                {"type": "section", "text": {"type": "mrkdwn", "text": "*Email:* <mailto:a@acme.com|a@acme.com>"}}
+            ]
+        },
+        {"blocks": [{"type": "rich_text", "elements": [{"elements": [{"type": "link", "url": "mailto:a@acme.com"}]}]}]},
+    ],
+)
+def test_an_app_may_write_the_address_below_the_text(written: dict[str, Any]) -> None:
+    fact = fact_of_body(KNOWN, message(text="New lead", subtype="bot_message", app_id="A2", **written))
+    assert isinstance(fact, LeadFact)
+    assert fact.person.email == "a@acme.com"
 
 
 def test_a_message_of_another_app_counts() -> None:

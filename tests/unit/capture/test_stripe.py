@@ -75,10 +75,18 @@ def test_amounts_are_turned_into_the_minor_units_of_iso_4217(currency: str, amou
     assert (fact.amount_minor, fact.currency) == (minor, currency.upper())
 
 
+def test_a_whole_number_may_come_as_text() -> None:
+    fact = session(amount_total="23681")
+    assert isinstance(fact, ConversionFact)
+    assert fact.amount_minor == 23681
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"amount_total": "236.81"},
+        {"amount_total": "-5"},
+        {"amount_total": ""},
         {"amount_total": 236.81},
         {"amount_total": True},
         {"amount_total": None},
@@ -103,6 +111,23 @@ def test_an_unpaid_session_is_a_lead_until_the_money_comes() -> None:
     assert (paid.event, paid.external_id) == ("checkout_paid", PAYMENT)
 
 
+def test_money_that_came_later_counts_whatever_the_session_said_of_it() -> None:
+    body = body_of(KNOWN) | {"type": "checkout.session.async_payment_succeeded"}
+    body["data"]["object"]["payment_status"] = "unpaid"
+    assert isinstance(fact_of_body(KNOWN, body), ConversionFact)
+
+
+@pytest.mark.parametrize("livemode", [True, None])
+def test_only_what_says_that_it_is_not_live_is_a_test(livemode: Any) -> None:
+    assert isinstance(told("payment_intent.succeeded", intent(), livemode=livemode), ConversionFact)
+
+
+def test_a_session_without_a_name_is_a_lead_all_the_same() -> None:
+    nameless = session(payment_status="unpaid", payment_intent=None, id=None)
+    assert isinstance(nameless, LeadFact)
+    assert nameless.external_id is None
+
+
 def test_a_session_that_costs_nothing_is_a_lead() -> None:
     free = session(payment_status="no_payment_required", amount_total=0, payment_intent=None)
     assert isinstance(free, LeadFact)
@@ -115,10 +140,10 @@ def test_the_buyer_is_known_by_the_customer_too() -> None:
     assert (fact.person.external_id, fact.person.email) == ("cus_1", None)
 
 
-def test_a_payment_of_nobody_makes_no_lead() -> None:
+def test_a_payment_of_nobody_is_told_all_the_same() -> None:
     fact = told("payment_intent.succeeded", intent(customer=None))
-    assert isinstance(fact, Ignored)
-    assert fact.reason == "no_identifier"
+    assert isinstance(fact, ConversionFact)
+    assert (fact.external_id, fact.amount_minor, fact.person.identified) == (PAYMENT, 23681, False)
 
 
 def test_custom_fields_are_answers_and_choices_their_labels() -> None:
@@ -131,6 +156,23 @@ def test_custom_fields_are_answers_and_choices_their_labels() -> None:
     fact = session(custom_fields=[size, title])
     assert isinstance(fact, ConversionFact)
     assert (fact.person.title, fact.person.attributes) == ("CTO", {"team_size": "11-50"})
+
+
+def test_a_question_of_the_shop_answers_what_stripe_did_not_ask() -> None:
+    details = body_of(KNOWN)["data"]["object"]["customer_details"] | {"phone": None}
+    asked = {"key": "phone", "type": "text", "text": {"value": "+14155550199"}}
+    fact = session(custom_fields=[asked], customer_details=details)
+    assert isinstance(fact, ConversionFact)
+    assert fact.person.phone == "+14155550199"
+
+
+@pytest.mark.parametrize("place", ["latest_charge", "charges"])
+def test_who_paid_may_be_told_by_the_charge(place: str) -> None:
+    charge = {"id": "ch_1", "billing_details": {"email": "Ann@Acme.com", "name": "Ann Lee", "phone": None}}
+    told_by = {"latest_charge": charge} if place == "latest_charge" else {"charges": {"data": [charge]}}
+    fact = told("payment_intent.succeeded", intent(customer=None, receipt_email=None, **told_by))
+    assert isinstance(fact, ConversionFact)
+    assert (fact.person.email, fact.person.first_name, fact.external_id) == ("ann@acme.com", "Ann", PAYMENT)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +206,7 @@ def test_a_refund_that_succeeded_refers_to_the_payment(kind: str) -> None:
     fact = told(kind, refund | {"status": "succeeded", "created": AT - 5})
     assert isinstance(fact, RefundFact)
     assert (fact.external_id, fact.refund_id, fact.amount_minor, fact.currency) == (PAYMENT, "re_1", 1000, "EUR")
-    assert fact.occurred_at == datetime.fromtimestamp(AT - 5, UTC)
+    assert fact.occurred_at == datetime.fromtimestamp(AT, UTC)  # when it succeeded, not when it was asked for
     pending = told(kind, refund | {"status": "pending"})
     assert isinstance(pending, Ignored)
     with pytest.raises(Unmappable):
@@ -188,7 +230,6 @@ def test_a_new_customer_is_a_lead() -> None:
         ("customer.deleted", {}, "event_type"),
         (None, {}, "event_type"),
         ("payment_intent.succeeded", {"livemode": False}, "test"),
-        ("payment_intent.succeeded", {"livemode": None}, "test"),
         ("v1.billing.meter.error", {"object": "v2.core.event", "data": None}, "thin_event"),
     ],
 )

@@ -93,12 +93,14 @@ def test_the_answer_is_an_empty_document() -> None:
 
 @pytest.mark.parametrize("body", ["stop", " STOP \n", "Stop.", "unsubscribe", "StopAll", "QUIT", "revoke", "OPTOUT"])
 def test_a_word_to_stop_is_heard(body: str) -> None:
-    assert message(INBOUND | {"Body": body}).event == "unsubscribed"
+    fact = message(INBOUND | {"Body": body})
+    assert (fact.event, fact.person.consent) == ("unsubscribed", {"sms": "denied"})
 
 
 @pytest.mark.parametrize(("body", "event"), [("start", "resubscribed"), ("UNSTOP", "resubscribed")])
 def test_a_word_to_start_again_is_heard(body: str, event: str) -> None:
-    assert message(INBOUND | {"Body": body}).event == event
+    fact = message(INBOUND | {"Body": body})
+    assert (fact.event, fact.person.consent) == (event, {"sms": "granted"})
 
 
 @pytest.mark.parametrize("body", ["", "yes", "Please don't stop", "help", "stop by on Monday?"])
@@ -106,7 +108,7 @@ def test_any_other_text_is_a_reply(body: str) -> None:
     fact = message(INBOUND | {"Body": body})
     assert (fact.event, fact.person.phone, fact.message_id) == ("replied", "+14155550142", "SM1")
     assert (fact.idempotency_key, fact.timed_by) == ("twilio:SM1:received", "receipt")
-    assert fact.error_code is None
+    assert (fact.error_code, fact.person.consent) == (None, {})
 
 
 @pytest.mark.parametrize(
@@ -143,14 +145,18 @@ def test_each_status_of_a_message_is_a_delivery_and_each_attempt_at_it_the_same(
         ({"MessageSid": "SM1", "To": "+14155550142"}, "event_type"),
         ({"MessageSid": "SM1", "MessageStatus": "read", "To": "whatsapp:+14155550142"}, "channel"),
         (INBOUND | {"From": "whatsapp:+14155550142", "Body": "STOP"}, "channel"),
-        ({"MessageSid": "SM1", "MessageStatus": "sent", "To": "55512"}, "no_identifier"),
-        ({"MessageSid": "SM1", "MessageStatus": "sent"}, "no_identifier"),
     ],
 )
 def test_what_is_about_no_text_message_is_ignored(fields: dict[str, str], reason: str) -> None:
     fact = fact_of(KNOWN, form(fields))
     assert isinstance(fact, Ignored)
     assert fact.reason == reason
+
+
+@pytest.mark.parametrize("to", [{"To": "55512"}, {}])
+def test_what_became_of_a_message_is_told_without_the_number_too(to: dict[str, str]) -> None:
+    fact = message({"MessageSid": "SM1", "MessageStatus": "sent", **to})
+    assert (fact.event, fact.message_id, fact.person.identified) == ("sent", "SM1", False)
 
 
 def test_a_click_on_a_short_link_tells_which_and_when() -> None:
