@@ -206,13 +206,13 @@ async def test_an_erased_person_leaves_and_nothing_personal_stays(world: World) 
     await world.send()
     assert world.inbox.subjects(ANN) == ["Welcome, Annabella"]
     lead_id = world.facts.lead_id(ANN)
+    late = await world.facts.captured(ANN, revision=2, first_name="Annabella")
     await world.tell(world.facts.erased(ANN))
     await world.time_passes(timedelta(days=3))
     await world.send()
     assert len(world.inbox.accepted) == 1
     answer = await world.nurture.client.get(f"/v1/leads/{lead_id}/messages")
     assert [(item["state"], item["subject"]) for item in answer.json()["items"]] == [("sent", None)]
-    late = await world.facts.captured(ANN, revision=2, first_name="Annabella")
     await world.tell(late)
     assert await _everywhere(world, "Annabella") == []
     assert await _everywhere(world, ANN) == []
