@@ -191,7 +191,8 @@ async def test_odd_questions_are_answered_and_break_nothing(capture: Capture) ->
         assert (await capture.get(path)).status_code == 404
     assert (await capture.get("leads", account_id="x")).json()["items"] == []
     assert (await capture.get("accounts", cursor="x")).status_code == 400
-    for body in ([], "x", None, {"with": made["account_id"], "into": "x"}, {}):
+    bodies: tuple[Any, ...] = ([], "x", None, {"with": made["account_id"], "into": "x"}, {})
+    for body in bodies:
         assert (await capture.post(f"accounts/{made['account_id']}:merge", body)).status_code in (400, 422)
     missing = "00000000-0000-4000-8000-000000000000"
     assert (await capture.post(f"accounts/{made['account_id']}:merge", {"with": missing})).status_code == 404
