@@ -63,7 +63,7 @@ async def check(capture: Importing, job: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("failpoint", ["import_before_commit:4", "import_after_commit:4"])
+@pytest.mark.parametrize("failpoint", ["import_before_commit:2", "import_after_commit:2"])
 async def test_a_worker_killed_in_the_middle_is_taken_over(
     capture: Importing, settings: Settings, failpoint: str
 ) -> None:
