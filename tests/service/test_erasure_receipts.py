@@ -106,11 +106,15 @@ async def test_the_receipt_lists_what_every_service_erased_and_kept(everybody: C
     assert receipt["state"] == "done" and receipt["completed_at"]
     assert {name: told["state"] for name, told in receipt["services"].items()} == dict.fromkeys(SERVICES, "done")
     erased = {name: told["erased"] for name, told in receipt["services"].items()}
+    assert erased["capture"].pop("likeness_keys") > 0
     assert erased["capture"] == {
         "profiles": 1,
         "identifiers": 3,
         "browser_links": 1,
         "consent_evidence": 1,
+        "form_answers": 0,
+        "optin_texts": 0,
+        "provider_answers": 0,
         "keys": 2,
         "kept_requests": 1,
     }

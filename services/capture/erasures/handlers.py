@@ -20,7 +20,10 @@ from shared.service import Runtime
 
 PAGE = 500
 AT_ONCE = timedelta(0)
-ERASED = ("profiles", "identifiers", "browser_links", "consent_evidence", "keys")
+ERASED = (
+    *("profiles", "identifiers", "browser_links", "consent_evidence", "form_answers", "optin_texts", "likeness_keys"),
+    *("provider_answers", "keys"),
+)
 WHY_KEPT = {
     "consent_entries": "that something was allowed or refused, and when, can be counted; it leads to nobody",
     "deliveries": "what became of each delivery of a source is accounted for; what it held is gone",

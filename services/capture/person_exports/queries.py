@@ -47,6 +47,20 @@ HELD = {
         SELECT source_id, delivery_id, state, lead_id, kind, received_at, handled_at
         FROM deliveries WHERE lead_id = ANY($1) ORDER BY received_at, delivery_id
     """,
+    "account": """
+        SELECT lead_id, account_id, matched_by, reason FROM lead_accounts WHERE lead_id = ANY($1) ORDER BY lead_id
+    """,
+    "form_submissions": """
+        SELECT submission_id, form_id, version, state, lead_id, received_at FROM form_submissions
+        WHERE lead_id = ANY($1) ORDER BY received_at, submission_id
+    """,
+    "optins": """
+        SELECT optin_id, form_id, version, lead_id, requested_at, expires_at, confirmed_at FROM optins
+        WHERE lead_id = ANY($1) ORDER BY requested_at, optin_id
+    """,
+    "asked_of_providers": """
+        SELECT * FROM enrichment_asks WHERE lead_id = ANY($1) ORDER BY 1, 2
+    """,
     "kept_apart_from": """
         SELECT lead_id, other_id, at FROM separations WHERE lead_id = ANY($1) OR other_id = ANY($1) ORDER BY at
     """,

@@ -8,7 +8,7 @@ from shared.ids import EventId, derived_id
 from shared.service import Runtime
 from shared.web import forget_answers
 
-ERASED = ("profiles", "consents", "waiting_facts", "message_texts")
+ERASED = ("profiles", "consents", "waiting_facts", "optins", "message_texts")
 WHY_KEPT = {
     "messages": "what was sent is never sent again, and is counted; what it said is gone",
     "enrolments": "how many were in which sequence is counted",
