@@ -16,9 +16,10 @@ from shared.settings import Settings
 from shared.testing import harness, make_settings
 from tests.conftest import DatabaseServer
 from tests.service.capture_world import ago
-from tests.service.test_capture_imports import ANN, BEN, Importing, counts
+from tests.service.importing_world import Importing, counts
 from throughline.services import service_code
 
+ANN, BEN = "ann@example.com", "ben@example.com"
 OURS = ("created_at", "updated_at")
 ODD = ['=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "'=already", "\ttab", 'quote " and , and\nline', "Jürgen 😀"]
 

@@ -14,8 +14,8 @@ from shared.events import LeadCaptured
 from shared.service import free_port
 from shared.settings import Settings
 from shared.testing import eventually, harness
+from tests.service.importing_world import Importing, counts, people, table
 from tests.service.runtime_world import environment_of
-from tests.service.test_capture_imports import Importing, counts, people, table
 from throughline.services import service_code
 
 ROWS = 1_500
