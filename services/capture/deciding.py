@@ -22,6 +22,11 @@ async def decided(database: Database, request: Request, body: bytes, make: Make)
         try:
             return await idempotent(database, request, body, make)
         except Unavailable as exc:
-            if attempt == ATTEMPTS or not (isinstance(exc, Contended) or isinstance(exc.__cause__, _MET)):
+            if attempt == ATTEMPTS or not met_another(exc):
                 raise
     raise AssertionError("the last attempt answers or raises")
+
+
+def met_another(fault: Unavailable) -> bool:
+    """Whether a transaction failed for another one that was under way, so that it may be tried again at once."""
+    return isinstance(fault, Contended) or isinstance(fault.__cause__, _MET)

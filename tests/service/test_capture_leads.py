@@ -128,6 +128,20 @@ async def test_fifty_calls_at_once_make_one_lead(capture: Capture) -> None:
     assert [event.revision for event in await capture.harness.told(LeadCaptured)] == list(range(1, 51))
 
 
+async def test_of_many_calls_at_once_one_that_cannot_be_carried_out_fails_alone(capture: Capture) -> None:
+    for n in range(4):
+        await capture.lead(email=ANN, attributes={f"a{n}": "x" * 65_000})
+    too_much = {"email": ANN, "attributes": {"a4": "x" * 65_000}}
+    calls = [{"email": f"p{n}@example.com", "touch": {"type": "page_view"}} for n in range(40)]
+    answers = await asyncio.gather(*(capture.post("leads", call) for call in [*calls[:20], too_much, *calls[20:]]))
+    assert [answer.status_code for answer in answers] == [201] * 20 + [422] + [201] * 20
+    assert answers[20].json()["type"] == "urn:throughline:problem:capture:profile-too-large"
+    told = await capture.harness.told(TouchRecorded)
+    assert sorted(touch.lead_id for touch in told) == sorted(
+        answer.json()["lead_id"] for answer in answers if answer.status_code == 201
+    )
+
+
 async def test_fifty_calls_at_once_in_five_spellings_make_one_lead_and_tell_each_change_once(capture: Capture) -> None:
     spellings = (
         {"email": "Ann.Miller@Example.com"},
@@ -174,6 +188,7 @@ async def test_each_field_shows_where_it_comes_from_and_what_lost(capture: Captu
         "value": "New",
         "at": ago(hours=2),
         "origin": "api",
+        "confidence": None,
         "lead_id": crm_id,
         "rule": "newest",
         "lost": ["Old"],

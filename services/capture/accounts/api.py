@@ -28,7 +28,7 @@ from services.capture.errors import NoSuchAccount
 from services.capture.facts.domain import API
 from services.capture.leads.inputs import LeadOut
 from services.capture.leads.telling import Cause
-from services.capture.leads.views import lead_out
+from services.capture.leads.views import lead_out, leads_out
 from services.capture.reading import body_of, lead_id_of, looks_like_id, read_body
 from shared.db import Tx
 from shared.errors import FieldError, Invalid
@@ -155,7 +155,8 @@ def _add_lists(router: APIRouter, runtime: Runtime) -> None:
         after = read_cursor(runtime.secrets, "account-leads", cursor) or ""
         async with runtime.database.reading() as connection:
             found = await leads_of_account(_account_id(account_id), after, limit + 1, connection)
-            items = [await lead_out(connection, lead_id, off) for lead_id in found[:limit]]
+            shown = await leads_out(connection, found[:limit], off)
+            items = [shown[lead_id] for lead_id in found[:limit]]
         more = make_cursor(runtime.secrets, "account-leads", found[limit - 1]) if len(found) > limit else None
         return Page(items=items, next_cursor=more)
 

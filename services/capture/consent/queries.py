@@ -20,7 +20,7 @@ ORDER BY event_id ON CONFLICT DO NOTHING
 """
 STANDING = "SELECT event_id FROM consent_entries WHERE event_id = ANY($1)"
 CONSENTS = """
-SELECT channel, purpose, state, occurred_at FROM consent_entries
+SELECT lead_id, channel, purpose, state, occurred_at FROM consent_entries
 WHERE lead_id = ANY($1) AND occurred_at <= coalesce($2::timestamptz, 'infinity')
   AND received_at <= coalesce($3::timestamptz, 'infinity')
 """
@@ -72,6 +72,15 @@ async def tell(connection: Connection, facts: Sequence[ConsentChanged | ConsentR
         for fact in facts
     ]  # fmt: skip
     await connection.execute(TELL, *(list(column) for column in zip(*columns, strict=True)))
+
+
+async def consents_of_each(connection: Connection, lead_ids: Sequence[str]) -> dict[str, list[Consent]]:
+    """All words by the lead that they were said of."""
+    words: dict[str, list[Consent]] = {}
+    for row in await connection.fetch(CONSENTS, lead_ids, None, None):
+        word = Consent(row["channel"], row["state"], row["occurred_at"], row["purpose"])
+        words.setdefault(row["lead_id"], []).append(word)
+    return words
 
 
 async def consents_of(

@@ -1,6 +1,6 @@
 """Leads over HTTP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -17,17 +17,19 @@ from services.capture.facts.inputs import latest_allowed
 from services.capture.forgotten import Forgotten
 from services.capture.leads import queries
 from services.capture.leads.erasure import erase
+from services.capture.leads.gathering import Gathering
 from services.capture.leads.handlers import Captured, LeadCall, capture_lead
 from services.capture.leads.identifying import Named, identify
 from services.capture.leads.inputs import FieldsOut, LeadInput, LeadOut, MergeInput
 from services.capture.leads.merging import merge_by_hand, unmerge_by_hand
 from services.capture.leads.telling import Cause
-from services.capture.leads.views import fields_out, lead_out, receipt_of_erasure
+from services.capture.leads.views import fields_out, lead_out, leads_out, receipt_of_erasure
 from services.capture.reading import body_of, lead_id_of, looks_like_id, read_body
 from shared.db import Connection, Tx
 from shared.emails import parse_email
 from shared.errors import FieldError, Invalid
 from shared.ids import LeadId, derived_id
+from shared.personal import Encoded
 from shared.phones import parse_phone
 from shared.service import Runtime
 from shared.web import Limit, Page, Principal, authorise, make_cursor, read_cursor, requires
@@ -42,6 +44,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     router = APIRouter(tags=["leads"])
     may_read = [Depends(requires("capture:read"))]
     off = runtime.settings.enrichment_off
+    gathering = Gathering(runtime)
 
     @router.post(
         "/v1/leads",
@@ -55,38 +58,24 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         body = await request.body()
         lead = read_body(LeadInput, body)
 
+        now = runtime.clock.now()
+        cause = Cause(API, lead.occurred_at or now, now)
+        call = LeadCall(named=lead.named(API), told=lead.told(API), cause=cause, consent=lead.words())
+        touch_at = _touch_at(lead, cause)
+
+        def touch_of(captured: Captured) -> Encoded | None:
+            return _touch(lead, touch_at, captured, cause) if touch_at is not None else None
+
         async def make(tx: Tx) -> Response:
-            now = runtime.clock.now()
-            cause = Cause(API, lead.occurred_at or now, now)
-            call = LeadCall(named=lead.named(API), told=lead.told(API), cause=cause, consent=lead.words())
             captured = await capture_lead(call, tx, runtime)
             assert captured is not None, "nobody is erased since a call that is answered now"
-            await _emit_touch(lead, captured, cause, tx)
-            out = await lead_out(tx.connection, captured.lead_id, off)
-            return Response(out.model_dump_json(), CREATED if captured.created else OK, media_type=JSON)
+            touches = [touch] if (touch := touch_of(captured)) is not None else []
+            await runtime.keys.emit_drafts(tx, touches)
+            return _captured(captured, await lead_out(tx.connection, captured.lead_id, off))
 
-        return await decided(runtime.database, request, body, make)
-
-    async def _emit_touch(lead: LeadInput, captured: Captured, cause: Cause, tx: Tx) -> None:
-        if lead.touch is None:
-            return
-        occurred_at = (lead.touch.occurred_at or cause.occurred_at).astimezone(UTC)
-        if occurred_at > latest_allowed(cause.received_at):
-            fault = FieldError("/touch/occurred_at", "lies more than a day in the future")
-            raise Invalid("look at /touch/occurred_at", [fault])
-        said_when = lead.touch.occurred_at or lead.occurred_at
-        default_id = None
-        if said_when is not None:
-            default_id = derived_id("touch-of-call", captured.attached, lead.touch.type, said_when.isoformat())
-        touch = encode_touch(
-            lead.touch,
-            lead_id=captured.attached,
-            occurred_at=occurred_at,
-            received_at=cause.received_at,
-            anonymous_id=lead.anonymous_id,
-            default_id=default_id,
-        )
-        await runtime.keys.emit_drafts(tx, [touch])
+        if "idempotency-key" in request.headers:
+            return await decided(runtime.database, request, body, make)
+        return _captured(*await gathering.capture(call, touch_of))
 
     @router.get("/v1/leads", dependencies=may_read)
     async def list_leads(  # noqa: PLR0913  # the filters
@@ -110,23 +99,27 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         async with runtime.database.reading() as connection:
             if any((email, phone, external_id, anonymous_id)):
                 found = await _known_by(named, connection)
-                shown = [await lead_out(connection, lead_id, off) for lead_id in found]
+                shown = await _page(found, connection)
                 return Page(items=[one for one in shown if account_id is None or _is_of(one, account_id)])
             if account_id is not None:
                 return await _of_account(account_id, cursor, limit, connection)
             place = read_cursor(runtime.secrets, "leads", cursor)
             after = (datetime.fromisoformat(place[0]), str(place[1])) if place else None
             rows = await queries.newest_leads(connection, after, limit + 1)
-            items = [await lead_out(connection, lead_id, off) for lead_id, _ in rows[:limit]]
+            items = await _page([lead_id for lead_id, _ in rows[:limit]], connection)
         last = rows[limit - 1] if len(rows) > limit else None
         more = make_cursor(runtime.secrets, "leads", [last[1].isoformat(), last[0]]) if last else None
         return Page(items=items, next_cursor=more)
+
+    async def _page(lead_ids: Sequence[LeadId], connection: Connection) -> list[LeadOut]:
+        shown = await leads_out(connection, lead_ids, off)
+        return [shown[lead_id] for lead_id in lead_ids]
 
     async def _of_account(account_id: str, cursor: str | None, limit: int, connection: Connection) -> Page[LeadOut]:
         after = read_cursor(runtime.secrets, "account-leads", cursor) or ""
         account = await kept_account(connection, account_id.lower()) if looks_like_id(account_id) else None
         rows = await leads_of(connection, account, after, limit + 1) if account else []
-        items = [await lead_out(connection, lead_id, off) for lead_id in rows[:limit]]
+        items = await _page(rows[:limit], connection)
         more = make_cursor(runtime.secrets, "account-leads", rows[limit - 1]) if len(rows) > limit else None
         return Page(items=items, next_cursor=more)
 
@@ -202,6 +195,37 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         return answer
 
     return router
+
+
+def _touch_at(lead: LeadInput, cause: Cause) -> datetime | None:
+    """When the touch that comes along occurred. Raises Invalid when that has not happened yet."""
+    if lead.touch is None:
+        return None
+    occurred_at = (lead.touch.occurred_at or cause.occurred_at).astimezone(UTC)
+    if occurred_at > latest_allowed(cause.received_at):
+        fault = FieldError("/touch/occurred_at", "lies more than a day in the future")
+        raise Invalid("look at /touch/occurred_at", [fault])
+    return occurred_at
+
+
+def _touch(lead: LeadInput, occurred_at: datetime, captured: Captured, cause: Cause) -> Encoded:
+    assert lead.touch is not None
+    said_when = lead.touch.occurred_at or lead.occurred_at
+    default_id = None
+    if said_when is not None:
+        default_id = derived_id("touch-of-call", captured.attached, lead.touch.type, said_when.isoformat())
+    return encode_touch(
+        lead.touch,
+        lead_id=captured.attached,
+        occurred_at=occurred_at,
+        received_at=cause.received_at,
+        anonymous_id=lead.anonymous_id,
+        default_id=default_id,
+    )
+
+
+def _captured(captured: Captured, out: LeadOut) -> Response:
+    return Response(out.model_dump_json(), CREATED if captured.created else OK, media_type=JSON)
 
 
 def _is_of(lead: LeadOut, account_id: str) -> bool:

@@ -1,9 +1,13 @@
 """Leads as the API shows them."""
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from itertools import chain
+
+import asyncpg
 
 from services.capture.accounts import standings
-from services.capture.consent.queries import consents_of
+from services.capture.consent.queries import consents_of_each
 from services.capture.erasures.inputs import Receipt
 from services.capture.erasures.views import receipt
 from services.capture.errors import NoSuchLead
@@ -18,8 +22,8 @@ from services.capture.leads.inputs import (
     LeadAccountOut,
     LeadOut,
 )
-from services.capture.leads.queries import Family
-from shared.consents import latest_consents, marketing_words
+from services.capture.leads.queries import Family, LeadRow
+from shared.consents import Consent, latest_consents, marketing_words
 from shared.db import Connection
 from shared.ids import LeadId
 from shared.personal import PersonErased
@@ -28,10 +32,31 @@ from shared.secrets import Secrets
 
 async def lead_out(connection: Connection, lead_id: LeadId, off: AbstractSet[str] = frozenset()) -> LeadOut:
     """The profile of the person behind a lead id, without the built-ins that are `off`. NoSuchLead, PersonErased."""
-    family = await family_of(connection, lead_id)
+    root = (await family_of(connection, lead_id)).root.lead_id
+    return (await leads_out(connection, [root], off))[root]
+
+
+async def leads_out(
+    connection: Connection, lead_ids: Sequence[LeadId], off: AbstractSet[str] = frozenset()
+) -> dict[LeadId, LeadOut]:
+    """The profiles of known persons by the ids of leads, those merged away too, in a few statements."""
+    families = await queries.families_of(connection, lead_ids)
+    plain = {lead_id: family for lead_id, family in families.items() if _stands_for_somebody(family.root)}
+    members = sorted({member for family in plain.values() for member in family.members})
+    accounts = await standings.shown(connection, lead_ids)
+    words = await consents_of_each(connection, members)
+    said = {lead_id: [*chain(*(words.get(one, ()) for one in family.members))] for lead_id, family in plain.items()}
+    shown = {lead_id: _shown(family, accounts.get(lead_id), said[lead_id], off) for lead_id, family in plain.items()}
+    return shown | {lead_id: await lead_out(connection, lead_id, off) for lead_id in lead_ids if lead_id not in plain}
+
+
+def _stands_for_somebody(row: LeadRow) -> bool:
+    return row.merged_into is None and row.erased_at is None and row.revision > 0
+
+
+def _shown(family: Family, account: asyncpg.Record | None, words: Sequence[Consent], off: AbstractSet[str]) -> LeadOut:
     root = family.root
     profile = profile_of(together((row.lead_id, row.statements) for row in family.rows), off)
-    account = (await standings.shown(connection, [root.lead_id])).get(root.lead_id)
     return LeadOut(
         lead_id=root.lead_id,
         email=profile.email,
@@ -49,7 +74,7 @@ async def lead_out(connection: Connection, lead_id: LeadId, off: AbstractSet[str
         use_case=profile.use_case,
         attributes=dict(profile.attributes),
         derived=dict(profile.derived),
-        consent=marketing_words(latest_consents(await consents_of(connection, sorted(family.members)))),
+        consent=marketing_words(latest_consents(words)),
         account=LeadAccountOut(**dict(account)) if account else None,
         lead_ids=sorted(family.members),
         revision=root.revision,
