@@ -62,20 +62,21 @@ class Gathering:
     async def _carry_out(self, batch: Sequence[_Waiting]) -> None:
         """Carry a batch out, again if it met another. One that fails otherwise is tried call by call."""
         for attempt in range(1, ATTEMPTS + 1):
-            try:
-                await self._at_once(batch)
+            trying = asyncio.create_task(self._at_once(batch))
+            await asyncio.wait([trying])
+            fault = trying.exception()
+            if fault is None:
                 return
-            except Unavailable as exc:
-                if attempt == ATTEMPTS or not met_another(exc):
-                    _fail(batch, exc)
-                    return
-            except Exception as exc:  # noqa: BLE001  # whoever waits is told, whatever it is
-                if len(batch) == 1:
-                    _fail(batch, exc)
-                    return
+            if isinstance(fault, Unavailable) and met_another(fault) and attempt < ATTEMPTS:
+                continue
+            if isinstance(fault, Unavailable) or len(batch) == 1:
                 for waiting in batch:
-                    await self._carry_out([waiting])
+                    if not waiting.answer.done():
+                        waiting.answer.set_exception(fault)
                 return
+            for waiting in batch:
+                await self._carry_out([waiting])
+            return
 
     async def _at_once(self, batch: Sequence[_Waiting]) -> None:
         runtime = self._runtime
@@ -98,9 +99,3 @@ class Gathering:
                 waiting.answer.set_exception(captured)
             else:
                 waiting.answer.set_result((captured, profiles[captured.lead_id]))
-
-
-def _fail(batch: Sequence[_Waiting], fault: Exception) -> None:
-    for waiting in batch:
-        if not waiting.answer.done():
-            waiting.answer.set_exception(fault)
