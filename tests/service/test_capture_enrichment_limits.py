@@ -258,7 +258,7 @@ async def test_a_worker_killed_anywhere_repeats_a_call_at_most_and_tells_once(
         async with asyncio.timeout(60):
             assert await worker.wait() == -signal.SIGKILL
         assert len(world.server.asked) == asked
-        await world.turn(minutes=10)
+        await world.turn(minutes=90)  # the process went by the machine's clock, which may be far from the test's
         assert len(world.server.asked) == asked_again
         assert (await world.run_of(lead["lead_id"]))["outcome"] == "found"
         told = [event for event in await world.harness.told(LeadCaptured) if event.origin == "enrichment:acme"]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from services.capture.accounts import standings
+from services.capture.accounts.forgetting import forget_accounts
 from services.capture.duplicates import queries as likenesses
 from services.capture.enrichment import queries as enrichments
 from services.capture.enrichment.builtin import derive
@@ -130,8 +131,7 @@ async def on_erased(event: LeadErased, tx: Tx, runtime: Runtime) -> None:
     await connection.execute(FORGET_LINKS, [event.lead_id])
     await connection.execute(FORGET_EVIDENCE, [event.lead_id])
     await connection.execute(FORGET_EXPORTS, [event.lead_id])
-    await standings.forget(connection, [event.lead_id])
-    await standings.forget_choices(connection, [event.lead_id])
+    await forget_accounts([event.lead_id], event.occurred_at, tx, runtime)
     await likenesses.forget(connection, [event.lead_id])
     await enrichments.forget(connection, [event.lead_id])
     await forget_answers(connection, [event.lead_id])
