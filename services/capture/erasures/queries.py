@@ -30,7 +30,7 @@ ORDER BY at, lead_id
 """
 REPORT = """
 INSERT INTO erasure_reports (receipt_id, lead_id, service, erased, kept, why_kept, at)
-VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
+VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp()) ON CONFLICT DO NOTHING
 """
 NEWEST = """
 SELECT receipt_id, lead_id, erased_at, reason, requested_by, reference, origin, due, requests FROM erasures
@@ -153,7 +153,6 @@ async def save_report(connection: Connection, event: ErasureReported) -> None:
         event.erased,
         event.kept,
         event.why_kept,
-        event.occurred_at,
     )
 
 
