@@ -12,7 +12,7 @@ from bench.stack import Servers, process, role, settings_of, token
 from deploy.embedded.ports import free_port
 from shared.kafka import apply_topics
 
-SIZES = (10_000, 100_000)
+SIZES = (10_000, 40_000)
 RATE_GOAL = 2_000
 MEMORY_GOAL = 1.15
 HEADER = b"email,phone,first_name,last_name,company,country,employees,plan\r\n"
