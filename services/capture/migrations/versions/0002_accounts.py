@@ -79,6 +79,8 @@ CREATE TABLE rematches (
     after_lead text NOT NULL DEFAULT '',
     PRIMARY KEY (by, key)
 );
+CREATE INDEX rematches_unseen ON rematches (by, key) WHERE settled_at IS NULL;
+CREATE INDEX rematches_in_turn ON rematches (seen_at, by, key);
 
 -- By what a person may be found who is somebody else's double: keyed hashes, so that nothing personal stands here.
 CREATE TABLE likeness_keys (
