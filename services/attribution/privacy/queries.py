@@ -1,10 +1,5 @@
 """The statements about what attribution holds of a person."""
 
-import asyncpg
-
-from shared.db import Connection, one
-from shared.ids import LeadId
-
 COUNTS = """
 SELECT (SELECT count(*) FROM touches WHERE lead_id = $1 AND (page IS NOT NULL OR content IS NOT NULL)) AS touch_details,
        (SELECT count(*) FROM touches WHERE lead_id = $1) AS touches,
@@ -25,8 +20,3 @@ HELD = {
     "deals": "SELECT * FROM deals WHERE lead_id = ANY($1) ORDER BY opened_at",
 }
 """All that is held about ids."""
-
-
-async def counts(connection: Connection, lead_id: LeadId) -> asyncpg.Record:
-    """What stands here of an id."""
-    return await one(connection, COUNTS, lead_id)

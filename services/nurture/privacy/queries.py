@@ -1,10 +1,5 @@
 """The statements about what nurture holds of a person."""
 
-import asyncpg
-
-from shared.db import Connection, one
-from shared.ids import LeadId
-
 COUNTS = """
 SELECT (SELECT count(*) FROM profiles WHERE lead_id = $1) AS profiles,
        (SELECT (SELECT count(*) FROM consents WHERE lead_id = $1)
@@ -40,8 +35,3 @@ HELD = {
     """,
 }
 """All that is held about ids."""
-
-
-async def counts(connection: Connection, lead_id: LeadId) -> asyncpg.Record:
-    """What stands here of an id."""
-    return await one(connection, COUNTS, lead_id)

@@ -1,10 +1,5 @@
 """The statements about what routing holds of a person."""
 
-import asyncpg
-
-from shared.db import Connection, one
-from shared.ids import LeadId
-
 COUNTS = """
 SELECT (SELECT count(*) FROM profiles WHERE lead_id = $1 AND fields <> '{}') AS profiles,
        (SELECT count(*) FROM consents WHERE lead_id = $1) AS consents,
@@ -29,8 +24,3 @@ HELD = {
     """,
 }
 """All that is held about ids."""
-
-
-async def counts(connection: Connection, lead_id: LeadId) -> asyncpg.Record:
-    """What stands here of an id."""
-    return await one(connection, COUNTS, lead_id)

@@ -1,10 +1,5 @@
 """The statements about what scoring holds of a person."""
 
-import asyncpg
-
-from shared.db import Connection, one
-from shared.ids import LeadId
-
 COUNTS = """
 SELECT (SELECT count(*) FROM profiles WHERE lead_id = $1 AND NOT erased) AS profiles,
        (SELECT count(*) FROM touches WHERE lead_id = $1 AND personal IS NOT NULL) AS touch_details,
@@ -22,8 +17,3 @@ HELD = {
     "stage_changes": "SELECT * FROM stage_changes WHERE person_id = ANY($1) ORDER BY person_id, revision",
 }
 """All that is held about ids."""
-
-
-async def counts(connection: Connection, lead_id: LeadId) -> asyncpg.Record:
-    """What stands here of an id."""
-    return await one(connection, COUNTS, lead_id)
