@@ -27,8 +27,11 @@ def runtime_sql() -> str:
 
 
 def projection_sql(service: str) -> str:
-    """The tables of a service's projection, the identity tables among them."""
-    return package_sql(*IDENTITY_TABLES) + package_sql(f"services.{service}", "projection.sql")
+    """The tables of a service's projection: identity's, the service's own, then those of each of its features."""
+    folder = resources.files(f"services.{service}")
+    features = sorted((entry for entry in folder.iterdir() if entry.is_dir()), key=lambda entry: entry.name)
+    files = [where / "projection.sql" for where in (folder, *features)]
+    return package_sql(*IDENTITY_TABLES) + "\n".join(file.read_text() for file in files if file.is_file())
 
 
 def schema_sql(service: str) -> str:
