@@ -14,7 +14,6 @@ from pydantic import BaseModel
 
 from services.attribution.conversions.api import DEFAULT_MODEL, ModelQuery
 from services.attribution.domain import Dimension
-from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.choosing import serving_run
 from services.attribution.reports import queries
 from services.attribution.reports.domain import Period, choose_currency, compared, rows_of
@@ -87,7 +86,6 @@ def asked(  # noqa: PLR0913  # the parameters of a report
 def router(runtime: Runtime) -> APIRouter:
     """The endpoints of reports."""
     made = APIRouter(tags=["reports"], dependencies=[Depends(requires("attribution:read"))])
-    catalogue = Catalogue()
 
     @made.get("/v1/reports/attribution", response_model=AttributionReport)
     async def attribution(
@@ -96,7 +94,7 @@ def router(runtime: Runtime) -> APIRouter:
         """What each channel, source, medium or campaign earned by one model, what it cost, and the return on that."""
         period = wanted.period
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            run = await serving_run(connection, catalogue, model)
+            run = await serving_run(connection, model)
             sums = await queries.credit_sums(connection, [run.run], wanted.dimension, period)
             costs = await queries.cost_sums(connection, wanted.dimension, period.first, period.end)
             as_of = await queries.as_of(connection)
@@ -124,7 +122,7 @@ def router(runtime: Runtime) -> APIRouter:
         """The same conversions by several models, side by side."""
         names = _model_names(models)
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            runs = [(await serving_run(connection, catalogue, name, "models")).run for name in names]
+            runs = [(await serving_run(connection, name, "models")).run for name in names]
             sums = await queries.credit_sums(connection, runs, wanted.dimension, wanted.period)
             as_of = await queries.as_of(connection)
         currency = choose_currency(sums, wanted.currency)
