@@ -212,6 +212,7 @@ class TotalsModel:
     order: int = 1
     game: Game = "subset_rate"
     lookback: timedelta | None = LOOKBACK
+    reset_after_conversion: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,11 @@ class Catalogue:
             self._compiled[model_id, version] = known
         return known
 
+    async def gives_whole(self, connection: Connection, run: queries.Run) -> bool:
+        """Whether each channel on a path has the conversion whole."""
+        model = await self.model(connection, run.model_id, run.version)
+        return not isinstance(model, TotalsModel) and model.whole
+
     async def active(self, connection: Connection) -> dict[str, Model | TotalsModel]:
         """The version of each model that counts by now, whether its credits are there or not."""
         found: dict[str, Model | TotalsModel] = dict(SHIPPED)
