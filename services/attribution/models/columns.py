@@ -8,6 +8,7 @@ alone, to the minor unit.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +21,15 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 NOWHERE = -1
+# Which milestones the weights depend on: the lead touch, the deal touch.
+_MILESTONES = {"u_shaped_lead": (True, False), "w_shaped": (True, True), "full_path": (True, True)}
 _LARGEST = 2**63 - 1
 _LOW_BITS = 26
 _WHEN = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Paths:
     """Paths to conversions, each of at least one touch. Path i has the touches from `starts[i]` until `starts[i + 1]`.
 
@@ -43,10 +46,12 @@ class Paths:
     deal: Integers
     direct: int = NOWHERE
 
-    @property
-    def lengths(self) -> Integers:
-        """The number of touches of each path."""
-        return np.diff(self.starts)
+    @cached_property
+    def by_length(self) -> list[tuple[Integers, Integers]]:
+        """The paths of each length, and for each of them a row with the places of its touches."""
+        lengths = np.diff(self.starts)
+        found = [(np.flatnonzero(lengths == length), length) for length in np.unique(lengths)]
+        return [(rows, self.starts[rows, None] + np.arange(length)) for rows, length in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ def divide(paths: Paths, model_id: str, half_life: timedelta = HALF_LIFE) -> Div
     units, minor = np.zeros(len(paths.channels), np.int64), np.zeros(len(paths.channels), np.int64)
     model = BUILT_IN[model_id]
     if model_id == "time_decay":
-        for rows, places in _by_length(paths):
+        for rows, places in paths.by_length:
             if places.shape[1] == 1:
                 units[places], minor[places] = SHARE_UNITS, paths.values[rows, None]
                 continue
@@ -76,10 +81,11 @@ def divide(paths: Paths, model_id: str, half_life: timedelta = HALF_LIFE) -> Div
         earning = _last_other_than(paths, paths.direct)
         units[earning], minor[earning] = SHARE_UNITS, paths.values
         return Division(units, minor)
-    for rows, places, lead, deal in _by_shape(paths):
+    for rows, places, lead, deal in _by_shape(paths, _MILESTONES.get(model_id, (False, False))):
         weighed = [int(weight) for weight in model.weigh(_shape(places.shape[1], lead, deal))]
-        units[places] = split(SHARE_UNITS, weighed)
-        minor[places] = _split_rows(paths.values[rows], weighed)
+        earning = [place for place, weight in enumerate(weighed) if weight]
+        units[places[:, earning]] = np.array(split(SHARE_UNITS, [weighed[place] for place in earning]))
+        minor[places[:, earning]] = _split_rows(paths.values[rows], [weighed[place] for place in earning])
     return Division(units, minor)
 
 
@@ -90,21 +96,20 @@ def totals(keys: Integers, amounts: Integers, size: int) -> list[int]:
     return [(int(above) << _LOW_BITS) + int(below) for above, below in zip(high, low, strict=True)]
 
 
-def _by_length(paths: Paths) -> Iterator[tuple[Integers, Integers]]:
-    """The paths of each length, and a row of their touches' places for each."""
-    lengths = paths.lengths
-    for length in np.unique(lengths):
-        rows = np.flatnonzero(lengths == length)
-        yield rows, paths.starts[rows, None] + np.arange(length)
-
-
-def _by_shape(paths: Paths) -> Iterator[tuple[Integers, Integers, int | None, int | None]]:
-    for rows, places in _by_length(paths):
-        both = np.stack([paths.lead[rows], paths.deal[rows]], axis=1)
-        shapes, of_row = np.unique(both, axis=0, return_inverse=True)
-        for index, (lead, deal) in enumerate(shapes.tolist()):
-            chosen = np.flatnonzero(of_row.reshape(-1) == index)
-            yield rows[chosen], places[chosen], _place(lead), _place(deal)
+def _by_shape(paths: Paths, matters: tuple[bool, bool]) -> Iterator[tuple[Integers, Integers, int | None, int | None]]:
+    """The paths of each length and, where they matter, of each place of the lead and the deal touch."""
+    for rows, places in paths.by_length:
+        if not any(matters):
+            yield rows, places, None, None
+            continue
+        lead, deal = (
+            at[rows] if needed else np.full(len(rows), NOWHERE)
+            for at, needed in zip((paths.lead, paths.deal), matters, strict=True)
+        )
+        numbers = (lead + 1) * (places.shape[1] + 1) + deal + 1
+        for number in np.unique(numbers):
+            chosen = np.flatnonzero(numbers == number)
+            yield rows[chosen], places[chosen], _place(int(lead[chosen[0]])), _place(int(deal[chosen[0]]))
 
 
 def _place(place: int) -> int | None:
@@ -125,6 +130,8 @@ def _last_other_than(paths: Paths, channel: int) -> Integers:
 
 def _split_rows(values: Integers, weights: Sequence[int]) -> Integers:
     """`domain.split` of each value by the same weights."""
+    if len(weights) == 1:
+        return values[:, None]
     if int(values.max(initial=0)) * max(weights) > _LARGEST:
         return np.array([split(int(value), weights) for value in values])
     whole = sum(weights)
