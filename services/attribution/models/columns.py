@@ -83,9 +83,9 @@ def divide(paths: Paths, model_id: str, half_life: timedelta = HALF_LIFE) -> Div
         return Division(units, minor)
     for rows, places, lead, deal in _by_shape(paths, _MILESTONES.get(model_id, (False, False))):
         weighed = [int(weight) for weight in model.weigh(_shape(places.shape[1], lead, deal))]
-        earning = [place for place, weight in enumerate(weighed) if weight]
-        units[places[:, earning]] = np.array(split(SHARE_UNITS, [weighed[place] for place in earning]))
-        minor[places[:, earning]] = _split_rows(paths.values[rows], [weighed[place] for place in earning])
+        some = [place for place, weight in enumerate(weighed) if weight]
+        units[places[:, some]] = np.array(split(SHARE_UNITS, [weighed[place] for place in some]))
+        minor[places[:, some]] = _split_rows(paths.values[rows], [weighed[place] for place in some])
     return Division(units, minor)
 
 
