@@ -184,7 +184,7 @@ def main() -> None:
 
 
 def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004  # three digits of each
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # three digits of each
 
 
 if __name__ == "__main__":
