@@ -13,7 +13,6 @@ from services.attribution.credits import queries as credit_queries
 from services.attribution.credits.queries import CreditRow
 from services.attribution.domain import SHARE_UNITS, Conversion
 from services.attribution.errors import NoSuchConversion
-from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.choosing import serving_run
 from services.attribution.models.queries import Run
 from services.attribution.people import ConversionIdPath, Whom, find, whom
@@ -86,7 +85,6 @@ def conversion_out(conversion: Conversion) -> ConversionOut:
 def router(runtime: Runtime) -> APIRouter:
     """The endpoints of conversions."""
     made = APIRouter(tags=["conversions"], dependencies=[Depends(requires("attribution:read"))])
-    catalogue = Catalogue()
 
     @made.get("/v1/conversions")
     async def conversions_of(
@@ -107,7 +105,7 @@ def router(runtime: Runtime) -> APIRouter:
     async def credits_of(conversion_id: ConversionIdPath, model: ModelQuery = DEFAULT_MODEL) -> CreditsOut:
         """Which touches earned the conversion, by one model."""
         async with _snapshot(runtime) as connection:
-            run = await serving_run(connection, catalogue, model)
+            run = await serving_run(connection, model)
             found = await _conversion(connection, conversion_id)
             rows = await credit_queries.credits_of(connection, [found.conversion_id], model)
         return _credits_out(found, run, rows)
@@ -121,7 +119,7 @@ def router(runtime: Runtime) -> APIRouter:
     ) -> Page[CreditsOut]:
         """Which touches earned each of a person's conversions, by one model."""
         async with _snapshot(runtime) as connection:
-            run = await serving_run(connection, catalogue, model)
+            run = await serving_run(connection, model)
             found, more = await _page(connection, runtime, named, limit, cursor)
             rows = await credit_queries.credits_of(connection, [one.conversion_id for one in found], model)
         items = [
