@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from services.attribution.history import queries
-from services.attribution.history.queries import IdentityRow
+from services.attribution.history.queries import IdentityKind, IdentityRow
 from shared.db import Tx
 from shared.events import IdentityLinked, LeadCaptured, LeadErased, LeadMerged, LeadUnmerged
+from shared.ids import LeadId
 
 IdentityFact = IdentityLinked | LeadMerged | LeadUnmerged | LeadErased
 IDENTITY_FACTS: tuple[type[IdentityFact], ...] = (IdentityLinked, LeadMerged, LeadUnmerged, LeadErased)
@@ -22,20 +23,16 @@ async def on_profiles_told(events: Sequence[LeadCaptured], tx: Tx) -> None:
 
 
 def _row(event: IdentityFact) -> IdentityRow:
+    kind: IdentityKind
+    lead_id: LeadId
+    into_id: LeadId | None
     match event:
         case IdentityLinked():
-            return IdentityRow(
-                event.event_id,
-                "linked",
-                event.anonymous_lead_id,
-                event.lead_id,
-                event.occurred_at,
-                event.received_at,
-            )
+            kind, lead_id, into_id = "linked", event.anonymous_lead_id, event.lead_id
+        case LeadMerged():
+            kind, lead_id, into_id = "merged", event.from_lead_id, event.lead_id
+        case LeadUnmerged():
+            kind, lead_id, into_id = "unmerged", event.from_lead_id, event.lead_id
         case LeadErased():
-            return IdentityRow(event.event_id, "erased", event.lead_id, None, event.occurred_at, event.received_at)
-        case LeadMerged() | LeadUnmerged():
-            kind = "merged" if isinstance(event, LeadMerged) else "unmerged"
-            return IdentityRow(
-                event.event_id, kind, event.from_lead_id, event.lead_id, event.occurred_at, event.received_at
-            )
+            kind, lead_id, into_id = "erased", event.lead_id, None
+    return IdentityRow(event.event_id, kind, lead_id, into_id, event.occurred_at, event.received_at)
