@@ -35,6 +35,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on_batch(TouchRecorded, lambda events, tx: journeys.on_touches(events, tx, catalogue)),
         on_batch(ConversionRecorded, lambda events, tx: conversions.on_conversions(events, tx, catalogue)),
         on_batch(RefundRecorded, lambda events, tx: conversions.on_refunds(events, tx, catalogue)),
+        on_batch(DealChanged, history.on_deals_told),
         on_batch(DealChanged, lambda events, tx: conversions.on_deals(events, tx, catalogue)),
         on_batch(CostRecorded, costs.on_costs),
     )

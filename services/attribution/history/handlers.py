@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from services.attribution.history import queries
-from services.attribution.history.queries import IdentityKind, IdentityRow
+from services.attribution.history.told import IdentityKind, IdentityTold
 from shared.db import Tx
-from shared.events import IdentityLinked, LeadCaptured, LeadErased, LeadMerged, LeadUnmerged
+from shared.events import DealChanged, IdentityLinked, LeadCaptured, LeadErased, LeadMerged, LeadUnmerged
 from shared.ids import LeadId
 
 IdentityFact = IdentityLinked | LeadMerged | LeadUnmerged | LeadErased
@@ -22,7 +22,12 @@ async def on_profiles_told(events: Sequence[LeadCaptured], tx: Tx) -> None:
     await queries.put_profiles(tx.connection, events)
 
 
-def _row(event: IdentityFact) -> IdentityRow:
+async def on_deals_told(events: Sequence[DealChanged], tx: Tx) -> None:
+    """Write down each revision of deals."""
+    await queries.put_deals(tx.connection, events)
+
+
+def _row(event: IdentityFact) -> IdentityTold:
     kind: IdentityKind
     lead_id: LeadId
     into_id: LeadId | None
@@ -35,4 +40,4 @@ def _row(event: IdentityFact) -> IdentityRow:
             kind, lead_id, into_id = "unmerged", event.from_lead_id, event.lead_id
         case LeadErased():
             kind, lead_id, into_id = "erased", event.lead_id, None
-    return IdentityRow(event.event_id, kind, lead_id, into_id, event.occurred_at, event.received_at)
+    return IdentityTold(event.event_id, kind, lead_id, into_id, event.occurred_at, event.received_at)

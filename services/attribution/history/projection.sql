@@ -43,3 +43,13 @@ CREATE TABLE profile_log (
     received_at timestamptz NOT NULL,
     PRIMARY KEY (lead_id, revision)
 );
+
+-- When deals were created and whose they are, one row per revision.
+CREATE TABLE deal_log (
+    deal_id text NOT NULL,
+    revision bigint NOT NULL,
+    opened_at timestamptz NOT NULL,
+    rep_id text,
+    received_at timestamptz NOT NULL,
+    PRIMARY KEY (deal_id, revision)
+);

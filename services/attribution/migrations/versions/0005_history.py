@@ -52,6 +52,14 @@ CREATE TABLE IF NOT EXISTS profile_log (
     received_at timestamptz NOT NULL,
     PRIMARY KEY (lead_id, revision)
 );
+CREATE TABLE IF NOT EXISTS deal_log (
+    deal_id text NOT NULL,
+    revision bigint NOT NULL,
+    opened_at timestamptz NOT NULL,
+    rep_id text,
+    received_at timestamptz NOT NULL,
+    PRIMARY KEY (deal_id, revision)
+);
 SET LOCAL search_path TO attribution;
 """
 
