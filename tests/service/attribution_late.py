@@ -133,8 +133,8 @@ def _told(teller: Teller, number: int, move: Move) -> Event:  # noqa: C901  # on
         case "unmerge":
             return teller.unmerged(PEOPLE[source], PEOPLE[into], day)
         case "erasure":
-            fact = teller.erased(who)
-            return fact.model_copy(update={"occurred_at": NOW + DAY}) if move.odd else fact
+            forgotten = teller.erased(who)
+            return forgotten.model_copy(update={"occurred_at": NOW + DAY}) if move.odd else forgotten
         case "profile":
             fact = teller.captured(person, day, revision=number)
             return fact.model_copy(update={"country": COUNTRIES[move.how], "account_id": "acme" if move.odd else None})
@@ -216,8 +216,11 @@ COLUMNS = {
     "identity_erased": "lead_id, at",
     "identity_log": "event_id, kind, lead_id, into_id, occurred_at, received_at",
 }
-COLUMNS |= {f"{kind}_versions": COLUMNS[f"{kind}s"] for kind in ("touch", "conversion", "refund")}
-COLUMNS["touch_versions"] = COLUMNS["touches"]
+COLUMNS |= {
+    "touch_versions": COLUMNS["touches"],
+    "conversion_versions": COLUMNS["conversions"],
+    "refund_versions": COLUMNS["refunds"],
+}
 
 
 def _of(facts: Iterable[Event], kind: type[E]) -> list[E]:

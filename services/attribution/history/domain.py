@@ -71,8 +71,9 @@ class Known:
         """What the conversion comes to; it must be known."""
         conversion = self._conversion()
         person = self.owner(conversion.lead_id, conversion.occurred_at)
-        deal = self._deals.get(conversion.deal_id) if conversion.deal_id is not None else None
-        return credit(self._person(person), conversion, deal and Deal(deal.opened_at, deal.rep), runs, lookback)
+        told = self._deals.get(conversion.deal_id) if conversion.deal_id is not None else None
+        deal = Deal(told.opened_at, told.rep) if told is not None else None
+        return credit(self._person(person), conversion, deal, runs, lookback)
 
     def owner(self, lead_id: LeadId, at: datetime) -> LeadId:
         """Whose a fact of this id is that occurred then (R7)."""
