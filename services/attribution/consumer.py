@@ -5,12 +5,14 @@ from services.attribution.costs import handlers as costs
 from services.attribution.history import handlers as history
 from services.attribution.journeys import handlers as journeys
 from services.attribution.models.catalogue import Catalogue
+from services.attribution.pipeline import handlers as pipeline
 from services.attribution.privacy import handlers as privacy
 from shared.events import (
     ConversionRecorded,
     CostRecorded,
     DealChanged,
     ExportRequested,
+    LeadAssigned,
     LeadCaptured,
     LeadErased,
     RefundRecorded,
@@ -28,7 +30,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         *identity_routes(lambda event, tx, affected: journeys.on_identity_changed(event, tx, affected, catalogue)),
         on(LeadErased, privacy.on_erased, decides=True),
         on(ExportRequested, lambda event, tx: privacy.on_export_requested(event, tx, runtime=runtime), decides=True),
-        on(LeadErased, journeys.on_lead_erased),
+        on(LeadErased, lambda event, tx: journeys.on_lead_erased(event, tx, catalogue)),
         *(on_batch(kind, history.on_identity_told) for kind in history.IDENTITY_FACTS),
         on_batch(LeadCaptured, history.on_profiles_told),
         on_batch(LeadCaptured, lambda events, tx: journeys.on_leads_captured(events, tx, catalogue)),
@@ -37,5 +39,6 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on_batch(RefundRecorded, lambda events, tx: conversions.on_refunds(events, tx, catalogue)),
         on_batch(DealChanged, history.on_deals_told),
         on_batch(DealChanged, lambda events, tx: conversions.on_deals(events, tx, catalogue)),
+        on_batch(LeadAssigned, lambda events, tx: pipeline.on_assignments(events, tx, catalogue)),
         on_batch(CostRecorded, costs.on_costs),
     )
