@@ -10,6 +10,8 @@ CREATE TABLE leads (
     erased boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 70);
 
+-- The last four columns are what the channel followed from, beside what stands before them; `tagged` says that source
+-- and medium came with the touch and were not found by its click ids (separated by blanks) or its referrer.
 CREATE TABLE touches (
     origin text NOT NULL,
     touch_id text NOT NULL,
@@ -26,6 +28,10 @@ CREATE TABLE touches (
     content text,
     page text,
     automated boolean NOT NULL,
+    given_channel text,
+    referrer_host text,
+    click_ids text,
+    tagged boolean NOT NULL DEFAULT true,
     PRIMARY KEY (touch_id, origin)
 );
 CREATE INDEX touches_journey ON touches (lead_id, occurred_at);

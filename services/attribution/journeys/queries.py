@@ -30,6 +30,10 @@ TOUCH_COLUMNS = (
     "content",
     "page",
     "automated",
+    "given_channel",
+    "referrer_host",
+    "click_ids",
+    "tagged",
 )
 # `WHERE erased` leaves the other rows as they are, but locks them all the same.
 LOCK_LEADS = """
@@ -46,12 +50,15 @@ CORRECT_TOUCHES = """
 INSERT INTO touches AS known
 SELECT * FROM unnest(
     $1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[],
-    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::boolean[])
+    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::boolean[],
+    $16::text[], $17::text[], $18::text[], $19::boolean[])
 ON CONFLICT (touch_id, origin) DO UPDATE SET
     position = excluded.position, lead_id = excluded.lead_id, occurred_at = excluded.occurred_at,
     received_at = excluded.received_at, type = excluded.type, channel = excluded.channel,
     channel_rule = excluded.channel_rule, source = excluded.source, medium = excluded.medium,
-    campaign = excluded.campaign, content = excluded.content, page = excluded.page, automated = excluded.automated
+    campaign = excluded.campaign, content = excluded.content, page = excluded.page, automated = excluded.automated,
+    given_channel = excluded.given_channel, referrer_host = excluded.referrer_host, click_ids = excluded.click_ids,
+    tagged = excluded.tagged
 WHERE (known.position, known.received_at) < (excluded.position, excluded.received_at)
 RETURNING old.lead_id AS old_lead_id, old.occurred_at AS old_at, new.lead_id, new.occurred_at
 """
