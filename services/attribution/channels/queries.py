@@ -67,6 +67,14 @@ WHERE (known.touch_id, known.origin, known.position, known.received_at)
 RETURNING new.lead_id, new.occurred_at,
     (old.channel, old.source, old.medium) IS DISTINCT FROM (new.channel, new.source, new.medium) AS moved
 """
+# Touches that tell the same count as one kind; what the rules do not read does not part them.
+MOST_KINDS = 50_000
+KINDS = """
+SELECT type, given_channel, source, medium, campaign, CASE WHEN $2 THEN content END AS content,
+    CASE WHEN $2 THEN page END AS page, referrer_host, click_ids, tagged, channel, count(*) AS touches
+FROM touches TABLESAMPLE SYSTEM ($3) WHERE occurred_at >= $1
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 ORDER BY touches DESC LIMIT $4
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +139,20 @@ async def touches_again(connection: Connection, touches: Sequence[StoredTouch]) 
 async def touches_of_lead(connection: Connection, lead_id: LeadId) -> list[StoredTouch]:
     """The touches that came with this id."""
     return [_stored(row) for row in await connection.fetch(OF_LEAD, lead_id)]
+
+
+async def touches_known(connection: Connection) -> int:
+    """How many touches there are; an estimate where there are more than a million."""
+    known: int = await connection.fetchval(TOUCHES)
+    return known
+
+
+async def kinds(
+    connection: Connection, since: datetime, percent: float, *, whole: bool
+) -> list[tuple[Traffic, str, int]]:
+    """What that part of the touches since then tells, `whole` with page and content; its channel, and how often."""
+    rows = await connection.fetch(KINDS, since, whole, percent, MOST_KINDS)
+    return [(traffic_in(row), row["channel"], row["touches"]) for row in rows]
 
 
 async def put_groupings(connection: Connection, groupings: Sequence[tuple[StoredTouch, Grouping]]) -> list[Fact]:

@@ -5,19 +5,11 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel
 
+from services.attribution.channels import queries
 from services.attribution.channels.groupings import ChannelGrouping
-from services.attribution.channels.queries import TOUCHES, traffic_in
 from shared.db import Connection
 
 MOST_TOUCHES = 200_000
-MOST_KINDS = 50_000
-# Touches that tell the same count as one kind; what the rules do not read does not part them.
-KINDS = """
-SELECT type, given_channel, source, medium, campaign, CASE WHEN $2 THEN content END AS content,
-    CASE WHEN $2 THEN page END AS page, referrer_host, click_ids, tagged, channel, count(*) AS touches
-FROM touches TABLESAMPLE SYSTEM ($3) WHERE occurred_at >= $1
-GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 ORDER BY touches DESC LIMIT $4
-"""
 
 
 class Move(BaseModel):
@@ -51,13 +43,14 @@ class Simulation(BaseModel):
 
 async def simulate(connection: Connection, grouping: ChannelGrouping, now: datetime, days: int) -> Simulation:
     """Group the touches of the last days by a grouping, and compare with how they are grouped."""
-    known = await connection.fetchval(TOUCHES)
+    known = await queries.touches_known(connection)
     percent = min(100.0, 100.0 * MOST_TOUCHES / max(known, 1))
     since = now - timedelta(days=days)
-    rows = await connection.fetch(KINDS, since, grouping.reads_what_erasure_takes, percent, MOST_KINDS)
     moves: Counter[tuple[str, str]] = Counter()
-    for row in rows:
-        moves[row["channel"], grouping.group(traffic_in(row)).channel] += row["touches"]
+    for traffic, channel, touches in await queries.kinds(
+        connection, since, percent, whole=grouping.reads_what_erasure_takes
+    ):
+        moves[channel, grouping.group(traffic).channel] += touches
     before: Counter[str] = Counter()
     after: Counter[str] = Counter()
     for (old, new), touches in moves.items():
