@@ -5,7 +5,7 @@ from datetime import timedelta
 from services.attribution.channels.groupings import active_grouping
 from services.attribution.channels.handlers import regroup_touches
 from services.attribution.models.catalogue import Catalogue
-from services.attribution.models.handlers import backfill_models
+from services.attribution.models.handlers import walk_models
 from shared.service import Runtime, Timer
 
 
@@ -14,6 +14,6 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
     catalogue = Catalogue()
     groupings = active_grouping()
     return (
-        Timer("model-backfill", lambda: backfill_models(runtime.database, catalogue), timedelta(seconds=1)),
+        Timer("models", lambda: walk_models(runtime.database, catalogue), timedelta(seconds=1)),
         Timer("regrouping", lambda: regroup_touches(runtime.database, catalogue, groupings), timedelta(seconds=1)),
     )
