@@ -32,6 +32,10 @@ TOUCH_COLUMNS = (
     "content",
     "page",
     "automated",
+    "given_channel",
+    "referrer_host",
+    "click_ids",
+    "tagged",
 )
 # `WHERE erased` leaves the other rows as they are, but locks them all the same.
 LOCK_LEADS = """
@@ -47,7 +51,8 @@ PUT_CONVERTING = "INSERT INTO converting_leads (lead_id) SELECT unnest($1::text[
 TOLD_TOUCHES = f"""
 unnest(
     $1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[],
-    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::boolean[])
+    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::boolean[],
+    $16::text[], $17::text[], $18::text[], $19::boolean[])
     AS told ({", ".join(TOUCH_COLUMNS)})
 """
 # What is replaced stays as a version; a version that is there already was told twice.
