@@ -13,6 +13,7 @@ from services.attribution.credits.crediting import Window, recredit
 from services.attribution.domain import Conversion, longest_lookback
 from services.attribution.journeys import queries
 from services.attribution.models.catalogue import Catalogue
+from services.attribution.paths.queries import put_turns
 from shared.db import Tx
 from shared.events import (
     IdentityLinked,
@@ -33,6 +34,7 @@ async def on_touches(events: Sequence[TouchRecorded], tx: Tx, catalogue: Catalog
     facts = await queries.add_touches(connection, [_row(event, event.lead_id in erased) for event in events])
     if facts is not None:  # a correction may take a touch from another id
         lead_ids = {lead_id for lead_id, _ in facts}
+    await put_turns(connection, lead_ids)
     converting = await queries.converting_among(connection, lead_ids)
     if not converting:
         return
@@ -63,6 +65,7 @@ async def on_identity_changed(
     """Journeys were joined or parted: credit the conversions of everyone affected anew."""
     lead_ids = {*affected, *_named(event)}
     await queries.lock_leads(tx.connection, lead_ids)
+    await put_turns(tx.connection, lead_ids)
     if await queries.converting_among(tx.connection, lead_ids):
         await recredit(tx.connection, catalogue, [(lead_id, None) for lead_id in lead_ids])
 
