@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.handlers import walk_models
-from services.attribution.paths.handlers import keep_remainders
+from services.attribution.remainders.handlers import keep_remainders
 from shared.service import Runtime, Timer
 
 

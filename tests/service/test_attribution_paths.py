@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from services.attribution.paths import queries
-from services.attribution.paths.handlers import count_remainders, settle
+from services.attribution.remainders import queries
+from services.attribution.remainders.handlers import count_remainders, settle
 from shared.db import TRANSIENT
 from shared.errors import Unavailable
 from shared.events import Event

@@ -13,7 +13,7 @@ from services.attribution.credits.crediting import Window, recredit
 from services.attribution.domain import Conversion, longest_lookback
 from services.attribution.journeys import queries
 from services.attribution.models.catalogue import Catalogue
-from services.attribution.paths.queries import put_turns
+from services.attribution.remainders.queries import put_turns
 from shared.db import Tx
 from shared.events import (
     IdentityLinked,

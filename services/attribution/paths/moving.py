@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from services.attribution.domain import PathRow
 from services.attribution.paths.domain import journey_of, moved
-from services.attribution.paths.queries import move_sums, put_turns
+from services.attribution.paths.queries import move_sums
+from services.attribution.remainders.queries import put_turns
 from shared.db import Connection
 
 

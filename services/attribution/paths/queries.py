@@ -1,21 +1,28 @@
-"""The statements about sums of paths, the ids that wait to be looked at, and what is left of journeys."""
+"""The statements about sums of sequences of channels."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from services.attribution.journeys.queries import member_columns
-from services.attribution.paths.domain import Amount, Cell, Journey, Keys, remainder
+from services.attribution.paths.domain import (
+    Amount,
+    Arrival,
+    Cell,
+    Journey,
+    Keys,
+    Reach,
+    Span,
+    Subject,
+    moved,
+    reach_of,
+    remainder,
+)
+from services.attribution.reports.domain import Period
 from shared.db import Connection
-from shared.identity import Member
-from shared.ids import LeadId
 
-TOPICS = ("leads", "touches", "conversions", "deals")
 SUM_KEY = ("subject", "level", "day", "currency", "conversion_type", "key_id")
 RANK_KEY = ("subject", "currency", "key_id")
-IDS_OF_A_TURN = 250
-TURNS_AT_ONCE = 20
 
 ADD_SUMS = """
 INSERT INTO path_sums AS known
@@ -47,150 +54,170 @@ USING unnest($1::text[], $2::text[], $3::bigint[]) AS moved (subject, currency, 
 WHERE known.subject = moved.subject AND known.currency = moved.currency AND known.key_id = moved.key_id
     AND known.journeys = 0
 """
-# `as_of`: until when everything that was told is in what was stored before these facts.
-PUT_TURN = """
-INSERT INTO path_turns (projection, lead_ids, as_of)
-SELECT current_schema(), $1, (SELECT min(at) FROM feed_watermarks WHERE topic = ANY($2))
+SUMS = """
+SELECT subject, currency, key_id, any_value(keys) AS keys, sum(journeys)::bigint AS journeys,
+    sum(value_minor)::bigint AS value_minor
+FROM (
+    SELECT sums.subject, sums.currency, sums.key_id, sums.keys, sums.journeys, sums.value_minor
+    FROM unnest($1::text[], $2::date[], $3::date[]) AS span (level, first, until)
+    JOIN path_sums AS sums ON sums.subject = ANY($4) AND sums.level = span.level
+        AND sums.day >= span.first AND sums.day < span.until
+    WHERE ($5::text IS NULL OR sums.currency IN ($5, ''))
+        AND ($6::text[] IS NULL OR sums.currency = '' OR sums.conversion_type = ANY($6))
+    UNION ALL
+    SELECT subject, currency, key_id, keys::text[], journeys, value_minor
+    FROM unnest($7::text[], $8::text[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[])
+        AS part_of_day (subject, currency, key_id, keys, journeys, value_minor)
+) AS part
+GROUP BY subject, currency, key_id
 """
-# Of two that look at the same person at once the second must see what the first wrote.
-TAKE_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '/paths', 0))"
-TAKE_TURNS = """
-DELETE FROM path_turns WHERE turn IN (
-    SELECT turn FROM path_turns WHERE projection = current_schema() ORDER BY turn LIMIT $1)
-RETURNING lead_ids
+_AFTER = """
+({journeys}::bigint IS NULL OR (journeys <= {journeys} AND (
+    journeys < {journeys} OR value_minor < {value} OR (value_minor = {value} AND key_id > {key}))))
+ORDER BY journeys DESC, value_minor DESC, key_id LIMIT {limit}
 """
-COUNT_MOVE = """
-INSERT INTO path_moves AS known (projection, moves) VALUES (current_schema(), 1)
-ON CONFLICT (projection) DO UPDATE SET moves = known.moves + 1
+MOST = f"""
+SELECT * FROM ({SUMS}) AS summed
+WHERE {_AFTER.format(journeys="$13", value="$14::bigint", key="$15::bigint", limit="$16")}
 """
-# What was folded before there was a list.
-BEGIN = "INSERT INTO path_moves (projection, moves) VALUES (current_schema(), 0) ON CONFLICT DO NOTHING RETURNING moves"
-PUT_ALL = """
-INSERT INTO path_turns (projection, lead_ids)
-SELECT current_schema(), array_agg(lead_id)
-FROM (SELECT lead_id, row_number() OVER (ORDER BY lead_id) / $1 AS part FROM leads) AS known GROUP BY part
+RANKED = f"""
+SELECT subject, currency, key_id, keys, journeys, value_minor FROM path_ranks WHERE subject = $1 AND currency = $2
+AND {_AFTER.format(journeys="$3", value="$4::bigint", key="$5::bigint", limit="$6")}
 """
-LINKED = "SELECT DISTINCT lead_id FROM identity_links WHERE anonymous_lead_id = ANY($1)"
-REMAINING = """
-WITH member AS (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
-        AS member (person_id, lead_id, since, until)
-), converted AS (
-    SELECT member.person_id, max(conversion.occurred_at) AS at
-    FROM member JOIN conversions AS conversion ON conversion.lead_id = member.lead_id
-        AND (member.since IS NULL OR conversion.occurred_at >= member.since)
-        AND (member.until IS NULL OR conversion.occurred_at < member.until)
-    GROUP BY member.person_id
-)
-SELECT member.person_id, max(touch.occurred_at) AS last_at, array_agg(
-    touch.channel ORDER BY touch.occurred_at, touch.touch_id COLLATE "C", touch.origin COLLATE "C") AS channels
-FROM member JOIN touches AS touch ON touch.lead_id = member.lead_id
-    AND (member.since IS NULL OR touch.occurred_at >= member.since)
-    AND (member.until IS NULL OR touch.occurred_at < member.until)
-LEFT JOIN converted ON converted.person_id = member.person_id
-WHERE NOT touch.automated AND (converted.at IS NULL OR touch.occurred_at > converted.at)
-GROUP BY member.person_id
+# The first element of a path's arrays stands for nobody.
+ARRIVALS = """
+SELECT paths.currency, paths.conversion_type, paths.value_minor, paths.occurred_at, paths.times[2:] AS times,
+    (SELECT array_agg(combos.channel ORDER BY place) FROM unnest(paths.combos[2:]) WITH ORDINALITY
+        AS stop (combo_id, place) JOIN combos USING (combo_id)) AS channels
+FROM unnest($1::timestamptz[], $2::timestamptz[]) AS part (since, until)
+JOIN paths ON paths.occurred_at >= part.since AND paths.occurred_at < part.until
+WHERE ($3::text IS NULL OR paths.currency = $3) AND ($4::text[] IS NULL OR paths.conversion_type = ANY($4))
 """
-REMAINDERS = "SELECT person_id, last_at, channels FROM remainders WHERE person_id = ANY($1)"
-PUT_REMAINDERS = """
-INSERT INTO remainders SELECT person_id, last_at, channels::text[]
-FROM unnest($1::text[], $2::timestamptz[], $3::text[]) AS found (person_id, last_at, channels)
-ON CONFLICT (person_id) DO UPDATE SET last_at = excluded.last_at, channels = excluded.channels
+LOST = """
+SELECT remainders.last_at, remainders.channels
+FROM unnest($1::timestamptz[], $2::timestamptz[]) AS part (since, until)
+JOIN remainders ON remainders.last_at >= part.since AND remainders.last_at < part.until
 """
-DROP_REMAINDERS = "DELETE FROM remainders WHERE person_id = ANY($1)"
+LOST_ROUTES = """
+SELECT channels, count(*) AS journeys FROM remainders
+WHERE ($1::timestamptz IS NULL OR last_at >= $1) AND ($2::timestamptz IS NULL OR last_at < $2) GROUP BY channels
+"""
+
+
+class Counted(NamedTuple):
+    """A sum over a period. In sums of lost journeys the currency is empty."""
+
+    subject: Subject
+    currency: str
+    key_id: int
+    keys: Keys
+    journeys: int
+    value_minor: int
 
 
 @dataclass(frozen=True, slots=True)
-class Remainder:
-    """The channels of a person's touches after their last conversion, runs as one visit."""
+class Wanted:
+    """What is to be counted: a period, only these types of conversions, only this currency; empty: all of them."""
 
-    last_at: datetime
-    channels: Keys
+    period: Period
+    types: tuple[str, ...] = ()
+    currency: str | None = None
 
     @property
-    def journey(self) -> Journey:
-        """As a journey that led to nothing."""
-        return remainder(self.channels, self.last_at)
+    def reach(self) -> Reach:
+        """What that is read from."""
+        return reach_of(self.period, by_type=bool(self.types))
 
 
-async def put_turns(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
-    """Remember that what is left of the journeys of these ids may be another now; a worker looks at them."""
-    ids = sorted(set(lead_ids))
-    for begin in range(0, len(ids), IDS_OF_A_TURN):
-        await connection.execute(PUT_TURN, ids[begin : begin + IDS_OF_A_TURN], TOPICS)
+async def counted(connection: Connection, wanted: Wanted, subjects: Sequence[Subject]) -> list[Counted]:
+    """All sums of some subjects."""
+    rows = await connection.fetch(SUMS, *await _parameters(connection, wanted, subjects))
+    return [Counted(*row.values()) for row in rows]
 
 
-async def put_all_once(connection: Connection) -> None:
-    """Put every id on the list, the first time that this is asked."""
-    if await connection.fetchval(BEGIN) is not None:
-        await connection.execute(PUT_ALL, IDS_OF_A_TURN)
+async def most_counted(
+    connection: Connection, wanted: Wanted, subject: Literal["path", "route"], limit: int, after: Counted | None
+) -> list[Counted]:
+    """The sums of the sequences that were gone most often, from the place after one on."""
+    place = (after.journeys, after.value_minor, after.key_id) if after else (None, None, None)
+    if wanted.reach.is_everything:
+        rows = await connection.fetch(RANKED, subject, wanted.currency, *place, limit)
+    else:
+        rows = await connection.fetch(MOST, *await _parameters(connection, wanted, [subject]), *place, limit)
+    return [Counted(*row.values()) for row in rows]
 
 
-async def take_turns(connection: Connection) -> set[LeadId]:
-    """The ids that have waited longest, taken off the list. Until the transaction ends nobody else takes any."""
-    await connection.execute(TAKE_TURN)
-    rows = await connection.fetch(TAKE_TURNS, TURNS_AT_ONCE)
-    if rows:
-        await connection.execute(COUNT_MOVE)
-    return {LeadId(lead_id) for row in rows for lead_id in row["lead_ids"]}
+async def lost_routes(connection: Connection, period: Period) -> dict[Keys, int]:
+    """How many journeys through each sequence led to nothing, runs as one visit."""
+    rows = await connection.fetch(LOST_ROUTES, *period.moments)
+    return {tuple(row["channels"]): row["journeys"] for row in rows}
 
 
-async def move_sums(connection: Connection, moved: Mapping[Cell, Amount]) -> None:
+async def _parameters(connection: Connection, wanted: Wanted, subjects: Sequence[Subject]) -> list[Any]:
+    """Those of `SUMS`: the spans of days, the filters, and what parts of days come to."""
+    reach = wanted.reach
+    cells: Mapping[Cell, Amount] = {}
+    if reach.parts_of_days:
+        journeys = await _journeys_between(connection, reach.parts_of_days, wanted)
+        cells = moved([], journeys)
+    chosen = [cell for cell in cells if cell.level == "all" and cell.subject in subjects]
+    journeys_and_value = _rest(chosen, cells) if chosen else ([], [], [])
+    return [
+        *([getattr(span, name) for span in reach.spans] for name in Span._fields),
+        list(subjects),
+        wanted.currency,
+        list(wanted.types) or None,
+        *_columns(chosen, RANK_KEY),
+        *journeys_and_value,
+    ]
+
+
+async def _journeys_between(
+    connection: Connection, parts: Sequence[tuple[datetime, datetime]], wanted: Wanted
+) -> list[Journey]:
+    since, until = [part[0] for part in parts], [part[1] for part in parts]
+    arrivals = await connection.fetch(ARRIVALS, since, until, wanted.currency, list(wanted.types) or None)
+    lost = await connection.fetch(LOST, since, until)
+    return [
+        *(
+            Arrival(
+                row["currency"],
+                row["conversion_type"],
+                row["value_minor"],
+                row["occurred_at"],
+                list(zip(row["times"] or (), row["channels"] or (), strict=True)),
+            ).journey
+            for row in arrivals
+        ),
+        *(remainder(row["channels"], row["last_at"]) for row in lost),
+    ]
+
+
+async def move_sums(connection: Connection, by: Mapping[Cell, Amount]) -> None:
     """Add amounts to sums, and remove those that come to nothing. Rows are locked in one order everywhere."""
-    ranked = sorted(cell for cell in moved if cell.level == "all" and cell.subject in ("path", "route"))
-    sums = sorted(moved.keys() - set(ranked))
+    ranked = sorted(cell for cell in by if cell.level == "all" and cell.subject in ("path", "route"))
+    sums = sorted(by.keys() - set(ranked))
     if sums:
-        await connection.execute(ADD_SUMS, *_columns(sums, SUM_KEY), *_rest(sums, moved))
-        if fallen := [cell for cell in sums if moved[cell].journeys < 0]:
+        await connection.execute(ADD_SUMS, *_columns(sums, SUM_KEY), *_rest(sums, by))
+        if fallen := [cell for cell in sums if by[cell].journeys < 0]:
             await connection.execute(SWEEP_SUMS, *_columns(fallen, SUM_KEY))
     if ranked:
-        await connection.execute(ADD_RANKS, *_columns(ranked, RANK_KEY), *_rest(ranked, moved))
-        if fallen := [cell for cell in ranked if moved[cell].journeys < 0]:
+        await connection.execute(ADD_RANKS, *_columns(ranked, RANK_KEY), *_rest(ranked, by))
+        if fallen := [cell for cell in ranked if by[cell].journeys < 0]:
             await connection.execute(SWEEP_RANKS, *_columns(fallen, RANK_KEY))
-
-
-async def linked_to(connection: Connection, lead_ids: Collection[LeadId]) -> set[LeadId]:
-    """Those whom any of these ids was ever linked to."""
-    return {LeadId(row["lead_id"]) for row in await connection.fetch(LINKED, list(lead_ids))}
-
-
-async def remaining(connection: Connection, people: Mapping[LeadId, Sequence[Member]]) -> dict[LeadId, Remainder]:
-    """What is left of the journeys of persons, from their touches; persons of whom nothing is left are left out."""
-    rows = await connection.fetch(REMAINING, *member_columns(people))
-    return {
-        row["person_id"]: Remainder(row["last_at"], remainder(row["channels"], row["last_at"]).channels) for row in rows
-    }
-
-
-async def stored_remainders(connection: Connection, person_ids: Collection[LeadId]) -> dict[LeadId, Remainder]:
-    """What is counted as left of the journeys of persons."""
-    rows = await connection.fetch(REMAINDERS, list(person_ids))
-    return {row["person_id"]: Remainder(row["last_at"], tuple(row["channels"])) for row in rows}
-
-
-async def store_remainders(
-    connection: Connection, changed: Mapping[LeadId, Remainder], gone: Collection[LeadId]
-) -> None:
-    """Remember what is counted as left of the journeys of persons."""
-    if changed:
-        found = list(changed.values())
-        keys = _literals(one.channels for one in found)
-        await connection.execute(PUT_REMAINDERS, list(changed), [one.last_at for one in found], keys)
-    if gone:
-        await connection.execute(DROP_REMAINDERS, list(gone))
 
 
 def _columns(cells: Sequence[Cell], names: Iterable[str]) -> list[list[Any]]:
     return [[getattr(cell, name) for cell in cells] for name in names]
 
 
-def _rest(cells: Sequence[Cell], moved: Mapping[Cell, Amount]) -> tuple[list[str], list[int], list[int]]:
+def _rest(cells: Sequence[Cell], by: Mapping[Cell, Amount]) -> tuple[list[str], list[int], list[int]]:
     """Keys, journeys and value."""
-    journeys, values = zip(*(moved[cell] for cell in cells), strict=True)
-    return _literals(cell.keys for cell in cells), list(journeys), list(values)
+    journeys, values = zip(*(by[cell] for cell in cells), strict=True)
+    return array_literals(cell.keys for cell in cells), list(journeys), list(values)
 
 
-def _literals(arrays: Iterable[Keys]) -> list[str]:
+def array_literals(arrays: Iterable[Keys]) -> list[str]:
     """Arrays as the server writes them: an array of arrays of unlike lengths cannot be sent."""
     return ["{" + ",".join(map(_quoted, each)) + "}" for each in arrays]
 

@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 
-from services.attribution.paths import queries
 from services.attribution.paths.domain import moved
+from services.attribution.paths.queries import move_sums
+from services.attribution.remainders import queries
 from shared.db import Connection, Database
 from shared.identity import members_of_many, persons_of
 from shared.ids import LeadId
@@ -44,5 +45,5 @@ async def _count(connection: Connection, lead_ids: set[LeadId]) -> None:
     changed = {person: one for person, one in found.items() if stored.get(person) != one}
     gone = stored.keys() - found.keys()
     before = [stored[person].journey for person in {*gone, *(changed.keys() & stored.keys())}]
-    await queries.move_sums(connection, moved(before, [one.journey for one in changed.values()]))
+    await move_sums(connection, moved(before, [one.journey for one in changed.values()]))
     await queries.store_remainders(connection, changed, gone)
