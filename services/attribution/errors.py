@@ -43,3 +43,10 @@ class ShippedModel(Rejected):
 
     slug = "attribution/shipped-model"
     title = "This model ships with the product"
+
+
+class TooManyChannels(Rejected):
+    """A model that weighs channels against each other was asked about more of them than anybody can tell apart."""
+
+    slug = "attribution/too-many-channels"
+    title = "There are too many channels for this model"

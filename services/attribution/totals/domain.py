@@ -16,6 +16,12 @@ Base = Literal["markov", "shapley"]
 _ENDS = frozenset({"last", "tail", "set"})
 """The subjects under which a journey is counted once."""
 
+MOST_CHANNELS = 300
+"""Channels that are more are no channels but, for instance, campaigns."""
+
+_MANY_STATES = 60
+_MANY_PLAYERS = 12
+
 _DIGITS = 10**13
 """Computed shares are compared to this many parts of all, so that equal ones stay equal on every machine."""
 
@@ -32,6 +38,12 @@ class TotalsModel:
     def name(self) -> str:
         """What tells its results apart."""
         return f"markov/{self.order}" if self.base == "markov" else f"shapley/{self.game}"
+
+    def takes_long(self, channels: int) -> bool:
+        """Whether it takes longer than a request may, with so many channels."""
+        if self.base == "markov":
+            return self.order > 1 or channels > _MANY_STATES
+        return channels > _MANY_PLAYERS
 
 
 @dataclass(frozen=True, slots=True)
