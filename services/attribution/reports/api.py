@@ -8,7 +8,6 @@ from pydantic import BaseModel
 
 from services.attribution.conversions.api import DEFAULT_MODEL, ModelQuery
 from services.attribution.domain import Dimension
-from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.choosing import serving_run
 from services.attribution.reports import queries
 from services.attribution.reports.asking import Asked, asked, listed
@@ -51,7 +50,6 @@ class ComparisonReport(BaseModel):
 def router(runtime: Runtime) -> APIRouter:
     """The endpoints of reports."""
     made = APIRouter(tags=["reports"], dependencies=[Depends(requires("attribution:read"))])
-    catalogue = Catalogue()
 
     @made.get("/v1/reports/attribution", response_model=AttributionReport)
     async def attribution(
@@ -62,7 +60,7 @@ def router(runtime: Runtime) -> APIRouter:
         """What each channel, source, medium or campaign earned by one model, what it cost, and the return on that."""
         period = wanted.period
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            run = await serving_run(connection, catalogue, model)
+            run = await serving_run(connection, model)
             sums = await queries.credit_sums(connection, [run.run], dimension, period)
             costs = await queries.cost_sums(connection, dimension, period.first, period.end)
             as_of = await queries.as_of(connection)
@@ -93,7 +91,7 @@ def router(runtime: Runtime) -> APIRouter:
         """The same conversions by several models, side by side."""
         names = listed("models", models, MOST_MODELS)
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            runs = [(await serving_run(connection, catalogue, name, "models")).run for name in names]
+            runs = [(await serving_run(connection, name, "models")).run for name in names]
             sums = await queries.credit_sums(connection, runs, dimension, wanted.period)
             as_of = await queries.as_of(connection)
         currency = choose_currency(sums, wanted.currency)
