@@ -43,3 +43,10 @@ class ShippedModel(Rejected):
 
     slug = "attribution/shipped-model"
     title = "This model ships with the product"
+
+
+class InvalidFilter(Rejected):
+    """A filter that is not CEL, names what there is not, or asks for what a database cannot answer."""
+
+    slug = "attribution/invalid-filter"
+    title = "The filter cannot be used"
