@@ -50,3 +50,24 @@ class InvalidFilter(Rejected):
 
     slug = "attribution/invalid-filter"
     title = "The filter cannot be used"
+
+
+class NoSuchRate(NotFound):
+    """No rate of this pair was posted for this day."""
+
+    slug = "attribution/no-such-rate"
+    title = "There is no such rate"
+
+
+class MissingRates(Rejected):
+    """Amounts cannot be converted, since no rate of their day, or shortly before, was posted."""
+
+    slug = "attribution/missing-rates"
+    title = "There are no rates for some of the days"
+
+
+class SeveralCrossings(Rejected):
+    """Two currencies without a rate between them have rates with more than one third currency."""
+
+    slug = "attribution/several-crossings"
+    title = "It is not clear by which currency to cross"
