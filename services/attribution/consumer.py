@@ -4,12 +4,14 @@ from services.attribution.conversions import handlers as conversions
 from services.attribution.costs import handlers as costs
 from services.attribution.journeys import handlers as journeys
 from services.attribution.models.catalogue import Catalogue
+from services.attribution.pipeline import handlers as pipeline
 from services.attribution.privacy import handlers as privacy
 from shared.events import (
     ConversionRecorded,
     CostRecorded,
     DealChanged,
     ExportRequested,
+    LeadAssigned,
     LeadCaptured,
     LeadErased,
     RefundRecorded,
@@ -27,11 +29,12 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         *identity_routes(lambda event, tx, affected: journeys.on_identity_changed(event, tx, affected, catalogue)),
         on(LeadErased, privacy.on_erased, decides=True),
         on(ExportRequested, lambda event, tx: privacy.on_export_requested(event, tx, runtime=runtime), decides=True),
-        on(LeadErased, journeys.on_lead_erased),
+        on(LeadErased, lambda event, tx: journeys.on_lead_erased(event, tx, catalogue)),
         on_batch(LeadCaptured, lambda events, tx: journeys.on_leads_captured(events, tx, catalogue)),
         on_batch(TouchRecorded, lambda events, tx: journeys.on_touches(events, tx, catalogue)),
         on_batch(ConversionRecorded, lambda events, tx: conversions.on_conversions(events, tx, catalogue)),
         on_batch(RefundRecorded, lambda events, tx: conversions.on_refunds(events, tx, catalogue)),
         on_batch(DealChanged, lambda events, tx: conversions.on_deals(events, tx, catalogue)),
+        on_batch(LeadAssigned, lambda events, tx: pipeline.on_assignments(events, tx, catalogue)),
         on_batch(CostRecorded, costs.on_costs),
     )

@@ -119,7 +119,7 @@ TOPICS = (
         name="assignments",
         carries=(LeadAssigned, AssignmentAccepted, AssignmentRejected, AssignmentExpired),
         writers=frozenset({"routing"}),
-        readers=frozenset({"scoring", "routing", "nurture"}),
+        readers=frozenset({"scoring", "routing", "nurture", "attribution"}),
     ),
     Topic(
         name="deals",

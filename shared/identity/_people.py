@@ -38,13 +38,13 @@ WHERE anonymous_lead_id = ANY($1) ORDER BY anonymous_lead_id, at, lead_id
 """
 BELOW = """
 WITH RECURSIVE below AS (
-    SELECT id, 0 AS depth FROM unnest($1::text[]) AS id
+    SELECT id AS person_id, id, 0 AS depth FROM unnest($1::text[]) AS id
     UNION
-    SELECT alias.lead_id, below.depth + 1
+    SELECT below.person_id, alias.lead_id, below.depth + 1
     FROM below JOIN identity_aliases AS alias ON alias.into_id = below.id AND alias.active
     WHERE below.depth < 64
 )
-SELECT DISTINCT id FROM below
+SELECT DISTINCT person_id, id FROM below
 """
 LINKED_TO = "SELECT DISTINCT anonymous_lead_id FROM identity_links WHERE lead_id = ANY($1)"
 PUT_ALIAS = """
@@ -90,18 +90,29 @@ async def resolve_many(connection: Connection, facts: Sequence[tuple[LeadId, dat
 
 async def members(connection: Connection, person_id: LeadId) -> list[Member]:
     """Every id whose facts belong to the person, itself included."""
-    own = [LeadId(row["id"]) for row in await connection.fetch(BELOW, [person_id])]
-    ids = set(own)
+    return (await members_of_many(connection, [person_id]))[person_id]
+
+
+async def members_of_many(connection: Connection, person_ids: Iterable[LeadId]) -> dict[LeadId, list[Member]]:
+    """Every id whose facts belong to each of these persons: three statements, however many persons."""
+    people: dict[LeadId, list[Member]] = {person: [] for person in person_ids}
+    rows = await connection.fetch(BELOW, list(people))
+    own = sorted({LeadId(row["id"]) for row in rows})
     anonymous = [row["anonymous_lead_id"] for row in await connection.fetch(LINKED_TO, own)]
-    every_link = await _links(connection, sorted(ids | set(anonymous)))
-    found = [Member(lead_id) for lead_id in own if lead_id not in every_link]
+    every_link = await _links(connection, sorted({*own, *anonymous}))
+    linked: dict[LeadId, list[Member]] = {}
     for anonymous_id, links in every_link.items():
         for index, (_, owner) in enumerate(links):
-            if owner in ids:
-                since = links[index][0] if index else None
-                until = links[index + 1][0] if index + 1 < len(links) else None
-                found.append(Member(LeadId(anonymous_id), since, until))
-    return sorted(found, key=lambda member: (member.lead_id, member.since is not None, member.since))
+            since = links[index][0] if index else None
+            until = links[index + 1][0] if index + 1 < len(links) else None
+            linked.setdefault(owner, []).append(Member(LeadId(anonymous_id), since, until))
+    for row in rows:
+        if row["id"] not in every_link:
+            people[row["person_id"]].append(Member(LeadId(row["id"])))
+        people[row["person_id"]] += linked.get(LeadId(row["id"]), ())
+    for ids in people.values():
+        ids.sort(key=lambda member: (member.lead_id, member.since is not None, member.since))
+    return people
 
 
 async def find_by_email(connection: Connection, ids: LeadIds, email: str) -> LeadId:

@@ -181,7 +181,7 @@ async def test_comparison_puts_models_side_by_side(attribution: Harness, teller:
             "engaged": {**half, "difference": more},
         },
     ]
-    assert found["totals"] == dict.fromkeys(found["models"], {"conversions": 1, "value_minor": 1_000})
+    assert found["totals"] == {name: {"conversions": 1, "value_minor": 1_000} for name in found["models"]}
 
 
 async def test_several_currencies_are_listed_and_never_added(attribution: Harness, teller: Teller) -> None:

@@ -15,8 +15,13 @@ HELD = {
     """,
     "credits": """
         SELECT credits.* FROM credits JOIN conversions USING (conversion_id)
-        WHERE lead_id = ANY($1) ORDER BY conversion_id, model, ordinal
+        WHERE lead_id = ANY($1) ORDER BY conversion_id, run
     """,
+    "paths": """
+        SELECT paths.* FROM paths JOIN conversions USING (conversion_id)
+        WHERE lead_id = ANY($1) ORDER BY paths.occurred_at, conversion_id
+    """,
+    "assignments": "SELECT * FROM assignments WHERE lead_id = ANY($1) ORDER BY assigned_at, assignment_id",
     "deals": "SELECT * FROM deals WHERE lead_id = ANY($1) ORDER BY opened_at",
 }
 """All that is held about ids."""

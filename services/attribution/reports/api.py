@@ -12,6 +12,7 @@ def router(runtime: Runtime) -> APIRouter:
     """The endpoints of reports."""
     made = APIRouter(tags=["reports"], dependencies=[Depends(requires("attribution:read"))])
     catalogue = Catalogue()
-    for report in (attribution, comparison, returns, drilling):
+    for report in (attribution, comparison, returns):
         made.include_router(report.router(runtime, catalogue))
+    made.include_router(drilling.router(runtime))
     return made

@@ -9,7 +9,6 @@ from pydantic import BaseModel, Field
 from services.attribution.conversions.api import DEFAULT_MODEL, ModelQuery
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.reports import queries
-from services.attribution.reports.asking import Asked, asked
 from services.attribution.reports.domain import Against
 from services.attribution.reports.drilling import link_of
 from services.attribution.reports.figures import Line, beside, lines_of, ratio
@@ -85,7 +84,6 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
     @made.get("/v1/reports/attribution", response_model=AttributionReport, response_model_exclude_unset=True)
     async def attribution(
         question: Annotated[Question, Depends(asked_question)],
-        wanted: Annotated[Asked, Depends(asked)],
         model: ModelQuery = DEFAULT_MODEL,
         compare_to: Annotated[Against | None, Query(description="Needs `from` and `to`")] = None,
     ) -> AttributionReport | Response:
@@ -103,7 +101,7 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
             pairs = [*beside(lines, past, question.interval, question.period.first, other.first)]
         link = link_of(question, model)
         rows = [_row(line, before, question, link(line.place)) for line, before in pairs[:MOST_ROWS]]
-        if wanted.as_csv:
+        if question.as_csv:
             return _sheet(rows, question, settled.currency)
         report = AttributionReport(
             currency=settled.currency,

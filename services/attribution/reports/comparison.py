@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.reports import queries
-from services.attribution.reports.asking import Asked, asked, listed
+from services.attribution.reports.asking import listed
 from services.attribution.reports.drilling import Link, link_of
 from services.attribution.reports.figures import Line, Place, compared, lines_of, ratio
 from services.attribution.reports.handlers import MOST_ROWS, read, settle
@@ -45,7 +45,6 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
     @made.get("/v1/reports/compare", response_model=ComparisonReport, response_model_exclude_unset=True)
     async def compare(
         question: Annotated[Question, Depends(asked_question)],
-        wanted: Annotated[Asked, Depends(asked)],
         models: Annotated[str, Query(max_length=700, description="Up to six models, separated by commas")],
     ) -> ComparisonReport | Response:
         """The same conversions by several models, side by side, with what each differs from the first."""
@@ -56,7 +55,7 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
             as_of = await queries.as_of(connection)
         by_model = {name: lines_of(cells, (), settled.money) for name, cells in found.models.items()}
         lines = compared([of_one for of_one, _ in by_model.values()])
-        if wanted.as_csv:
+        if question.as_csv:
             return _sheet(lines[:MOST_ROWS], names, question, settled.currency)
         links = [link_of(question, name) for name in names]
         report = ComparisonReport(

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 
 from services.attribution.conversions.api import DEFAULT_MODEL, ModelQuery
 from services.attribution.domain import SHARE_UNITS
-from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.choosing import serving_run
 from services.attribution.reports import queries
 from services.attribution.reports.figures import Place
@@ -61,7 +60,7 @@ def link_of(question: Question, model: str) -> Link:
     return link
 
 
-def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
+def router(runtime: Runtime) -> APIRouter:
     """The endpoint of the conversions behind a cell."""
     made = APIRouter()
 
@@ -80,7 +79,7 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
         place = read_cursor(runtime.secrets, "conversions-behind", cursor)
         after = (datetime.fromisoformat(place[0]), place[1]) if place else None
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            run = await serving_run(connection, catalogue, model)
+            run = await serving_run(connection, model)
             found = await queries.conversions_behind(connection, run.run, question, key, after=after, limit=limit + 1)
         last = found[limit - 1] if len(found) > limit else None
         more = (

@@ -50,7 +50,7 @@ async def read(
     connection: Connection, catalogue: Catalogue, models: Sequence[str], question: Question, parameter: str = "model"
 ) -> Read:
     """What models credit. Raises NoSuchModel and its like."""
-    runs = {model: await serving_run(connection, catalogue, model, parameter) for model in models}
+    runs = {model: await serving_run(connection, model, parameter) for model in models}
     whole = [
         run.model_id
         for run in runs.values()

@@ -146,7 +146,7 @@ def _of_sums(question: Question, runs: Sequence[int], arguments: Arguments) -> s
 
 def _of_credits(question: Question, runs: Sequence[int], arguments: Arguments) -> str:
     """The statement that adds up the credits themselves, or the conversions where no touch matters."""
-    zone = arguments.bind(question.period.zone.key, "text")
+    zone = arguments.bind(question.period.zone.key, "text") if question.interval else "'UTC'"
     if question.whole_conversions:
         columns, source, at, run = CONVERSION_COLUMNS, CONVERSIONS, "path.occurred_at", "NULL::integer"
         amounts, where = f"count(*) * {SHARE_UNITS}, sum(path.value_minor)", []

@@ -42,6 +42,7 @@ class Question:
     currency: str | None = None
     convert_to: str | None = None
     through: str | None = None
+    as_csv: bool = False
 
     @property
     def fields(self) -> frozenset[str]:
@@ -117,4 +118,5 @@ def asked_question(  # noqa: PLR0913  # the parameters of a report
         currency=wanted.currency,
         convert_to=convert_to,
         through=convert_through,
+        as_csv=wanted.as_csv,
     )

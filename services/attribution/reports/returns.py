@@ -14,7 +14,6 @@ from services.attribution.conversions.api import DEFAULT_MODEL, ModelQuery
 from services.attribution.domain import SHARE_UNITS
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.reports import queries
-from services.attribution.reports.asking import Asked, asked
 from services.attribution.reports.domain import Interval, bucket_of
 from services.attribution.reports.drilling import link_of
 from services.attribution.reports.figures import Cell, Cost, Line, Money, Place, lines_of, ratio
@@ -81,7 +80,6 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
     @made.get("/v1/reports/roi", response_model=ReturnsReport, response_model_exclude_unset=True)
     async def roi(
         question: Annotated[Question, Depends(asked_question)],
-        wanted: Annotated[Asked, Depends(asked)],
         model: ModelQuery = DEFAULT_MODEL,
         margin: Margin = Decimal(1),
     ) -> ReturnsReport | Response:
@@ -99,7 +97,7 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
         days = _days((*cells, *costs), question.interval, settled.money)
         link = link_of(question, model)
         rows = [_row(line, share, days[line.place], question, link(line.place)) for line in lines[:MOST_ROWS]]
-        if wanted.as_csv:
+        if question.as_csv:
             return _sheet(rows, question, settled.currency)
         report = ReturnsReport(
             currency=settled.currency,

@@ -8,7 +8,7 @@ import pytest
 
 from services.attribution.domain import SHARE_UNITS
 from services.attribution.errors import SeveralCurrencies
-from services.attribution.reports.domain import Against, Interval, Period, choose_currency
+from services.attribution.reports.domain import Against, Interval, Period, Span, choose_currency, spans_of
 from services.attribution.reports.figures import Cell, Cost, Line, OneCurrency, beside, compared, lines_of
 from services.attribution.reports.returns import paid_back
 from shared.errors import Invalid
@@ -125,3 +125,37 @@ def test_costs_are_paid_back_on_the_first_day_that_covers_them() -> None:
     assert paid_back(days, Fraction(1)) == (date(2026, 3, 9), 7)
     assert paid_back(days, Fraction(1, 2)) is None
     assert paid_back({date(2026, 3, 1): (50, 0)}, Fraction(1)) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "spans"),
+    [
+        (None, None, [Span("month", date.min, date.max)]),
+        (date(2026, 1, 1), date(2026, 3, 1), [Span("month", date(2026, 1, 1), date(2026, 3, 1))]),
+        (date(2026, 1, 2), date(2026, 1, 31), [Span("day", date(2026, 1, 2), date(2026, 1, 31))]),
+        (date(2026, 1, 31), date(2026, 2, 2), [Span("day", date(2026, 1, 31), date(2026, 2, 2))]),
+        (
+            date(2026, 1, 15),
+            date(2026, 4, 15),
+            [
+                Span("day", date(2026, 1, 15), date(2026, 2, 1)),
+                Span("month", date(2026, 2, 1), date(2026, 4, 1)),
+                Span("day", date(2026, 4, 1), date(2026, 4, 15)),
+            ],
+        ),
+        (
+            None,
+            date(2026, 4, 2),
+            [Span("month", date.min, date(2026, 4, 1)), Span("day", date(2026, 4, 1), date(2026, 4, 2))],
+        ),
+        (
+            date(2026, 12, 31),
+            None,
+            [Span("day", date(2026, 12, 31), date(2027, 1, 1)), Span("month", date(2027, 1, 1), date.max)],
+        ),
+    ],
+)
+def test_period_is_read_as_whole_months_and_the_days_at_its_ends(
+    first: date | None, end: date | None, spans: list[Span]
+) -> None:
+    assert spans_of(first, end) == spans
