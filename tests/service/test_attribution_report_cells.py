@@ -1,4 +1,4 @@
-"""Every report of credits equals the plain recomputation from all facts, however it is read, and so does what is behind."""
+"""Every report of credits equals the plain recomputation, however it is read, and so does what lies behind."""
 
 import random
 from collections import defaultdict
