@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from services.attribution.channels import api as channels
 from services.attribution.conversions import api as conversions
 from services.attribution.journeys import api as journeys
 from services.attribution.models import api as models
@@ -18,4 +19,5 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         models.router(runtime),
         reports.router(runtime),
         rates.router(runtime),
+        channels.router(runtime),
     )

@@ -56,7 +56,10 @@ WHERE (known.at, known.event_id) < (excluded.at, excluded.event_id)
 PUT_LINK = """
 INSERT INTO identity_links (anonymous_lead_id, at, lead_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
 """
-PUT_ERASED = "INSERT INTO identity_erased (lead_id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+PUT_ERASED = """
+INSERT INTO identity_erased AS known (lead_id, at) VALUES ($1, $2)
+ON CONFLICT (lead_id) DO UPDATE SET at = excluded.at WHERE excluded.at < known.at
+"""
 ERASED = "SELECT lead_id FROM identity_erased WHERE lead_id = ANY($1)"
 TAKE_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '/identity', 0))"
 

@@ -9,7 +9,7 @@ from shared.rules._documents import (
     invalid_document,
 )
 from shared.rules._expression import Evaluation, Expression, ExpressionFault, compile_expression, present
-from shared.rules._router import Simulate, Validate, documents_router
+from shared.rules._router import DocumentOut, Simulate, Validate, documents_router
 from shared.rules._source import Token, place, tokens_in
 from shared.rules._vocabulary import BOOLEAN, INTEGER, NUMBER, OPEN, TEXT, TEXTS, TIME, Kind, Vocabulary
 
@@ -22,6 +22,7 @@ __all__ = [
     "TEXTS",
     "TIME",
     "ActiveDocument",
+    "DocumentOut",
     "DocumentStore",
     "Evaluation",
     "Expression",
