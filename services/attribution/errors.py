@@ -71,3 +71,10 @@ class SeveralCrossings(Rejected):
 
     slug = "attribution/several-crossings"
     title = "It is not clear by which currency to cross"
+
+
+class TooManyChannels(Rejected):
+    """A model that weighs channels against each other was asked about more of them than anybody can tell apart."""
+
+    slug = "attribution/too-many-channels"
+    title = "There are too many channels for this model"
