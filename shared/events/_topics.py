@@ -113,13 +113,13 @@ TOPICS = (
         name="scores",
         carries=(LeadScored, StageChanged),
         writers=frozenset({"scoring"}),
-        readers=frozenset({"routing", "nurture"}),
+        readers=frozenset({"routing", "nurture", "attribution"}),
     ),
     Topic(
         name="assignments",
         carries=(LeadAssigned, AssignmentAccepted, AssignmentRejected, AssignmentExpired),
         writers=frozenset({"routing"}),
-        readers=frozenset({"scoring", "routing", "nurture"}),
+        readers=frozenset({"scoring", "routing", "nurture", "attribution"}),
     ),
     Topic(
         name="deals",

@@ -7,6 +7,7 @@ from shared.identity._people import (
     find_by_email,
     identity_routes,
     members,
+    members_of,
     resolve,
     resolve_many,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "find_by_email",
     "identity_routes",
     "members",
+    "members_of",
     "resolve",
     "resolve_many",
 ]

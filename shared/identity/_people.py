@@ -38,13 +38,13 @@ WHERE anonymous_lead_id = ANY($1) ORDER BY anonymous_lead_id, at, lead_id
 """
 BELOW = """
 WITH RECURSIVE below AS (
-    SELECT id, 0 AS depth FROM unnest($1::text[]) AS id
+    SELECT id AS person_id, id, 0 AS depth FROM unnest($1::text[]) AS id
     UNION
-    SELECT alias.lead_id, below.depth + 1
+    SELECT below.person_id, alias.lead_id, below.depth + 1
     FROM below JOIN identity_aliases AS alias ON alias.into_id = below.id AND alias.active
     WHERE below.depth < 64
 )
-SELECT DISTINCT id FROM below
+SELECT DISTINCT person_id, id FROM below
 """
 LINKED_TO = "SELECT DISTINCT anonymous_lead_id FROM identity_links WHERE lead_id = ANY($1)"
 PUT_ALIAS = """
@@ -90,18 +90,28 @@ async def resolve_many(connection: Connection, facts: Sequence[tuple[LeadId, dat
 
 async def members(connection: Connection, person_id: LeadId) -> list[Member]:
     """Every id whose facts belong to the person, itself included."""
-    own = [LeadId(row["id"]) for row in await connection.fetch(BELOW, [person_id])]
-    ids = set(own)
-    anonymous = [row["anonymous_lead_id"] for row in await connection.fetch(LINKED_TO, own)]
-    every_link = await _links(connection, sorted(ids | set(anonymous)))
-    found = [Member(lead_id) for lead_id in own if lead_id not in every_link]
+    return (await members_of(connection, [person_id]))[person_id]
+
+
+async def members_of(connection: Connection, persons: Iterable[LeadId]) -> dict[LeadId, list[Member]]:
+    """Every id whose facts belong to each of the persons: three statements, however many persons."""
+    found: dict[LeadId, list[Member]] = {person: [] for person in persons}
+    rows = await connection.fetch(BELOW, sorted(found))
+    person_of = {row["id"]: row["person_id"] for row in rows}
+    anonymous = [row["anonymous_lead_id"] for row in await connection.fetch(LINKED_TO, sorted(person_of))]
+    every_link = await _links(connection, sorted({*person_of, *anonymous}))
+    for lead_id, person in person_of.items():
+        if lead_id not in every_link:
+            found[person].append(Member(lead_id))
     for anonymous_id, links in every_link.items():
         for index, (_, owner) in enumerate(links):
-            if owner in ids:
+            if owner in person_of:
                 since = links[index][0] if index else None
                 until = links[index + 1][0] if index + 1 < len(links) else None
-                found.append(Member(LeadId(anonymous_id), since, until))
-    return sorted(found, key=lambda member: (member.lead_id, member.since is not None, member.since))
+                found[person_of[owner]].append(Member(LeadId(anonymous_id), since, until))
+    for ids in found.values():
+        ids.sort(key=lambda member: (member.lead_id, member.since is not None, member.since))
+    return found
 
 
 async def find_by_email(connection: Connection, ids: LeadIds, email: str) -> LeadId:
