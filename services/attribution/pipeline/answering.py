@@ -28,8 +28,8 @@ def answer_marks(story: Story, owner: Owner) -> list[Mark]:
     for kind, start in starts:
         if start is not None:
             marks += _since(kind, "", start, owner, reached)
-    for one, following in zip(assigned, (*assigned[1:], None), strict=True):
-        until = following.at if following is not None else None
+    for place, one in enumerate(assigned, 1):
+        until = assigned[place].at if place < len(assigned) else None
         theirs = {"accepted": one.accepted_at, "contacted": _first_in(contacts, one.at, until)}
         marks += _since("offered", one.assignment_id, one.at, one.owner, theirs)
         if one.due_at is not None:

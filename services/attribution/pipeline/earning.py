@@ -50,7 +50,7 @@ def times_of(steps: Sequence[DealStep]) -> list[datetime]:
     A deal that is closed was closed when its newest change says, and was opened at its `opened_at` at the latest.
     """
     end = _end_of_open(steps)
-    told = [step.at for step in steps[:end]] + [closed_at(steps)] * (len(steps) - end)
+    told = [*(step.at for step in steps[:end]), *(closed_at(steps) for _ in steps[end:])]
     times = list(accumulate(reversed(told), min))[::-1]
     return [min(times[0], steps[-1].opened_at), *times[1:]]
 

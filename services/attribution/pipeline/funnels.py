@@ -70,9 +70,16 @@ def way_through(
 
 
 def lead_way(stages: Mapping[str, datetime], owner: Owner) -> list[Mark]:
-    """A person's way through the lifecycle, out of the first time that each stage was entered."""
-    left = [Mark(LEADS.left, stage, "", stages[stage], owner) for stage in SET_ASIDE if stage in stages]
-    return way_through(LEADS, LIFECYCLE, stages, "", owner) + left
+    """A person's way through the lifecycle, out of the first time that each stage was entered.
+
+    Who is set aside leaves from the furthest stage reached by then.
+    """
+    marks = way_through(LEADS, LIFECYCLE, stages, "", owner)
+    passed = passed_at(LIFECYCLE, stages)
+    for at in (stages[stage] for stage in SET_ASIDE if stage in stages):
+        stood = [stage for stage in LIFECYCLE if stage in passed and passed[stage] <= at]
+        marks.append(Mark(LEADS.left, stood[-1] if stood else LIFECYCLE[0], "", at, owner))
+    return marks
 
 
 def deal_way(deal_id: DealId, steps: Sequence[DealStep], times: Sequence[datetime], owner: Owner) -> list[Mark]:
