@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from services.attribution.conversions import api as conversions
 from services.attribution.journeys import api as journeys
 from services.attribution.models import api as models
+from services.attribution.pipeline import api as pipeline
 from services.attribution.reports import api as reports
 from shared.service import Runtime
 
@@ -16,4 +17,5 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         conversions.router(runtime),
         models.router(runtime),
         reports.router(runtime),
+        pipeline.router(runtime),
     )

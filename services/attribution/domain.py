@@ -3,24 +3,61 @@
 The rules R1 to R10 are stated in this service's README.
 """
 
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import lru_cache
+from hashlib import blake2b
 from operator import attrgetter
 from typing import Literal, Protocol
+
+import orjson
 
 from services.attribution.channels.domain import NOT_SET, UNATTRIBUTED
 from shared.ids import ConversionId, DealId, LeadId, TouchId
 
-Dimension = Literal["channel", "source", "medium", "campaign"]
-DIMENSIONS: tuple[Dimension, ...] = ("channel", "source", "medium", "campaign")
+Dimension = Literal["channel", "source", "medium", "campaign", "content", "landing_page", "touch_type"]
+DIMENSIONS: tuple[Dimension, ...] = (
+    "channel",
+    "source",
+    "medium",
+    "campaign",
+    "content",
+    "landing_page",
+    "touch_type",
+)
 Milestone = Literal["first", "lead", "deal", "close"]
 Reason = Literal["too_old", "after_conversion", "automated"]
 
 LOOKBACK = timedelta(days=90)
 SHARE_UNITS = 10**10
 """The shares of one conversion sum to this many units, so that adding and subtracting them is exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Combo:
+    """What a touch counts under, by every dimension; `combo_id` is made from these, so it is the same everywhere."""
+
+    combo_id: int
+    channel: str
+    source: str
+    medium: str
+    campaign: str
+    content: str
+    landing_page: str
+    touch_type: str
+
+
+NOBODY = Combo(0, *[UNATTRIBUTED] * len(DIMENSIONS))
+"""What the credit that no touch earned counts under."""
+
+
+@lru_cache(maxsize=65_536)
+def combo_of(keys: tuple[str, ...]) -> Combo:
+    """The combo of these keys, in the order of `DIMENSIONS`."""
+    digest = blake2b(orjson.dumps(keys), digest_size=8).digest()
+    return Combo(int.from_bytes(digest, "big", signed=True) or 1, *keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +83,12 @@ class Touch:
         """R2: touches are ordered by their time; of two in the same instant, the id decides."""
         return self.occurred_at, self.touch_id, self.origin
 
-    def key(self, dimension: Dimension) -> str:
-        """What the touch counts under in a report by this dimension."""
-        value: str | None = getattr(self, dimension)
-        return value or NOT_SET
+    @property
+    def combo(self) -> Combo:
+        """What the touch counts under in reports; a page counts without what follows its path."""
+        page = self.page and self.page.partition("#")[0].partition("?")[0]
+        keys = (self.channel, self.source, self.medium, self.campaign, self.content, page, self.type)
+        return combo_of(tuple([key or NOT_SET for key in keys]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +114,23 @@ class Conversion:
 
 
 @dataclass(frozen=True, slots=True)
+class Profile:
+    """When a person was first known, and where they belong."""
+
+    created_at: datetime
+    country: str | None = None
+    account: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """When a deal was created, and whose it is."""
+
+    opened_at: datetime
+    rep: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Path:
     """The touches that may earn from a conversion, in order, and those of them that carry a milestone.
 
@@ -86,6 +142,15 @@ class Path:
     touches: tuple[Touch, ...]
     lead: int | None = None
     deal: int | None = None
+
+    def after(self, skipped: int) -> "Path":
+        """The path without so many touches at its beginning; a milestone on one of these is on none."""
+        if not skipped:
+            return self
+        lead, deal = [
+            place - skipped if place is not None and place >= skipped else None for place in (self.lead, self.deal)
+        ]
+        return Path(self.at, self.touches[skipped:], lead, deal)
 
     def milestones(self, index: int) -> list[Milestone]:
         """The milestones that a touch carries."""
@@ -100,7 +165,11 @@ class Path:
 
 
 class Model(Protocol):
-    """Says how the credit of a conversion is divided."""
+    """Says how the credit of a conversion is divided.
+
+    With `reset_after_conversion` only touches after the person's conversion before it may earn. With `whole` every
+    touch that has a weight has the conversion whole, so that they sum to more than it.
+    """
 
     @property
     def model_id(self) -> str: ...
@@ -110,25 +179,79 @@ class Model(Protocol):
     def version(self) -> int: ...
     @property
     def lookback(self) -> timedelta | None: ...
+    @property
+    def reset_after_conversion(self) -> bool: ...
+    @property
+    def whole(self) -> bool: ...
     def weigh(self, path: Path) -> Sequence[int]:
         """A weight for each touch of a path that has some: whole numbers, proportional to the shares, not all zero."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Credit:
-    """One touch's credit from one conversion by one model; without a touch, the credit that no touch earned (R3)."""
+class CreditingRun:
+    """A run of a model that conversions are credited under: it serves, or is being built."""
 
-    units: int
+    run: int
+    model: Model
+
+
+def longest_lookback(runs: Iterable[CreditingRun]) -> timedelta | None:
+    """How far back the paths reach: as far as any model looks; None when one has no limit."""
+    lookbacks = [run.model.lookback for run in runs]
+    return None if None in lookbacks else max((one for one in lookbacks if one is not None), default=timedelta())
+
+
+@dataclass(frozen=True, slots=True)
+class PathTouch:
+    """A touch on a path, as far as reports of paths look at it."""
+
+    touch_id: TouchId
+    origin: str
+    combo: Combo
+    occurred_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PathRow:
+    """The path to a conversion as it is stored, with what the conversion counts under.
+
+    The path reaches as far back as any model looks. Milestones are places in `touches`, None where they never happened.
+    """
+
+    conversion_id: ConversionId
+    person_id: LeadId
+    touches: tuple[PathTouch, ...]
+    lead_place: int | None
+    deal_place: int | None
+    conversion_type: str
+    currency: str
     value_minor: int
-    touch_id: TouchId | None = None
-    origin: str | None = None
-    keys: Mapping[Dimension, str] = field(default_factory=lambda: dict.fromkeys(DIMENSIONS, UNATTRIBUTED))
+    occurred_at: datetime
+    country: str
+    account: str
+    rep: str
 
     @property
-    def share(self) -> float:
-        """The part of the conversion that the touch earned."""
-        return self.units / SHARE_UNITS
+    def day(self) -> date:
+        """R10: credit is dated by the conversion, in UTC."""
+        return self.occurred_at.date()
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channel of each touch."""
+        return tuple([touch.combo.channel for touch in self.touches])
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How a model divides a conversion: first what nobody earned, then what each touch of the whole path did.
+
+    `units` sum to `SHARE_UNITS` and `value_minor` to the value of the conversion, unless the model gives it whole.
+    """
+
+    units: tuple[int, ...]
+    value_minor: tuple[int, ...]
 
 
 def reason_against(touch: Touch, at: datetime, lookback: timedelta | None) -> Reason | None:
@@ -176,28 +299,32 @@ def split(total: int, weights: Sequence[int]) -> list[int]:
     return parts
 
 
-def credits_of(path: Path, value_minor: int, model: Model) -> list[Credit]:
-    """The credits of one conversion by one model, in the order of its path; touches that earn nothing are left out."""
-    if not path.touches:
-        return [Credit(SHARE_UNITS, value_minor)]
-    weights = model.weigh(path)
-    return [
-        Credit(
-            units,
-            minor,
-            touch.touch_id,
-            touch.origin,
-            {name: touch.key(name) for name in DIMENSIONS},
-        )
-        for touch, weight, units, minor in zip(
-            path.touches,
-            weights,
-            split(SHARE_UNITS, weights),
-            split(value_minor, weights),
-            strict=True,
-        )
-        if weight
-    ]
+def divide(path: Path, value_minor: int, model: Model, previous: datetime | None = None) -> Division:
+    """The credits of one conversion by one model, R8, out of the path by the longest look-back of all.
+
+    `previous` is when the person's conversion before it was.
+    """
+    skipped = _skipped(path, model, previous)
+    nobody = [0] * (skipped + 1)
+    mine = path.after(skipped)
+    if not mine.touches:
+        rest = [0] * skipped
+        return Division((SHARE_UNITS, *rest), (value_minor, *rest))
+    weights = model.weigh(mine)
+    if model.whole:
+        units = [SHARE_UNITS if weight else 0 for weight in weights]
+        minor = [value_minor if weight else 0 for weight in weights]
+        return Division((*nobody, *units), (*nobody, *minor))
+    return Division((*nobody, *split(SHARE_UNITS, weights)), (*nobody, *split(value_minor, weights)))
+
+
+def _skipped(path: Path, model: Model, previous: datetime | None) -> int:
+    """How many touches at the beginning of the path the model does not look at."""
+    times = [touch.occurred_at for touch in path.touches]
+    skipped = 0 if model.lookback is None else bisect_left(times, path.at - model.lookback)
+    if model.reset_after_conversion and previous is not None:
+        skipped = max(skipped, bisect_right(times, previous))
+    return skipped
 
 
 def left_after_refunds(value_minor: int, refunds_minor: Iterable[int]) -> int:

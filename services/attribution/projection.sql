@@ -1,5 +1,5 @@
--- What attribution folds from the facts: journeys, conversions, what they cost, and who earned. Facts keep the id they
--- came with; reading resolves it.
+-- What attribution folds from the facts: journeys, conversions and what they cost. Facts keep the id they came with;
+-- reading resolves it. What follows from them stands with `credits`.
 
 -- One row per id that any fact came with. Its lock orders what is told about a person: a touch takes that of its own id,
 -- crediting takes those of all ids of the person, so that neither misses the other.
@@ -7,7 +7,9 @@ CREATE TABLE leads (
     lead_id text PRIMARY KEY,
     revision bigint,
     captured_at timestamptz,
-    erased boolean NOT NULL DEFAULT false
+    erased boolean NOT NULL DEFAULT false,
+    country text,
+    account_id text
 ) WITH (fillfactor = 70);
 
 CREATE TABLE touches (
@@ -63,7 +65,8 @@ CREATE TABLE deals (
     deal_id text PRIMARY KEY,
     revision bigint NOT NULL,
     lead_id text NOT NULL,
-    opened_at timestamptz NOT NULL
+    opened_at timestamptz NOT NULL,
+    rep_id text
 ) WITH (fillfactor = 70);
 
 CREATE TABLE costs (
@@ -77,34 +80,3 @@ CREATE TABLE costs (
     amount_minor bigint NOT NULL,
     PRIMARY KEY (day, channel, campaign, currency, origin)
 );
-
--- What each touch earned, by model; the keys are those it counted under, so that they can be subtracted again.
-CREATE TABLE credits (
-    conversion_id text NOT NULL,
-    model text NOT NULL,
-    ordinal integer NOT NULL,
-    version integer NOT NULL,
-    origin text,
-    touch_id text,
-    channel text NOT NULL,
-    source text NOT NULL,
-    medium text NOT NULL,
-    campaign text NOT NULL,
-    units bigint NOT NULL,
-    value_minor bigint NOT NULL,
-    currency text NOT NULL,
-    day date NOT NULL,
-    PRIMARY KEY (conversion_id, model, ordinal)
-);
-
--- The sums of the credits, kept up to date by adding and subtracting.
-CREATE TABLE credit_days (
-    model text NOT NULL,
-    dimension text NOT NULL,
-    currency text NOT NULL,
-    day date NOT NULL,
-    key text NOT NULL,
-    units bigint NOT NULL,
-    value_minor bigint NOT NULL,
-    PRIMARY KEY (model, dimension, currency, day, key)
-) WITH (fillfactor = 70);

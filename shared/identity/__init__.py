@@ -7,7 +7,7 @@ from shared.identity._people import (
     find_by_email,
     identity_routes,
     members,
-    members_of,
+    members_of_many,
     resolve,
     resolve_many,
 )
@@ -19,7 +19,7 @@ __all__ = [
     "find_by_email",
     "identity_routes",
     "members",
-    "members_of",
+    "members_of_many",
     "resolve",
     "resolve_many",
 ]

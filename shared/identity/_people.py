@@ -90,28 +90,29 @@ async def resolve_many(connection: Connection, facts: Sequence[tuple[LeadId, dat
 
 async def members(connection: Connection, person_id: LeadId) -> list[Member]:
     """Every id whose facts belong to the person, itself included."""
-    return (await members_of(connection, [person_id]))[person_id]
+    return (await members_of_many(connection, [person_id]))[person_id]
 
 
-async def members_of(connection: Connection, persons: Iterable[LeadId]) -> dict[LeadId, list[Member]]:
-    """Every id whose facts belong to each of the persons: three statements, however many persons."""
-    found: dict[LeadId, list[Member]] = {person: [] for person in persons}
-    rows = await connection.fetch(BELOW, sorted(found))
-    person_of = {row["id"]: row["person_id"] for row in rows}
-    anonymous = [row["anonymous_lead_id"] for row in await connection.fetch(LINKED_TO, sorted(person_of))]
-    every_link = await _links(connection, sorted({*person_of, *anonymous}))
-    for lead_id, person in person_of.items():
-        if lead_id not in every_link:
-            found[person].append(Member(lead_id))
+async def members_of_many(connection: Connection, person_ids: Iterable[LeadId]) -> dict[LeadId, list[Member]]:
+    """Every id whose facts belong to each of these persons: three statements, however many persons."""
+    people: dict[LeadId, list[Member]] = {person: [] for person in person_ids}
+    rows = await connection.fetch(BELOW, list(people))
+    own = sorted({LeadId(row["id"]) for row in rows})
+    anonymous = [row["anonymous_lead_id"] for row in await connection.fetch(LINKED_TO, own)]
+    every_link = await _links(connection, sorted({*own, *anonymous}))
+    linked: dict[LeadId, list[Member]] = {}
     for anonymous_id, links in every_link.items():
         for index, (_, owner) in enumerate(links):
-            if owner in person_of:
-                since = links[index][0] if index else None
-                until = links[index + 1][0] if index + 1 < len(links) else None
-                found[person_of[owner]].append(Member(LeadId(anonymous_id), since, until))
-    for ids in found.values():
+            since = links[index][0] if index else None
+            until = links[index + 1][0] if index + 1 < len(links) else None
+            linked.setdefault(owner, []).append(Member(LeadId(anonymous_id), since, until))
+    for row in rows:
+        if row["id"] not in every_link:
+            people[row["person_id"]].append(Member(LeadId(row["id"])))
+        people[row["person_id"]] += linked.get(LeadId(row["id"]), ())
+    for ids in people.values():
         ids.sort(key=lambda member: (member.lead_id, member.since is not None, member.since))
-    return found
+    return people
 
 
 async def find_by_email(connection: Connection, ids: LeadIds, email: str) -> LeadId:

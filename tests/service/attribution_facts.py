@@ -8,15 +8,23 @@ from itertools import count
 from typing import TypeVar
 
 from services.attribution.channels.domain import group_touch
-from services.attribution.credits.crediting import credit_conversion
-from services.attribution.credits.queries import CreditRow
-from services.attribution.domain import Conversion, Model, Touch, left_after_refunds
+from services.attribution.credits.domain import Credited, Person, credit
+from services.attribution.domain import (
+    Conversion,
+    CreditingRun,
+    Deal,
+    Profile,
+    Touch,
+    left_after_refunds,
+    longest_lookback,
+)
 from shared.events import (
     ConversionRecorded,
     CostRecorded,
     DealChanged,
     Event,
     IdentityLinked,
+    LeadAssigned,
     LeadCaptured,
     LeadErased,
     LeadMerged,
@@ -24,7 +32,7 @@ from shared.events import (
     RefundRecorded,
     TouchRecorded,
 )
-from shared.ids import ConversionId, DealId, EventId, LeadId, TouchId, derived_id
+from shared.ids import AccountId, AssignmentId, ConversionId, DealId, EventId, LeadId, RepId, TouchId, derived_id
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -71,6 +79,7 @@ class Teller:
         external_id: str | None = None,
         currency: str = "EUR",
         deal_id: str | None = None,
+        kind: str = "purchase",
     ) -> ConversionRecorded:
         """A conversion so many days before now."""
         number, envelope = self._envelope(who, days_before)
@@ -79,7 +88,7 @@ class Teller:
             **envelope,  # type: ignore[arg-type]  # fields by name
             conversion_id=self.conversion_id(external_id),
             external_id=external_id,
-            type="purchase",
+            type=kind,
             value_minor=value_minor,
             currency=currency,
             deal_id=DealId(deal_id) if deal_id else None,
@@ -115,12 +124,41 @@ class Teller:
         _, envelope = self._envelope(into, days_before)
         return LeadUnmerged(**envelope, from_lead_id=self.lead(source))  # type: ignore[arg-type]  # fields by name
 
-    def captured(self, who: str, days_before: float, revision: int = 1) -> LeadCaptured:
+    def captured(
+        self,
+        who: str,
+        days_before: float,
+        revision: int = 1,
+        *,
+        country: str | None = None,
+        account: str | None = None,
+    ) -> LeadCaptured:
         """Somebody told who they are."""
         _, envelope = self._envelope(who, days_before)
-        return LeadCaptured(**envelope, revision=revision, captured_at=NOW - days_before * DAY)  # type: ignore[arg-type]  # fields by name
+        return LeadCaptured(
+            **envelope,  # type: ignore[arg-type]  # fields by name
+            revision=revision,
+            captured_at=NOW - days_before * DAY,
+            country=country,
+            account_id=AccountId(account) if account else None,
+        )
 
-    def deal(self, deal_id: str, who: str, days_before: float, revision: int = 1) -> DealChanged:
+    def assigned(self, who: str, days_before: float, rep: str, revision: int = 1) -> LeadAssigned:
+        """A lead was given to a rep."""
+        number, envelope = self._envelope(who, days_before)
+        return LeadAssigned(
+            **envelope,  # type: ignore[arg-type]  # fields by name
+            assignment_id=AssignmentId(f"{self.name}-a{number}"),
+            revision=revision,
+            rep_id=RepId(rep),
+            queue="sales",
+            strategy="round_robin",
+            rules_version=1,
+        )
+
+    def deal(
+        self, deal_id: str, who: str, days_before: float, revision: int = 1, *, rep: str | None = None
+    ) -> DealChanged:
         """A deal was created."""
         _, envelope = self._envelope(who, days_before)
         return DealChanged(
@@ -133,6 +171,7 @@ class Teller:
             probability=10,
             value_minor=0,
             currency="EUR",
+            rep_id=RepId(rep) if rep else None,
             opened_at=NOW - days_before * DAY,
         )
 
@@ -176,7 +215,8 @@ def random_history(seed: int, length: int = 45) -> list[Event]:
     for _ in range(length):
         who, days = dice.choice([*people, *browsers]), round(dice.uniform(0, 120), 3)
         match dice.choices(
-            ["touch", "conversion", "refund", "link", "merge", "captured", "deal"], [9, 4, 2, 2, 2, 1, 1]
+            ["touch", "conversion", "refund", "link", "merge", "captured", "deal", "assigned", "erased"],
+            [18, 8, 4, 4, 4, 3, 2, 2, 0.3],
         )[0]:
             case "touch":
                 facts.append(
@@ -187,6 +227,8 @@ def random_history(seed: int, length: int = 45) -> list[Event]:
                         channel=dice.choice(CHANNELS),
                         kind=dice.choice(["page_view", "email_opened", "demo_requested"]),
                         source=dice.choice([None, "google", "news"]),
+                        content=dice.choice([None, None, "banner"]),
+                        page=dice.choice([None, "https://shop.example/?id=1", "/pricing"]),
                         automated=dice.random() < 0.1,
                     )
                 )
@@ -199,6 +241,7 @@ def random_history(seed: int, length: int = 45) -> list[Event]:
                         external_id=f"c{dice.randrange(6)}",
                         currency=dice.choice(["EUR", "EUR", "USD"]),
                         deal_id=dice.choice([None, f"h{seed}-d0"]),
+                        kind=dice.choice(["purchase", "signup"]),
                     )
                 )
             case "refund":
@@ -217,9 +260,23 @@ def random_history(seed: int, length: int = 45) -> list[Event]:
                 tell = teller.merged if dice.random() < 0.7 else teller.unmerged
                 facts.append(tell(people[source], people[into], days))
             case "captured":
-                facts.append(teller.captured(dice.choice(people), days, revision=len(facts)))
+                facts.append(
+                    teller.captured(
+                        dice.choice(people),
+                        days,
+                        revision=len(facts),
+                        country=dice.choice([None, "DE", "FR"]),
+                        account=dice.choice([None, f"h{seed}-acme"]),
+                    )
+                )
             case "deal":
-                facts.append(teller.deal(f"h{seed}-d0", dice.choice(people), days, revision=len(facts)))
+                rep = dice.choice([None, "rosa", "rolf"])
+                facts.append(teller.deal(f"h{seed}-d0", dice.choice(people), days, revision=len(facts), rep=rep))
+            case "assigned":
+                rep = dice.choice(["rosa", "rolf"])
+                facts.append(teller.assigned(dice.choice(people), days, rep, revision=len(facts)))
+            case "erased":
+                facts.append(teller.erased(dice.choice([*people, *browsers])))
     return facts
 
 
@@ -229,21 +286,24 @@ class World:
 
     facts: Sequence[Event]
 
-    def credits(self, models: Iterable[Model]) -> list[CreditRow]:
-        """Every credit there should be."""
-        models = list(models)
-        rows: list[CreditRow] = []
+    def credited(self, runs: Sequence[CreditingRun]) -> dict[ConversionId, Credited]:
+        """What every conversion should come to."""
+        found: dict[ConversionId, Credited] = {}
         touches = [(self._touch(fact), self.owner(fact.lead_id, fact.occurred_at)) for fact in self._touches()]
-        for fact in self._conversions():
-            person = self.owner(fact.lead_id, fact.occurred_at)
-            rows += credit_conversion(
-                self._conversion(fact),
-                [touch for touch, owner in touches if owner == person],
-                models,
-                lead_created_at=self._created_at(person),
-                deals=self._deals(),
+        placed = [(fact, self.owner(fact.lead_id, fact.occurred_at)) for fact in self._conversions()]
+        deals = self._deals()
+        for fact, owner in placed:
+            person = Person(
+                owner,
+                [touch for touch, whose in touches if whose == owner],
+                sorted(one.occurred_at for one, whose in placed if whose == owner),
+                self._reps(owner),
+                self._profile(owner),
             )
-        return sorted(rows, key=lambda row: (row.conversion_id, row.model, row.ordinal))
+            deal = deals.get(fact.deal_id) if fact.deal_id else None
+            conversion = self._conversion(fact)
+            found[fact.conversion_id] = credit(person, conversion, deal, runs, longest_lookback(runs))
+        return found
 
     def owner(self, lead_id: LeadId, at: datetime) -> LeadId:
         """Whose a fact is."""
@@ -261,15 +321,25 @@ class World:
             lead_id = alias[2]
         return lead_id
 
-    def _created_at(self, person: LeadId) -> datetime | None:
+    def _profile(self, person: LeadId) -> Profile | None:
         newest: dict[LeadId, LeadCaptured] = {}
         for fact in sorted(self._of(LeadCaptured), key=lambda fact: fact.revision):
             newest[fact.lead_id] = fact
-        times = [fact.captured_at for fact in newest.values() if self.owner(fact.lead_id, NOW) == person]
-        return min(times, default=None)
+        theirs = {lead_id: fact for lead_id, fact in newest.items() if self.owner(lead_id, NOW) == person}
+        if not theirs:
+            return None
+        told = theirs.get(person) or theirs[min(theirs)]
+        return Profile(min(fact.captured_at for fact in theirs.values()), told.country, told.account_id)
 
-    def _deals(self) -> dict[DealId, datetime]:
-        return {fact.deal_id: fact.opened_at for fact in sorted(self._of(DealChanged), key=lambda fact: fact.revision)}
+    def _reps(self, person: LeadId) -> list[tuple[datetime, RepId]]:
+        ordered = sorted(self._of(LeadAssigned), key=lambda fact: (fact.occurred_at, fact.revision, fact.assignment_id))
+        return [
+            (fact.occurred_at, fact.rep_id) for fact in ordered if self.owner(fact.lead_id, fact.occurred_at) == person
+        ]
+
+    def _deals(self) -> dict[DealId, Deal]:
+        ordered = sorted(self._of(DealChanged), key=lambda fact: fact.revision)
+        return {fact.deal_id: Deal(fact.opened_at, fact.rep_id) for fact in ordered}
 
     def _touches(self) -> Iterable[TouchRecorded]:
         ordered = sorted(self._of(TouchRecorded), key=lambda fact: fact.position)
@@ -298,6 +368,7 @@ class World:
         )
 
     def _touch(self, fact: TouchRecorded) -> Touch:
+        erased = fact.lead_id in {one.lead_id for one in self._of(LeadErased)}
         grouping = group_touch(
             channel=fact.channel,
             source=fact.source,
@@ -318,8 +389,8 @@ class World:
             source=grouping.source,
             medium=grouping.medium,
             campaign=fact.campaign,
-            content=fact.content,
-            page=fact.page,
+            content=None if erased else fact.content,
+            page=None if erased else fact.page,
             automated=fact.automated,
         )
 

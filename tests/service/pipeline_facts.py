@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -220,8 +220,18 @@ def _random_fact(  # noqa: PLR0913  # what decides it
             return teller.erased(anyone)
 
 
+def sums_of(marks: Mapping[LeadId, tuple[Circumstances, frozenset[Mark]]]) -> dict[Cell, Total]:
+    """The sums of marks, without those that come to nothing."""
+    sums: dict[Cell, Total] = defaultdict(Total)
+    for circumstances, theirs in marks.values():
+        for mark in theirs:
+            for cell in cells_of(mark, circumstances):
+                sums[cell] = sums[cell].plus(total_of(mark))
+    return {cell: total for cell, total in sums.items() if any(total)}
+
+
 class PipelineWorld(World):
-    """All facts at once, and the marks and sums that follow from them."""
+    """All facts at once, and the marks that follow from them."""
 
     def marks(self) -> dict[LeadId, tuple[Circumstances, frozenset[Mark]]]:
         """What is to be counted of each person."""
@@ -230,15 +240,6 @@ class PipelineWorld(World):
             if marks := marks_of(story):
                 found[person] = (story.circumstances, frozenset(marks))
         return found
-
-    def sums(self) -> dict[Cell, Total]:
-        """The sums of all marks, without those that come to nothing."""
-        sums: dict[Cell, Total] = defaultdict(Total)
-        for circumstances, marks in self.marks().values():
-            for mark in marks:
-                for cell in cells_of(mark, circumstances):
-                    sums[cell] = sums[cell].plus(total_of(mark))
-        return {cell: total for cell, total in sums.items() if any(total)}
 
     def stories(self) -> dict[LeadId, Story]:
         """The story of everybody."""

@@ -2,17 +2,21 @@
 
 import asyncio
 import random
-from collections import defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import astuple
+from datetime import date
 
 import pytest
 import pytest_asyncio
 
-from services.attribution.credits.queries import COLUMNS, CreditRow
-from services.attribution.domain import DIMENSIONS
+from services.attribution.credits.domain import Credited
+from services.attribution.credits.queries import stored
+from services.attribution.domain import NOBODY, CreditingRun
 from services.attribution.models.catalogue import Catalogue
 from shared.db import TRANSIENT
 from shared.events import Event
+from shared.ids import ConversionId
 from shared.settings import Settings
 from shared.testing import Harness, eventually, harness
 from tests.service.attribution_facts import Teller, World, random_history
@@ -25,34 +29,65 @@ async def attribution(settings: Settings) -> AsyncIterator[Harness]:
         yield service
 
 
-async def stored_credits(service: Harness) -> list[CreditRow]:
+async def crediting_runs(service: Harness) -> list[CreditingRun]:
+    async with service.runtime.database.transaction() as tx:
+        return await Catalogue().crediting(tx.connection)
+
+
+async def stored_credits(service: Harness) -> dict[ConversionId, Credited]:
+    runs = [run.run for run in await crediting_runs(service)]
     async with service.runtime.database.reading() as connection:
-        rows = await connection.fetch(f"SELECT {COLUMNS} FROM credits ORDER BY 1, 2, 3")
-    return [CreditRow(*row.values()) for row in rows]
+        ids = [row["conversion_id"] for row in await connection.fetch("SELECT conversion_id FROM paths")]
+        return await stored(connection, ids, runs, {})
 
 
-async def stored_sums(service: Harness) -> dict[tuple[object, ...], tuple[int, int]]:
+async def expected_credits(service: Harness, facts: Sequence[Event]) -> dict[ConversionId, Credited]:
+    return World(facts).credited(await crediting_runs(service))
+
+
+async def stored_sums(service: Harness) -> dict[str, dict[tuple[object, ...], tuple[int, ...]]]:
+    """The rows of the tables of sums: what the last columns come to under the others."""
+    tables = {"combos": 1, "credit_sums": 2, "conversion_sums": 2}
     async with service.runtime.database.reading() as connection:
-        rows = await connection.fetch(
-            "SELECT model, dimension, currency, day, key, units, value_minor FROM credit_days"
-        )
-    return {tuple(row.values())[:5]: (row["units"], row["value_minor"]) for row in rows}
+        rows = {table: await connection.fetch(f"SELECT * FROM {table}") for table in tables}
+    return {
+        table: {tuple(row.values())[:-width]: tuple(row.values())[-width:] for row in rows[table]}
+        for table, width in tables.items()
+    }
 
 
-def sums_of(rows: Sequence[CreditRow]) -> dict[tuple[object, ...], tuple[int, int]]:
-    sums: dict[tuple[object, ...], list[int]] = defaultdict(lambda: [0, 0])
-    for row in rows:
-        for dimension in DIMENSIONS:
-            cell = sums[row.model, dimension, row.currency, row.day, getattr(row, dimension)]
-            cell[0] += row.units
-            cell[1] += row.value_minor
-    return {key: (units, value) for key, (units, value) in sums.items()}
+def sums_of(credited: dict[ConversionId, Credited]) -> dict[str, dict[tuple[object, ...], tuple[int, ...]]]:
+    """The same, computed plainly out of what every conversion comes to."""
+    combos: Counter[tuple[object, ...]] = Counter({astuple(NOBODY): 0})
+    units: Counter[tuple[object, ...]] = Counter()
+    minor: Counter[tuple[object, ...]] = Counter()
+    conversions: Counter[tuple[object, ...]] = Counter()
+    values: Counter[tuple[object, ...]] = Counter()
+    for one in credited.values():
+        path = one.path
+        places = [(NOBODY, path.occurred_at), *((touch.combo, touch.occurred_at) for touch in path.touches)]
+        combos.update(astuple(touch.combo) for touch in path.touches)
+        for level in ("day", "month"):
+            owner = (path.country, path.account, path.rep)
+            cell = (level, _first(path.day, level), path.currency, path.conversion_type, *owner)
+            conversions[cell] += 1
+            values[cell] += path.value_minor
+            for run, division in one.divisions.items():
+                for (combo, at), part, value in zip(places, division.units, division.value_minor, strict=True):
+                    for basis, day in (("c", path.day), ("t", at.date())):
+                        if part or value:
+                            place = (run, basis, level, _first(day, level), path.currency, path.conversion_type)
+                            units[*place, combo.combo_id] += part
+                            minor[*place, combo.combo_id] += value
+    return {
+        "combos": {key: (uses,) for key, uses in combos.items()},
+        "credit_sums": {cell: (part, minor[cell]) for cell, part in units.items()},
+        "conversion_sums": {cell: (number, values[cell]) for cell, number in conversions.items()},
+    }
 
 
-async def expected_credits(service: Harness, facts: Sequence[Event]) -> list[CreditRow]:
-    async with service.runtime.database.reading() as connection:
-        models = (await Catalogue().models(connection)).values()
-    return World(facts).credits(models)
+def _first(day: date, level: str) -> date:
+    return day if level == "day" else day.replace(day=1)
 
 
 def histories(seeds: range) -> list[Event]:
@@ -119,6 +154,7 @@ def pairs(teller: Teller) -> dict[str, tuple[list[Event], Event, Event]]:
             teller.deal("d", "nora", 4),
             teller.conversion("nora", 1, 900, deal_id="d"),
         ),
+        "assignment and conversion": ([touch], teller.assigned("nora", 4, "rosa"), hers),
         "profile and conversion": (
             [teller.touch("nora", 5), teller.touch("nora", 3)],
             teller.captured("nora", 4),
@@ -150,13 +186,16 @@ async def test_of_two_transactions_at_once_the_second_sees_the_first(attribution
 async def test_touches_of_a_lead_without_conversions_are_only_stored(attribution: Harness) -> None:
     teller = Teller()
     await attribution.deliver(*(teller.touch("nora", days) for days in range(50)))
-    assert await stored_credits(attribution) == []
+    assert await stored_credits(attribution) == {}
     assert len((await attribution.client.get(f"/v1/leads/{teller.lead('nora')}/journey")).json()["touches"]) == 50
 
 
 async def test_projection_built_again_is_the_same(attribution: Harness) -> None:
     history = histories(range(200, 203))
-    tables = ("leads", "touches", "conversions", "refunds", "deals", "credits", "credit_days")
+    tables = (
+        *("leads", "touches", "conversions", "refunds", "deals", "assignments"),
+        *("paths", "credits", "credit_sums", "conversion_sums", "combos"),
+    )
 
     async def contents(service: Harness) -> dict[str, list[str]]:
         async with service.runtime.database.reading() as connection:
@@ -170,6 +209,7 @@ async def test_projection_built_again_is_the_same(attribution: Harness) -> None:
     async with attribution.runtime.database.transaction() as tx:
         for table in (*tables, "identity_aliases", "identity_links", "inbox"):
             await tx.connection.execute(f"TRUNCATE {table}")
+        await tx.connection.execute("INSERT INTO combos VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)", *astuple(NOBODY))
     for batch in in_any_order(history, random.Random(7)):
         await attribution.deliver(*batch)
     assert await contents(attribution) == before

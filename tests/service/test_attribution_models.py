@@ -36,7 +36,7 @@ async def values(service: Harness, model: str) -> dict[str, int]:
 async def run_until_backfilled(service: Harness, model: str) -> None:
     for _ in range(20):
         await service.run_timers()
-        if (await service.client.get(f"/v1/models/{model}")).json()["backfill"]["finished_at"]:
+        if (await service.client.get(f"/v1/models/{model}")).json()["building"] is None:
             return
     raise AssertionError("the walk does not end")
 
@@ -143,12 +143,17 @@ async def test_credits_by_a_model_that_is_not_computed_yet_are_asked_for_again(a
 
 
 async def test_walk_begins_anew_on_another_projection(attribution: Harness) -> None:
-    await run_until_backfilled(attribution, "engaged")
+    teller = Teller()
+    await attribution.deliver(teller.touch("nora", 2, channel="Email"), teller.conversion("nora", 0, 100))
     async with attribution.runtime.database.transaction() as tx:
         await tx.connection.execute("UPDATE projections SET version = version + 1")
-        await tx.connection.execute("UPDATE model_backfills SET credited = 99")
+        await tx.connection.execute("TRUNCATE credits, credit_sums")
+        await tx.connection.execute("INSERT INTO credits VALUES (999, 'gone', '{}', '{}')")
     await attribution.run_timers()
-    assert (await attribution.client.get("/v1/models/engaged")).json()["backfill"]["credited"] == 0
+    assert (await attribution.client.get("/v1/models/engaged")).json()["serving"]["done"] == 1
+    assert await values(attribution, "linear") == {"Email": 100}
+    async with attribution.runtime.database.reading() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM credits WHERE run = 999") == 0
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,15 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
 from services.attribution.conversions import explaining, queries
-from services.attribution.credits.queries import CreditRow, credits_by_model
+from services.attribution.credits import queries as credit_queries
+from services.attribution.credits.queries import CreditRow
 from services.attribution.domain import SHARE_UNITS, Conversion
 from services.attribution.errors import NoSuchConversion
 from services.attribution.models.catalogue import Catalogue
-from services.attribution.models.choosing import splitting_model
+from services.attribution.models.choosing import serving_run
+from services.attribution.models.queries import Run
 from services.attribution.people import ConversionIdPath, Whom, find, whom
 from shared.db import Connection
-from shared.errors import Unavailable
 from shared.identity import Member, members
 from shared.ids import ConversionId
 from shared.service import Runtime
@@ -49,6 +50,9 @@ class CreditOut(BaseModel):
     source: str
     medium: str
     campaign: str
+    content: str
+    landing_page: str
+    touch_type: str
     share: float
     value_minor: int
 
@@ -103,10 +107,10 @@ def router(runtime: Runtime) -> APIRouter:
     async def credits_of(conversion_id: ConversionIdPath, model: ModelQuery = DEFAULT_MODEL) -> CreditsOut:
         """Which touches earned the conversion, by one model."""
         async with _snapshot(runtime) as connection:
-            await splitting_model(connection, catalogue, model)
+            run = await serving_run(connection, catalogue, model)
             found = await _conversion(connection, conversion_id)
-            rows = await credits_by_model(connection, [found.conversion_id], model)
-        return _credits_out(found, model, rows)
+            rows = await credit_queries.credits_of(connection, [found.conversion_id], model)
+        return _credits_out(found, run, rows)
 
     @made.get("/v1/credits")
     async def credits_of_person(
@@ -117,11 +121,11 @@ def router(runtime: Runtime) -> APIRouter:
     ) -> Page[CreditsOut]:
         """Which touches earned each of a person's conversions, by one model."""
         async with _snapshot(runtime) as connection:
-            await splitting_model(connection, catalogue, model)
+            run = await serving_run(connection, catalogue, model)
             found, more = await _page(connection, runtime, named, limit, cursor)
-            rows = await credits_by_model(connection, [one.conversion_id for one in found], model)
+            rows = await credit_queries.credits_of(connection, [one.conversion_id for one in found], model)
         items = [
-            _credits_out(one, model, [row for row in rows if row.conversion_id == one.conversion_id]) for one in found
+            _credits_out(one, run, [row for row in rows if row.conversion_id == one.conversion_id]) for one in found
         ]
         return Page(items=items, next_cursor=more)
 
@@ -162,13 +166,11 @@ async def _conversion(connection: Connection, conversion_id: str) -> Conversion:
     return found
 
 
-def _credits_out(conversion: Conversion, model: str, rows: list[CreditRow]) -> CreditsOut:
-    if not rows:  # every conversion has a credit by every model, but a new model's come one after another
-        raise Unavailable(f"{model} is new; this conversion is about to be credited by it")
+def _credits_out(conversion: Conversion, run: Run, rows: list[CreditRow]) -> CreditsOut:
     return CreditsOut(
         conversion_id=conversion.conversion_id,
-        model=model,
-        model_version=rows[0].version,
+        model=run.model_id,
+        model_version=run.version,
         value_minor=conversion.value_minor,
         currency=conversion.currency,
         credits=[
@@ -179,6 +181,9 @@ def _credits_out(conversion: Conversion, model: str, rows: list[CreditRow]) -> C
                 source=row.source,
                 medium=row.medium,
                 campaign=row.campaign,
+                content=row.content,
+                landing_page=row.landing_page,
+                touch_type=row.touch_type,
                 share=row.units / SHARE_UNITS,
                 value_minor=row.value_minor,
             )

@@ -17,7 +17,7 @@ from services.attribution.domain import (
     path_to,
     reason_against,
 )
-from services.attribution.journeys.queries import captured_at, journeys
+from services.attribution.journeys.queries import journeys, profiles
 from shared.db import Connection
 from shared.identity import members, resolve
 
@@ -83,9 +83,11 @@ async def explain(connection: Connection, conversion: Conversion, lookback: time
     people = {person: await members(connection, person)}
     latest = max(conversion.occurred_at, conversion.received_at)
     touches = (await journeys(connection, people, {person: (None, latest)}))[person]
-    lead_created_at = (await captured_at(connection, people)).get(person)
+    profile = (await profiles(connection, people)).get(person)
+    lead_created_at = profile.created_at if profile else None
     deal_id = conversion.deal_id
-    deal_created_at = (await queries.deals_opened(connection, [deal_id])).get(deal_id) if deal_id else None
+    deal = (await queries.deals(connection, [deal_id])).get(deal_id) if deal_id else None
+    deal_created_at = deal.opened_at if deal else None
     at = conversion.occurred_at
     path = path_to(at, touches, lookback, lead_created_at=lead_created_at, deal_created_at=deal_created_at)
     earned: dict[tuple[str | None, str | None], dict[str, Earned]] = defaultdict(dict)

@@ -35,7 +35,7 @@ async def on_refunds(events: Sequence[RefundRecorded], tx: Tx, catalogue: Catalo
 
 
 async def on_deals(events: Sequence[DealChanged], tx: Tx, catalogue: Catalogue) -> None:
-    """Store when deals were created: a milestone on the paths to the conversions they were won with."""
+    """Store when deals were created, a milestone on the paths to what they were won with, and whose they are."""
     newest = _newest(events, lambda event: event.deal_id, lambda event: (event.revision,))
     await lock_leads(tx.connection, [event.lead_id for event in newest])
     changed = await queries.put_deals(tx.connection, newest)

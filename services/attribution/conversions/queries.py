@@ -7,7 +7,7 @@ from datetime import datetime
 
 import asyncpg
 
-from services.attribution.domain import Conversion, left_after_refunds
+from services.attribution.domain import Conversion, Deal, left_after_refunds
 from services.attribution.journeys.queries import member_columns
 from shared.db import Connection
 from shared.events import ConversionRecorded, DealChanged, RefundRecorded
@@ -44,13 +44,13 @@ ON CONFLICT (conversion_id, refund_id) DO UPDATE SET
 WHERE (known.position, known.received_at) < (excluded.position, excluded.received_at)
 """
 PUT_DEALS = """
-INSERT INTO deals AS known SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[])
+INSERT INTO deals AS known SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[])
 ON CONFLICT (deal_id) DO UPDATE SET
-    revision = excluded.revision, lead_id = excluded.lead_id, opened_at = excluded.opened_at
+    revision = excluded.revision, lead_id = excluded.lead_id, opened_at = excluded.opened_at, rep_id = excluded.rep_id
 WHERE known.revision < excluded.revision
-RETURNING deal_id, old.opened_at AS before, new.opened_at AS after
+RETURNING deal_id, old.opened_at IS DISTINCT FROM new.opened_at OR old.rep_id IS DISTINCT FROM new.rep_id AS changed
 """
-DEALS_OPENED = "SELECT deal_id, opened_at FROM deals WHERE deal_id = ANY($1)"
+DEALS = "SELECT deal_id, opened_at, rep_id FROM deals WHERE deal_id = ANY($1)"
 OF_DEALS = "SELECT conversion_id, lead_id, occurred_at FROM conversions WHERE deal_id = ANY($1)"
 REFUNDED = """
 LEFT JOIN LATERAL (
@@ -145,20 +145,22 @@ async def put_refunds(connection: Connection, events: Sequence[RefundRecorded]) 
 
 
 async def put_deals(connection: Connection, events: Sequence[DealChanged]) -> list[DealId]:
-    """Store when deals were created, the highest revision winning; answers those for which that changed."""
+    """Store when deals were created and whose they are, the highest revision winning; answers those that changed."""
     rows = await connection.fetch(
         PUT_DEALS,
         [event.deal_id for event in events],
         [event.revision for event in events],
         [event.lead_id for event in events],
         [event.opened_at for event in events],
+        [event.rep_id for event in events],
     )
-    return [row["deal_id"] for row in rows if row["before"] != row["after"]]
+    return [row["deal_id"] for row in rows if row["changed"]]
 
 
-async def deals_opened(connection: Connection, deal_ids: Iterable[DealId]) -> dict[DealId, datetime]:
-    """When deals were created, where that is known."""
-    return {row["deal_id"]: row["opened_at"] for row in await connection.fetch(DEALS_OPENED, sorted(set(deal_ids)))}
+async def deals(connection: Connection, deal_ids: Iterable[DealId]) -> dict[DealId, Deal]:
+    """The deals that are known."""
+    rows = await connection.fetch(DEALS, sorted(set(deal_ids)))
+    return {row["deal_id"]: Deal(row["opened_at"], row["rep_id"]) for row in rows}
 
 
 async def conversions_of_deals(connection: Connection, deal_ids: Iterable[DealId]) -> list[Placed]:

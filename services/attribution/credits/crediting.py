@@ -5,18 +5,20 @@ what was credited before. What is written is only the difference.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from services.attribution.conversions import queries as conversions
 from services.attribution.credits import queries
-from services.attribution.credits.queries import CreditRow
-from services.attribution.domain import Conversion, Credit, Model, Touch, credits_of, path_to
+from services.attribution.credits.domain import Credited, Person, credit, moves
+from services.attribution.domain import Conversion, CreditingRun, longest_lookback
 from services.attribution.journeys import queries as journeys
 from services.attribution.models.catalogue import Catalogue
+from services.attribution.paths.moving import paths_moved
+from services.attribution.pipeline.queries import assigned_reps
 from shared.db import Connection
-from shared.identity import Member, members, resolve_many
-from shared.ids import ConversionId, DealId, LeadId
+from shared.identity import Member, members_of_many, resolve_many
+from shared.ids import ConversionId, LeadId
 from shared.telemetry import counter
 
 RECREDITED = counter("throughline_attribution_recredited_total", "Conversions whose credits a fact changed")
@@ -54,16 +56,24 @@ async def recredit(
     }
     if not chosen:
         return
-    models = list((await catalogue.models(connection)).values())
-    after = _by_model(await credit_people(connection, people, chosen, models))
-    before = _by_model(await queries.credits_of(connection, {key[0] for key in after}))
-    changed = {key for key in {*before, *after} if before.get(key) != after.get(key)}
-    RECREDITED.inc(len({conversion_id for conversion_id, _ in changed}))
-    await queries.replace_credits(
-        connection,
-        {key: before[key] for key in changed if key in before},
-        {key: after[key] for key in changed if key in after},
-    )
+    runs = await catalogue.crediting(connection)
+    after = await credit_people(connection, people, found, chosen, runs)
+    await _store(connection, runs, after)
+
+
+async def _store(connection: Connection, runs: Sequence[CreditingRun], after: Mapping[ConversionId, Credited]) -> None:
+    """Write what differs from what is stored, and tell of the paths that moved."""
+    combos = {touch.combo.combo_id: touch.combo for new in after.values() for touch in new.path.touches}
+    before = await queries.stored(connection, after, [run.run for run in runs], combos)
+    changed = [key for key, new in after.items() if before.get(key) != new]
+    RECREDITED.inc(len(changed))
+    if not changed:
+        return
+    new = {key: after[key] for key in changed}
+    old = {key: before[key] for key in changed if key in before}
+    await queries.replace(connection, old, new, moves(old, new))
+    moved = [key for key in changed if key not in old or old[key].path != new[key].path]
+    await paths_moved(connection, [old[key].path for key in moved if key in old], [new[key].path for key in moved])
 
 
 async def _lock_people(
@@ -80,7 +90,7 @@ async def _lock_people(
         await journeys.lock_leads(connection, needed - held)
         held |= needed
         persons = await resolve_many(connection, facts)
-        people = {person: await members(connection, person) for person in dict.fromkeys(persons)}
+        people = await members_of_many(connection, persons)
         needed = {*people, *(member.lead_id for ids in people.values() for member in ids)}
         if needed <= held:
             break
@@ -98,86 +108,34 @@ async def _lock_people(
 async def credit_people(
     connection: Connection,
     people: Mapping[LeadId, Sequence[Member]],
+    conversions_of: Mapping[LeadId, Sequence[Conversion]],
     chosen: Mapping[LeadId, Sequence[Conversion]],
-    models: Sequence[Model],
-) -> list[CreditRow]:
-    """The credits that conversions of these persons come to; nothing is stored."""
-    touches = await journeys.journeys(connection, people, _spans(chosen, models))
-    created_at = await journeys.captured_at(connection, {person: people[person] for person in chosen})
+    runs: Sequence[CreditingRun],
+) -> dict[ConversionId, Credited]:
+    """What the chosen of the conversions of these persons come to; nothing is stored."""
+    lookback = longest_lookback(runs)
+    those = {person: people[person] for person in chosen}
+    touches = await journeys.journeys(connection, those, _spans(chosen, lookback))
+    profiles = await journeys.profiles(connection, those)
+    reps = await assigned_reps(connection, those)
     deal_ids = {c.deal_id for theirs in chosen.values() for c in theirs if c.deal_id is not None}
-    opened_at = await conversions.deals_opened(connection, deal_ids) if deal_ids else {}
-    return [
-        row
-        for person, theirs in chosen.items()
-        for conversion in theirs
-        for row in credit_conversion(
-            conversion, touches[person], models, lead_created_at=created_at.get(person), deals=opened_at
-        )
-    ]
-
-
-def credit_conversion(
-    conversion: Conversion,
-    touches: Iterable[Touch],
-    models: Iterable[Model],
-    *,
-    lead_created_at: datetime | None,
-    deals: dict[DealId, datetime],
-) -> list[CreditRow]:
-    """The credits of a conversion by each model, out of all touches of its person."""
-    touches = list(touches)
-    deal_created_at = deals.get(conversion.deal_id) if conversion.deal_id is not None else None
-    paths = {
-        lookback: path_to(
-            conversion.occurred_at,
-            touches,
-            lookback,
-            lead_created_at=lead_created_at,
-            deal_created_at=deal_created_at,
-        )
-        for lookback in {model.lookback for model in models}
-    }
-    return [
-        _row(conversion, model, ordinal, credit)
-        for model in models
-        for ordinal, credit in enumerate(credits_of(paths[model.lookback], conversion.value_minor, model))
-    ]
-
-
-def _row(conversion: Conversion, model: Model, ordinal: int, credit: Credit) -> CreditRow:
-    return CreditRow(
-        conversion_id=conversion.conversion_id,
-        model=model.model_id,
-        ordinal=ordinal,
-        version=model.version,
-        origin=credit.origin,
-        touch_id=credit.touch_id,
-        channel=credit.keys["channel"],
-        source=credit.keys["source"],
-        medium=credit.keys["medium"],
-        campaign=credit.keys["campaign"],
-        units=credit.units,
-        value_minor=credit.value_minor,
-        currency=conversion.currency,
-        day=conversion.day,
-    )
+    deals = await conversions.deals(connection, deal_ids) if deal_ids else {}
+    found: dict[ConversionId, Credited] = {}
+    for person_id, theirs in chosen.items():
+        times = [conversion.occurred_at for conversion in conversions_of[person_id]]
+        person = Person(person_id, touches[person_id], times, reps.get(person_id, ()), profiles.get(person_id))
+        for conversion in theirs:
+            deal = deals.get(conversion.deal_id) if conversion.deal_id is not None else None
+            found[conversion.conversion_id] = credit(person, conversion, deal, runs, lookback)
+    return found
 
 
 def _spans(
-    chosen: Mapping[LeadId, Sequence[Conversion]], models: Iterable[Model]
+    chosen: Mapping[LeadId, Sequence[Conversion]], lookback: timedelta | None
 ) -> dict[LeadId, tuple[datetime | None, datetime]]:
     """From when to when touches of each person may earn from these conversions."""
-    lookbacks = [model.lookback for model in models]
-    longest = None if None in lookbacks else max((one for one in lookbacks if one is not None), default=timedelta())
     spans: dict[LeadId, tuple[datetime | None, datetime]] = {}
     for person, theirs in chosen.items():
         times = [conversion.occurred_at for conversion in theirs]
-        spans[person] = (None if longest is None else min(times) - longest, max(times))
+        spans[person] = (None if lookback is None else min(times) - lookback, max(times))
     return spans
-
-
-def _by_model(rows: Iterable[CreditRow]) -> dict[tuple[ConversionId, str], list[CreditRow]]:
-    grouped: dict[tuple[ConversionId, str], list[CreditRow]] = defaultdict(list)
-    for row in rows:
-        grouped[row.conversion_id, row.model].append(row)
-    return dict(grouped)

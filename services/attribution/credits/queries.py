@@ -1,97 +1,248 @@
-"""The statements about credits and their daily sums."""
+"""The statements about paths, credits and their sums."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
-from typing import NamedTuple
+from dataclasses import astuple
+from typing import Any, NamedTuple, TypeVar
 
-from services.attribution.domain import DIMENSIONS, Dimension
+import asyncpg
+
+from services.attribution.credits.domain import Credited, Moves
+from services.attribution.domain import NOBODY, Combo, Division, PathRow, PathTouch
 from shared.db import Connection
-from shared.ids import ConversionId
+from shared.ids import ConversionId, TouchId
 
-Cell = tuple[str, Dimension, str, date, str]
-"""A daily sum: model, dimension, currency, day, key."""
+K = TypeVar("K", bound=tuple[Any, ...])
+
+PATH_COLUMNS = (
+    "conversion_id",
+    "person_id",
+    "touch_ids",
+    "origins",
+    "combos",
+    "times",
+    "lead_place",
+    "deal_place",
+    "conversion_type",
+    "currency",
+    "value_minor",
+    "occurred_at",
+    "day",
+    "country",
+    "account",
+    "rep",
+)
+CREDIT_COLUMNS = ("run", "conversion_id", "units", "value_minor")
+COMBO_COLUMNS = "combo_id, channel, source, medium, campaign, content, landing_page, touch_type"
+PATHS = f"SELECT {', '.join(PATH_COLUMNS)} FROM paths WHERE conversion_id = ANY($1)"
+COMBOS = f"SELECT {COMBO_COLUMNS} FROM combos WHERE combo_id = ANY($1)"
+DIVISIONS = "SELECT run, conversion_id, units, value_minor FROM credits WHERE conversion_id = ANY($1) AND run = ANY($2)"
+EARNED = """
+SELECT credits.conversion_id, runs.model, runs.version, part.place - 1 AS place, part.touch_id, part.origin,
+    combos.channel, combos.source, combos.medium, combos.campaign, combos.content, combos.landing_page,
+    combos.touch_type, part.units, part.value_minor
+FROM credits JOIN paths USING (conversion_id) JOIN model_runs AS runs USING (run)
+CROSS JOIN LATERAL unnest(paths.touch_ids, paths.origins, paths.combos, credits.units, credits.value_minor)
+    WITH ORDINALITY AS part (touch_id, origin, combo_id, units, value_minor, place)
+JOIN combos USING (combo_id)
+WHERE credits.conversion_id = ANY($1) AND runs.state = 'serving' AND ($2::text IS NULL OR runs.model = $2)
+    AND (part.units <> 0 OR part.value_minor <> 0)
+ORDER BY credits.conversion_id, runs.run, part.place
+"""
+TAKE_PATHS = "DELETE FROM paths WHERE conversion_id = ANY($1)"
+TAKE_CREDITS = """
+DELETE FROM credits USING unnest($1::integer[], $2::text[]) AS gone (run, conversion_id)
+WHERE credits.run = gone.run AND credits.conversion_id = gone.conversion_id
+"""
+# What nothing is credited to any more leaves no trace, so that the sums are the same however they came about.
+ADD_COMBOS = """
+INSERT INTO combos AS known
+SELECT * FROM unnest(
+    $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bigint[])
+ON CONFLICT (combo_id) DO UPDATE SET uses = known.uses + excluded.uses
+"""
+SWEEP_COMBOS = """
+DELETE FROM combos USING unnest(
+    $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]
+) AS moved (combo_id) WHERE combos.combo_id = moved.combo_id AND combos.uses = 0
+"""
+ADD_CREDITS = """
+INSERT INTO credit_sums AS known
+SELECT * FROM unnest(
+    $1::integer[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[])
+ON CONFLICT (run, basis, level, day, currency, conversion_type, combo_id) DO UPDATE
+SET units = known.units + excluded.units, value_minor = known.value_minor + excluded.value_minor
+"""
+SWEEP_CREDITS = """
+DELETE FROM credit_sums AS known
+USING unnest($1::integer[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::bigint[])
+    AS moved (run, basis, level, day, currency, conversion_type, combo_id)
+WHERE known.run = moved.run AND known.basis = moved.basis AND known.level = moved.level AND known.day = moved.day
+    AND known.currency = moved.currency AND known.conversion_type = moved.conversion_type
+    AND known.combo_id = moved.combo_id AND known.units = 0 AND known.value_minor = 0
+"""
+ADD_CONVERSIONS = """
+INSERT INTO conversion_sums AS known
+SELECT * FROM unnest(
+    $1::text[], $2::date[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[])
+ON CONFLICT (level, day, currency, conversion_type, country, account, rep) DO UPDATE
+SET conversions = known.conversions + excluded.conversions, value_minor = known.value_minor + excluded.value_minor
+"""
+SWEEP_CONVERSIONS = """
+DELETE FROM conversion_sums AS known
+USING unnest($1::text[], $2::date[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+    AS moved (level, day, currency, conversion_type, country, account, rep)
+WHERE known.level = moved.level AND known.day = moved.day AND known.currency = moved.currency
+    AND known.conversion_type = moved.conversion_type AND known.country = moved.country
+    AND known.account = moved.account AND known.rep = moved.rep AND known.conversions = 0 AND known.value_minor = 0
+"""
 
 
 class CreditRow(NamedTuple):
-    """A credit as it is stored."""
+    """What a touch earned from a conversion by the run of a model that serves; `place` 0 is what nobody earned."""
 
     conversion_id: ConversionId
     model: str
-    ordinal: int
     version: int
-    origin: str | None
+    place: int
     touch_id: str | None
+    origin: str | None
     channel: str
     source: str
     medium: str
     campaign: str
+    content: str
+    landing_page: str
+    touch_type: str
     units: int
     value_minor: int
-    currency: str
-    day: date
-
-    def cells(self) -> Iterable[Cell]:
-        """The daily sums that this credit is part of."""
-        for dimension in DIMENSIONS:
-            yield self.model, dimension, self.currency, self.day, getattr(self, dimension)
 
 
-COLUMNS = ", ".join(CreditRow._fields)
-CREDITS = f"SELECT {COLUMNS} FROM credits WHERE conversion_id = ANY($1) ORDER BY 1, 2, 3"
-CREDITS_BY_MODEL = f"SELECT {COLUMNS} FROM credits WHERE conversion_id = ANY($1) AND model = $2 ORDER BY 1, 3"
-REMOVE = """
-DELETE FROM credits USING unnest($1::text[], $2::text[]) AS gone (conversion_id, model)
-WHERE credits.conversion_id = gone.conversion_id AND credits.model = gone.model
-"""
-ADD_TO_DAYS = """
-INSERT INTO credit_days AS known
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bigint[], $7::bigint[])
-ON CONFLICT (model, dimension, currency, day, key) DO UPDATE
-SET units = known.units + excluded.units, value_minor = known.value_minor + excluded.value_minor
-"""
-# What nothing is credited to any more leaves no trace, so that the sums are the same however they came about.
-SWEEP_DAYS = """
-DELETE FROM credit_days AS known
-USING unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::text[]) AS moved (model, dimension, currency, day, key)
-WHERE known.model = moved.model AND known.dimension = moved.dimension AND known.currency = moved.currency
-    AND known.day = moved.day AND known.key = moved.key AND known.units = 0 AND known.value_minor = 0
-"""
-
-
-async def credits_of(connection: Connection, conversion_ids: Iterable[ConversionId]) -> list[CreditRow]:
-    """All credits of conversions, in the order of their paths."""
-    return [CreditRow(*row.values()) for row in await connection.fetch(CREDITS, sorted(set(conversion_ids)))]
-
-
-async def credits_by_model(
-    connection: Connection, conversion_ids: Iterable[ConversionId], model: str
+async def credits_of(
+    connection: Connection, conversion_ids: Iterable[ConversionId], model: str | None = None
 ) -> list[CreditRow]:
-    """One model's credits of conversions, in the order of their paths."""
-    rows = await connection.fetch(CREDITS_BY_MODEL, sorted(set(conversion_ids)), model)
+    """The credits of conversions by the runs that serve, or that of one model, in the order of their paths."""
+    rows = await connection.fetch(EARNED, sorted(set(conversion_ids)), model)
     return [CreditRow(*row.values()) for row in rows]
 
 
-async def replace_credits(
+async def stored(
     connection: Connection,
-    before: Mapping[tuple[ConversionId, str], Sequence[CreditRow]],
-    after: Mapping[tuple[ConversionId, str], Sequence[CreditRow]],
+    conversion_ids: Iterable[ConversionId],
+    runs: Iterable[int],
+    known: Mapping[int, Combo],
+) -> dict[ConversionId, Credited]:
+    """What is stored of conversions under these runs; combos that are not `known` are looked up."""
+    ids = sorted(set(conversion_ids))
+    paths = await connection.fetch(PATHS, ids)
+    if not paths:
+        return {}
+    named = dict(known)
+    missing = {combo for row in paths for combo in row["combos"]} - named.keys()
+    if missing:
+        rows = await connection.fetch(COMBOS, sorted(missing))
+        named.update((row["combo_id"], Combo(*row.values())) for row in rows)
+    found = {row["conversion_id"]: Credited(_path_row(row, named), {}) for row in paths}
+    for row in await connection.fetch(DIVISIONS, ids, sorted(runs)):
+        division = Division(tuple(row["units"]), tuple(row["value_minor"]))
+        found[row["conversion_id"]].divisions[row["run"]] = division
+    return found
+
+
+async def replace(
+    connection: Connection,
+    before: Mapping[ConversionId, Credited],
+    after: Mapping[ConversionId, Credited],
+    moved: Moves,
 ) -> None:
-    """Store credits in place of others, by conversion and model, and move the daily sums by the difference."""
-    moved: dict[Cell, list[int]] = defaultdict(lambda: [0, 0])
-    for sign, rows in ((-1, before), (1, after)):
-        for row in (row for of_one in rows.values() for row in of_one):
-            for cell in row.cells():
-                moved[cell][0] += sign * row.units
-                moved[cell][1] += sign * row.value_minor
-    if gone := sorted(before):
-        await connection.execute(REMOVE, [key[0] for key in gone], [key[1] for key in gone])
-    records = [row for of_one in after.values() for row in of_one]
-    await connection.copy_records_to_table("credits", records=records, columns=CreditRow._fields)
-    cells = sorted(cell for cell, sums in moved.items() if any(sums))  # locked in one order everywhere
-    if cells:
-        columns = [list(column) for column in zip(*cells, strict=True)]
-        sums = [[moved[cell][0] for cell in cells], [moved[cell][1] for cell in cells]]
-        await connection.execute(ADD_TO_DAYS, *columns, *sums)
-        if gone:
-            await connection.execute(SWEEP_DAYS, *columns)
+    """Store what conversions come to in place of what was stored, and move the sums by the difference."""
+    await _replace_paths(connection, before, after)
+    await _replace_divisions(connection, before, after)
+    # Rows that many share come last, and are locked in one order everywhere.
+    combos = {astuple(moved.known[key]): [uses] for key, uses in sorted(moved.combos.items()) if uses}
+    await _add(connection, ADD_COMBOS, combos, SWEEP_COMBOS)
+    await _add(connection, ADD_CREDITS, moved.credit_cells(), SWEEP_CREDITS)
+    await _add(connection, ADD_CONVERSIONS, moved.conversion_cells(), SWEEP_CONVERSIONS)
+
+
+async def _add(connection: Connection, add: str, sums: Mapping[K, Sequence[int]], sweep: str) -> None:
+    """Add to sums, by their keys, and remove those that come to nothing."""
+    if not sums:
+        return
+    keys = [list(column) for column in zip(*sums, strict=True)]
+    amounts = [list(column) for column in zip(*sums.values(), strict=True)]
+    await connection.execute(add, *keys, *amounts)
+    if any(amount < 0 for column in amounts for amount in column):
+        await connection.execute(sweep, *keys)
+
+
+async def _replace_paths(
+    connection: Connection, before: Mapping[ConversionId, Credited], after: Mapping[ConversionId, Credited]
+) -> None:
+    rows = [new.path for key, new in after.items() if key not in before or before[key].path != new.path]
+    if gone := [row.conversion_id for row in rows if row.conversion_id in before]:
+        await connection.execute(TAKE_PATHS, gone)
+    if rows:
+        records = [_path_record(row) for row in rows]
+        await connection.copy_records_to_table("paths", records=records, columns=PATH_COLUMNS)
+
+
+async def _replace_divisions(
+    connection: Connection, before: Mapping[ConversionId, Credited], after: Mapping[ConversionId, Credited]
+) -> None:
+    gone: list[tuple[int, ConversionId]] = []
+    records: list[tuple[Any, ...]] = []
+    for conversion_id, new in after.items():
+        known = before[conversion_id].divisions if conversion_id in before else {}
+        for run, division in new.divisions.items():
+            if known.get(run) != division:
+                records.append((run, conversion_id, division.units, division.value_minor))
+                if run in known:
+                    gone.append((run, conversion_id))
+    if gone:
+        await connection.execute(TAKE_CREDITS, [run for run, _ in gone], [key for _, key in gone])
+    if records:
+        await connection.copy_records_to_table("credits", records=records, columns=CREDIT_COLUMNS)
+
+
+def _path_record(row: PathRow) -> tuple[Any, ...]:
+    return (
+        row.conversion_id,
+        row.person_id,
+        [None, *[touch.touch_id for touch in row.touches]],
+        [None, *[touch.origin for touch in row.touches]],
+        [NOBODY.combo_id, *[touch.combo.combo_id for touch in row.touches]],
+        [row.occurred_at, *[touch.occurred_at for touch in row.touches]],
+        None if row.lead_place is None else row.lead_place + 2,
+        None if row.deal_place is None else row.deal_place + 2,
+        row.conversion_type,
+        row.currency,
+        row.value_minor,
+        row.occurred_at,
+        row.day,
+        row.country,
+        row.account,
+        row.rep,
+    )
+
+
+def _path_row(row: asyncpg.Record, named: Mapping[int, Combo]) -> PathRow:
+    touches = zip(row["touch_ids"], row["origins"], row["combos"], row["times"], strict=True)
+    return PathRow(
+        conversion_id=row["conversion_id"],
+        person_id=row["person_id"],
+        touches=tuple(
+            [
+                PathTouch(TouchId(touch_id), origin, named[combo_id], at)
+                for touch_id, origin, combo_id, at in list(touches)[1:]
+            ]
+        ),
+        lead_place=None if row["lead_place"] is None else row["lead_place"] - 2,
+        deal_place=None if row["deal_place"] is None else row["deal_place"] - 2,
+        conversion_type=row["conversion_type"],
+        currency=row["currency"],
+        value_minor=row["value_minor"],
+        occurred_at=row["occurred_at"],
+        country=row["country"],
+        account=row["account"],
+        rep=row["rep"],
+    )

@@ -10,9 +10,10 @@ from typing import Any
 
 from services.attribution.channels.domain import group_touch
 from services.attribution.credits.crediting import Window, recredit
-from services.attribution.domain import Conversion
+from services.attribution.domain import Conversion, longest_lookback
 from services.attribution.journeys import queries
 from services.attribution.models.catalogue import Catalogue
+from services.attribution.pipeline.following import follow_touches
 from shared.db import Tx
 from shared.events import (
     IdentityLinked,
@@ -31,6 +32,7 @@ async def on_touches(events: Sequence[TouchRecorded], tx: Tx, catalogue: Catalog
     lead_ids = {event.lead_id for event in events}
     erased = await queries.lock_leads(connection, lead_ids)
     facts = await queries.add_touches(connection, [_row(event, event.lead_id in erased) for event in events])
+    await follow_touches(connection, events, facts)
     if facts is not None:  # a correction may take a touch from another id
         lead_ids = {lead_id for lead_id, _ in facts}
     converting = await queries.converting_among(connection, lead_ids)
@@ -39,7 +41,7 @@ async def on_touches(events: Sequence[TouchRecorded], tx: Tx, catalogue: Catalog
     if facts is None:
         facts = [(event.lead_id, event.occurred_at) for event in events]
     late = [(lead_id, at) for lead_id, at in facts if lead_id in converting]
-    longest = await catalogue.longest_lookback(connection)
+    longest = longest_lookback(await catalogue.crediting(connection))
 
     def concerned(conversion: Conversion, window: Window | None) -> bool:
         return window is not None and _may_have_led_to(window, conversion.occurred_at, longest)
@@ -48,12 +50,11 @@ async def on_touches(events: Sequence[TouchRecorded], tx: Tx, catalogue: Catalog
 
 
 async def on_leads_captured(events: Sequence[LeadCaptured], tx: Tx, catalogue: Catalogue) -> None:
-    """Store when leads were created: a milestone on the paths to their conversions."""
+    """Store when leads were created, a milestone on the paths to their conversions, and where they belong."""
     newest: dict[LeadId, LeadCaptured] = {}
     for event in sorted(events, key=lambda event: (event.lead_id, event.revision)):
         newest[event.lead_id] = event
-    rows = [(event.lead_id, event.revision, event.captured_at) for event in newest.values()]
-    changed = await queries.put_captured(tx.connection, rows)
+    changed = await queries.put_captured(tx.connection, list(newest.values()))
     if converting := await queries.converting_among(tx.connection, changed):
         await recredit(tx.connection, catalogue, [(lead_id, None) for lead_id in converting])
 
@@ -68,9 +69,10 @@ async def on_identity_changed(
         await recredit(tx.connection, catalogue, [(lead_id, None) for lead_id in lead_ids])
 
 
-async def on_lead_erased(event: LeadErased, tx: Tx) -> None:
+async def on_lead_erased(event: LeadErased, tx: Tx, catalogue: Catalogue) -> None:
     """Take away what might tell who it was; counts and credit stay."""
-    await queries.strip_lead(tx.connection, event.lead_id)
+    if await queries.strip_lead(tx.connection, event.lead_id):
+        await recredit(tx.connection, catalogue, [(event.lead_id, None)])
 
 
 def _named(event: IdentityLinked | LeadMerged | LeadUnmerged) -> tuple[LeadId, LeadId]:

@@ -1,13 +1,15 @@
 """The statements about leads and their touches."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import asyncpg
 
-from services.attribution.domain import Touch
+from services.attribution.domain import Profile, Touch
 from shared.db import Connection
+from shared.events import LeadCaptured
 from shared.identity import Member
 from shared.ids import LeadId, TouchId
 
@@ -56,11 +58,14 @@ WHERE (known.position, known.received_at) < (excluded.position, excluded.receive
 RETURNING old.lead_id AS old_lead_id, old.occurred_at AS old_at, new.lead_id, new.occurred_at
 """
 PUT_CAPTURED = """
-INSERT INTO leads AS known (lead_id, revision, captured_at)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[])
-ON CONFLICT (lead_id) DO UPDATE SET revision = excluded.revision, captured_at = excluded.captured_at
+INSERT INTO leads AS known (lead_id, revision, captured_at, country, account_id)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[])
+ON CONFLICT (lead_id) DO UPDATE SET
+    revision = excluded.revision, captured_at = excluded.captured_at, country = excluded.country,
+    account_id = excluded.account_id
 WHERE known.revision IS NULL OR known.revision < excluded.revision
-RETURNING lead_id, old.captured_at AS before, new.captured_at AS after
+RETURNING lead_id, old.captured_at IS DISTINCT FROM new.captured_at OR old.country IS DISTINCT FROM new.country
+    OR old.account_id IS DISTINCT FROM new.account_id AS changed
 """
 STRIP_LEAD = """
 INSERT INTO leads (lead_id, erased) VALUES ($1, true)
@@ -70,10 +75,10 @@ STRIP_TOUCHES = """
 UPDATE touches SET page = NULL, content = NULL
 WHERE lead_id = $1 AND (page IS NOT NULL OR content IS NOT NULL)
 """
-CAPTURED_AT = """
-SELECT member.person_id, min(leads.captured_at) AS captured_at
+PROFILES = """
+SELECT member.person_id, leads.lead_id, leads.captured_at, leads.country, leads.account_id
 FROM unnest($1::text[], $2::text[]) AS member (person_id, lead_id) JOIN leads USING (lead_id)
-WHERE leads.captured_at IS NOT NULL GROUP BY member.person_id
+WHERE leads.captured_at IS NOT NULL ORDER BY leads.lead_id <> member.person_id, leads.lead_id
 """
 KNOWN = "SELECT EXISTS (SELECT 1 FROM leads WHERE lead_id = ANY($1))"
 BELONGING = """
@@ -136,24 +141,44 @@ async def add_touches(connection: Connection, rows: Sequence[tuple[Any, ...]]) -
     return changed
 
 
-async def put_captured(connection: Connection, rows: Sequence[tuple[LeadId, int, datetime]]) -> list[LeadId]:
-    """Store when leads were created, the highest revision winning; answers those for whom that changed."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    found = await connection.fetch(PUT_CAPTURED, *columns)
-    return [row["lead_id"] for row in found if row["before"] != row["after"]]
+async def put_captured(connection: Connection, events: Sequence[LeadCaptured]) -> list[LeadId]:
+    """Store when leads were created and where they belong, the highest revision winning; answers those that changed."""
+    found = await connection.fetch(
+        PUT_CAPTURED,
+        [event.lead_id for event in events],
+        [event.revision for event in events],
+        [event.captured_at for event in events],
+        [event.country for event in events],
+        [event.account_id for event in events],
+    )
+    return [row["lead_id"] for row in found if row["changed"]]
 
 
-async def strip_lead(connection: Connection, lead_id: LeadId) -> None:
-    """Take from an erased id's touches what might tell who it was; their channels and times stay."""
+async def strip_lead(connection: Connection, lead_id: LeadId) -> bool:
+    """Take from an erased id's touches what might tell who it was; their channels and times stay.
+
+    Answers whether that may concern a conversion.
+    """
     await connection.execute(STRIP_LEAD, lead_id)
-    await connection.execute(STRIP_TOUCHES, lead_id)
+    stripped = await connection.execute(STRIP_TOUCHES, lead_id)
+    return stripped != "UPDATE 0" and bool(await converting_among(connection, [lead_id]))
 
 
-async def captured_at(connection: Connection, people: Mapping[LeadId, Sequence[Member]]) -> dict[LeadId, datetime]:
-    """When each person was created as a lead, where that is known."""
-    pairs = [(person, member.lead_id) for person, ids in people.items() for member in ids]
-    rows = await connection.fetch(CAPTURED_AT, [person for person, _ in pairs], [lead_id for _, lead_id in pairs])
-    return {row["person_id"]: row["captured_at"] for row in rows}
+async def profiles(connection: Connection, people: Mapping[LeadId, Sequence[Member]]) -> dict[LeadId, Profile]:
+    """What is known of each person who told who they are.
+
+    The surviving id's profile tells country and account, else that of the smallest id that has one.
+    """
+    pairs = sorted({(person, member.lead_id) for person, ids in people.items() for member in ids})
+    rows = await connection.fetch(PROFILES, [person for person, _ in pairs], [lead_id for _, lead_id in pairs])
+    found: dict[LeadId, Profile] = {}
+    for row in rows:
+        known = found.get(row["person_id"])
+        if known is None:
+            found[row["person_id"]] = Profile(row["captured_at"], row["country"], row["account_id"])
+        elif row["captured_at"] < known.created_at:
+            found[row["person_id"]] = replace(known, created_at=row["captured_at"])
+    return found
 
 
 async def is_known(connection: Connection, lead_ids: Iterable[LeadId]) -> bool:

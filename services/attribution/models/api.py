@@ -12,6 +12,8 @@ from services.attribution.models import queries
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.custom import STORE, ModelDocument, compile_model
 from services.attribution.models.domain import BUILT_IN, NOT_A_SPLIT, RESERVED
+from services.attribution.models.handlers import begin_runs
+from services.attribution.models.queries import Run
 from services.attribution.models.simulating import Simulation, simulate
 from shared.db import Connection
 from shared.rules import NoSuchVersion, StoredDocument
@@ -33,10 +35,17 @@ class Summary(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far conversions are credited by the active version; until it is finished, some stand by the one before."""
+    """How far conversions are credited by a version: until that is done, the one before it serves.
+
+    `rate` is in conversions a second.
+    """
 
     version: int
-    credited: int
+    state: Literal["building", "serving"]
+    done: int
+    total: int
+    rate: float | None
+    seconds_left: float | None
     started_at: datetime
     finished_at: datetime | None
 
@@ -50,7 +59,8 @@ class ModelOut(BaseModel):
     author: str
     created_at: datetime
     document: dict[str, Any]
-    backfill: Progress | None = None
+    serving: Progress | None = None
+    building: Progress | None = None
 
 
 class ActivateIn(Input):
@@ -86,7 +96,7 @@ def router(runtime: Runtime) -> APIRouter:
     async def models() -> Page[Summary]:
         """All models that divide the credit of conversions."""
         async with database.reading() as connection:
-            found = (await catalogue.models(connection)).values()
+            found = (await catalogue.active(connection)).values()
         return Page(items=[_summary(model) for model in found])
 
     @made.get("/v1/models/{model_id}", dependencies=[may_read])
@@ -112,6 +122,8 @@ def router(runtime: Runtime) -> APIRouter:
         async with database.transaction() as tx:
             stored = document.model_dump(mode="json")
             saved = await STORE.save(tx.connection, stored, principal.subject, model_id, draft=draft)
+            if not draft:
+                await begin_runs(tx.connection, catalogue)
             return await _out(tx.connection, model_id, saved)
 
     @made.get("/v1/models/{model_id}/versions", dependencies=[may_read])
@@ -133,6 +145,7 @@ def router(runtime: Runtime) -> APIRouter:
         """Switch to a version, also back; all conversions are credited by it anew."""
         async with database.transaction() as tx:
             version = await STORE.activate(tx.connection, body.version, principal.subject, model_id, at=body.at)
+            await begin_runs(tx.connection, catalogue)
             return await _out(tx.connection, model_id, version)
 
     @made.post("/v1/models/{model_id}:simulate", dependencies=[may_read])
@@ -159,7 +172,7 @@ def _document(body: bytes) -> ModelDocument:
 
 
 async def _out(connection: Connection, model_id: str, stored: StoredDocument) -> ModelOut:
-    walk = await queries.backfill_of(connection, model_id) if stored.active else None
+    runs = {run.state: run for run in await queries.runs_of(connection, model_id)}
     return ModelOut(
         model_id=model_id,
         version=stored.version,
@@ -167,8 +180,13 @@ async def _out(connection: Connection, model_id: str, stored: StoredDocument) ->
         author=stored.author,
         created_at=stored.created_at,
         document=stored.document,
-        backfill=Progress.model_validate(walk, from_attributes=True) if walk else None,
+        serving=_progress(runs.get("serving")),
+        building=_progress(runs.get("building")),
     )
+
+
+def _progress(run: Run | None) -> Progress | None:
+    return None if run is None else Progress.model_validate(run, from_attributes=True)
 
 
 def _summary(model: Model) -> Summary:

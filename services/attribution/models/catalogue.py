@@ -1,40 +1,42 @@
-"""The models there are: those that ship with the product, and the active version of each custom one."""
+"""The models there are: those that ship with the product, and the versions of custom ones."""
 
-from datetime import timedelta
-
-from services.attribution.domain import Model
+from services.attribution.domain import CreditingRun, Model
+from services.attribution.models import queries
 from services.attribution.models.custom import STORE, CustomModel, ModelDocument, compile_model
 from services.attribution.models.domain import BUILT_IN
 from shared.db import Connection
 
 
 class Catalogue:
-    """Looks up the models that count now; a custom one is compiled once per version."""
+    """Looks up the runs that count now; each version of a custom model is compiled once."""
 
     def __init__(self) -> None:
-        self._compiled: dict[str, CustomModel] = {}
+        self._compiled: dict[tuple[str, int], CustomModel] = {}
 
-    async def models(self, connection: Connection) -> dict[str, Model]:
-        """All models by id, in the order they are listed."""
-        return {**BUILT_IN, **{model.model_id: model for model in await self.custom(connection)}}
+    async def crediting(self, connection: Connection) -> list[CreditingRun]:
+        """The runs to credit by, which stay the same until the end of the transaction."""
+        return [
+            CreditingRun(run.run, await self.model(connection, run.model_id, run.version))
+            for run in await queries.share_runs(connection)
+            if run.state != "retiring"
+        ]
 
-    async def custom(self, connection: Connection) -> list[CustomModel]:
-        """The custom models that have an active version."""
-        names = await STORE.names(connection)
-        return [model for name in names if (model := await self._custom(connection, name)) is not None]
-
-    async def longest_lookback(self, connection: Connection) -> timedelta | None:
-        """How old a touch can be and still earn by some model; None when one has no limit."""
-        lookbacks = [model.lookback for model in (await self.models(connection)).values()]
-        return None if None in lookbacks else max(one for one in lookbacks if one is not None)
-
-    async def _custom(self, connection: Connection, name: str) -> CustomModel | None:
-        version = await STORE.active_version(connection, name)
-        if version is None:
-            return None
-        known = self._compiled.get(name)
-        if known is None or known.version != version:
-            document = (await STORE.version(connection, version, name)).document
-            known = compile_model(name, version, ModelDocument.model_validate(document))
-            self._compiled[name] = known
+    async def model(self, connection: Connection, model_id: str, version: int) -> Model:
+        """One version of a model."""
+        if model_id in BUILT_IN:
+            return BUILT_IN[model_id]
+        known = self._compiled.get((model_id, version))
+        if known is None:
+            document = (await STORE.version(connection, version, model_id)).document
+            known = compile_model(model_id, version, ModelDocument.model_validate(document))
+            self._compiled[model_id, version] = known
         return known
+
+    async def active(self, connection: Connection) -> dict[str, Model]:
+        """The version of each model that counts by now, whether its credits are there or not."""
+        found: dict[str, Model] = dict(BUILT_IN)
+        for name in await STORE.names(connection):
+            version = await STORE.active_version(connection, name)
+            if version is not None:
+                found[name] = await self.model(connection, name, version)
+        return found

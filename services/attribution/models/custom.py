@@ -116,6 +116,8 @@ class CustomModel:
     half_life: timedelta
     lookback: timedelta | None
     rules: tuple[tuple[Expression, int], ...]
+    reset_after_conversion: bool = False
+    whole: bool = False
 
     def weigh(self, path: Path) -> Sequence[int]:
         """See `Model`. Where the rules leave nothing, every touch weighs the same."""

@@ -35,6 +35,8 @@ class BuiltIn:
     weights: Callable[[Path], Sequence[int]]
     version: int = 0
     lookback: timedelta | None = LOOKBACK
+    reset_after_conversion: bool = False
+    whole: bool = False
 
     def weigh(self, path: Path) -> Sequence[int]:
         """See `Model`."""

@@ -1,38 +1,114 @@
-"""What happens when another version of a custom model becomes active: all conversions are credited by it."""
+"""What happens when another version of a model counts: all conversions are credited by it, then it serves."""
 
 from datetime import timedelta
 
 from services.attribution.credits.crediting import recredit
+from services.attribution.domain import CreditingRun, longest_lookback
 from services.attribution.models import queries
 from services.attribution.models.catalogue import Catalogue
-from services.attribution.models.custom import CustomModel
+from services.attribution.models.queries import Run
 from shared.db import Connection, Database
 
-STEP = 100
+STEP = 200
 """Conversions credited in one transaction: short enough to keep nobody waiting."""
 
+STEP_BACK = 5_000
+"""Conversions whose credits by a run that is gone are taken away in one transaction."""
 
-async def backfill_models(database: Database, catalogue: Catalogue) -> timedelta | None:
-    """Take the next step of each walk that is not finished; answers no wait when there is more to do."""
+
+async def walk_models(database: Database, catalogue: Catalogue) -> timedelta | None:
+    """Take the next step of what is not finished; answers no wait when there is more to do."""
     async with database.transaction() as tx:
-        models = await catalogue.custom(tx.connection)
-    more = False
-    for model in models:
-        async with database.transaction() as tx:
-            more |= await _step(tx.connection, catalogue, model)
+        await _follow_documents(tx.connection, catalogue)
+    async with database.transaction() as tx:
+        await _switch(tx.connection, catalogue)
+    async with database.transaction() as tx:
+        more = await _walk(tx.connection, catalogue)
+    async with database.transaction() as tx:
+        more |= await _take_back(tx.connection)
     return timedelta(0) if more else None
 
 
-async def _step(connection: Connection, catalogue: Catalogue, model: CustomModel) -> bool:
-    walk = await queries.begin_backfill(connection, model.model_id, model.version)
-    if walk.finished_at is not None:
+async def begin_runs(connection: Connection, catalogue: Catalogue) -> None:
+    """Begin to build each version that counts by now and is neither built nor serving; what was being built is let go.
+
+    Nobody credits meanwhile, until the end of the transaction.
+    """
+    await queries.lock_runs(connection)
+    for model in (await catalogue.active(connection)).values():
+        runs = await queries.runs_of(connection, model.model_id)
+        wanted = [run for run in runs if run.version == model.version and run.state != "retiring"]
+        for run in runs:
+            if run.state == "building" and run not in wanted:
+                await queries.retire(connection, run.run)
+        if not wanted:
+            await queries.begin_run(connection, model.model_id, model.version)
+
+
+async def _follow_documents(connection: Connection, catalogue: Catalogue) -> None:
+    """Look whether anything is to be begun or let go, and only then keep those who credit out."""
+    active = await catalogue.active(connection)
+    runs = await queries.runs(connection)
+    current = {(run.model_id, run.version) for run in runs if run.state != "retiring"}
+    idle = [run for run in runs if run.state == "building" and active[run.model_id].version != run.version]
+    if idle or any((model.model_id, model.version) not in current for model in active.values()):
+        await begin_runs(connection, catalogue)
+    if await queries.walk_again(connection, everything=False):
+        await queries.take_strangers(connection)
+
+
+async def _switch(connection: Connection, catalogue: Catalogue) -> None:
+    """What is built serves from now on, in place of what served."""
+    if not any(run.is_built for run in await queries.runs(connection)):
+        return
+    runs = await queries.lock_runs(connection)
+    before = await _reach(connection, catalogue, runs)
+    built = [run for run in runs if run.is_built]
+    replaced = {run.model_id for run in built}
+    for run in runs:
+        if run.state == "serving" and run.model_id in replaced:
+            await queries.retire(connection, run.run)
+    for run in built:
+        await queries.serve(connection, run.run)
+    if await _reach(connection, catalogue, await queries.runs(connection)) != before:
+        await queries.walk_again(connection, everything=True)
+
+
+async def _walk(connection: Connection, catalogue: Catalogue) -> bool:
+    """Credit the next conversions; runs that have come equally far are walked together."""
+    await queries.share_runs(connection)
+    walks = await queries.walks(connection)
+    if not walks:
         return False
-    found = await queries.conversions_after(connection, walk.after, STEP)
+    start = min(walk.after for walk in walks)
+    found = await queries.conversions_after(connection, start, STEP)
     if found:
         ids = {one.conversion_id for one in found}
         facts = [(one.lead_id, one.occurred_at) for one in found]
         await recredit(connection, catalogue, facts, lambda conversion, _window: conversion.conversion_id in ids)
     finished = len(found) < STEP
-    after = found[-1].conversion_id if found else walk.after
-    await queries.advance(connection, model.model_id, after=after, credited=len(found), finished=finished)
-    return not finished
+    after = found[-1].conversion_id if found else start
+    done = {
+        walk.run: sum(one.conversion_id > walk.after for one in found)
+        for walk in walks
+        if finished or walk.after <= after
+    }
+    await queries.advance(connection, done, after=after, finished=finished)
+    return True
+
+
+async def _reach(connection: Connection, catalogue: Catalogue, runs: list[Run]) -> timedelta | None:
+    """How far back the paths reach."""
+    return longest_lookback(
+        [
+            CreditingRun(run.run, await catalogue.model(connection, run.model_id, run.version))
+            for run in runs
+            if run.state != "retiring"
+        ]
+    )
+
+
+async def _take_back(connection: Connection) -> bool:
+    """Take away what runs gave that are let go."""
+    gone = [run for run in await queries.runs(connection) if run.state == "retiring"]
+    return any([not await queries.take_credits(connection, run, STEP_BACK) for run in gone])

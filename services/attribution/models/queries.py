@@ -1,54 +1,151 @@
-"""The statements about how far conversions are credited by a custom model's active version."""
+"""The statements about runs: each is one version of a model, with the credits it gives.
 
+A run is built by a walk through all conversions, serves, and is taken away once another serves in its place.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Literal
+
+import asyncpg
 
 from services.attribution.conversions.queries import Placed
 from shared.db import Connection
 
+RunState = Literal["building", "serving", "retiring"]
+
+# Who credits and who changes which runs there are keep each other out, so that no conversion misses a run.
+SHARE_RUNS = "SELECT pg_advisory_xact_lock_shared(hashtextextended('attribution/runs', 0))"
+LOCK_RUNS = "SELECT pg_advisory_xact_lock(hashtextextended('attribution/runs', 0))"
+COLUMNS = "run, model, version, state, projection, after, done, total, started_at, walked_at, finished_at"
+ALL = f"SELECT {COLUMNS} FROM model_runs ORDER BY run"
+OF_MODEL = f"SELECT {COLUMNS} FROM model_runs WHERE model = $1 ORDER BY run"
+SERVING = f"SELECT {COLUMNS} FROM model_runs WHERE model = $1 AND state = 'serving'"
 BEGIN = """
-INSERT INTO model_backfills AS known (model, version, projection) SELECT $1, $2, version FROM projections
-ON CONFLICT (model) DO UPDATE
-SET version = excluded.version, projection = excluded.projection, after = '', credited = 0,
-    started_at = clock_timestamp(), finished_at = NULL
-WHERE (known.version, known.projection) <> (excluded.version, excluded.projection)
+INSERT INTO model_runs (model, version, state, projection, total)
+SELECT $1, $2, 'building', version, (SELECT count(*) FROM conversions WHERE lead_id IS NOT NULL) FROM projections
 """
-LOCK = "SELECT version, after, credited, started_at, finished_at FROM model_backfills WHERE model = $1 FOR UPDATE"
-LOOK = "SELECT version, after, credited, started_at, finished_at FROM model_backfills WHERE model = $1"
+RETIRE = "UPDATE model_runs SET state = 'retiring', after = '' WHERE run = $1"
+SERVE = "UPDATE model_runs SET state = 'serving' WHERE run = $1"
+# Another projection may lack the credits of runs that began while it was built; and when no model looks as far back as
+# one did that is gone, all paths become shorter.
+WALK_AGAIN = """
+UPDATE model_runs SET after = '', done = 0, projection = projections.version, finished_at = NULL,
+    total = (SELECT count(*) FROM conversions WHERE lead_id IS NOT NULL), started_at = clock_timestamp()
+FROM projections WHERE state <> 'retiring' AND ($1 OR projection <> projections.version)
+"""
+WALKS = f"SELECT {COLUMNS} FROM model_runs WHERE state <> 'retiring' AND finished_at IS NULL ORDER BY run FOR UPDATE"
 NEXT = """
 SELECT conversion_id, lead_id, occurred_at FROM conversions
 WHERE conversion_id > $1 AND lead_id IS NOT NULL ORDER BY conversion_id LIMIT $2
 """
 ADVANCE = """
-UPDATE model_backfills SET after = $2, credited = credited + $3,
+UPDATE model_runs SET after = $3, done = done + more, walked_at = clock_timestamp(),
     finished_at = CASE WHEN $4 THEN clock_timestamp() END
-WHERE model = $1
+FROM unnest($1::integer[], $2::bigint[]) AS walked (of_run, more) WHERE run = of_run
 """
+NEXT_CREDITED = "SELECT conversion_id FROM paths WHERE conversion_id > $1 ORDER BY conversion_id LIMIT $2"
+TAKE_CREDITS = "DELETE FROM credits WHERE run = $1 AND conversion_id = ANY($2)"
+TAKE_SUMS = "DELETE FROM credit_sums WHERE run = $1"
+FORGET = "DELETE FROM model_runs WHERE run = $1"
+# A projection that was built meanwhile may hold what was taken away from the one that served.
+TAKE_STRANGERS = "DELETE FROM {table} WHERE run <> ALL (SELECT run FROM model_runs)"
 
 
 @dataclass(frozen=True, slots=True)
-class Backfill:
-    """How far the walk through all conversions has come for a version of a model."""
+class Run:
+    """One version of a model, and how far the walk through all conversions has come for it (`after`)."""
 
+    run: int
+    model_id: str
     version: int
+    state: RunState
+    projection: int
     after: str
-    credited: int
+    done: int
+    total: int
     started_at: datetime
+    walked_at: datetime | None
     finished_at: datetime | None
 
+    @property
+    def is_built(self) -> bool:
+        """Whether all conversions are credited by it, and it does not answer yet."""
+        return self.state == "building" and self.finished_at is not None
 
-async def begin_backfill(connection: Connection, model: str, version: int) -> Backfill:
-    """The walk for this version of the model and of the projection, locked; it begins anew where either is another."""
-    await connection.execute(BEGIN, model, version)
-    row = await connection.fetchrow(LOCK, model)
-    assert row is not None
-    return Backfill(*row.values())
+    @property
+    def rate(self) -> float | None:
+        """Conversions a second; None before the first step."""
+        took = (self.walked_at or self.started_at) - self.started_at
+        return self.done / took.total_seconds() if took > timedelta() else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the walk still takes at this rate."""
+        return max(self.total - self.done, 0) / self.rate if self.rate else None
 
 
-async def backfill_of(connection: Connection, model: str) -> Backfill | None:
-    """The walk as it stands."""
-    row = await connection.fetchrow(LOOK, model)
-    return Backfill(*row.values()) if row else None
+async def share_runs(connection: Connection) -> list[Run]:
+    """All runs; until the end of the transaction nobody changes which there are."""
+    await connection.execute(SHARE_RUNS)
+    return await runs(connection)
+
+
+async def lock_runs(connection: Connection) -> list[Run]:
+    """All runs; until the end of the transaction nobody credits by them."""
+    await connection.execute(LOCK_RUNS)
+    return await runs(connection)
+
+
+async def runs(connection: Connection) -> list[Run]:
+    """All runs as they stand."""
+    return [_run(row) for row in await connection.fetch(ALL)]
+
+
+async def runs_of(connection: Connection, model_id: str) -> list[Run]:
+    """The runs of one model."""
+    return [_run(row) for row in await connection.fetch(OF_MODEL, model_id)]
+
+
+async def serving(connection: Connection, model_id: str) -> Run | None:
+    """The run of a model that answers."""
+    row = await connection.fetchrow(SERVING, model_id)
+    return _run(row) if row else None
+
+
+async def begin_run(connection: Connection, model_id: str, version: int) -> None:
+    """A version of a model is to be built."""
+    await connection.execute(BEGIN, model_id, version)
+
+
+async def retire(connection: Connection, run: int) -> None:
+    """A run is to be taken away."""
+    await connection.execute(RETIRE, run)
+
+
+async def serve(connection: Connection, run: int) -> None:
+    """A run that is built answers from now on."""
+    await connection.execute(SERVE, run)
+
+
+async def walk_again(connection: Connection, *, everything: bool) -> bool:
+    """Let the walk begin anew for runs that were walked on another projection, with `everything` for all.
+
+    Answers whether there are such.
+    """
+    return await connection.execute(WALK_AGAIN, everything) != "UPDATE 0"
+
+
+async def take_strangers(connection: Connection) -> None:
+    """Take away credits of runs that there are no more."""
+    for table in ("credits", "credit_sums"):
+        await connection.execute(TAKE_STRANGERS.format(table=table))
+
+
+async def walks(connection: Connection) -> list[Run]:
+    """The runs for which the walk is not finished, locked."""
+    return [_run(row) for row in await connection.fetch(WALKS)]
 
 
 async def conversions_after(connection: Connection, conversion_id: str, limit: int) -> list[Placed]:
@@ -57,6 +154,23 @@ async def conversions_after(connection: Connection, conversion_id: str, limit: i
     return [Placed(row["conversion_id"], row["lead_id"], row["occurred_at"]) for row in rows]
 
 
-async def advance(connection: Connection, model: str, *, after: str, credited: int, finished: bool) -> None:
-    """Remember how far the walk has come."""
-    await connection.execute(ADVANCE, model, after, credited, finished)
+async def advance(connection: Connection, done: Mapping[int, int], *, after: str, finished: bool) -> None:
+    """Remember how far the walk has come: what it did for each run, and that they all stand behind `after`."""
+    await connection.execute(ADVANCE, list(done), list(done.values()), after, finished)
+
+
+async def take_credits(connection: Connection, run: Run, limit: int) -> bool:
+    """Take away a run's credits of the next conversions; at the end its sums and itself. Answers whether it is gone."""
+    rows = await connection.fetch(NEXT_CREDITED, run.after, limit)
+    ids: Sequence[str] = [row["conversion_id"] for row in rows]
+    await connection.execute(TAKE_CREDITS, run.run, ids)
+    if len(ids) == limit:
+        await advance(connection, {run.run: 0}, after=ids[-1], finished=False)
+        return False
+    await connection.execute(TAKE_SUMS, run.run)
+    await connection.execute(FORGET, run.run)
+    return True
+
+
+def _run(row: asyncpg.Record) -> Run:
+    return Run(*row.values())

@@ -1,21 +1,25 @@
 """What a model would make of conversions that other versions were credited by: nothing of it is stored."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import datetime
 
 from pydantic import BaseModel
 
 from services.attribution.conversions import queries as conversions
 from services.attribution.credits.crediting import credit_people
-from services.attribution.credits.queries import CreditRow, credits_by_model
-from services.attribution.domain import Conversion, Model
+from services.attribution.credits.domain import Credited
+from services.attribution.credits.queries import stored
+from services.attribution.domain import NOBODY, Conversion, CreditingRun, Model
+from services.attribution.models.queries import serving
 from services.attribution.reports.domain import Sum
 from shared.db import Connection
-from shared.identity import members, resolve_many
-from shared.ids import LeadId
+from shared.identity import members_of_many, resolve_many
+from shared.ids import ConversionId, LeadId
 
 MOST_CONVERSIONS = 500
+TRIED = 0
+"""The run of what is tried: no stored one has this number."""
 
 
 class Amount(BaseModel):
@@ -48,10 +52,12 @@ async def simulate(connection: Connection, model: Model, since: datetime) -> Sim
     theirs: dict[LeadId, list[Conversion]] = defaultdict(list)
     for person, conversion in zip(persons, found, strict=True):
         theirs[person].append(conversion)
-    people = {person: await members(connection, person) for person in theirs}
-    after = _sums(await credit_people(connection, people, theirs, [model]))
-    ids = [conversion.conversion_id for conversion in found]
-    before = _sums(await credits_by_model(connection, ids, model.model_id))
+    people = await members_of_many(connection, theirs)
+    everything = await conversions.conversions_of_people(connection, people)
+    tried = await credit_people(connection, people, everything, theirs, [CreditingRun(TRIED, model)])
+    after = _sums(tried, TRIED)
+    run = await serving(connection, model.model_id)
+    before = _sums(await stored(connection, tried, [run.run], {}), run.run) if run else {}
     rows = [
         Change(
             currency=currency, key=key, before=_amount(before, (currency, key)), after=_amount(after, (currency, key))
@@ -62,12 +68,16 @@ async def simulate(connection: Connection, model: Model, since: datetime) -> Sim
     return Simulation(conversions=len(found), rows=rows)
 
 
-def _sums(rows: Iterable[CreditRow]) -> dict[tuple[str, str], Sum]:
-    sums: dict[tuple[str, str], Sum] = defaultdict(Sum)
-    for row in rows:
-        known = sums[row.currency, row.channel]
-        sums[row.currency, row.channel] = Sum(known.units + row.units, known.value_minor + row.value_minor)
-    return dict(sums)
+def _sums(credited: Mapping[ConversionId, Credited], run: int) -> dict[tuple[str, str], Sum]:
+    sums: dict[tuple[str, str], Sum] = {}
+    for one in credited.values():
+        channels = [NOBODY.channel, *one.path.channels]
+        division = one.divisions[run]
+        for channel, units, minor in zip(channels, division.units, division.value_minor, strict=True):
+            if units or minor:
+                known = sums.get((one.path.currency, channel), Sum())
+                sums[one.path.currency, channel] = Sum(known.units + units, known.value_minor + minor)
+    return sums
 
 
 def _amount(sums: dict[tuple[str, str], Sum], place: tuple[str, str]) -> Amount:

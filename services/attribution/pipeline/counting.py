@@ -10,18 +10,8 @@ from services.attribution.pipeline.domain import NOBODY, Circumstances, Mark, St
 from services.attribution.pipeline.earning import deals_marks, payment_marks
 from services.attribution.pipeline.funnels import lead_way
 
-
-class Cell(NamedTuple):
-    """A sum that is kept: of a kind of marks, by a dimension (`all`: none), of a day or of the month that it begins."""
-
-    kind: str
-    dimension: str
-    level: str
-    day: date
-    key: str
-    step: str
-    bucket: int
-    currency: str
+Cell = tuple[str, str, str, date, str, str, int, str]
+"""A sum that is kept: kind, dimension (`all`: none), level (`day`, `month`), first day, key, step, bucket, currency."""
 
 
 class Total(NamedTuple):
@@ -32,9 +22,9 @@ class Total(NamedTuple):
     weighted_minor: int = 0
     seconds: int = 0
 
-    def plus(self, other: "Total", sign: int = 1) -> "Total":
-        """The sum of two, or their difference."""
-        return Total(*(one + sign * another for one, another in zip(self, other, strict=True)))
+    def plus(self, other: "Total") -> "Total":
+        """The sum of two."""
+        return Total(*(one + another for one, another in zip(self, other, strict=True)))
 
 
 def marks_of(story: Story) -> list[Mark]:
@@ -55,7 +45,7 @@ def marks_of(story: Story) -> list[Mark]:
 
 def cells_of(mark: Mark, circumstances: Circumstances) -> Iterator[Cell]:
     """The sums that a mark is part of. Of a rep in several teams it is in the sum of each."""
-    day = mark.at.date()
+    kind, step, bucket, currency, day = mark.kind, mark.step, mark.bucket, mark.currency, mark.at.date()
     keys = [
         ("all", ""),
         ("rep", mark.owner.rep),
@@ -67,7 +57,7 @@ def cells_of(mark: Mark, circumstances: Circumstances) -> Iterator[Cell]:
     ]
     for level, first in (("day", day), ("month", day.replace(day=1))):
         for dimension, key in keys:
-            yield Cell(mark.kind, dimension, level, first, key, mark.step, mark.bucket, mark.currency)
+            yield kind, dimension, level, first, key, step, bucket, currency
 
 
 def total_of(mark: Mark) -> Total:

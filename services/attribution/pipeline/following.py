@@ -15,7 +15,7 @@ from services.attribution.pipeline.stories import stories_of
 from services.attribution.pipeline.sums import Counted, counted_of, replace_counted
 from shared.db import Connection
 from shared.events import TouchRecorded
-from shared.identity import members_of, resolve_many
+from shared.identity import members_of_many, resolve_many
 from shared.ids import LeadId
 
 
@@ -74,7 +74,7 @@ async def _lock_people(connection: Connection, lead_ids: set[LeadId]) -> People:
     while needed - held:
         await lock_leads(connection, needed - held)
         held |= needed
-        people = await members_of(connection, await _persons_behind(connection, lead_ids))
+        people = await members_of_many(connection, await _persons_behind(connection, lead_ids))
         needed = ids_of(people)
     return people
 

@@ -6,6 +6,9 @@ What touches, profiles, conversions and deals say is stored by the features that
 from collections.abc import Sequence
 
 from services.attribution.conversions.queries import lock_conversions
+from services.attribution.credits.crediting import recredit
+from services.attribution.journeys.queries import converting_among, lock_leads
+from services.attribution.models.catalogue import Catalogue
 from services.attribution.pipeline import queries
 from services.attribution.pipeline.following import follow
 from services.attribution.pipeline.queries import Answer
@@ -32,10 +35,16 @@ async def on_stages(events: Sequence[StageChanged], tx: Tx) -> None:
     await follow(tx.connection, {event.lead_id for event in events})
 
 
-async def on_assigned(events: Sequence[LeadAssigned], tx: Tx) -> None:
-    """Leads were given to reps; after a merge, the assignment that goes on is told anew."""
+async def on_assignments(events: Sequence[LeadAssigned], tx: Tx, catalogue: Catalogue) -> None:
+    """Leads were given to reps; after a merge, the assignment that goes on is told anew.
+
+    Conversions count under the rep who had the lead by then.
+    """
     newest = {event.assignment_id: event for event in sorted(events, key=lambda event: event.revision)}
+    await lock_leads(tx.connection, {event.lead_id for event in newest.values()})
     changed = await queries.put_assignments(tx.connection, [newest[name] for name in sorted(newest)])
+    if converting := await converting_among(tx.connection, changed):
+        await recredit(tx.connection, catalogue, [(lead_id, None) for lead_id in converting])
     if changed:
         await follow(tx.connection, changed)
 

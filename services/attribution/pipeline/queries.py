@@ -1,6 +1,7 @@
 """The statements that store and find what the reports of the pipeline are made from: stages, assignments, deals."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -17,7 +18,7 @@ from shared.events import (
     StageChanged,
 )
 from shared.identity import Member
-from shared.ids import ConversionId, DealId, LeadId
+from shared.ids import ConversionId, DealId, LeadId, RepId
 
 Answer = AssignmentAccepted | AssignmentRejected | AssignmentExpired
 People = Mapping[LeadId, Sequence[Member]]
@@ -89,6 +90,7 @@ ASSIGNED = f"""
 SELECT member.person_id, assigned.* {MEMBERS}
 JOIN assignments AS assigned ON assigned.lead_id = member.id AND {WHILE_MEMBER.format(at="assigned.assigned_at")}
 """
+ASSIGNED_IN_ORDER = f"{ASSIGNED} ORDER BY assigned.assigned_at, assigned.revision, assigned.assignment_id"
 CONTACTED = f"""
 SELECT member.person_id, touch.occurred_at AS at {MEMBERS}
 JOIN touches AS touch ON touch.lead_id = member.id AND {WHILE_MEMBER.format(at="touch.occurred_at")}
@@ -141,6 +143,12 @@ async def put_assignments(connection: Connection, events: Sequence[LeadAssigned]
     ]
     rows = await connection.fetch(PUT_ASSIGNMENTS, told)
     return {lead_id for row in rows for lead_id in row.values() if lead_id is not None}
+
+
+async def assigned_reps(connection: Connection, people: People) -> dict[LeadId, list[tuple[datetime, RepId]]]:
+    """The reps that persons were given to, and when, in order of time."""
+    found = await rows_of(connection, ASSIGNED_IN_ORDER, people)
+    return {person: [(row["assigned_at"], row["rep_id"]) for row in rows] for person, rows in found.items()}
 
 
 async def put_answers(connection: Connection, events: Sequence[Answer]) -> set[LeadId]:

@@ -51,8 +51,8 @@ class Cycle(BaseModel):
 class Recurring(BaseModel):
     """Annual recurring revenue: 12 times what won deals bring every month (`recurring_minor`).
 
-    `arr_minor` is that at the end of the period: what it began with plus what it gained and lost. The first won deal of a
-    person that brings some is new, a later one expansion. `growth` is the gain as a part of the beginning.
+    `arr_minor` is that at the end of the period: what it began with plus what it gained and lost. The first won deal of
+    a person that brings some is new, a later one expansion. `growth` is the gain as a part of the beginning.
     """
 
     arr_before_minor: int

@@ -1,13 +1,13 @@
 """The statements that keep marks and their sums: what is written is only the difference."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
 import asyncpg
 
-from services.attribution.pipeline.counting import Cell, Total, cells_of, total_of
+from services.attribution.pipeline.counting import Cell, cells_of, total_of
 from services.attribution.pipeline.domain import Circumstances, Mark, Owner
 from shared.db import Connection
 from shared.ids import LeadId
@@ -83,7 +83,7 @@ async def replace_counted(
     """Count this in place of that: by the difference."""
     gone: list[tuple[LeadId, Mark]] = []
     new: list[tuple[LeadId, Mark]] = []
-    moved: dict[Cell, Total] = defaultdict(Total)
+    moved: dict[Cell, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for person in sorted({*before, *after}):
         was, now = before.get(person), after.get(person)
         kept = was[1] & now[1] if was and now else frozenset()
@@ -100,7 +100,7 @@ async def replace_counted(
     await _put_circumstances(connection, before, after)
     cells = sorted(cell for cell, total in moved.items() if any(total))  # locked in one order everywhere
     if cells:
-        await connection.execute(ADD, *_columns(cells), *_columns([moved[cell] for cell in cells]))
+        await connection.execute(ADD, *_columns(cells), *_columns(moved[cell] for cell in cells))
         await connection.execute(SWEEP, *_columns(cells))
 
 
@@ -118,11 +118,13 @@ async def _put_circumstances(
         await connection.execute(REMOVE_CIRCUMSTANCES, left)
 
 
-def _move(moved: dict[Cell, Total], marks: Iterable[Mark], circumstances: Circumstances, sign: int) -> None:
+def _move(moved: dict[Cell, list[int]], marks: Iterable[Mark], circumstances: Circumstances, sign: int) -> None:
     for mark in marks:
         total = total_of(mark)
         for cell in cells_of(mark, circumstances):
-            moved[cell] = moved[cell].plus(total, sign)
+            sums = moved[cell]
+            for place, amount in enumerate(total):
+                sums[place] += sign * amount
 
 
 def _row(person: LeadId, mark: Mark) -> tuple[Any, ...]:
@@ -159,5 +161,5 @@ def _mark(row: asyncpg.Record) -> Mark:
     )
 
 
-def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
+def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]

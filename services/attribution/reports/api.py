@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from services.attribution.conversions.api import DEFAULT_MODEL, ModelQuery
 from services.attribution.domain import Dimension
 from services.attribution.models.catalogue import Catalogue
-from services.attribution.models.choosing import splitting_model
+from services.attribution.models.choosing import serving_run
 from services.attribution.reports import queries
 from services.attribution.reports.asking import Asked, asked, listed
 from services.attribution.reports.domain import choose_currency, compared, rows_of
@@ -62,12 +62,12 @@ def router(runtime: Runtime) -> APIRouter:
         """What each channel, source, medium or campaign earned by one model, what it cost, and the return on that."""
         period = wanted.period
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            await splitting_model(connection, catalogue, model)
-            sums = await queries.credit_sums(connection, [model], dimension, period)
+            run = await serving_run(connection, catalogue, model)
+            sums = await queries.credit_sums(connection, [run.run], dimension, period)
             costs = await queries.cost_sums(connection, dimension, period.first, period.end)
             as_of = await queries.as_of(connection)
         currency = choose_currency({*sums, *costs}, wanted.currency)
-        rows = rows_of(sums.get(currency or "", {}).get(model, {}), costs.get(currency or "", {}))
+        rows = rows_of(sums.get(currency or "", {}).get(run.run, {}), costs.get(currency or "", {}))
         lines = [
             AttributionRow(
                 key=row.key,
@@ -93,12 +93,11 @@ def router(runtime: Runtime) -> APIRouter:
         """The same conversions by several models, side by side."""
         names = listed("models", models, MOST_MODELS)
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            for name in names:
-                await splitting_model(connection, catalogue, name, "models")
-            sums = await queries.credit_sums(connection, names, dimension, wanted.period)
+            runs = [(await serving_run(connection, catalogue, name, "models")).run for name in names]
+            sums = await queries.credit_sums(connection, runs, dimension, wanted.period)
             as_of = await queries.as_of(connection)
         currency = choose_currency(sums, wanted.currency)
-        lines = compared(sums.get(currency or "", {}), names)
+        lines = compared(sums.get(currency or "", {}), runs)
         if wanted.as_csv:
             columns = [f"{name}_{field}" for name in names for field in ("conversions", "value_minor")]
             flat = [

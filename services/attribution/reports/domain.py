@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from services.attribution.domain import SHARE_UNITS
@@ -60,6 +61,26 @@ class Period:
         return datetime.combine(day, time(), self.zone).astimezone(UTC) if day is not None else None
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Sums of one level, from `first` until before `end`."""
+
+    level: Literal["day", "month"]
+    first: date
+    end: date
+
+
+def spans_of(first: date | None, end: date | None) -> list[Span]:
+    """The sums that make up the days from `first` until before `end`: whole months, and the days at both ends."""
+    first, end = first or date.min, end or date.max
+    month = first if first.day == 1 else (first.replace(day=1) + timedelta(days=32)).replace(day=1)
+    last = end if end == date.max else end.replace(day=1)
+    if month >= last:
+        return [Span("day", first, end)]
+    spans = (Span("day", first, month), Span("month", month, last), Span("day", last, end))
+    return [span for span in spans if span.first < span.end]
+
+
 def choose_currency(present: Iterable[str], asked: str | None) -> str | None:
     """The currency of the answer; None when there is nothing to answer.
 
@@ -81,8 +102,8 @@ def rows_of(sums: Mapping[str, Sum], costs: Mapping[str, int]) -> list[Row]:
     return sorted(rows, key=lambda row: (-row.sum.value_minor, -row.sum.units, row.key))
 
 
-def compared(sums: Mapping[str, Mapping[str, Sum]], models: Sequence[str]) -> list[tuple[str, list[Sum]]]:
-    """For each key the sum by each model; in order of the first model's value, then of the next ones'."""
-    keys = {key for model in models for key in sums.get(model, {})}
-    lines = [(key, [sums.get(model, {}).get(key, Sum()) for model in models]) for key in keys]
+def compared(sums: Mapping[int, Mapping[str, Sum]], runs: Sequence[int]) -> list[tuple[str, list[Sum]]]:
+    """For each key the sum by each run of a model; in order of the first one's value, then of the next ones'."""
+    keys = {key for run in runs for key in sums.get(run, {})}
+    lines = [(key, [sums.get(run, {}).get(key, Sum()) for run in runs]) for key in keys]
     return sorted(lines, key=lambda line: ([-one.value_minor for one in line[1]], line[0]))

@@ -5,22 +5,32 @@ from datetime import date, datetime
 
 from services.attribution.channels.domain import NOT_SET
 from services.attribution.domain import DIMENSIONS, Dimension
-from services.attribution.reports.domain import Period, Sum
+from services.attribution.reports.domain import Period, Sum, spans_of
 from shared.db import Connection
 
 TOPICS = ("leads", "touches", "conversions", "costs", "deals")
-BY_DAYS = """
-SELECT currency, model, key, sum(units) AS units, sum(value_minor) AS value_minor FROM credit_days
-WHERE model = ANY($1) AND dimension = $2 AND ($3::date IS NULL OR day >= $3) AND ($4::date IS NULL OR day < $4)
-GROUP BY currency, model, key
-"""
+BY_SPANS = {
+    dimension: f"""
+    SELECT sums.currency, sums.run, combos.{dimension} AS key, sum(sums.units) AS units,
+        sum(sums.value_minor) AS value_minor
+    FROM unnest($1::integer[]) AS wanted (run) CROSS JOIN unnest($2::text[], $3::date[], $4::date[])
+        AS span (level, first, until)
+    JOIN credit_sums AS sums ON sums.run = wanted.run AND sums.basis = 'c' AND sums.level = span.level
+        AND sums.day >= span.first AND sums.day < span.until
+    JOIN combos USING (combo_id)
+    GROUP BY 1, 2, 3
+    """
+    for dimension in DIMENSIONS
+}
 BY_MOMENTS = {
     dimension: f"""
-    SELECT credits.currency, credits.model, credits.{dimension} AS key, sum(credits.units) AS units,
-        sum(credits.value_minor) AS value_minor
-    FROM conversions JOIN credits USING (conversion_id)
-    WHERE credits.model = ANY($1) AND ($2::timestamptz IS NULL OR conversions.occurred_at >= $2)
-        AND ($3::timestamptz IS NULL OR conversions.occurred_at < $3)
+    SELECT paths.currency, credits.run, combos.{dimension} AS key, sum(part.units) AS units,
+        sum(part.value_minor) AS value_minor
+    FROM paths JOIN credits USING (conversion_id)
+    CROSS JOIN LATERAL unnest(paths.combos, credits.units, credits.value_minor) AS part (combo_id, units, value_minor)
+    JOIN combos USING (combo_id)
+    WHERE credits.run = ANY($1) AND ($2::timestamptz IS NULL OR paths.occurred_at >= $2)
+        AND ($3::timestamptz IS NULL OR paths.occurred_at < $3) AND (part.units <> 0 OR part.value_minor <> 0)
     GROUP BY 1, 2, 3
     """
     for dimension in DIMENSIONS
@@ -36,19 +46,21 @@ WHERE ($1::date IS NULL OR day >= $1) AND ($2::date IS NULL OR day < $2) GROUP B
 # What every source told until then has been taken in: the oldest watermark of all feeds.
 AS_OF = "SELECT min(at) FROM feed_watermarks WHERE topic = ANY($1)"
 
-Sums = dict[str, dict[str, dict[str, Sum]]]
-"""By currency, model and key."""
+Sums = dict[str, dict[int, dict[str, Sum]]]
+"""By currency, run and key."""
 
 
-async def credit_sums(connection: Connection, models: Sequence[str], dimension: Dimension, period: Period) -> Sums:
-    """What is credited in a period. Days of UTC are read from the daily sums, others from the credits themselves."""
+async def credit_sums(connection: Connection, runs: Sequence[int], dimension: Dimension, period: Period) -> Sums:
+    """What is credited in a period. Days of UTC are read from the sums, others from the credits themselves."""
     if period.is_utc:
-        rows = await connection.fetch(BY_DAYS, models, dimension, period.first, period.end)
+        spans = spans_of(period.first, period.end)
+        columns = [[span.level for span in spans], [span.first for span in spans], [span.end for span in spans]]
+        rows = await connection.fetch(BY_SPANS[dimension], runs, *columns)
     else:
-        rows = await connection.fetch(BY_MOMENTS[dimension], models, *period.moments)
+        rows = await connection.fetch(BY_MOMENTS[dimension], runs, *period.moments)
     sums: Sums = {}
     for row in rows:
-        by_key = sums.setdefault(row["currency"], {}).setdefault(row["model"], {})
+        by_key = sums.setdefault(row["currency"], {}).setdefault(row["run"], {})
         by_key[row["key"]] = Sum(int(row["units"]), int(row["value_minor"]))
     return sums
 

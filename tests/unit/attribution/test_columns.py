@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.attribution.channels.domain import DIRECT
-from services.attribution.domain import SHARE_UNITS, Path, Touch, credits_of, split
+from services.attribution.domain import SHARE_UNITS, Path, Touch, split
 from services.attribution.models.columns import NOWHERE, Paths, divide, totals
 from services.attribution.models.domain import BUILT_IN
 from shared.ids import TouchId
@@ -69,11 +69,3 @@ def test_each_touch_earns_what_it_earns_alone(drawn: list[tuple[list[tuple[int, 
 def test_sums_keep_the_last_unit_of_a_large_history() -> None:
     keys, amounts = np.arange(300_000) % 2, np.full(300_000, SHARE_UNITS + 1)
     assert totals(keys, amounts, 3) == [150_000 * (SHARE_UNITS + 1), 150_000 * (SHARE_UNITS + 1), 0]
-
-
-def test_credits_of_one_conversion_are_the_same_rows() -> None:
-    path = path_of([(0, 10), (1, 5), (2, 1)], NOWHERE, NOWHERE)
-    division = divide(columns([path], [1000]), "linear")
-    assert [
-        credit.value_minor for credit in credits_of(path, 1000, BUILT_IN["linear"])
-    ] == division.value_minor.tolist()

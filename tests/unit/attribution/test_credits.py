@@ -1,6 +1,7 @@
 """What holds for the credits of every conversion, whatever the history."""
 
 import random
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
@@ -11,19 +12,21 @@ from hypothesis import strategies as st
 from services.attribution.channels.domain import NOT_SET, UNATTRIBUTED
 from services.attribution.domain import (
     LOOKBACK,
+    NOBODY,
     SHARE_UNITS,
-    Credit,
+    Division,
     Model,
     Path,
     Touch,
-    credits_of,
+    combo_of,
+    divide,
     left_after_refunds,
     path_to,
     reason_against,
     split,
 )
 from services.attribution.models.custom import DEFAULT_MODELS, ModelDocument, compile_model
-from services.attribution.models.domain import BUILT_IN
+from services.attribution.models.domain import BUILT_IN, BuiltIn, linear
 from shared.ids import TouchId
 
 pytestmark = pytest.mark.slow
@@ -77,10 +80,25 @@ def test_larger_remainder_goes_before_the_earlier_one() -> None:
 def test_credits_sum_exactly_to_the_value_and_to_one_conversion(
     journey: list[Touch], value: int, name: str, lead: datetime | None, deal: datetime | None
 ) -> None:
-    found = credits_of(path_of(journey, lead, deal), value, MODELS[name])
-    assert sum(credit.value_minor for credit in found) == value
-    assert sum(credit.units for credit in found) == SHARE_UNITS
-    assert all(credit.value_minor >= 0 and credit.units >= 0 for credit in found)
+    path = path_of(journey, lead, deal)
+    found = divide(path, value, MODELS[name])
+    assert len(found.units) == len(found.value_minor) == 1 + len(path.touches)
+    assert sum(found.value_minor) == value
+    assert sum(found.units) == SHARE_UNITS
+    assert min(*found.value_minor, *found.units, 0) == 0
+
+
+@given(journeys, values, model_names, st.none() | moments, st.none() | moments)
+def test_longer_path_changes_nothing_for_a_model_that_looks_less_far_back(
+    journey: list[Touch], value: int, name: str, lead: datetime | None, deal: datetime | None
+) -> None:
+    longer = path_to(CONVERTED, journey, None, lead_created_at=lead, deal_created_at=deal)
+    path = path_of(journey, lead, deal)
+    older = [0] * (len(longer.touches) - len(path.touches))
+    units, minor = divide(path, value, MODELS[name]).units, divide(path, value, MODELS[name]).value_minor
+    assert divide(longer, value, MODELS[name]) == Division(
+        (units[0], *older, *units[1:]), (minor[0], *older, *minor[1:])
+    )
 
 
 @given(journeys, values, model_names, st.randoms(use_true_random=False))
@@ -88,22 +106,21 @@ def test_credits_do_not_depend_on_the_order_of_arrival(
     journey: list[Touch], value: int, name: str, order: random.Random
 ) -> None:
     shuffled = order.sample(journey, len(journey))
-    assert credits_of(path_of(shuffled), value, MODELS[name]) == credits_of(path_of(journey), value, MODELS[name])
+    assert divide(path_of(shuffled), value, MODELS[name]) == divide(path_of(journey), value, MODELS[name])
 
 
 @given(journeys, touches, values, model_names)
 def test_touch_that_may_not_earn_changes_nothing(journey: list[Touch], other: Touch, value: int, name: str) -> None:
     kept = [touch for touch in journey if (touch.touch_id, touch.origin) != (other.touch_id, other.origin)]
     if reason_against(other, CONVERTED, LOOKBACK) is not None:
-        with_other = credits_of(path_of([*kept, other]), value, MODELS[name])
-        assert with_other == credits_of(path_of(kept), value, MODELS[name])
+        with_other = divide(path_of([*kept, other]), value, MODELS[name])
+        assert with_other == divide(path_of(kept), value, MODELS[name])
 
 
 @given(journeys, values, values, model_names)
 def test_another_value_moves_no_share(journey: list[Touch], value: int, corrected: int, name: str) -> None:
-    before = credits_of(path_of(journey), value, MODELS[name])
-    after = credits_of(path_of(journey), corrected, MODELS[name])
-    assert [(credit.touch_id, credit.units) for credit in before] == [(one.touch_id, one.units) for one in after]
+    before = divide(path_of(journey), value, MODELS[name])
+    assert before.units == divide(path_of(journey), corrected, MODELS[name]).units
 
 
 def a_touch(at: datetime, touch_id: str = "t", **more: object) -> Touch:
@@ -129,25 +146,43 @@ def test_what_a_machine_did_earns_nothing() -> None:
 def test_of_two_touches_in_one_instant_the_id_decides_and_both_earn() -> None:
     path = path_of([a_touch(CONVERTED, "b"), a_touch(CONVERTED, "a")])
     assert [touch.touch_id for touch in path.touches] == ["a", "b"]
-    assert [credit.value_minor for credit in credits_of(path, 101, BUILT_IN["linear"])] == [51, 50]
+    assert divide(path, 101, BUILT_IN["linear"]).value_minor == (0, 51, 50)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_conversion_without_a_touch_is_kept_unattributed(name: str) -> None:
-    (credit,) = credits_of(path_of([]), 12_345, MODELS[name])
-    assert credit == Credit(SHARE_UNITS, 12_345)
-    assert set(credit.keys.values()) == {UNATTRIBUTED}
+    assert divide(path_of([]), 12_345, MODELS[name]) == Division((SHARE_UNITS,), (12_345,))
+    assert NOBODY.channel == NOBODY.campaign == UNATTRIBUTED
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_conversion_without_value_counts_as_one(name: str) -> None:
-    found = credits_of(path_of([a_touch(CONVERTED, "a"), a_touch(CONVERTED, "b")]), 0, MODELS[name])
-    assert sum(credit.units for credit in found) == SHARE_UNITS
+    found = divide(path_of([a_touch(CONVERTED, "a"), a_touch(CONVERTED, "b")]), 0, MODELS[name])
+    assert (sum(found.units), sum(found.value_minor)) == (SHARE_UNITS, 0)
 
 
 def test_touch_counts_under_what_it_is_known_to_come_from() -> None:
-    touch = a_touch(CONVERTED, source="google")
-    assert [touch.key(name) for name in ("channel", "source", "campaign")] == ["Email", "google", NOT_SET]
+    combo = a_touch(CONVERTED, source="google", page="https://shop.example/offer?id=7#top").combo
+    assert (combo.channel, combo.source, combo.campaign) == ("Email", "google", NOT_SET)
+    assert (combo.landing_page, combo.touch_type) == ("https://shop.example/offer", "page_view")
+
+
+def test_what_counts_under_the_same_has_the_same_number_everywhere() -> None:
+    assert combo_of(("Email", "a", "b", "c", "d", "e", "f")).combo_id == -916_387_578_577_091_340
+    assert combo_of(("Email", "ab", "", "c", "d", "e", "f")) != combo_of(("Email", "a", "b", "c", "d", "e", "f"))
+
+
+def test_touches_up_to_the_conversion_before_do_not_earn_where_a_model_begins_anew() -> None:
+    @dataclass(frozen=True)
+    class Anew(BuiltIn):
+        reset_after_conversion: bool = True
+
+    model = Anew("anew", "Anew", linear)
+    first, bought, last = (CONVERTED - timedelta(days=days) for days in (3, 2, 1))
+    path = path_of([a_touch(first, "a"), a_touch(bought, "b"), a_touch(last, "c")])
+    assert divide(path, 9, model).value_minor == (0, 3, 3, 3)
+    assert divide(path, 9, model, bought).value_minor == (0, 0, 0, 9)
+    assert divide(path, 9, model, last).value_minor == (9, 0, 0, 0)
 
 
 def test_refunds_never_take_more_than_there_is() -> None:

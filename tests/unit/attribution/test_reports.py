@@ -7,7 +7,7 @@ import pytest
 
 from services.attribution.domain import SHARE_UNITS
 from services.attribution.errors import SeveralCurrencies
-from services.attribution.reports.domain import Period, Sum, choose_currency, compared, rows_of
+from services.attribution.reports.domain import Period, Span, Sum, choose_currency, compared, rows_of, spans_of
 
 
 def conversions(number: float, value_minor: int = 0) -> Sum:
@@ -42,8 +42,8 @@ def test_several_currencies_are_listed_unless_one_is_asked_for() -> None:
 
 
 def test_comparison_has_every_key_of_any_model() -> None:
-    sums = {"first_touch": {"Email": conversions(1, 100)}, "last_touch": {"Direct": conversions(1, 100)}}
-    assert compared(sums, ["first_touch", "last_touch"]) == [
+    sums = {1: {"Email": conversions(1, 100)}, 2: {"Direct": conversions(1, 100)}}
+    assert compared(sums, [1, 2]) == [
         ("Email", [conversions(1, 100), Sum()]),
         ("Direct", [Sum(), conversions(1, 100)]),
     ]
@@ -55,3 +55,37 @@ def test_days_begin_at_midnight_of_their_zone() -> None:
     assert not berlin.is_utc
     assert Period(date(2026, 3, 29), None, ZoneInfo("UTC")).is_utc
     assert Period(None, None, ZoneInfo("Europe/Berlin")).is_utc
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "spans"),
+    [
+        (None, None, [Span("month", date.min, date.max)]),
+        (date(2026, 1, 1), date(2026, 3, 1), [Span("month", date(2026, 1, 1), date(2026, 3, 1))]),
+        (date(2026, 1, 2), date(2026, 1, 31), [Span("day", date(2026, 1, 2), date(2026, 1, 31))]),
+        (date(2026, 1, 31), date(2026, 2, 2), [Span("day", date(2026, 1, 31), date(2026, 2, 2))]),
+        (
+            date(2026, 1, 15),
+            date(2026, 4, 15),
+            [
+                Span("day", date(2026, 1, 15), date(2026, 2, 1)),
+                Span("month", date(2026, 2, 1), date(2026, 4, 1)),
+                Span("day", date(2026, 4, 1), date(2026, 4, 15)),
+            ],
+        ),
+        (
+            None,
+            date(2026, 4, 2),
+            [Span("month", date.min, date(2026, 4, 1)), Span("day", date(2026, 4, 1), date(2026, 4, 2))],
+        ),
+        (
+            date(2026, 12, 31),
+            None,
+            [Span("day", date(2026, 12, 31), date(2027, 1, 1)), Span("month", date(2027, 1, 1), date.max)],
+        ),
+    ],
+)
+def test_period_is_read_as_whole_months_and_the_days_at_its_ends(
+    first: date | None, end: date | None, spans: list[Span]
+) -> None:
+    assert spans_of(first, end) == spans

@@ -1,5 +1,6 @@
 """Whole months, days beside them and moments at the ends cover a period, each moment of it once."""
 
+import itertools
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -52,8 +53,8 @@ def test_the_pieces_of_a_period_meet_and_cover_it(first: date, days: int, zone: 
     cut = [piece for _, piece in pieces(period, interval)]
     assert cut[0].first == period.first
     assert cut[-1].end == period.end
-    assert all(one.end == other.first for one, other in zip(cut, cut[1:], strict=False))
-    assert all(one.moments[1] == other.moments[0] for one, other in zip(cut, cut[1:], strict=False))
+    assert all(one.end == other.first for one, other in itertools.pairwise(cut))
+    assert all(one.moments[1] == other.moments[0] for one, other in itertools.pairwise(cut))
 
 
 def test_weeks_begin_on_mondays() -> None:
