@@ -7,6 +7,7 @@ from services.attribution.cohorts import api as cohorts
 from services.attribution.conversions import api as conversions
 from services.attribution.journeys import api as journeys
 from services.attribution.models import api as models
+from services.attribution.paths import api as paths
 from services.attribution.rates import api as rates
 from services.attribution.reports import api as reports
 from shared.service import Runtime
@@ -20,6 +21,7 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         models.router(runtime),
         reports.router(runtime),
         cohorts.router(runtime),
+        paths.router(runtime),
         rates.router(runtime),
         channels.router(runtime),
     )

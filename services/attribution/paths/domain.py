@@ -26,6 +26,7 @@ Subject = Literal["step", "last", "gram", "tail", "set", "assist", "length", "la
 - `path`, `route`: the sequence of channels with and without runs. `length`: its touches. `lag`: days from its first.
 """
 
+Sequenced = Literal["path", "route"]
 Level = Literal["day", "month", "all"]
 Keys = tuple[str, ...]
 
@@ -189,6 +190,31 @@ class Reach:
     def is_everything(self) -> bool:
         """Whether the sums over all time answer."""
         return self.spans[:1] == _EVERYTHING
+
+
+class Counted(NamedTuple):
+    """A sum over a period. In sums of lost journeys the currency is empty."""
+
+    subject: Subject
+    currency: str
+    key_id: int
+    keys: Keys
+    journeys: int
+    value_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be counted: a period, only these types of conversions, only this currency; empty: all of them."""
+
+    period: Period
+    types: tuple[str, ...] = ()
+    currency: str | None = None
+
+    @property
+    def reach(self) -> Reach:
+        """What that is read from."""
+        return reach_of(self.period, by_type=bool(self.types))
 
 
 _EVERYTHING = (Span("all", EPOCH, EPOCH + _DAY),)

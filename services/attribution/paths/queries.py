@@ -1,21 +1,21 @@
 """The statements about sums of sequences of channels."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from services.attribution.paths.domain import (
     Amount,
     Arrival,
     Cell,
+    Counted,
     Journey,
     Keys,
-    Reach,
+    Sequenced,
     Span,
     Subject,
+    Wanted,
     moved,
-    reach_of,
     remainder,
 )
 from services.attribution.reports.domain import Period
@@ -104,31 +104,6 @@ WHERE ($1::timestamptz IS NULL OR last_at >= $1) AND ($2::timestamptz IS NULL OR
 """
 
 
-class Counted(NamedTuple):
-    """A sum over a period. In sums of lost journeys the currency is empty."""
-
-    subject: Subject
-    currency: str
-    key_id: int
-    keys: Keys
-    journeys: int
-    value_minor: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be counted: a period, only these types of conversions, only this currency; empty: all of them."""
-
-    period: Period
-    types: tuple[str, ...] = ()
-    currency: str | None = None
-
-    @property
-    def reach(self) -> Reach:
-        """What that is read from."""
-        return reach_of(self.period, by_type=bool(self.types))
-
-
 async def counted(connection: Connection, wanted: Wanted, subjects: Sequence[Subject]) -> list[Counted]:
     """All sums of some subjects."""
     rows = await connection.fetch(SUMS, *await _parameters(connection, wanted, subjects))
@@ -136,7 +111,7 @@ async def counted(connection: Connection, wanted: Wanted, subjects: Sequence[Sub
 
 
 async def most_counted(
-    connection: Connection, wanted: Wanted, subject: Literal["path", "route"], limit: int, after: Counted | None
+    connection: Connection, wanted: Wanted, subject: Sequenced, limit: int, after: Counted | None
 ) -> list[Counted]:
     """The sums of the sequences that were gone most often, from the place after one on."""
     place = (after.journeys, after.value_minor, after.key_id) if after else (None, None, None)

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from services.attribution.errors import TooManyChannels
-from services.attribution.paths.domain import Amount, Keys, Subject
-from services.attribution.paths.queries import Counted, Wanted, counted, lost_routes
+from services.attribution.paths.domain import Amount, Counted, Keys, Subject, Wanted
+from services.attribution.paths.queries import counted, lost_routes
 from services.attribution.remainders.queries import as_of
 from services.attribution.reports.domain import Period
 from services.attribution.totals import queries
