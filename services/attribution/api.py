@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from services.attribution.channels import api as channels
+from services.attribution.cohorts import api as cohorts
 from services.attribution.conversions import api as conversions
 from services.attribution.journeys import api as journeys
 from services.attribution.models import api as models
@@ -20,6 +21,7 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         conversions.router(runtime),
         models.router(runtime),
         reports.router(runtime),
+        cohorts.router(runtime),
         paths.router(runtime),
         rates.router(runtime),
         channels.router(runtime),
