@@ -1,5 +1,5 @@
 """Attribution's timers: another version of a model or of the channel grouping counts for all of history, bit by bit;
-journeys that led to nothing so far are counted.
+journeys that led to nothing so far are counted, and channels weighed where that takes long.
 """
 
 from datetime import timedelta
@@ -9,6 +9,7 @@ from services.attribution.channels.handlers import regroup_touches
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.handlers import walk_models
 from services.attribution.remainders.handlers import keep_remainders
+from services.attribution.totals.handlers import keep_totals
 from shared.service import Runtime, Timer
 
 
@@ -20,4 +21,5 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
         Timer("models", lambda: walk_models(runtime.database, catalogue), timedelta(seconds=1)),
         Timer("regrouping", lambda: regroup_touches(runtime.database, catalogue, groupings), timedelta(seconds=1)),
         Timer("remainders", lambda: keep_remainders(runtime.database), timedelta(seconds=1)),
+        Timer("channel-totals", lambda: keep_totals(runtime.database, catalogue), timedelta(seconds=2)),
     )

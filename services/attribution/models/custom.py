@@ -132,6 +132,14 @@ class ModelDocument(Input):
             raise ValueError("one of the shares has to be above zero")
         return value
 
+    @field_validator("lookback_days")
+    @classmethod
+    def _counted(cls, value: float | None, info: ValidationInfo) -> float | None:
+        base, days = info.data.get("base"), LOOKBACK / timedelta(days=1)
+        if base in get_args(TotalsBase) and value != days:
+            raise ValueError(f"{base} follows from paths that are counted with the default look-back of {days:g} days")
+        return value
+
     @field_validator("order", "game", "rules", "reset_after_conversion")
     @classmethod
     def _fits(cls, value: Any, info: ValidationInfo) -> Any:
