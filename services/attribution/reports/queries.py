@@ -12,19 +12,30 @@ from services.attribution.domain import SHARE_UNITS
 from services.attribution.reports.conditions import Arguments, condition_sql
 from services.attribution.reports.domain import Interval, Period, Span, spans_of
 from services.attribution.reports.figures import Cell, Cost
-from services.attribution.reports.questions import PERSON_FIELDS, Question
+from services.attribution.reports.questions import PERSON_FIELDS, SUMMED_FIELDS, Question
 from shared.db import Connection
 
 TOPICS = ("leads", "touches", "conversions", "costs", "deals")
 # What every source told until then has been taken in: the oldest watermark of all feeds.
 AS_OF = "SELECT min(at) FROM feed_watermarks WHERE topic = ANY($1)"
 
+CHANNEL_SUMS = """
+FROM unnest({runs}) AS wanted (run)
+CROSS JOIN unnest({levels}, {firsts}, {ends}) AS span (level, first, until)
+JOIN channel_sums AS sums ON sums.run = wanted.run AND sums.basis = {basis} AND sums.level = span.level
+    AND sums.day >= span.first AND sums.day < span.until
+"""
 CREDIT_SUMS = """
 FROM unnest({runs}) AS wanted (run)
 CROSS JOIN unnest({levels}, {firsts}, {ends}) AS span (level, first, until)
 JOIN credit_sums AS sums ON sums.run = wanted.run AND sums.basis = {basis} AND sums.level = span.level
     AND sums.day >= span.first AND sums.day < span.until
 JOIN combos AS combo USING (combo_id)
+"""
+OWNER_SUMS = """
+FROM unnest({levels}, {firsts}, {ends}) AS span (level, first, until)
+JOIN owner_sums AS sums ON sums.dimension = '{dimension}' AND sums.level = span.level
+    AND sums.day >= span.first AND sums.day < span.until
 """
 CONVERSION_SUMS = """
 FROM unnest({levels}, {firsts}, {ends}) AS span (level, first, until)
@@ -37,6 +48,9 @@ CROSS JOIN LATERAL unnest(path.combos, path.times, credits.units, credits.value_
     AS part (combo_id, at, units, value_minor)
 JOIN combos AS combo USING (combo_id)
 """
+OWNERS = ("country", "rep")
+"""What of a conversion's owners there are sums by alone."""
+
 EARNED = "(part.units <> 0 OR part.value_minor <> 0)"
 CONVERSIONS = "FROM paths AS path"
 
@@ -130,15 +144,20 @@ def _of_sums(question: Question, runs: Sequence[int], arguments: Arguments) -> s
     levels = arguments.bind([span.level for span in spans], "text[]")
     firsts = arguments.bind([span.first for span in spans], "date[]")
     ends = arguments.bind([span.end for span in spans], "date[]")
+    touched = question.fields - SUMMED_FIELDS
     if question.whole_conversions:
-        columns = SUM_COLUMNS | {name: f"sums.{name}" for name in PERSON_FIELDS}
-        source = CONVERSION_SUMS.format(levels=levels, firsts=firsts, ends=ends)
+        owner = next((name for name in OWNERS if touched <= {name}), None)
+        columns = SUM_COLUMNS | ({owner: "sums.key"} if owner else {name: f"sums.{name}" for name in PERSON_FIELDS})
+        source = OWNER_SUMS if owner else CONVERSION_SUMS
+        source = source.format(levels=levels, firsts=firsts, ends=ends, dimension=owner)
         amounts, run = f"sum(sums.conversions) * {SHARE_UNITS}, sum(sums.value_minor)", "NULL::integer"
     else:
-        columns = SUM_COLUMNS | TOUCH_COLUMNS
+        by_channel = touched <= {"channel"}
+        columns = SUM_COLUMNS | ({"channel": "sums.channel"} if by_channel else TOUCH_COLUMNS)
         wanted = arguments.bind(list(runs), "integer[]")
         basis = arguments.bind("t" if question.basis == "touch" else "c", "text")
-        source = CREDIT_SUMS.format(runs=wanted, basis=basis, levels=levels, firsts=firsts, ends=ends)
+        source = CHANNEL_SUMS if by_channel else CREDIT_SUMS
+        source = source.format(runs=wanted, basis=basis, levels=levels, firsts=firsts, ends=ends)
         amounts, run = "sum(sums.units), sum(sums.value_minor)", "sums.run"
     counted = Counted(day="sums.day", local_day="sums.day", amounts=amounts, run=run)
     return _grouped(question, columns, counted, source, _chosen(question, columns, arguments))
