@@ -9,11 +9,14 @@ import asyncpg
 from services.attribution.channels.domain import NOT_SET
 from services.attribution.domain import DIMENSIONS as TOUCH_FIELDS
 from services.attribution.domain import SHARE_UNITS
+from services.attribution.errors import InvalidFilter
 from services.attribution.reports.conditions import Arguments, condition_sql
 from services.attribution.reports.domain import Interval, Period, Span, spans_of
 from services.attribution.reports.figures import Cell, Cost
+from services.attribution.reports.filters import POINTER
 from services.attribution.reports.questions import PERSON_FIELDS, SUMMED_FIELDS, Question
 from shared.db import Connection
+from shared.errors import FieldError
 
 TOPICS = ("leads", "touches", "conversions", "costs", "deals")
 # What every source told until then has been taken in: the oldest watermark of all feeds.
@@ -94,7 +97,7 @@ async def cells(connection: Connection, runs: Sequence[int], question: Question)
     arguments = Arguments()
     statement = (_of_sums if question.from_sums else _of_credits)(question, runs, arguments)
     found: dict[int, list[Cell]] = {run: [] for run in runs}
-    for run, currency, bucket, day, *keys, units, minor in await connection.fetch(statement, *arguments.values):
+    for run, currency, bucket, day, *keys, units, minor in await _fetch(connection, statement, arguments):
         cell = Cell(currency, bucket, day, tuple(keys), int(units), int(minor))
         for one in runs if run is None else [run]:
             found[one].append(cell)
@@ -116,7 +119,7 @@ async def costs(connection: Connection, question: Question) -> list[Cost]:
     )
     return [
         Cost(currency, bucket, day, tuple(keys), int(minor))
-        for _, currency, bucket, day, *keys, minor in await connection.fetch(statement, *arguments.values)
+        for _, currency, bucket, day, *keys, minor in await _fetch(connection, statement, arguments)
     ]
 
 
@@ -124,6 +127,14 @@ async def as_of(connection: Connection) -> datetime | None:
     """Until when everything that was told is in the reports; None while no feed has said so."""
     at: datetime | None = await connection.fetchval(AS_OF, TOPICS)
     return at
+
+
+async def _fetch(connection: Connection, statement: str, arguments: Arguments) -> list[asyncpg.Record]:
+    """The rows of a statement. Raises InvalidFilter for a pattern that only the server can see is too much."""
+    try:
+        return await connection.fetch(statement, *arguments.values)
+    except asyncpg.InvalidRegularExpressionError as exc:
+        raise InvalidFilter("the filter cannot be answered", [FieldError(POINTER, str(exc))]) from exc
 
 
 class Counted(NamedTuple):
@@ -249,4 +260,4 @@ async def conversions_behind(  # noqa: PLR0913  # what a cell is, and a place in
     where = " AND ".join(["true", *conditions])
     most = arguments.bind(limit, "integer")
     statement = BEHIND.format(credited=credited, source=source, where=where, limit=most)
-    return await connection.fetch(statement, *arguments.values)
+    return await _fetch(connection, statement, arguments)
