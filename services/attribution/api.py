@@ -8,6 +8,7 @@ from services.attribution.conversions import api as conversions
 from services.attribution.journeys import api as journeys
 from services.attribution.models import api as models
 from services.attribution.paths import api as paths
+from services.attribution.pipeline import api as pipeline
 from services.attribution.rates import api as rates
 from services.attribution.reports import api as reports
 from shared.service import Runtime
@@ -24,4 +25,5 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         paths.router(runtime),
         rates.router(runtime),
         channels.router(runtime),
+        pipeline.router(runtime),
     )

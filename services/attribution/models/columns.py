@@ -56,7 +56,10 @@ class Paths:
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """What each touch earned: parts of its conversion that sum to `SHARE_UNITS`, and minor units of its value."""
+    """What each touch earned: parts of its conversion that sum to `SHARE_UNITS`, and minor units of its value.
+
+    A model that gives the conversion whole does so to several touches.
+    """
 
     units: Integers
     value_minor: Integers
@@ -76,6 +79,10 @@ def divide(paths: Paths, model_id: str, half_life: timedelta = HALF_LIFE) -> Div
             exactly = _exactly(paths, rows, half_life)
             units[places] = _decayed(np.full(len(rows), SHARE_UNITS), shares, paths.ages_us[places], exactly)
             minor[places] = _decayed(paths.values[rows], shares, paths.ages_us[places], exactly)
+        return Division(units, minor)
+    if model.whole:
+        earning, of_path = _first_of_each_channel(paths)
+        units[earning], minor[earning] = SHARE_UNITS, paths.values[of_path]
         return Division(units, minor)
     if model_id == "last_non_direct":
         earning = _last_other_than(paths, paths.direct)
@@ -126,6 +133,14 @@ def _last_other_than(paths: Paths, channel: int) -> Integers:
     place = np.where(paths.channels != channel, np.arange(len(paths.channels)), NOWHERE)
     last = np.maximum.reduceat(place, paths.starts[:-1])
     return np.where(last == NOWHERE, paths.starts[1:] - 1, last)
+
+
+def _first_of_each_channel(paths: Paths) -> tuple[Integers, Integers]:
+    """The first touch of each channel on each path, and the path it is on."""
+    of_path = np.repeat(np.arange(len(paths.values)), np.diff(paths.starts))
+    channels = int(paths.channels.max(initial=0)) + 1
+    _, first = np.unique(of_path * channels + paths.channels, return_index=True)
+    return first, of_path[first]
 
 
 def _split_rows(values: Integers, weights: Sequence[int]) -> Integers:

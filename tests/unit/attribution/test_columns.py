@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.attribution.channels.domain import DIRECT
-from services.attribution.domain import SHARE_UNITS, Path, Touch, split
+from services.attribution.domain import SHARE_UNITS, Path, Touch
+from services.attribution.domain import divide as divide_one
 from services.attribution.models.columns import NOWHERE, Paths, divide, totals
 from services.attribution.models.domain import BUILT_IN
 from shared.ids import TouchId
@@ -60,10 +61,10 @@ def test_each_touch_earns_what_it_earns_alone(drawn: list[tuple[list[tuple[int, 
     for model in BUILT_IN.values():
         division = divide(together, model.model_id)
         for index, (path, value) in enumerate(zip(paths, values, strict=True)):
-            weights = model.weigh(path)
+            alone = divide_one(path, value, model)
             mine = slice(int(together.starts[index]), int(together.starts[index + 1]))
-            assert division.units[mine].tolist() == split(SHARE_UNITS, weights), model.model_id
-            assert division.value_minor[mine].tolist() == split(value, weights), model.model_id
+            assert (0, *division.units[mine].tolist()) == alone.units, model.model_id
+            assert (0, *division.value_minor[mine].tolist()) == alone.value_minor, model.model_id
 
 
 def test_sums_keep_the_last_unit_of_a_large_history() -> None:
