@@ -24,7 +24,9 @@ from shared.service import Runtime
 from shared.web import Limit, Page, make_cursor, read_cursor, requires
 
 DEFAULT_MODEL = "linear"
-ModelQuery = Annotated[str, Query(max_length=100, description="The model that divides the credit")]
+ModelQuery = Annotated[
+    str, Query(max_length=100, pattern=r"^[^\x00]*$", description="The model that divides the credit")
+]
 
 
 class ConversionOut(BaseModel):
