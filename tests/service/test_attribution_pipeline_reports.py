@@ -1,26 +1,19 @@
 """Funnel, pipeline and speed to lead over HTTP: from the sums what the marks come to, in every zone and interval."""
 
 import csv
-from collections import defaultdict
 from collections.abc import AsyncIterator
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 from io import StringIO
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 import pytest_asyncio
 
-from services.attribution.pipeline.counting import Total, cells_of, total_of
-from services.attribution.pipeline.domain import Kind
-from services.attribution.pipeline.reading import Found, Question, sums_in
-from services.attribution.pipeline.spans import Interval, pieces
-from services.attribution.reports.domain import Period
 from shared.ids import RepId
 from shared.settings import Settings
 from shared.testing import FrozenClock, Harness, harness
 from tests.service.attribution_facts import NOW
-from tests.service.pipeline_facts import PipelineTeller, PipelineWorld, random_pipeline
+from tests.service.pipeline_facts import PipelineTeller
 from throughline.services import service_code
 
 DAY_S = 86_400
@@ -304,54 +297,6 @@ async def test_speed_to_lead_and_kept_times(attribution: Harness, teller: Pipeli
     await attribution.deliver(teller.erased("rita"))
     (row,) = (await report(attribution, "speed-to-lead"))["rows"]
     assert (row["sla"]["withdrawn"], row["sla"]["overdue"]) == (1, 0)
-
-
-def plainly(world: PipelineWorld, question: Question, kinds: list[Kind], periods: list[Any]) -> set[Found]:
-    """The sums that were asked for, added up mark by mark."""
-    sums: dict[tuple[Any, ...], Total] = defaultdict(Total)
-    wanted = question.dimension or "all"
-    for circumstances, marks in world.marks().values():
-        for mark in (mark for mark in marks if mark.kind in kinds):
-            cells = [cell for cell in cells_of(mark, circumstances) if cell[2] == "day"]
-            under = {(dimension, key) for _, dimension, _, _, key, *_ in cells}
-            if not set(question.only.items()) <= under:
-                continue
-            for place, (first, until) in enumerate(periods):
-                if (first is None or first <= mark.at) and (until is None or mark.at < until):
-                    for dimension, key in under:
-                        if dimension == wanted:
-                            name = (place, mark.kind, key, mark.step, mark.bucket, mark.currency)
-                            sums[name] = sums[name].plus(total_of(mark))
-    return {Found._make((*name, total)) for name, total in sums.items() if any(total)}
-
-
-KINDS: list[Kind] = ["lead_entered", "lead_next", "offered", "sla", "open", "won", "recurring", "revenue"]
-QUESTIONS: list[tuple[Question, str | None, str, Interval | None]] = [
-    (Question(), None, "UTC", None),
-    (Question(), "2026-10-03", "UTC", "day"),
-    (Question("team"), "2026-09-03", "America/St_Johns", "week"),
-    (Question("channel"), "2026-09-17", "Asia/Kathmandu", "month"),
-    (Question("rep"), "2026-09-17", "Pacific/Apia", None),
-    (Question("country", {"team": "emea"}), None, "UTC", None),
-    (Question("team", {"channel": "Email", "rep": "rosa"}), "2026-09-01", "Europe/Berlin", "month"),
-    (Question(None, {"team": "(not set)"}), "2026-09-01", "Europe/Berlin", None),
-]
-
-
-async def test_what_is_read_from_sums_is_what_the_marks_add_up_to(attribution: Harness) -> None:
-    facts = random_pipeline(7, 200)
-    await attribution.deliver(*facts)
-    world = PipelineWorld(facts)
-    for question, first, zone, interval in QUESTIONS:
-        period = Period(
-            date.fromisoformat(first) if first else None, date(2026, 11, 18) if first else None, ZoneInfo(zone)
-        )
-        moments: list[tuple[datetime | None, datetime | None]] = [each.moments for _, each in pieces(period, interval)]
-        async with attribution.runtime.database.reading() as connection:
-            found = await sums_in(connection, question, KINDS, moments)
-        expected = plainly(world, question, KINDS, moments)
-        assert expected
-        assert {one for one in found if any(one.total)} == expected, question
 
 
 @pytest.mark.parametrize(
