@@ -4,6 +4,7 @@ A history is drawn as moves, small tuples that shrink well, and told by a teller
 stand beside each other in one delivery and cannot meet.
 """
 
+import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
@@ -84,6 +85,18 @@ MOVES = st.builds(
 HISTORIES = st.lists(MOVES, min_size=3, max_size=12)
 
 
+def draw_move(dice: random.Random) -> Move:
+    """A move where nothing is to be shrunk."""
+    return Move(
+        dice.choice(KINDS),
+        dice.randrange(5),
+        dice.randrange(4),
+        dice.randrange(8),
+        dice.randrange(4),
+        dice.random() < 0.5,
+    )
+
+
 def told(name: str, moves: Sequence[Move]) -> list[Event]:
     """The facts of a history in the order in which they were received."""
     teller = Teller(name)
@@ -144,7 +157,8 @@ def _told(teller: Teller, number: int, move: Move) -> Event:  # noqa: C901  # on
         case "rep":
             given = teller.assigned(person, day, f"rep-{move.how}")
             name = f"{teller.name}-a{move.which}"
-            return given.model_copy(update={"assignment_id": name, "revision": number})
+            told_at = given.occurred_at  # a decision is received when it is taken
+            return given.model_copy(update={"assignment_id": name, "revision": number, "received_at": told_at})
         case "cost":
             at = NOW - day * DAY
             return teller.cost(at.date(), CHANNELS[move.how] or "Other", VALUES[move.which], campaign=teller.name)

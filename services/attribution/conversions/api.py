@@ -13,6 +13,7 @@ from services.attribution.credits import queries as credit_queries
 from services.attribution.credits.queries import CreditRow
 from services.attribution.domain import SHARE_UNITS, Conversion
 from services.attribution.errors import NoSuchConversion
+from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.choosing import serving_run
 from services.attribution.models.queries import Run
 from services.attribution.people import ConversionIdPath, Whom, find, whom
@@ -24,6 +25,9 @@ from shared.web import Limit, Page, make_cursor, read_cursor, requires
 
 DEFAULT_MODEL = "linear"
 ModelQuery = Annotated[str, Query(max_length=100, description="The model that divides the credit")]
+HistoryQuery = Annotated[
+    str, Query(max_length=100, description="The model by which the history tells what moved; `all` for every one")
+]
 
 
 class ConversionOut(BaseModel):
@@ -85,6 +89,7 @@ def conversion_out(conversion: Conversion) -> ConversionOut:
 def router(runtime: Runtime) -> APIRouter:
     """The endpoints of conversions."""
     made = APIRouter(tags=["conversions"], dependencies=[Depends(requires("attribution:read"))])
+    catalogue = Catalogue()
 
     @made.get("/v1/conversions")
     async def conversions_of(
@@ -128,11 +133,13 @@ def router(runtime: Runtime) -> APIRouter:
         return Page(items=items, next_cursor=more)
 
     @made.get("/v1/conversions/{conversion_id}/explain")
-    async def explain(conversion_id: ConversionIdPath) -> explaining.Explanation:
-        """Which touches counted and what each earned by every model; which did not, and why."""
+    async def explain(conversion_id: ConversionIdPath, model: HistoryQuery = DEFAULT_MODEL) -> explaining.Explanation:
+        """Which touches counted and what each earned by every model; which did not, and why; what came late."""
         async with _snapshot(runtime) as connection:
+            if model != explaining.ALL_MODELS:
+                await serving_run(connection, model)
             found = await _conversion(connection, conversion_id)
-            return await explaining.explain(connection, found)
+            return await explaining.explain(connection, catalogue, found, model)
 
     return made
 

@@ -86,7 +86,7 @@ ON CONFLICT (lead_id) DO UPDATE SET erased = true WHERE NOT leads.erased
 """
 STRIP_TOUCHES = """
 UPDATE {table} SET page = NULL, content = NULL
-WHERE lead_id = $1 AND (page IS NOT NULL OR content IS NOT NULL)
+WHERE lead_id = $1 AND (page IS NOT NULL OR content IS NOT NULL) RETURNING occurred_at
 """
 PROFILES = """
 SELECT member.person_id, leads.lead_id, leads.captured_at, leads.country, leads.account_id
@@ -167,16 +167,18 @@ async def put_captured(connection: Connection, events: Sequence[LeadCaptured]) -
     return [row["lead_id"] for row in found if row["changed"]]
 
 
-async def strip_lead(connection: Connection, lead_id: LeadId) -> bool:
+async def strip_lead(connection: Connection, lead_id: LeadId) -> list[datetime]:
     """Take from an erased id's touches what might tell who it was; their channels and times stay.
 
-    Answers whether that may concern a conversion.
+    Answers when those occurred that may concern a conversion, since a shared browser's belong to several persons.
     """
     await connection.execute(STRIP_LEAD, lead_id)
-    stripped = [  # in this order: who waits for a touch meanwhile makes a version of it
-        await connection.execute(STRIP_TOUCHES.format(table=table), lead_id) for table in ("touches", "touch_versions")
+    stripped, _ = [  # in this order: who waits for a touch meanwhile makes a version of it
+        await connection.fetch(STRIP_TOUCHES.format(table=table), lead_id) for table in ("touches", "touch_versions")
     ]
-    return stripped[0] != "UPDATE 0" and bool(await converting_among(connection, [lead_id]))
+    if not stripped or not await converting_among(connection, [lead_id]):
+        return []
+    return [row["occurred_at"] for row in stripped]
 
 
 async def profiles(connection: Connection, people: Mapping[LeadId, Sequence[Member]]) -> dict[LeadId, Profile]:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Context, Decimal
+from fractions import Fraction
 from itertools import count
 from types import MappingProxyType
 
 from services.attribution.channels.domain import DIRECT
-from services.attribution.domain import LOOKBACK, Path
+from services.attribution.domain import LOOKBACK, Model, Path
 
 HALF_LIFE = timedelta(days=7)
 NOT_A_SPLIT = frozenset({"markov", "shapley"})
@@ -21,6 +22,7 @@ NOT_A_SPLIT = frozenset({"markov", "shapley"})
 RESERVED = frozenset({"j_shaped", "inverse_j", "u_shaped_lead", "participation"})
 """Names that the definitions give a meaning to, so that no custom model may take them."""
 
+_DIGITS = Context(prec=28)
 _BITS = 96
 _LN2 = int(Context(prec=40).ln(Decimal(2)) * (1 << _BITS))
 _MICROSECOND = timedelta(microseconds=1)
@@ -117,6 +119,17 @@ def _by_milestones(path: Path, places: Sequence[int | None], each: int, rest: in
     if not without:
         return carried
     return [weight * without or rest for weight in carried]
+
+
+def told_weights(model: Model, path: Path) -> list[str]:
+    """The weights of a path as they are told: fractions like 1/3, or 28 digits where the definition is not rational."""
+    weights = model.weigh(path)
+    if model.whole:
+        return ["1" if weight else "0" for weight in weights]
+    total = sum(weights)
+    if "time_decay" in (model.model_id, getattr(model, "base", None)):
+        return [f"{_DIGITS.divide(Decimal(weight), Decimal(total)):f}" for weight in weights]
+    return [str(Fraction(weight, total)) for weight in weights]
 
 
 BUILT_IN = MappingProxyType(
