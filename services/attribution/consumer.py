@@ -1,5 +1,7 @@
 """What attribution reacts to. All of it is folding, but for what it tells of an erasure."""
 
+from services.attribution.channels import handlers as channels
+from services.attribution.channels.groupings import active_grouping
 from services.attribution.conversions import handlers as conversions
 from services.attribution.costs import handlers as costs
 from services.attribution.history import handlers as history
@@ -26,6 +28,7 @@ from shared.service import Runtime
 def routes(runtime: Runtime) -> tuple[Route, ...]:
     """The facts that make journeys, conversions, costs and credits."""
     catalogue = Catalogue()
+    groupings = active_grouping()
     return (
         *identity_routes(lambda event, tx, affected: journeys.on_identity_changed(event, tx, affected, catalogue)),
         on(LeadErased, privacy.on_erased, decides=True),
@@ -33,8 +36,9 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on(LeadErased, lambda event, tx: journeys.on_lead_erased(event, tx, catalogue)),
         *(on_batch(kind, history.on_identity_told) for kind in history.IDENTITY_FACTS),
         on_batch(LeadCaptured, history.on_profiles_told),
+        on(LeadErased, lambda event, tx: channels.on_lead_erased(event, tx, catalogue, groupings)),
         on_batch(LeadCaptured, lambda events, tx: journeys.on_leads_captured(events, tx, catalogue)),
-        on_batch(TouchRecorded, lambda events, tx: journeys.on_touches(events, tx, catalogue)),
+        on_batch(TouchRecorded, lambda events, tx: journeys.on_touches(events, tx, catalogue, groupings)),
         on_batch(ConversionRecorded, lambda events, tx: conversions.on_conversions(events, tx, catalogue)),
         on_batch(RefundRecorded, lambda events, tx: conversions.on_refunds(events, tx, catalogue)),
         on_batch(DealChanged, history.on_deals_told),

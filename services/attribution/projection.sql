@@ -12,6 +12,8 @@ CREATE TABLE leads (
     account_id text
 ) WITH (fillfactor = 70);
 
+-- The last four columns are what the channel followed from, beside what stands before them; `tagged` says that source
+-- and medium came with the touch and were not found by its click ids (separated by blanks) or its referrer.
 CREATE TABLE touches (
     origin text NOT NULL,
     touch_id text NOT NULL,
@@ -28,6 +30,10 @@ CREATE TABLE touches (
     content text,
     page text,
     automated boolean NOT NULL,
+    given_channel text,
+    referrer_host text,
+    click_ids text,
+    tagged boolean NOT NULL DEFAULT true,
     PRIMARY KEY (touch_id, origin)
 );
 CREATE INDEX touches_journey ON touches (lead_id, occurred_at);

@@ -1,18 +1,30 @@
-"""Attribution's timer: another version of a model credits all conversions, a few at a time, and then serves."""
+"""Attribution's timers: another version of a model or of the channel grouping counts for all of history, bit by bit;
+journeys that led to nothing so far are counted.
+"""
 
 from datetime import timedelta
 
+from services.attribution.channels.groupings import active_grouping
+from services.attribution.channels.handlers import regroup_touches
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.handlers import settle_models, walk_models
+from services.attribution.remainders.handlers import keep_remainders
+from services.attribution.remainders.handlers import settle as settle_remainders
 from shared.service import Runtime, Timer
 
 
 def timers(runtime: Runtime) -> tuple[Timer, ...]:
     """Looked at every second, and without a pause while there is more to do."""
     catalogue = Catalogue()
-    return (Timer("models", lambda: walk_models(runtime.database, catalogue), timedelta(seconds=1)),)
+    groupings = active_grouping()
+    return (
+        Timer("models", lambda: walk_models(runtime.database, catalogue), timedelta(seconds=1)),
+        Timer("regrouping", lambda: regroup_touches(runtime.database, catalogue, groupings), timedelta(seconds=1)),
+        Timer("remainders", lambda: keep_remainders(runtime.database), timedelta(seconds=1)),
+    )
 
 
 async def settle(runtime: Runtime) -> None:
-    """Do at once what the timer still owes to the projection at hand."""
+    """Do at once what the timers still owe to the projection at hand."""
     await settle_models(runtime.database, Catalogue())
+    await settle_remainders(runtime)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
 from starlette.requests import Request
 
-from shared.db import Database
+from shared.db import Connection, Database
 from shared.errors import FieldError, Malformed
 from shared.rules._documents import DocumentStore, StoredDocument
 from shared.secrets import Secrets
@@ -28,6 +28,9 @@ class DocumentOut(BaseModel):
     author: str
     created_at: datetime
     document: dict[str, Any]
+
+
+Tell = Callable[[Connection, StoredDocument], Awaitable[DocumentOut]]
 
 
 class SimulateIn(Input):
@@ -59,13 +62,19 @@ def documents_router(  # noqa: PLR0913  # what a kind of document is made of
     validate: Validate,
     simulate: Simulate,
     path: str = "/v1/rules",
+    answer: type[DocumentOut] = DocumentOut,
+    tell: Tell | None = None,
 ) -> APIRouter:
     """The endpoints of a kind with a single document. Reading needs `<service>:read`, changing `<service>:write`.
 
     `validate` raises `InvalidDocument` or pydantic's ValidationError for a document that cannot work. `simulate` runs
-    a valid document over the last days, without effect, and answers who would change and how.
+    a valid document over the last days, without effect, and answers who would change and how. `tell` makes the
+    `answer` about a version, where there is more to say than the document.
     """
     router = APIRouter(tags=["rules"])
+
+    async def out(connection: Connection, stored: StoredDocument) -> DocumentOut:
+        return _out(stored) if tell is None else await tell(connection, stored)
 
     def check(document: dict[str, Any]) -> None:
         try:
@@ -76,13 +85,13 @@ def documents_router(  # noqa: PLR0913  # what a kind of document is made of
     may_read = Depends(requires(f"{database.service}:read"))
     may_change = requires(f"{database.service}:write")
 
-    @router.get(path, dependencies=[may_read])
+    @router.get(path, dependencies=[may_read], response_model=answer)
     async def active_document() -> DocumentOut:
         """The version that counts now."""
         async with database.reading() as connection:
-            return _out(await store.active(connection))
+            return await out(connection, await store.active(connection))
 
-    @router.put(path)
+    @router.put(path, response_model=answer)
     async def save_document(
         request: Request,
         principal: Annotated[Principal, Depends(may_change)],
@@ -93,7 +102,7 @@ def documents_router(  # noqa: PLR0913  # what a kind of document is made of
         check(document)
         async with database.transaction() as tx:
             saved = await store.save(tx.connection, document, principal.subject, draft=draft)
-        return _out(saved)
+            return await out(tx.connection, saved)
 
     @router.get(f"{path}/versions", dependencies=[may_read])
     async def versions(limit: Limit = 50, cursor: str | None = None) -> Page[DocumentOut]:
@@ -114,11 +123,12 @@ def documents_router(  # noqa: PLR0913  # what a kind of document is made of
         check(document or {})
         return {"version": body.version, "days": body.days, **await simulate(document or {}, body.days)}
 
-    @router.post(f"{path}:activate")
+    @router.post(f"{path}:activate", response_model=answer)
     async def activate_document(body: ActivateIn, principal: Annotated[Principal, Depends(may_change)]) -> DocumentOut:
         """Switch to a version, also back."""
         async with database.transaction() as tx:
-            return _out(await store.activate(tx.connection, body.version, principal.subject, at=body.at))
+            activated = await store.activate(tx.connection, body.version, principal.subject, at=body.at)
+            return await out(tx.connection, activated)
 
     return router
 

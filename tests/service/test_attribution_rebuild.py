@@ -37,11 +37,11 @@ async def tell(service: Harness, facts: Sequence[Event]) -> None:
     """Facts through the log, the relay and Kafka, until all are carried out."""
     async with service.runtime.database.transaction() as tx:
         tx.emit(*facts)
-    ids = [fact.event_id for fact in facts]
+    ids = {fact.event_id for fact in facts}
 
     async def all_read() -> bool:
         async with service.runtime.database.reading() as connection:
-            read = await connection.fetchval("SELECT count(*) FROM inbox WHERE event_id = ANY($1)", ids)
+            read = await connection.fetchval("SELECT count(*) FROM inbox WHERE event_id = ANY($1)", list(ids))
         return bool(read == len(ids))
 
     await eventually(all_read, within=120)

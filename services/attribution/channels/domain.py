@@ -19,6 +19,8 @@ DIRECT = "Direct"
 UNATTRIBUTED = "(unattributed)"
 NOT_SET = "(not set)"
 BY_CALLER = "caller"
+RULES_OF = "2026-09-19"
+"""When Google published what stands here. Another date has all touches grouped anew."""
 
 _PAID = re.compile(r".*cp.*|ppc|retargeting|paid.*", re.DOTALL)
 _SHOPPING_CAMPAIGN = re.compile(r".*(([^a-df-z]|^)shop|shopping).*", re.DOTALL)
@@ -150,26 +152,28 @@ def group_touch(  # noqa: PLR0913  # the fields of a touch that say where it cam
 ) -> Grouping:
     """The channel the caller gave, else the one of the default channel grouping."""
     if channel:
-        return Grouping(channel, BY_CALLER, source, medium)
-    if referrer_host and page and _host_of(page) == _bare(referrer_host):
-        referrer_host = None  # the site's own pages refer to each other
-    return _grouped(
-        source or None,
-        medium or None,
-        campaign or None,
-        click_ids,
-        referrer_host or None,
+        return Grouping(channel, BY_CALLER, source or None, medium or None)
+    return default_grouping(
+        source or None, medium or None, campaign or None, click_ids, foreign_referrer(referrer_host, page)
     )
 
 
+def foreign_referrer(referrer_host: str | None, page: str | None) -> str | None:
+    """The host that referred to a page, unless that is its own site: a site's pages refer to each other."""
+    if referrer_host and page and _host_of(page) == _bare(referrer_host):
+        return None
+    return referrer_host or None
+
+
 @lru_cache(maxsize=16_384)
-def _grouped(
+def default_grouping(
     source: str | None,
     medium: str | None,
     campaign: str | None,
     click_ids: tuple[str, ...],
     referrer_host: str | None,
 ) -> Grouping:
+    """The default channel grouping of what is not empty; `referrer_host` is not the site's own."""
     basis = "tags"
     if source is None and medium is None:
         source, medium, basis = _untagged(click_ids, referrer_host)

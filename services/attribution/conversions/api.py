@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
+from services.attribution.channels.groupings import active_grouping
 from services.attribution.conversions import explaining, queries
 from services.attribution.credits import queries as credit_queries
 from services.attribution.credits.queries import CreditRow
@@ -61,13 +62,17 @@ class CreditOut(BaseModel):
 
 
 class CreditsOut(BaseModel):
-    """A conversion's credits by one model; they sum to its value."""
+    """A conversion's credits by one model; they sum to its value.
+
+    With `whole` they do not: each channel on the path has the conversion whole.
+    """
 
     conversion_id: str
     model: str
     model_version: int
     value_minor: int
     currency: str
+    whole: bool = False
     credits: list[CreditOut]
 
 
@@ -90,6 +95,7 @@ def router(runtime: Runtime) -> APIRouter:
     """The endpoints of conversions."""
     made = APIRouter(tags=["conversions"], dependencies=[Depends(requires("attribution:read"))])
     catalogue = Catalogue()
+    groupings = active_grouping()
 
     @made.get("/v1/conversions")
     async def conversions_of(
@@ -113,7 +119,8 @@ def router(runtime: Runtime) -> APIRouter:
             run = await serving_run(connection, model)
             found = await _conversion(connection, conversion_id)
             rows = await credit_queries.credits_of(connection, [found.conversion_id], model)
-        return _credits_out(found, run, rows)
+            whole = await catalogue.gives_whole(connection, run)
+        return _credits_out(found, run, rows, whole=whole)
 
     @made.get("/v1/credits")
     async def credits_of_person(
@@ -127,8 +134,10 @@ def router(runtime: Runtime) -> APIRouter:
             run = await serving_run(connection, model)
             found, more = await _page(connection, runtime, named, limit, cursor)
             rows = await credit_queries.credits_of(connection, [one.conversion_id for one in found], model)
+            whole = await catalogue.gives_whole(connection, run)
         items = [
-            _credits_out(one, run, [row for row in rows if row.conversion_id == one.conversion_id]) for one in found
+            _credits_out(one, run, [row for row in rows if row.conversion_id == one.conversion_id], whole=whole)
+            for one in found
         ]
         return Page(items=items, next_cursor=more)
 
@@ -139,7 +148,8 @@ def router(runtime: Runtime) -> APIRouter:
             if model != explaining.ALL_MODELS:
                 await serving_run(connection, model)
             found = await _conversion(connection, conversion_id)
-            return await explaining.explain(connection, catalogue, found, model)
+            grouping = await groupings.current(connection)
+            return await explaining.explain(connection, catalogue, grouping, found, model)
 
     return made
 
@@ -171,13 +181,14 @@ async def _conversion(connection: Connection, conversion_id: str) -> Conversion:
     return found
 
 
-def _credits_out(conversion: Conversion, run: Run, rows: list[CreditRow]) -> CreditsOut:
+def _credits_out(conversion: Conversion, run: Run, rows: list[CreditRow], *, whole: bool) -> CreditsOut:
     return CreditsOut(
         conversion_id=conversion.conversion_id,
         model=run.model_id,
         model_version=run.version,
         value_minor=conversion.value_minor,
         currency=conversion.currency,
+        whole=whole,
         credits=[
             CreditOut(
                 touch_id=row.touch_id,

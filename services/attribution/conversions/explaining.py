@@ -6,26 +6,28 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel
 
+from services.attribution.channels.groupings import ChannelGrouping
 from services.attribution.conversions import queries
-from services.attribution.credits.domain import Credited
 from services.attribution.credits.queries import stored
 from services.attribution.domain import (
     SHARE_UNITS,
     Conversion,
-    CreditingRun,
+    Division,
     Milestone,
+    Model,
     Path,
     Reason,
+    TotalsModel,
     Touch,
     path_to,
     reason_against,
     skipped,
+    told_weights,
 )
 from services.attribution.history import queries as history
 from services.attribution.history.telling import History, history_of
 from services.attribution.journeys.queries import journeys, profiles
 from services.attribution.models.catalogue import Catalogue
-from services.attribution.models.domain import told_weights
 from shared.db import Connection
 from shared.errors import Unavailable
 from shared.identity import Member, members, resolve, resolve_many
@@ -123,7 +125,7 @@ class Explanation(BaseModel):
 class _View:
     """What a run of a model looked at of a path, and what it gave."""
 
-    run: CreditingRun
+    model: Model
     left_out: int
     weights: Sequence[str]
     units: Sequence[int]
@@ -138,11 +140,13 @@ class _View:
             weight="1" if place < 0 else self.weights[place - self.left_out],
             share=units / SHARE_UNITS,
             value_minor=minor,
-            model_version=self.run.model.version,
+            model_version=self.model.version,
         )
 
 
-async def explain(connection: Connection, catalogue: Catalogue, conversion: Conversion, told_by: str) -> Explanation:
+async def explain(
+    connection: Connection, catalogue: Catalogue, grouping: ChannelGrouping, conversion: Conversion, told_by: str
+) -> Explanation:
     """Lay out a conversion's path as it stands, with the credits that are stored, and how it came to that.
 
     `told_by` is the model by which the history tells what moved, or `ALL_MODELS`. Raises Unavailable where a new
@@ -170,13 +174,17 @@ async def explain(connection: Connection, catalogue: Catalogue, conversion: Conv
     )
     sold = (await queries.conversions_of_people(connection, people)).get(person, [])
     previous = max((one.occurred_at for one in sold if one.occurred_at < at), default=None)
-    views = [_view(path, run, credited, previous) for run in runs]
+    views = [
+        _view(path, run.model, credited.divisions[run.run], previous)
+        for run in runs
+        if not isinstance(run.model, TotalsModel)
+    ]
     others = [
         *_against(touches, at, reach),
-        *await _elsewhere(connection, person, people[person], (None if reach is None else at - reach, at)),
+        *await _elsewhere(connection, person, people[person], (None if reach is None else at - reach, at), grouping),
     ]
     told_runs = [run for run in runs if told_by in (ALL_MODELS, run.model.model_id)]
-    history_told = await history_of(connection, conversion, told_runs, reach)
+    history_told = await history_of(connection, conversion, told_runs, reach, grouping)
     return Explanation(
         conversion_id=conversion.conversion_id,
         lead_id=person,
@@ -194,27 +202,26 @@ async def explain(connection: Connection, catalogue: Catalogue, conversion: Conv
         rep=credited.path.rep,
         counted=len(path.touches),
         not_counted=len(others),
-        models={view.run.model.model_id: _divided(view, path) for view in views},
+        models={view.model.model_id: _divided(view, path) for view in views},
         touches=[
             _counted(path, index, views, history_told.first_received_at)
             for index in range(min(len(path.touches), MOST_TOUCHES))
         ],
         others=others[:MOST_TOUCHES],
-        unattributed={view.run.model.model_id: earned for view in views if (earned := view.earned(-1)) is not None},
+        unattributed={view.model.model_id: earned for view in views if (earned := view.earned(-1)) is not None},
         history=history_told,
     )
 
 
-def _view(path: Path, run: CreditingRun, credited: Credited, previous: datetime | None) -> _View:
-    left_out = skipped(path, run.model, previous)
+def _view(path: Path, model: Model, division: Division, previous: datetime | None) -> _View:
+    left_out = skipped(path, model, previous)
     seen = path.after(left_out)
-    division = credited.divisions[run.run]
-    weights = told_weights(run.model, seen) if seen.touches else []
-    return _View(run, left_out, weights, division.units, division.value_minor)
+    weights = told_weights(seen, model) if seen.touches else []
+    return _View(model, left_out, weights, division.units, division.value_minor)
 
 
 def _divided(view: _View, path: Path) -> Divided:
-    model = view.run.model
+    model = view.model
     return Divided(
         version=model.version,
         title=model.title,
@@ -236,10 +243,9 @@ def _counted(path: Path, index: int, views: Iterable[_View], since: datetime) ->
         received_at=touch.received_at,
         late=touch.received_at > since,
         milestones=path.milestones(index),
-        earned={view.run.model.model_id: earned for view in views if (earned := view.earned(index)) is not None},
+        earned={view.model.model_id: earned for view in views if (earned := view.earned(index)) is not None},
         left_out={
-            view.run.model.model_id: reason_against(touch, path.at, view.run.model.lookback)
-            or "before_previous_conversion"
+            view.model.model_id: reason_against(touch, path.at, view.model.lookback) or "before_previous_conversion"
             for view in views
             if index < view.left_out
         },
@@ -257,7 +263,11 @@ def _against(touches: Iterable[Touch], at: datetime, reach: timedelta | None) ->
 
 
 async def _elsewhere(
-    connection: Connection, person: LeadId, ids: Sequence[Member], span: tuple[datetime | None, datetime]
+    connection: Connection,
+    person: LeadId,
+    ids: Sequence[Member],
+    span: tuple[datetime | None, datetime],
+    grouping: ChannelGrouping,
 ) -> list[NotCounted]:
     """The touches that somebody might look for here: those of others who shared an id, and those corrected since."""
     lead_ids = [member.lead_id for member in ids]
@@ -271,7 +281,7 @@ async def _elsewhere(
         ),
         *(
             _not_counted(touch, "corrected")
-            for touch in await history.replaced(connection, lead_ids, span, MOST_TOUCHES)
+            for touch in await history.replaced(connection, lead_ids, span, grouping, MOST_TOUCHES)
         ),
     ]
 

@@ -1,10 +1,13 @@
 """The statements about what was told, and when it was received."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import asyncpg
 
+from services.attribution.channels.groupings import ChannelGrouping
+from services.attribution.channels.queries import traffic_in
 from services.attribution.conversions.queries import CONVERSION_COLUMNS, REFUND_COLUMNS
 from services.attribution.domain import Conversion, Touch
 from services.attribution.history.told import (
@@ -155,6 +158,7 @@ async def told_of(
     conversion_id: ConversionId,
     lead_ids: Sequence[LeadId],
     span: tuple[datetime | None, datetime],
+    grouping: ChannelGrouping,
 ) -> list[Told] | None:
     """All that was told of a conversion and of these ids, of touches those within a span, both ends included.
 
@@ -169,7 +173,7 @@ async def told_of(
     }
     return [
         *(IdentityTold(*row.values()) for row in await connection.fetch(IDENTITY, lead_ids)),
-        *(TouchTold(row["lead_id"], row["position"], touch_of(row)) for row in touches),
+        *(TouchTold(row["lead_id"], row["position"], _touch(row, grouping)) for row in touches),
         *conversions,
         *(RefundTold(*list(row.values())[1:]) for row in await connection.fetch(REFUNDS_TOLD, conversion_id)),
         *(ProfileTold(*row.values()) for row in await connection.fetch(PROFILES_TOLD, lead_ids)),
@@ -187,10 +191,23 @@ async def nearby(
 
 
 async def replaced(
-    connection: Connection, lead_ids: Sequence[LeadId], span: tuple[datetime | None, datetime], limit: int
+    connection: Connection,
+    lead_ids: Sequence[LeadId],
+    span: tuple[datetime | None, datetime],
+    grouping: ChannelGrouping,
+    limit: int,
 ) -> list[Touch]:
     """What was told of touches of these ids before a correction, the newest first."""
-    return [touch_of(row) for row in await connection.fetch(REPLACED, lead_ids, *span, limit)]
+    return [_touch(row, grouping) for row in await connection.fetch(REPLACED, lead_ids, *span, limit)]
+
+
+def _touch(row: asyncpg.Record, grouping: ChannelGrouping) -> Touch:
+    """A touch as it counts, or one that does not any more, grouped as those that count are."""
+    touch = touch_of(row)
+    if touch.channel:
+        return touch
+    found = grouping.group(traffic_in(row))
+    return replace(touch, channel=found.channel, channel_rule=found.rule, source=found.source, medium=found.medium)
 
 
 def _conversion(row: asyncpg.Record) -> ConversionTold:

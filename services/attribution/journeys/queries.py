@@ -32,6 +32,10 @@ TOUCH_COLUMNS = (
     "content",
     "page",
     "automated",
+    "given_channel",
+    "referrer_host",
+    "click_ids",
+    "tagged",
 )
 # `WHERE erased` leaves the other rows as they are, but locks them all the same.
 LOCK_LEADS = """
@@ -47,10 +51,24 @@ PUT_CONVERTING = "INSERT INTO converting_leads (lead_id) SELECT unnest($1::text[
 TOLD_TOUCHES = f"""
 unnest(
     $1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[],
-    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::boolean[])
+    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::boolean[],
+    $16::text[], $17::text[], $18::text[], $19::boolean[])
     AS told ({", ".join(TOUCH_COLUMNS)})
 """
-# What is replaced stays as a version; a version that is there already was told twice.
+# What is replaced stays as a version, as it was told: what grouping made of it is left out, since it is grouped when it
+# is looked at. A version that is there already was told twice.
+AS_TOLD = {
+    "channel": "''",
+    "channel_rule": "''",
+    "source": "CASE WHEN {prefix}tagged THEN {prefix}source END",
+    "medium": "CASE WHEN {prefix}tagged THEN {prefix}medium END",
+}
+
+
+def _as_told(prefix: str) -> str:
+    return ", ".join(AS_TOLD.get(name, "{prefix}" + name).format(prefix=prefix) for name in TOUCH_COLUMNS)
+
+
 CORRECT_TOUCHES = f"""
 WITH put AS (
     INSERT INTO touches AS known ({", ".join(TOUCH_COLUMNS)}) SELECT * FROM {TOLD_TOUCHES}
@@ -59,14 +77,14 @@ WITH put AS (
     RETURNING new.lead_id, new.occurred_at, {", ".join(f"old.{name} AS old_{name}" for name in TOUCH_COLUMNS)}
 ), replaced AS (
     INSERT INTO touch_versions ({", ".join(TOUCH_COLUMNS)})
-    SELECT {", ".join(f"old_{name}" for name in TOUCH_COLUMNS)} FROM put WHERE old_touch_id IS NOT NULL
+    SELECT {_as_told("old_")} FROM put WHERE old_touch_id IS NOT NULL
     ON CONFLICT DO NOTHING
 )
 SELECT lead_id, occurred_at, old_lead_id, old_occurred_at FROM put
 """
 KEEP_TOUCHES = f"""
 INSERT INTO touch_versions ({", ".join(TOUCH_COLUMNS)})
-SELECT told.* FROM {TOLD_TOUCHES} JOIN touches AS known USING (touch_id, origin)
+SELECT {_as_told("told.")} FROM {TOLD_TOUCHES} JOIN touches AS known USING (touch_id, origin)
 WHERE (known.position, known.received_at) <> (told.position, told.received_at)
 ON CONFLICT DO NOTHING
 """

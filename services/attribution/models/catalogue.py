@@ -2,10 +2,10 @@
 
 from datetime import timedelta
 
-from services.attribution.domain import CreditingRun, Model, longest_lookback
+from services.attribution.domain import CreditingRun, Model, TotalsModel, longest_lookback
 from services.attribution.models import queries
-from services.attribution.models.custom import STORE, CustomModel, ModelDocument, compile_model
-from services.attribution.models.domain import BUILT_IN
+from services.attribution.models.custom import STORE, ModelDocument, compile_model
+from services.attribution.models.domain import SHIPPED
 from shared.db import Connection
 
 
@@ -13,7 +13,7 @@ class Catalogue:
     """Looks up the runs that count now; each version of a custom model is compiled once."""
 
     def __init__(self) -> None:
-        self._compiled: dict[tuple[str, int], CustomModel] = {}
+        self._compiled: dict[tuple[str, int], Model | TotalsModel] = {}
 
     async def crediting(self, connection: Connection) -> list[CreditingRun]:
         """The runs to credit by, which stay the same until the end of the transaction."""
@@ -24,16 +24,20 @@ class Catalogue:
         ]
 
     async def serving(self, connection: Connection) -> tuple[list[CreditingRun], timedelta | None]:
-        """The runs that answer, and how far back paths reach, which those look at that are being built too."""
+        """The runs that answer and divide, and how far back paths reach, for all that answer or are being built."""
         runs = [run for run in await queries.runs(connection) if run.state != "retiring"]
         all_of_them = [CreditingRun(run.run, await self.model(connection, run.model_id, run.version)) for run in runs]
-        answering = [one for run, one in zip(runs, all_of_them, strict=True) if run.state == "serving"]
+        answering = [
+            one
+            for run, one in zip(runs, all_of_them, strict=True)
+            if run.state == "serving" and not isinstance(one.model, TotalsModel)
+        ]
         return answering, longest_lookback(all_of_them)
 
-    async def model(self, connection: Connection, model_id: str, version: int) -> Model:
+    async def model(self, connection: Connection, model_id: str, version: int) -> Model | TotalsModel:
         """One version of a model."""
-        if model_id in BUILT_IN:
-            return BUILT_IN[model_id]
+        if model_id in SHIPPED:
+            return SHIPPED[model_id]
         known = self._compiled.get((model_id, version))
         if known is None:
             document = (await STORE.version(connection, version, model_id)).document
@@ -41,9 +45,14 @@ class Catalogue:
             self._compiled[model_id, version] = known
         return known
 
-    async def active(self, connection: Connection) -> dict[str, Model]:
+    async def gives_whole(self, connection: Connection, run: queries.Run) -> bool:
+        """Whether each channel on a path has the conversion whole."""
+        model = await self.model(connection, run.model_id, run.version)
+        return not isinstance(model, TotalsModel) and model.whole
+
+    async def active(self, connection: Connection) -> dict[str, Model | TotalsModel]:
         """The version of each model that counts by now, whether its credits are there or not."""
-        found: dict[str, Model] = dict(BUILT_IN)
+        found: dict[str, Model | TotalsModel] = dict(SHIPPED)
         for name in await STORE.names(connection):
             version = await STORE.active_version(connection, name)
             if version is not None:

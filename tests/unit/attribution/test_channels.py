@@ -1,10 +1,14 @@
 """The default channel grouping, rule by rule as Google publishes it."""
 
 import hashlib
+import re
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.attribution.channels.domain import Grouping, group_touch
 from services.attribution.channels.source_categories import source_categories
@@ -165,3 +169,59 @@ def test_sources_are_those_of_the_published_table() -> None:
     assert (
         hashlib.sha256(lines.encode()).hexdigest() == "2e11fbff582c9337b5ac92c3fc53c3cc9d76c4ee33b2caed2f23c8ee5c2fc70c"
     )
+
+
+PAID = r"^(.*cp.*|ppc|retargeting|paid.*)$"
+SHOP = r"^(.*(([^a-df-z]|^)shop|shopping).*)$"
+MAIL = r"^(email|e-mail|e_mail|e mail)$"
+PUBLISHED: tuple[tuple[str, Callable[..., object]], ...] = (
+    ("Direct", lambda s, m, c, k: s == "(direct)" and m in ("(not set)", "(none)")),
+    ("Cross-network", lambda s, m, c, k: re.search("cross-network", c)),
+    ("Paid Shopping", lambda s, m, c, k: (k == "shopping" or re.search(SHOP, c)) and re.search(PAID, m)),
+    ("Paid Search", lambda s, m, c, k: k == "search" and re.search(PAID, m)),
+    ("Paid Social", lambda s, m, c, k: k == "social" and re.search(PAID, m)),
+    ("Paid Video", lambda s, m, c, k: k == "video" and re.search(PAID, m)),
+    ("Display", lambda s, m, c, k: m in ("display", "banner", "expandable", "interstitial", "cpm")),
+    ("Paid Other", lambda s, m, c, k: re.search(PAID, m)),
+    ("Organic Shopping", lambda s, m, c, k: k == "shopping" or re.search(SHOP, c)),
+    (
+        "Organic Social",
+        lambda s, m, c, k: (
+            k == "social" or m in ("social", "social-network", "social-media", "sm", "social network", "social media")
+        ),
+    ),
+    ("Organic Video", lambda s, m, c, k: k == "video" or re.search(r"^(.*video.*)$", m)),
+    ("Organic Search", lambda s, m, c, k: k == "search" or m == "organic"),
+    ("AI Assistant", lambda s, m, c, k: m == "ai-assistant"),
+    ("Referral", lambda s, m, c, k: m in ("referral", "app", "link")),
+    ("Email", lambda s, m, c, k: re.search(MAIL, s) or re.search(MAIL, m)),
+    ("Affiliates", lambda s, m, c, k: m == "affiliate"),
+    ("Audio", lambda s, m, c, k: m == "audio"),
+    ("SMS", lambda s, m, c, k: s == "sms" or m == "sms"),
+    (
+        "Mobile Push Notifications",
+        lambda s, m, c, k: m.endswith("push") or "mobile" in m or "notification" in m or s == "firebase",
+    ),
+    ("Unassigned", lambda s, m, c, k: True),
+)
+"""The rules as the page words them: of source, medium, campaign and the category of the source."""
+SINGLE = (
+    "cp cpc cpm ppc retargeting paid paidsocial shop shopping e-shop workshop cross-network video push mobile x "
+    "notification sms email e-mail e_mail organic social sm referral app link affiliate audio display banner firebase"
+)
+PIECES = [*SINGLE.split(), "(none)", "(not set)", "(direct)", "social media", "e mail", "ai-assistant", " ", "-", ""]
+WORDS = st.lists(st.sampled_from(PIECES), min_size=1, max_size=3).map("".join)
+SOURCES = st.one_of(WORDS, st.sampled_from(sorted(source_categories())))
+
+
+@settings(max_examples=1_500)
+@given(source=SOURCES, medium=WORDS, campaign=WORDS, shout=st.booleans())
+def test_every_combination_gets_the_channel_of_the_published_rules(
+    source: str, medium: str, campaign: str, shout: bool
+) -> None:
+    kept = [word or "(not set)" for word in (source, medium, campaign)]
+    if not source and not medium:
+        return  # not tagged
+    expected = next(name for name, holds in PUBLISHED if holds(*kept, source_categories().get(source)))
+    written = [word.upper() if shout else word for word in (source, medium, campaign)]
+    assert grouped(source=written[0], medium=written[1], campaign=written[2]).channel == expected

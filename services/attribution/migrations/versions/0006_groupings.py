@@ -9,11 +9,50 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-TABLES = """
-SELECT 1;
+# What touches that are there already were grouped by is told by the rule that decided, as far as it matters.
+TOUCHES = """
+SET LOCAL lock_timeout = '10s';
+SET LOCAL search_path TO attribution_projection;
+ALTER TABLE {table}
+    ADD COLUMN IF NOT EXISTS given_channel text,
+    ADD COLUMN IF NOT EXISTS referrer_host text,
+    ADD COLUMN IF NOT EXISTS click_ids text,
+    ADD COLUMN IF NOT EXISTS tagged boolean NOT NULL DEFAULT true;
+UPDATE {table} SET
+    given_channel = CASE WHEN channel_rule = 'caller' THEN channel END,
+    referrer_host = CASE WHEN channel_rule LIKE '%:referrer' THEN source END,
+    click_ids = CASE WHEN channel_rule ~ ':[a-z_]+id$' THEN split_part(channel_rule, ':', 2) END,
+    tagged = CASE
+        WHEN source IS NULL AND medium IS NULL OR channel_rule LIKE '%:referrer' THEN false
+        ELSE (split_part(channel_rule, ':', 2), source, medium) NOT IN (
+            ('gclid', 'google', 'cpc'), ('gbraid', 'google', 'cpc'), ('wbraid', 'google', 'cpc'),
+            ('msclkid', 'bing', 'cpc'), ('ttclid', 'tiktok', 'paid'), ('li_fat_id', 'linkedin', 'paid'),
+            ('fbclid', 'facebook', 'referral'))
+    END;
+"""
+OWNED = """
+SET LOCAL search_path TO attribution;
+-- How far the touches of the serving projection are grouped by the active version of the channel grouping and by these
+-- default rules. `begun_in` is the transaction that began the walk; `after_…` the last touch done.
+CREATE TABLE regroupings (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    version integer NOT NULL,
+    rules text NOT NULL,
+    projection smallint NOT NULL,
+    begun_in bigint NOT NULL,
+    total bigint NOT NULL,
+    after_touch text NOT NULL DEFAULT '',
+    after_origin text NOT NULL DEFAULT '',
+    done bigint NOT NULL DEFAULT 0,
+    changed bigint NOT NULL DEFAULT 0,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz
+);
 """
 
 
 def upgrade() -> None:
     """Make the tables."""
-    run_sql(op, TABLES)
+    for table in ("touches", "touch_versions"):
+        run_sql(op, TOUCHES.format(table=table))
+    run_sql(op, OWNED)

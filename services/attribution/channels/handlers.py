@@ -1,0 +1,71 @@
+"""What happens when another channel grouping counts: all touches are grouped anew, and what they earned moves.
+
+Facts that arrive are grouped by the version that counts when they do. A transaction that adds touches writes first and
+looks at the version then, so its number is lower than that of a walk which began after a switch it did not see: the
+walk waits until no such transaction is left, and so misses none of their touches.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from services.attribution.channels import queries
+from services.attribution.channels.domain import RULES_OF, Grouping
+from services.attribution.channels.groupings import ChannelGrouping
+from services.attribution.channels.queries import StoredTouch
+from services.attribution.journeys.handlers import touches_changed
+from services.attribution.journeys.queries import lock_leads
+from services.attribution.models.catalogue import Catalogue
+from shared.db import Connection, Database, Tx
+from shared.events import LeadErased
+from shared.rules import ActiveDocument
+
+PAGE = 5_000
+STEP = 300
+"""Touches that are changed in one transaction: few enough to keep nobody waiting."""
+
+
+async def regroup_touches(
+    database: Database, catalogue: Catalogue, groupings: ActiveDocument[ChannelGrouping]
+) -> timedelta | None:
+    """Take the walk's next step, if there is one; answers no wait when there is more to do."""
+    async with database.transaction() as tx:
+        grouping = await groupings.current(tx.connection)
+        walk = await queries.begin_walk(tx.connection, grouping.version, RULES_OF)
+    if walk.finished_at is not None:
+        return None
+    if not walk.ready:
+        return timedelta(milliseconds=50)
+    async with database.reading() as connection:
+        page = await queries.touches_after(connection, walk, PAGE)
+    differing = [touch for touch, _ in _differing(page, grouping)]
+    for start in range(0, len(differing), STEP):
+        async with database.transaction() as tx:
+            await regroup(tx.connection, catalogue, grouping, differing[start : start + STEP])
+    async with database.transaction() as tx:
+        last = page[-1] if len(page) == PAGE else None
+        await queries.advance(tx.connection, walk, last=last, done=len(page), changed=len(differing))
+    return timedelta(0)
+
+
+async def on_lead_erased(
+    event: LeadErased, tx: Tx, catalogue: Catalogue, groupings: ActiveDocument[ChannelGrouping]
+) -> None:
+    """Page and content of the touches are gone, and with them what rules made of these."""
+    grouping = await groupings.current(tx.connection)
+    if grouping.reads_what_erasure_takes:
+        touches = await queries.touches_of_lead(tx.connection, event.lead_id)
+        await regroup(tx.connection, catalogue, grouping, touches)
+
+
+async def regroup(
+    connection: Connection, catalogue: Catalogue, grouping: ChannelGrouping, touches: Sequence[StoredTouch]
+) -> None:
+    """Group touches anew, as they are now, and credit the conversions they may have led to."""
+    await lock_leads(connection, {touch.lead_id for touch in touches})
+    differing = _differing(await queries.touches_again(connection, touches), grouping)
+    if differing:
+        await touches_changed(connection, catalogue, await queries.put_groupings(connection, differing))
+
+
+def _differing(touches: Sequence[StoredTouch], grouping: ChannelGrouping) -> list[tuple[StoredTouch, Grouping]]:
+    return [(touch, found) for touch in touches if (found := grouping.group(touch.traffic)) != touch.grouping]

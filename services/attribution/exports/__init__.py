@@ -1,0 +1,1 @@
+"""Exports for data teams: journeys, conversions and credits as Parquet or NDJSON."""
