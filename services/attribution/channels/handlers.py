@@ -15,6 +15,7 @@ from services.attribution.channels.queries import StoredTouch
 from services.attribution.journeys.handlers import touches_changed
 from services.attribution.journeys.queries import lock_leads
 from services.attribution.models.catalogue import Catalogue
+from services.attribution.pipeline.following import follow_touches
 from shared.db import Connection, Database, Tx
 from shared.events import LeadErased
 from shared.rules import ActiveDocument
@@ -64,7 +65,9 @@ async def regroup(
     await lock_leads(connection, {touch.lead_id for touch in touches})
     differing = _differing(await queries.touches_again(connection, touches), grouping)
     if differing:
-        await touches_changed(connection, catalogue, await queries.put_groupings(connection, differing))
+        moved = await queries.put_groupings(connection, differing)
+        await follow_touches(connection, (), moved)
+        await touches_changed(connection, catalogue, moved)
 
 
 def _differing(touches: Sequence[StoredTouch], grouping: ChannelGrouping) -> list[tuple[StoredTouch, Grouping]]:
