@@ -5,7 +5,7 @@ journeys that led to nothing so far are counted.
 from datetime import timedelta
 
 from services.attribution.channels.groupings import active_grouping
-from services.attribution.channels.handlers import regroup_touches
+from services.attribution.channels.handlers import regroup_touches, settle_groupings
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.handlers import settle_models, walk_models
 from services.attribution.remainders.handlers import keep_remainders
@@ -26,5 +26,7 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
 
 async def settle(runtime: Runtime) -> None:
     """Do at once what the timers still owe to the projection at hand."""
-    await settle_models(runtime.database, Catalogue())
+    catalogue = Catalogue()
+    await settle_groupings(runtime.database, catalogue, active_grouping())
+    await settle_models(runtime.database, catalogue)
     await settle_remainders(runtime)

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from hypothesis import strategies as st
 
@@ -57,6 +58,7 @@ DAYS = (0.5, 1, 1, 2, 20, 91, 100, 130)
 
 SOLD = (1, 0, 1, 40)
 CHANNELS = ("Email", "Paid Search", "Direct", None)
+REFERRERS = (None, "www.google.de", "shop.example", "news.example", None)
 VALUES = (100, 1, 0, 100_001)
 CURRENCIES = ("EUR", "EUR", "JPY", "KWD")
 COUNTRIES = ("AT", "DE", None, "CH")
@@ -82,7 +84,7 @@ MOVES = st.builds(
     st.integers(0, 3),
     st.booleans(),
 )
-HISTORIES = st.lists(MOVES, min_size=3, max_size=12)
+HISTORIES = st.lists(MOVES, min_size=2, max_size=10)
 
 
 def draw_move(dice: random.Random) -> Move:
@@ -124,6 +126,8 @@ def _told(teller: Teller, number: int, move: Move) -> Event:  # noqa: C901  # on
                 content="for-you" if move.how % 2 else None,
                 page="https://shop.example/you" if move.which % 2 else None,
                 automated=move.odd and move.how == 1,
+                referrer_host=REFERRERS[move.who],
+                click_ids=("gclid",) if move.odd and move.who == 0 else (),
             )
         case "conversion":
             return teller.conversion(
@@ -178,7 +182,7 @@ def tables_of(facts: Sequence[Event]) -> dict[str, Rows]:
     only_refunded = {fact.conversion_id for fact in refunds[0]} - known
     found: dict[str, Rows] = {
         "touches": [_touch(fact, erased) for fact in touches[0]],
-        "touch_versions": [_touch(fact, erased) for fact in touches[1]],
+        "touch_versions": [_replaced(fact, erased) for fact in touches[1]],
         "conversions": [
             *(_conversion(fact) for fact in conversions[0]),
             *((of, -1, *[None] * 9) for of in only_refunded),
@@ -212,7 +216,7 @@ def tables_of(facts: Sequence[Event]) -> dict[str, Rows]:
 COLUMNS = {
     "touches": (
         "origin, touch_id, position, lead_id, occurred_at, received_at, type, channel, channel_rule, source, medium, "
-        "campaign, content, page, automated"
+        "campaign, content, page, automated, given_channel, referrer_host, click_ids, tagged"
     ),
     "conversions": (
         "conversion_id, position, origin, external_id, lead_id, type, value_minor, currency, occurred_at, received_at, "
@@ -254,6 +258,7 @@ def _newest(facts: Iterable[Any], name: Callable[[Any], Hashable]) -> list[Any]:
 
 
 def _touch(fact: TouchRecorded, erased: set[LeadId]) -> tuple[Any, ...]:
+    referrer = None if fact.page and fact.referrer_host == urlsplit(fact.page).hostname else fact.referrer_host
     grouping = group_touch(
         channel=fact.channel,
         source=fact.source,
@@ -279,7 +284,17 @@ def _touch(fact: TouchRecorded, erased: set[LeadId]) -> tuple[Any, ...]:
         None if fact.lead_id in erased else fact.content,
         None if fact.lead_id in erased else fact.page,
         fact.automated,
+        fact.channel,
+        referrer,
+        " ".join(fact.click_ids) or None,
+        bool(fact.source or fact.medium),
     )
+
+
+def _replaced(fact: TouchRecorded, erased: set[LeadId]) -> tuple[Any, ...]:
+    """A touch that does not count any more: what it told, without what grouping makes of it."""
+    row = _touch(fact, erased)
+    return (*row[:7], "", "", fact.source, fact.medium, *row[11:])
 
 
 def _conversion(fact: ConversionRecorded) -> tuple[Any, ...]:
