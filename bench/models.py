@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from bench.journeys import CHANNELS, Journeys, journeys
-from services.attribution.domain import SHARE_UNITS, Model
+from services.attribution.domain import SHARE_UNITS, Game, Model
 from services.attribution.models.columns import NOWHERE, Paths, divide, divides, totals
 from services.attribution.models.domain import BUILT_IN
 from services.attribution.totals.chains import ORDERS, removal_effects
 from services.attribution.totals.columns import Journeys as Columns
 from services.attribution.totals.columns import chain_of, sets_of
-from services.attribution.totals.games import Game, shapley
+from services.attribution.totals.games import shapley
 
 SIZES = (10_000, 100_000, 1_000_000)
 PACKAGES = ("ChannelAttribution==2.2.5", "marketing-attribution-models==2.1.1")
