@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from services.attribution.channels import api as channels
 from services.attribution.conversions import api as conversions
+from services.attribution.exports import api as exports
 from services.attribution.journeys import api as journeys
 from services.attribution.models import api as models
 from services.attribution.reports import api as reports
@@ -18,4 +19,5 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         models.router(runtime),
         reports.router(runtime),
         channels.router(runtime),
+        exports.router(runtime),
     )

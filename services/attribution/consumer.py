@@ -4,6 +4,7 @@ from services.attribution.channels import handlers as channels
 from services.attribution.channels.groupings import active_grouping
 from services.attribution.conversions import handlers as conversions
 from services.attribution.costs import handlers as costs
+from services.attribution.exports import handlers as exports
 from services.attribution.journeys import handlers as journeys
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.pipeline import handlers as pipeline
@@ -31,6 +32,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
     return (
         *identity_routes(lambda event, tx, affected: journeys.on_identity_changed(event, tx, affected, catalogue)),
         on(LeadErased, privacy.on_erased, decides=True),
+        on(LeadErased, exports.on_lead_erased, decides=True),
         on(ExportRequested, lambda event, tx: privacy.on_export_requested(event, tx, runtime=runtime), decides=True),
         on(LeadErased, lambda event, tx: journeys.on_lead_erased(event, tx, catalogue)),
         on(LeadErased, lambda event, tx: channels.on_lead_erased(event, tx, catalogue, groupings)),

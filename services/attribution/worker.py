@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from services.attribution.channels.groupings import active_grouping
 from services.attribution.channels.handlers import regroup_touches
+from services.attribution.exports.handlers import Exporter
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.handlers import walk_models
 from shared.service import Runtime, Timer
@@ -16,4 +17,5 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
     return (
         Timer("models", lambda: walk_models(runtime.database, catalogue), timedelta(seconds=1)),
         Timer("regrouping", lambda: regroup_touches(runtime.database, catalogue, groupings), timedelta(seconds=1)),
+        Timer("exports", Exporter(runtime).step, timedelta(seconds=1)),
     )
