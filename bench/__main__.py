@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import endtoend, identity, importing, measures
+from bench import endtoend, identity, importing, measures, models, reporting
 from bench.measures import Pair
 from bench.stack import Servers, servers
 
@@ -38,6 +38,7 @@ PAIRED: dict[str, tuple[str, Callable[[Servers, int], list[Pair]], float]] = {
     "journeys": ("touches from Kafka into journeys / getmany + COPY", measures.journeys, 0.60),
     "relay": ("relay, catching up / send() from memory", measures.relay, 1.0),
 }
+OTHERS = ("import", "models", "reports", "endtoend")
 
 
 def imported(made: Servers, console: Console) -> list[Row]:
@@ -62,13 +63,57 @@ def imported(made: Servers, console: Console) -> list[Row]:
     return [*rows, Row(title, most, least, ratio, f"<= {importing.MEMORY_GOAL}", ratio <= importing.MEMORY_GOAL)]
 
 
+def computed(console: Console) -> list[Row]:
+    """All models from scratch over 10^6 journeys in memory, and every model that a package has beside it."""
+    console.print("measuring: all models in memory, beside other packages")
+    people = models.SIZES[-1]
+    found = models.measure(people)
+    ours = found.pop("throughline")
+    seconds = sum(ours.seconds.values())
+    rows = [
+        Row(
+            f"all models over {people:,} journeys in memory, seconds",
+            seconds,
+            None,
+            None,
+            f"<= {models.SECONDS_GOAL}",
+            seconds <= models.SECONDS_GOAL,
+        ),
+        Row("the memory of that, MiB", ours.mib, None, None, f"<= {models.MIB_GOAL}", ours.mib <= models.MIB_GOAL),
+    ]
+    for package, theirs in found.items():
+        for step, took in theirs.seconds.items():
+            mine = [ours.seconds[model] for model in step.split(",") if model in ours.seconds]
+            if mine and took > models.CLOCK_S:
+                title = f"{step}: seconds, ours / {package}"
+                rows.append(Row(title, sum(mine), took, sum(mine) / took, "<= 1.0", sum(mine) <= took))
+    return rows
+
+
+def reported(made: Servers, console: Console) -> list[Row]:
+    """Reports over HTTP at growing sizes: the slowest one at the largest size, and how each grew."""
+    console.print("measuring: reports at growing sizes")
+    found = reporting.measure(made)
+    rows = []
+    for name, medians, growth in reporting.slower(found):
+        met = max(medians) <= reporting.MILLISECONDS_GOAL and growth <= reporting.GROWTH_GOAL
+        title = f"report {name}: ms at {found[-1].people:,} / at {found[0].people:,} people"
+        rows.append(Row(title, medians[-1], medians[0], growth, f"<= {reporting.GROWTH_GOAL}, 20 ms", met))
+    for name in reporting.FILTERED:
+        taken = found[-1].milliseconds[name]
+        title = f"report {name}: ms at {found[-1].people:,} people"
+        goal = reporting.FILTERED_GOAL
+        rows.append(Row(title, taken, None, None, f"<= {goal}", taken <= goal))
+    return rows
+
+
 def main() -> None:
     """Measure, print, write the figures."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each paired measure")
-    parser.add_argument("--only", nargs="*", choices=[*PAIRED, "import", "endtoend"], help="measure only these")
+    parser.add_argument("--only", nargs="*", choices=[*PAIRED, *OTHERS], help="measure only these")
     options = parser.parse_args()
-    chosen = options.only or [*PAIRED, "import", "endtoend"]
+    chosen = options.only or [*PAIRED, *OTHERS]
     console = Console()
     rows: list[Row] = []
     with servers() as made:
@@ -81,6 +126,10 @@ def main() -> None:
             rows.append(Row(title, product, bare, ratio, f">= {goal}", ratio >= goal))
         if "import" in chosen:
             rows += imported(made, console)
+        if "reports" in chosen:
+            rows += reported(made, console)
+    if "models" in chosen:
+        rows += computed(console)
     if "endtoend" in chosen:
         console.print("measuring: everything on")
         figures = endtoend.measure()
@@ -104,14 +153,24 @@ def main() -> None:
                 figures.p99_ms <= endtoend.P99_GOAL_MS,
             )
         )
+        rows.append(
+            Row(
+                "late touch to the report it changed at half of it, p99 ms",
+                figures.late_p99_ms,
+                None,
+                None,
+                f"<= {endtoend.LATE_P99_GOAL_MS}",
+                figures.late_p99_ms <= endtoend.LATE_P99_GOAL_MS,
+            )
+        )
     table = Table(title="medians")
     for column in ("what", "per second", "bare limit", "ratio", "goal", "met"):
         table.add_column(column, justify="left" if column == "what" else "right")
     for row in rows:
         table.add_row(
             row.name,
-            f"{row.product:,.0f}",
-            "" if row.bare is None else f"{row.bare:,.0f}",
+            _figure(row.product),
+            "" if row.bare is None else _figure(row.bare),
             "" if row.ratio is None else f"{row.ratio:.2f}",
             row.goal,
             "yes" if row.met else "no",
@@ -122,6 +181,10 @@ def main() -> None:
         json.dumps({"at": datetime.now(UTC).isoformat(), "rows": [asdict(row) for row in rows]}, indent=2)
     )
     console.print(f"figures: {FIGURES}")
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # three digits of each
 
 
 if __name__ == "__main__":

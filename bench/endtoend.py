@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -29,16 +29,22 @@ P99_GOAL_MS = 150
 LOAD_S = 20.0
 FORMS = 150
 FORMS_PER_SECOND = 6
+LATE_TOUCHES = 100
+LATE_P99_GOAL_MS = 1_000
 SECRET = "bench-form-secret"
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Touches a second through everything, and milliseconds from the webhook's arrival to the assignment."""
+    """Touches a second through everything; milliseconds from the webhook's arrival to the assignment, and from a late
+    touch's to the report that it changed.
+    """
 
     sustained: float
     p50_ms: float
     p99_ms: float
+    late_p50_ms: float
+    late_p99_ms: float
 
 
 @contextmanager
@@ -74,7 +80,9 @@ def measure() -> Figures:
         target = Target(host, int(port), "/capture/v1/touches", token)
         _touch_and_wait(client, target, 2_000)
         sustained = _touch_and_wait(client, target, None)
-        return _forms(client, target, sustained)
+        assigned = _forms(client, target, sustained)
+        reported = _late_touches(client, target, sustained)
+        return Figures(sustained, *assigned, *reported)
 
 
 def _touch_and_wait(client: httpx.Client, target: Target, count: int | None) -> float:
@@ -108,7 +116,7 @@ def _journeyed(client: httpx.Client, lead_id: str) -> bool:
     return bool(journey.is_success and journey.json()["touches"] and score.is_success and score.json()["contributions"])
 
 
-def _forms(client: httpx.Client, target: Target, sustained: float) -> Figures:
+def _forms(client: httpx.Client, target: Target, sustained: float) -> tuple[float, float]:
     """Signed demo requests at half of the sustained rate; the time from the request to the assignment's."""
     for number in range(4):
         rep = {
@@ -128,15 +136,7 @@ def _forms(client: httpx.Client, target: Target, sustained: float) -> Figures:
         .raise_for_status()
         .json()
     )
-    rate = sustained / 2
-    seconds = FORMS / FORMS_PER_SECOND + 6
-    load = threading.Thread(
-        target=lambda: drive(
-            target, touch_bodies(int(rate * seconds)), connections=16, seconds=seconds, per_second=rate
-        )
-    )
-    load.start()
-    time.sleep(3)
+    load = _half_load(target, sustained, FORMS / FORMS_PER_SECOND + 6)
     hook = httpx.URL(source["hook_url"]).path
     sent = {}
     for _ in range(FORMS):
@@ -149,8 +149,50 @@ def _forms(client: httpx.Client, target: Target, sustained: float) -> Figures:
         answer.raise_for_status()
         time.sleep(max(due - time.perf_counter(), 0))
     load.join()
-    waits = sorted(_assigned_after_ms(client, email, at) for email, at in sent.items())
-    return Figures(sustained, statistics.median(waits), waits[int(len(waits) * 0.99)])
+    return _median_and_p99([_assigned_after_ms(client, email, at) for email, at in sent.items()])
+
+
+def _half_load(target: Target, sustained: float, seconds: float) -> threading.Thread:
+    """Touches at half of the sustained rate for so long; under way when this returns."""
+    rate = sustained / 2
+    bodies = touch_bodies(int(rate * seconds))
+    load = threading.Thread(
+        target=lambda: drive(target, bodies, connections=16, seconds=seconds, per_second=rate), daemon=True
+    )
+    load.start()
+    time.sleep(3)
+    return load
+
+
+def _late_touches(client: httpx.Client, target: Target, sustained: float) -> tuple[float, float]:
+    """Touches that occurred before the conversions of their persons; the time until the report names the campaign."""
+    emails = [f"late-{uuid.uuid4().hex}@harborlane.example" for _ in range(LATE_TOUCHES)]
+    for number, email in enumerate(emails):
+        order = {"external_id": f"late-{number}", "type": "purchase", "value_minor": 1_000, "currency": "EUR"}
+        client.post("/capture/v1/leads", json={"email": email}).raise_for_status()
+        client.post("/capture/v1/conversions", json={"email": email, **order}).raise_for_status()
+    load = _half_load(target, sustained, LATE_TOUCHES * 1.5 + 6)
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    waits = []
+    for email in emails:
+        campaign = f"late-{uuid.uuid4().hex}"
+        touch = {"email": email, "type": "ad_clicked", "campaign": campaign, "occurred_at": yesterday}
+        began = time.perf_counter()
+        client.post("/capture/v1/touches", json=touch).raise_for_status()
+        while not _reported(client, campaign):
+            time.sleep(0.005)
+        waits.append((time.perf_counter() - began) * 1000)
+    load.join()
+    return _median_and_p99(waits)
+
+
+def _reported(client: httpx.Client, campaign: str) -> bool:
+    report = client.get("/attribution/v1/reports/attribution", params={"model": "linear", "dimension": "campaign"})
+    return any(row["key"] == campaign for row in report.raise_for_status().json()["rows"])
+
+
+def _median_and_p99(waits: list[float]) -> tuple[float, float]:
+    return statistics.median(waits), sorted(waits)[int(len(waits) * 0.99)]
 
 
 def _assigned_after_ms(client: httpx.Client, email: str, sent: datetime) -> float:

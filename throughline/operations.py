@@ -168,8 +168,10 @@ def lag(
 def rebuild(service: Service, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Build a service's projection anew from the log beside the one that serves, then swap it in."""
     settings = load_settings(data_dir)
+    from shared.faults import arm
     from shared.service import rebuild as rebuild_projection
 
+    arm(settings.failpoints)
     with servers(settings):
         equal = asyncio.run(rebuild_projection(service_code(service), settings, print))
     for table, same in equal.items():

@@ -15,9 +15,11 @@ def service_code(name: str) -> "ServiceCode":
 
     if name not in SERVICES:
         raise KeyError(name)
+    worker = import_module(f"services.{name}.worker")
     return ServiceCode(
         name=name,
         routers=import_module(f"services.{name}.api").routers,
         routes=import_module(f"services.{name}.consumer").routes,
-        timers=import_module(f"services.{name}.worker").timers,
+        timers=worker.timers,
+        settle=getattr(worker, "settle", None),
     )

@@ -7,6 +7,8 @@ from services.attribution.conversions import api as conversions
 from services.attribution.exports import api as exports
 from services.attribution.journeys import api as journeys
 from services.attribution.models import api as models
+from services.attribution.paths import api as paths
+from services.attribution.rates import api as rates
 from services.attribution.reports import api as reports
 from shared.service import Runtime
 
@@ -18,6 +20,8 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         conversions.router(runtime),
         models.router(runtime),
         reports.router(runtime),
+        paths.router(runtime),
+        rates.router(runtime),
         channels.router(runtime),
         exports.router(runtime),
     )

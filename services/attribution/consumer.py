@@ -5,6 +5,7 @@ from services.attribution.channels.groupings import active_grouping
 from services.attribution.conversions import handlers as conversions
 from services.attribution.costs import handlers as costs
 from services.attribution.exports import handlers as exports
+from services.attribution.history import handlers as history
 from services.attribution.journeys import handlers as journeys
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.pipeline import handlers as pipeline
@@ -35,11 +36,14 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on(LeadErased, exports.on_lead_erased, decides=True),
         on(ExportRequested, lambda event, tx: privacy.on_export_requested(event, tx, runtime=runtime), decides=True),
         on(LeadErased, lambda event, tx: journeys.on_lead_erased(event, tx, catalogue)),
+        *(on_batch(kind, history.on_identity_told) for kind in history.IDENTITY_FACTS),
+        on_batch(LeadCaptured, history.on_profiles_told),
         on(LeadErased, lambda event, tx: channels.on_lead_erased(event, tx, catalogue, groupings)),
         on_batch(LeadCaptured, lambda events, tx: journeys.on_leads_captured(events, tx, catalogue)),
         on_batch(TouchRecorded, lambda events, tx: journeys.on_touches(events, tx, catalogue, groupings)),
         on_batch(ConversionRecorded, lambda events, tx: conversions.on_conversions(events, tx, catalogue)),
         on_batch(RefundRecorded, lambda events, tx: conversions.on_refunds(events, tx, catalogue)),
+        on_batch(DealChanged, history.on_deals_told),
         on_batch(DealChanged, lambda events, tx: conversions.on_deals(events, tx, catalogue)),
         on_batch(LeadAssigned, lambda events, tx: pipeline.on_assignments(events, tx, catalogue)),
         on_batch(CostRecorded, costs.on_costs),

@@ -7,6 +7,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from decimal import Context, Decimal
+from fractions import Fraction
 from functools import lru_cache
 from hashlib import blake2b
 from operator import attrgetter
@@ -30,7 +32,10 @@ DIMENSIONS: tuple[Dimension, ...] = (
 Milestone = Literal["first", "lead", "deal", "close"]
 Reason = Literal["too_old", "after_conversion", "automated"]
 
+Game = Literal["subset_rate", "subset_conversions", "observed_set_rate"]
+
 LOOKBACK = timedelta(days=90)
+_DIGITS = Context(prec=28)
 SHARE_UNITS = 10**10
 """The shares of one conversion sum to this many units, so that adding and subtracting them is exact."""
 
@@ -168,13 +173,16 @@ class Model(Protocol):
     """Says how the credit of a conversion is divided.
 
     With `reset_after_conversion` only touches after the person's conversion before it may earn. With `whole` every
-    touch that has a weight has the conversion whole, so that they sum to more than it.
+    touch that has a weight has the conversion whole, so that they sum to more than it. `rational` says whether the
+    weights are exact.
     """
 
     @property
     def model_id(self) -> str: ...
     @property
     def title(self) -> str: ...
+    @property
+    def base(self) -> str: ...
     @property
     def version(self) -> int: ...
     @property
@@ -183,9 +191,28 @@ class Model(Protocol):
     def reset_after_conversion(self) -> bool: ...
     @property
     def whole(self) -> bool: ...
+    @property
+    def rational(self) -> bool: ...
     def weigh(self, path: Path) -> Sequence[int]:
         """A weight for each touch of a path that has some: whole numbers, proportional to the shares, not all zero."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class TotalsModel:
+    """A model that gives totals by channel and does not split single conversions.
+
+    `order` is that of Markov's chain, `game` what Shapley's coalitions are worth.
+    """
+
+    model_id: str
+    title: str
+    base: Literal["markov", "shapley"]
+    version: int = 0
+    order: int = 1
+    game: Game = "subset_rate"
+    lookback: timedelta | None = LOOKBACK
+    reset_after_conversion: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +220,18 @@ class CreditingRun:
     """A run of a model that conversions are credited under: it serves, or is being built."""
 
     run: int
-    model: Model
+    model: Model | TotalsModel
 
 
 def longest_lookback(runs: Iterable[CreditingRun]) -> timedelta | None:
     """How far back the paths reach: as far as any model looks; None when one has no limit."""
     lookbacks = [run.model.lookback for run in runs]
     return None if None in lookbacks else max((one for one in lookbacks if one is not None), default=timedelta())
+
+
+def is_longer(lookback: timedelta | None, than: timedelta | None) -> bool:
+    """Whether one look-back reaches further than another; None has no limit."""
+    return than is not None and (lookback is None or lookback > than)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +357,17 @@ def _skipped(path: Path, model: Model, previous: datetime | None) -> int:
     if model.reset_after_conversion and previous is not None:
         skipped = max(skipped, bisect_right(times, previous))
     return skipped
+
+
+def told_weights(path: Path, model: Model) -> list[str]:
+    """The share of each touch of a model's own path: a fraction as in `1/3`, or 28 digits where it is not rational."""
+    weights = model.weigh(path)
+    whole = sum(weights)
+    if model.whole:
+        return [str(int(weight > 0)) for weight in weights]
+    if model.rational:
+        return [str(Fraction(weight, whole)) for weight in weights]
+    return [str(_DIGITS.divide(Decimal(weight), Decimal(whole))) for weight in weights]
 
 
 def left_after_refunds(value_minor: int, refunds_minor: Iterable[int]) -> int:

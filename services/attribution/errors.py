@@ -72,3 +72,38 @@ class TooManyExports(Conflict):
 
     slug = "attribution/too-many-exports"
     title = "Too many exports wait"
+
+
+class InvalidFilter(Rejected):
+    """A filter that is not CEL, names what there is not, or asks for what a database cannot answer."""
+
+    slug = "attribution/invalid-filter"
+    title = "The filter cannot be used"
+
+
+class NoSuchRate(NotFound):
+    """No rate of this pair was posted for this day."""
+
+    slug = "attribution/no-such-rate"
+    title = "There is no such rate"
+
+
+class MissingRates(Rejected):
+    """Amounts cannot be converted, since no rate of their day, or shortly before, was posted."""
+
+    slug = "attribution/missing-rates"
+    title = "There are no rates for some of the days"
+
+
+class SeveralCrossings(Rejected):
+    """Two currencies without a rate between them have rates with more than one third currency."""
+
+    slug = "attribution/several-crossings"
+    title = "It is not clear by which currency to cross"
+
+
+class TooManyChannels(Rejected):
+    """A model that weighs channels against each other was asked about more of them than anybody can tell apart."""
+
+    slug = "attribution/too-many-channels"
+    title = "There are too many channels for this model"

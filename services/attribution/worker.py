@@ -1,4 +1,6 @@
-"""Attribution's timers: another version of a model or of the channel grouping counts for all of history, bit by bit."""
+"""Attribution's timers: another version of a model or of the channel grouping counts for all of history, bit by bit;
+journeys that led to nothing so far are counted.
+"""
 
 from datetime import timedelta
 
@@ -7,6 +9,7 @@ from services.attribution.channels.handlers import regroup_touches
 from services.attribution.exports.handlers import Exporter
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.handlers import walk_models
+from services.attribution.remainders.handlers import keep_remainders
 from shared.service import Runtime, Timer
 
 
@@ -18,4 +21,5 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
         Timer("models", lambda: walk_models(runtime.database, catalogue), timedelta(seconds=1)),
         Timer("regrouping", lambda: regroup_touches(runtime.database, catalogue, groupings), timedelta(seconds=1)),
         Timer("exports", Exporter(runtime).step, timedelta(seconds=1)),
+        Timer("remainders", lambda: keep_remainders(runtime.database), timedelta(seconds=1)),
     )

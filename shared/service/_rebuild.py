@@ -2,10 +2,11 @@
 
 The new one folds what the log holds and takes no decision. It is swapped in when it has caught up, and only at
 positions that the serving one has reached too: so no decision is skipped, and those between are met by their own keys.
+What a worker would still derive from the facts is settled before, in both.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import psycopg
 from aiokafka import TopicPartition
@@ -13,6 +14,7 @@ from psycopg import sql
 
 from shared.db import Connection, Database, projection_sql
 from shared.errors import Unavailable
+from shared.faults import failpoint
 from shared.kafka import probe, topics_of
 from shared.service._consuming import make_consumer, positions_name, projection_version
 from shared.service._runtime import Runtime, ServiceCode, build_runtime
@@ -44,6 +46,7 @@ WITH again AS (
 )
 UPDATE parked_events SET consumer = $1, folded = true WHERE consumer = $2 AND id NOT IN (SELECT id FROM again)
 """
+WITHOUT_HASTE = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
 ALONE = "SELECT pg_try_advisory_lock($1, 0)"
 CONTENT = "SELECT count(*), sum(hashtextextended(row::text, 0)::numeric) FROM {schema}.{table} AS row"
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY tablename"
@@ -63,6 +66,7 @@ async def rebuild(code: ServiceCode, settings: Settings, progress: Progress) -> 
     Interrupted, it leaves the serving projection as it was; started again it begins anew. Raises RebuildRefused.
     """
     runtime = build_runtime(code.name, settings, projection="build", muted=True)
+    serves = build_runtime(code.name, settings)
     alone = await runtime.database.connect()
     try:
         if not await alone.fetchval(ALONE, runtime.database.namespace):
@@ -72,10 +76,18 @@ async def rebuild(code: ServiceCode, settings: Settings, progress: Progress) -> 
             await connection.execute(FORGET, positions_name(code.name, serving + 1), serving + 1)
         await asyncio.to_thread(_fresh_schema, settings.database_url.get_secret_value(), code.name)
         await _fold(code, runtime, serving + 1, progress)
-        return await _swap(code, runtime.database, serving, progress)
+
+        async def settle() -> None:
+            if code.settle is not None:
+                for each in (runtime, serves):
+                    await code.settle(each)
+
+        await settle()  # most of it while the serving projection goes on
+        return await _swap(code, runtime.database, serving, settle, progress)
     finally:
         await alone.close()
-        await runtime.database.close()
+        for each in (runtime, serves):
+            await each.database.close()
 
 
 async def _fold(code: ServiceCode, runtime: Runtime, version: int, progress: Progress) -> None:
@@ -122,14 +134,17 @@ def _fresh_schema(url: str, service: str) -> None:
         connection.execute(projection_sql(service).encode())
 
 
-async def _swap(code: ServiceCode, database: Database, serving: int, progress: Progress) -> dict[str, bool]:
+async def _swap(
+    code: ServiceCode, database: Database, serving: int, settle: Callable[[], Awaitable[None]], progress: Progress
+) -> dict[str, bool]:
     """Swap when the serving projection has been wherever the new one has, so that no decision is left out."""
     built, before = positions_name(code.name, serving + 1), positions_name(code.name, serving)
     while True:
         async with database.reading() as connection, connection.transaction():
-            await connection.execute("SET LOCAL statement_timeout = 0")
+            await connection.execute(WITHOUT_HASTE)
             await connection.execute(LOCK_SERVING, before)
             if not await connection.fetchval(BEHIND_SERVING, built, before):
+                await settle()  # nothing is folded any more
                 equal = await _compare(connection, code.name)
                 if await connection.fetchval(SWAP, serving + 1, serving) is None:
                     raise RebuildRefused("another projection was swapped in meanwhile")
@@ -137,6 +152,7 @@ async def _swap(code: ServiceCode, database: Database, serving: int, progress: P
                 await connection.execute(CARRY_PARKED, built, before)
                 await connection.execute(f"ALTER SCHEMA {code.name}_projection RENAME TO {code.name}_old")
                 await connection.execute(f"ALTER SCHEMA {code.name}_build RENAME TO {code.name}_projection")
+                failpoint("before_swap_commit")
                 return equal
         progress(f"{code.name}: waits for the serving projection to reach the same place")
         await asyncio.sleep(0.2)

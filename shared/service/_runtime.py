@@ -74,12 +74,17 @@ class Timer:
 
 @dataclass(frozen=True, slots=True)
 class ServiceCode:
-    """A service's three entry points; what they return depends on the runtime alone."""
+    """A service's three entry points; what they return depends on the runtime alone.
+
+    `settle` does at once what timers still owe to the tables of a projection, so that two projections that have folded
+    the same facts can be compared.
+    """
 
     name: str
     routers: Callable[[Runtime], tuple[APIRouter, ...]]
     routes: Callable[[Runtime], tuple[Route, ...]]
     timers: Callable[[Runtime], tuple[Timer, ...]]
+    settle: Callable[[Runtime], Awaitable[None]] | None = None
 
 
 def build_runtime(  # noqa: PLR0913  # what tells one role from another

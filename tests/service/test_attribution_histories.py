@@ -104,7 +104,27 @@ def in_any_order(facts: Sequence[Event], dice: random.Random, largest: int = 150
         del shuffled[:size]
 
 
+OWN_MODELS = {
+    "anew": {"base": "position_based", "weights": [50, 30, 20], "reset_after_conversion": True},
+    "ever": {"base": "time_decay", "half_life_days": 2, "lookback_days": None},
+    "week": {"base": "full_path", "lookback_days": 7, "rules": [{"when": "touch.content == 'banner'", "multiply": 3}]},
+    "chain": {"base": "markov", "order": 2},
+}
+
+
+async def own_models(service: Harness) -> None:
+    """Models with every setting that credit depends on, serving."""
+    for name, document in OWN_MODELS.items():
+        answer = await service.client.put(f"/v1/models/{name}", json=document)
+        assert answer.status_code == 200, answer.text
+    for _ in range(3):
+        await service.run_timers()
+    listed = (await service.client.get("/v1/models")).json()["items"]
+    assert [one["model_id"] for one in listed if one["building"] or not one["serving"]] == []
+
+
 async def test_any_order_with_repetitions_equals_plain_recomputation(attribution: Harness) -> None:
+    await own_models(attribution)
     facts = histories(range(10))
     for batch in in_any_order(facts, random.Random(1)):
         await attribution.deliver(*batch)

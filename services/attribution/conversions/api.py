@@ -13,6 +13,7 @@ from services.attribution.credits import queries as credit_queries
 from services.attribution.credits.queries import CreditRow
 from services.attribution.domain import SHARE_UNITS, Conversion
 from services.attribution.errors import NoSuchConversion
+from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.choosing import serving_run
 from services.attribution.models.queries import Run
 from services.attribution.people import ConversionIdPath, Whom, find, whom
@@ -57,13 +58,17 @@ class CreditOut(BaseModel):
 
 
 class CreditsOut(BaseModel):
-    """A conversion's credits by one model; they sum to its value."""
+    """A conversion's credits by one model; they sum to its value.
+
+    With `whole` they do not: each channel on the path has the conversion whole.
+    """
 
     conversion_id: str
     model: str
     model_version: int
     value_minor: int
     currency: str
+    whole: bool = False
     credits: list[CreditOut]
 
 
@@ -85,6 +90,7 @@ def conversion_out(conversion: Conversion) -> ConversionOut:
 def router(runtime: Runtime) -> APIRouter:
     """The endpoints of conversions."""
     made = APIRouter(tags=["conversions"], dependencies=[Depends(requires("attribution:read"))])
+    catalogue = Catalogue()
 
     @made.get("/v1/conversions")
     async def conversions_of(
@@ -108,7 +114,8 @@ def router(runtime: Runtime) -> APIRouter:
             run = await serving_run(connection, model)
             found = await _conversion(connection, conversion_id)
             rows = await credit_queries.credits_of(connection, [found.conversion_id], model)
-        return _credits_out(found, run, rows)
+            whole = await catalogue.gives_whole(connection, run)
+        return _credits_out(found, run, rows, whole=whole)
 
     @made.get("/v1/credits")
     async def credits_of_person(
@@ -122,8 +129,10 @@ def router(runtime: Runtime) -> APIRouter:
             run = await serving_run(connection, model)
             found, more = await _page(connection, runtime, named, limit, cursor)
             rows = await credit_queries.credits_of(connection, [one.conversion_id for one in found], model)
+            whole = await catalogue.gives_whole(connection, run)
         items = [
-            _credits_out(one, run, [row for row in rows if row.conversion_id == one.conversion_id]) for one in found
+            _credits_out(one, run, [row for row in rows if row.conversion_id == one.conversion_id], whole=whole)
+            for one in found
         ]
         return Page(items=items, next_cursor=more)
 
@@ -164,13 +173,14 @@ async def _conversion(connection: Connection, conversion_id: str) -> Conversion:
     return found
 
 
-def _credits_out(conversion: Conversion, run: Run, rows: list[CreditRow]) -> CreditsOut:
+def _credits_out(conversion: Conversion, run: Run, rows: list[CreditRow], *, whole: bool) -> CreditsOut:
     return CreditsOut(
         conversion_id=conversion.conversion_id,
         model=run.model_id,
         model_version=run.version,
         value_minor=conversion.value_minor,
         currency=conversion.currency,
+        whole=whole,
         credits=[
             CreditOut(
                 touch_id=row.touch_id,

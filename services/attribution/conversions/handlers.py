@@ -18,6 +18,8 @@ async def on_conversions(events: Sequence[ConversionRecorded], tx: Tx, catalogue
     """Store conversions and credit the touches that led to them."""
     newest = _newest(events, lambda event: event.conversion_id, lambda event: (event.position, event.received_at))
     changed = await queries.put_conversions(tx.connection, newest)
+    await queries.keep_conversions(tx.connection, events)
+    await lock_leads(tx.connection, {event.lead_id for event in events})
     await mark_converting(tx.connection, [event.lead_id for event in events])
     await _recredit(tx.connection, catalogue, changed)
 
@@ -31,13 +33,14 @@ async def on_refunds(events: Sequence[RefundRecorded], tx: Tx, catalogue: Catalo
     )
     known = await queries.lock_conversions(tx.connection, [event.conversion_id for event in newest])
     await queries.put_refunds(tx.connection, newest)
+    await queries.keep_refunds(tx.connection, events)
     await _recredit(tx.connection, catalogue, known)
 
 
 async def on_deals(events: Sequence[DealChanged], tx: Tx, catalogue: Catalogue) -> None:
     """Store when deals were created, a milestone on the paths to what they were won with, and whose they are."""
     newest = _newest(events, lambda event: event.deal_id, lambda event: (event.revision,))
-    await lock_leads(tx.connection, [event.lead_id for event in newest])
+    await lock_leads(tx.connection, {event.lead_id for event in events})
     changed = await queries.put_deals(tx.connection, newest)
     if changed:
         await _recredit(tx.connection, catalogue, await queries.conversions_of_deals(tx.connection, changed))

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import asyncpg
 
@@ -14,19 +15,46 @@ from shared.events import ConversionRecorded, DealChanged, RefundRecorded
 from shared.identity import Member
 from shared.ids import ConversionId, DealId, LeadId
 
-PUT_CONVERSIONS = """
-INSERT INTO conversions AS known
-    (conversion_id, position, origin, external_id, lead_id, type, value_minor, currency, occurred_at, received_at,
-    deal_id)
-SELECT * FROM unnest(
+CONVERSION_COLUMNS = (
+    "conversion_id",
+    "position",
+    "origin",
+    "external_id",
+    "lead_id",
+    "type",
+    "value_minor",
+    "currency",
+    "occurred_at",
+    "received_at",
+    "deal_id",
+)
+TOLD_CONVERSIONS = f"""
+unnest(
     $1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[],
     $9::timestamptz[], $10::timestamptz[], $11::text[])
-ON CONFLICT (conversion_id) DO UPDATE SET
-    position = excluded.position, origin = excluded.origin, external_id = excluded.external_id,
-    lead_id = excluded.lead_id, type = excluded.type, value_minor = excluded.value_minor, currency = excluded.currency,
-    occurred_at = excluded.occurred_at, received_at = excluded.received_at, deal_id = excluded.deal_id
-WHERE known.lead_id IS NULL OR (known.position, known.received_at) < (excluded.position, excluded.received_at)
-RETURNING conversion_id, old.lead_id AS old_lead_id, old.occurred_at AS old_at, new.lead_id, new.occurred_at
+    AS told ({", ".join(CONVERSION_COLUMNS)})
+"""
+# What is replaced stays as a version; a version that is there already was told twice.
+PUT_CONVERSIONS = f"""
+WITH put AS (
+    INSERT INTO conversions AS known ({", ".join(CONVERSION_COLUMNS)}) SELECT * FROM {TOLD_CONVERSIONS}
+    ON CONFLICT (conversion_id) DO UPDATE SET
+        {", ".join(f"{name} = excluded.{name}" for name in CONVERSION_COLUMNS[1:])}
+    WHERE known.lead_id IS NULL OR (known.position, known.received_at) < (excluded.position, excluded.received_at)
+    RETURNING new.conversion_id, new.lead_id, new.occurred_at,
+        {", ".join(f"old.{name} AS old_{name}" for name in CONVERSION_COLUMNS)}
+), replaced AS (
+    INSERT INTO conversion_versions ({", ".join(CONVERSION_COLUMNS)})
+    SELECT {", ".join(f"old_{name}" for name in CONVERSION_COLUMNS)} FROM put WHERE old_lead_id IS NOT NULL
+    ON CONFLICT DO NOTHING
+)
+SELECT conversion_id, lead_id, occurred_at, old_lead_id, old_occurred_at FROM put
+"""
+KEEP_CONVERSIONS = f"""
+INSERT INTO conversion_versions ({", ".join(CONVERSION_COLUMNS)})
+SELECT told.* FROM {TOLD_CONVERSIONS} JOIN conversions AS known USING (conversion_id)
+WHERE (known.position, known.received_at) <> (told.position, told.received_at)
+ON CONFLICT DO NOTHING
 """
 # The conversion's row is locked first, made up if need be, so that a refund and its conversion cannot miss each other.
 LOCK_CONVERSIONS = """
@@ -34,14 +62,36 @@ INSERT INTO conversions AS known (conversion_id) SELECT unnest($1::text[])
 ON CONFLICT (conversion_id) DO UPDATE SET conversion_id = known.conversion_id
 RETURNING conversion_id, lead_id, occurred_at
 """
-PUT_REFUNDS = """
-INSERT INTO refunds AS known
-SELECT * FROM unnest(
-    $1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::timestamptz[], $7::timestamptz[])
-ON CONFLICT (conversion_id, refund_id) DO UPDATE SET
-    position = excluded.position, amount_minor = excluded.amount_minor, currency = excluded.currency,
-    occurred_at = excluded.occurred_at, received_at = excluded.received_at
-WHERE (known.position, known.received_at) < (excluded.position, excluded.received_at)
+REFUND_COLUMNS = (
+    "conversion_id",
+    "refund_id",
+    "position",
+    "amount_minor",
+    "currency",
+    "occurred_at",
+    "received_at",
+)
+TOLD_REFUNDS = f"""
+unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::timestamptz[], $7::timestamptz[])
+    AS told ({", ".join(REFUND_COLUMNS)})
+"""
+PUT_REFUNDS = f"""
+WITH put AS (
+    INSERT INTO refunds AS known ({", ".join(REFUND_COLUMNS)}) SELECT * FROM {TOLD_REFUNDS}
+    ON CONFLICT (conversion_id, refund_id) DO UPDATE SET
+        {", ".join(f"{name} = excluded.{name}" for name in REFUND_COLUMNS[2:])}
+    WHERE (known.position, known.received_at) < (excluded.position, excluded.received_at)
+    RETURNING {", ".join(f"old.{name} AS old_{name}" for name in REFUND_COLUMNS)}
+)
+INSERT INTO refund_versions ({", ".join(REFUND_COLUMNS)})
+SELECT {", ".join(f"old_{name}" for name in REFUND_COLUMNS)} FROM put WHERE old_refund_id IS NOT NULL
+ON CONFLICT DO NOTHING
+"""
+KEEP_REFUNDS = f"""
+INSERT INTO refund_versions ({", ".join(REFUND_COLUMNS)})
+SELECT told.* FROM {TOLD_REFUNDS} JOIN refunds AS known USING (conversion_id, refund_id)
+WHERE (known.position, known.received_at) <> (told.position, told.received_at)
+ON CONFLICT DO NOTHING
 """
 PUT_DEALS = """
 INSERT INTO deals AS known SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[])
@@ -95,27 +145,14 @@ class Placed:
 
 
 async def put_conversions(connection: Connection, events: Sequence[ConversionRecorded]) -> list[Placed]:
-    """Store conversions, one per id; of two the one received last stays.
+    """Store conversions, one per id; of two the one received last stays, the others are kept as its versions.
 
     Answers those that changed, and also where they were before.
     """
-    rows = await connection.fetch(
-        PUT_CONVERSIONS,
-        [event.conversion_id for event in events],
-        [event.position for event in events],
-        [event.origin for event in events],
-        [event.external_id for event in events],
-        [event.lead_id for event in events],
-        [event.type for event in events],
-        [event.value_minor for event in events],
-        [event.currency for event in events],
-        [event.occurred_at for event in events],
-        [event.received_at for event in events],
-        [event.deal_id for event in events],
-    )
+    rows = await connection.fetch(PUT_CONVERSIONS, *_columns(events, CONVERSION_COLUMNS))
     changed = [Placed(row["conversion_id"], row["lead_id"], row["occurred_at"]) for row in rows]
     before = [
-        Placed(row["conversion_id"], row["old_lead_id"], row["old_at"])
+        Placed(row["conversion_id"], row["old_lead_id"], row["old_occurred_at"])
         for row in rows
         if row["old_lead_id"] is not None
     ]
@@ -130,18 +167,19 @@ async def lock_conversions(connection: Connection, conversion_ids: Iterable[Conv
     ]
 
 
+async def keep_conversions(connection: Connection, events: Sequence[ConversionRecorded]) -> None:
+    """Keep those of these conversions that do not count as versions of those that do."""
+    await connection.execute(KEEP_CONVERSIONS, *_columns(events, CONVERSION_COLUMNS))
+
+
 async def put_refunds(connection: Connection, events: Sequence[RefundRecorded]) -> None:
     """Store refunds, one per conversion and refund id; of two the one received last stays."""
-    await connection.execute(
-        PUT_REFUNDS,
-        [event.conversion_id for event in events],
-        [event.refund_id for event in events],
-        [event.position for event in events],
-        [event.amount_minor for event in events],
-        [event.currency for event in events],
-        [event.occurred_at for event in events],
-        [event.received_at for event in events],
-    )
+    await connection.execute(PUT_REFUNDS, *_columns(events, REFUND_COLUMNS))
+
+
+async def keep_refunds(connection: Connection, events: Sequence[RefundRecorded]) -> None:
+    """Keep those of these refunds that do not count as versions of those that do."""
+    await connection.execute(KEEP_REFUNDS, *_columns(events, REFUND_COLUMNS))
 
 
 async def put_deals(connection: Connection, events: Sequence[DealChanged]) -> list[DealId]:
@@ -197,6 +235,10 @@ async def conversion(connection: Connection, conversion_id: ConversionId) -> Con
     """One conversion."""
     row = await connection.fetchrow(ONE, conversion_id)
     return _conversion(row) if row else None
+
+
+def _columns(events: Sequence[ConversionRecorded] | Sequence[RefundRecorded], names: Sequence[str]) -> list[list[Any]]:
+    return [[getattr(event, name) for event in events] for name in names]
 
 
 def _conversion(row: asyncpg.Record) -> Conversion:

@@ -49,14 +49,15 @@ async def recredit(
     await journeys.mark_converting(
         connection, {member.lead_id for person in found for member in people[person]} | {fact[0] for fact in facts}
     )
+    runs = await catalogue.crediting(connection)
+    begins_anew = any(run.model.reset_after_conversion for run in runs)  # then conversions concern each other
     chosen = {
         person: kept
         for person, theirs in found.items()
-        if (kept := [conversion for conversion in theirs if concerned(conversion, windows.get(person))])
+        if (kept := [one for one in theirs if begins_anew or concerned(one, windows.get(person))])
     }
     if not chosen:
         return
-    runs = await catalogue.crediting(connection)
     after = await credit_people(connection, people, found, chosen, runs)
     await _store(connection, runs, after)
 

@@ -20,6 +20,7 @@ from services.attribution.domain import (
     PathRow,
     PathTouch,
     Profile,
+    TotalsModel,
     Touch,
     divide,
     path_to,
@@ -80,7 +81,11 @@ def credit(
         deal_created_at=deal.opened_at if deal else None,
     )
     previous = person.conversion_before(conversion.occurred_at)
-    divisions = {run.run: divide(path, conversion.value_minor, run.model, previous) for run in runs}
+    divisions = {
+        run.run: divide(path, conversion.value_minor, run.model, previous)
+        for run in runs
+        if not isinstance(run.model, TotalsModel)
+    }
     return Credited(_path_row(person, conversion, deal, path), divisions)
 
 

@@ -13,6 +13,7 @@ from services.attribution.credits.crediting import Window, recredit
 from services.attribution.domain import Conversion, longest_lookback
 from services.attribution.journeys import queries
 from services.attribution.models.catalogue import Catalogue
+from services.attribution.remainders.queries import put_turns
 from shared.db import Connection, Tx
 from shared.events import (
     IdentityLinked,
@@ -42,7 +43,9 @@ async def on_touches(
 
 async def touches_changed(connection: Connection, catalogue: Catalogue, facts: Sequence[queries.Fact]) -> None:
     """Credit anew the conversions that these touches may have led to; their ids are locked."""
-    converting = await queries.converting_among(connection, {lead_id for lead_id, _ in facts})
+    lead_ids = {lead_id for lead_id, _ in facts}
+    await put_turns(connection, lead_ids)
+    converting = await queries.converting_among(connection, lead_ids)
     if not converting:
         return
     late = [(lead_id, at) for lead_id, at in facts if lead_id in converting]
@@ -70,6 +73,7 @@ async def on_identity_changed(
     """Journeys were joined or parted: credit the conversions of everyone affected anew."""
     lead_ids = {*affected, *_named(event)}
     await queries.lock_leads(tx.connection, lead_ids)
+    await put_turns(tx.connection, lead_ids)
     if await queries.converting_among(tx.connection, lead_ids):
         await recredit(tx.connection, catalogue, [(lead_id, None) for lead_id in lead_ids])
 

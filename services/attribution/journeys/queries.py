@@ -48,21 +48,32 @@ SELECT lead_id FROM locked WHERE erased
 """
 CONVERTING = "SELECT lead_id FROM converting_leads WHERE lead_id = ANY($1)"
 PUT_CONVERTING = "INSERT INTO converting_leads (lead_id) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
-CORRECT_TOUCHES = """
-INSERT INTO touches AS known
-SELECT * FROM unnest(
+TOLD_TOUCHES = f"""
+unnest(
     $1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[],
     $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::boolean[],
     $16::text[], $17::text[], $18::text[], $19::boolean[])
-ON CONFLICT (touch_id, origin) DO UPDATE SET
-    position = excluded.position, lead_id = excluded.lead_id, occurred_at = excluded.occurred_at,
-    received_at = excluded.received_at, type = excluded.type, channel = excluded.channel,
-    channel_rule = excluded.channel_rule, source = excluded.source, medium = excluded.medium,
-    campaign = excluded.campaign, content = excluded.content, page = excluded.page, automated = excluded.automated,
-    given_channel = excluded.given_channel, referrer_host = excluded.referrer_host, click_ids = excluded.click_ids,
-    tagged = excluded.tagged
-WHERE (known.position, known.received_at) < (excluded.position, excluded.received_at)
-RETURNING old.lead_id AS old_lead_id, old.occurred_at AS old_at, new.lead_id, new.occurred_at
+    AS told ({", ".join(TOUCH_COLUMNS)})
+"""
+# What is replaced stays as a version; a version that is there already was told twice.
+CORRECT_TOUCHES = f"""
+WITH put AS (
+    INSERT INTO touches AS known ({", ".join(TOUCH_COLUMNS)}) SELECT * FROM {TOLD_TOUCHES}
+    ON CONFLICT (touch_id, origin) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in TOUCH_COLUMNS[2:])}
+    WHERE (known.position, known.received_at) < (excluded.position, excluded.received_at)
+    RETURNING new.lead_id, new.occurred_at, {", ".join(f"old.{name} AS old_{name}" for name in TOUCH_COLUMNS)}
+), replaced AS (
+    INSERT INTO touch_versions ({", ".join(TOUCH_COLUMNS)})
+    SELECT {", ".join(f"old_{name}" for name in TOUCH_COLUMNS)} FROM put WHERE old_touch_id IS NOT NULL
+    ON CONFLICT DO NOTHING
+)
+SELECT lead_id, occurred_at, old_lead_id, old_occurred_at FROM put
+"""
+KEEP_TOUCHES = f"""
+INSERT INTO touch_versions ({", ".join(TOUCH_COLUMNS)})
+SELECT told.* FROM {TOLD_TOUCHES} JOIN touches AS known USING (touch_id, origin)
+WHERE (known.position, known.received_at) <> (told.position, told.received_at)
+ON CONFLICT DO NOTHING
 """
 PUT_CAPTURED = """
 INSERT INTO leads AS known (lead_id, revision, captured_at, country, account_id)
@@ -79,7 +90,7 @@ INSERT INTO leads (lead_id, erased) VALUES ($1, true)
 ON CONFLICT (lead_id) DO UPDATE SET erased = true WHERE NOT leads.erased
 """
 STRIP_TOUCHES = """
-UPDATE touches SET page = NULL, content = NULL
+UPDATE {table} SET page = NULL, content = NULL
 WHERE lead_id = $1 AND (page IS NOT NULL OR content IS NOT NULL)
 """
 PROFILES = """
@@ -139,12 +150,12 @@ async def add_touches(connection: Connection, rows: Sequence[tuple[Any, ...]]) -
     newest: dict[tuple[str, str], tuple[Any, ...]] = {}
     for row in sorted(rows, key=lambda row: (row[1], row[0], row[2], row[5])):
         newest[row[1], row[0]] = row
-    columns = [list(column) for column in zip(*newest.values(), strict=True)]
     changed: list[Fact] = []
-    for found in await connection.fetch(CORRECT_TOUCHES, *columns):
+    for found in await connection.fetch(CORRECT_TOUCHES, *_columns(newest.values())):
         changed.append((found["lead_id"], found["occurred_at"]))
         if found["old_lead_id"] is not None:
-            changed.append((found["old_lead_id"], found["old_at"]))
+            changed.append((found["old_lead_id"], found["old_occurred_at"]))
+    await connection.execute(KEEP_TOUCHES, *_columns(rows))
     return changed
 
 
@@ -167,8 +178,10 @@ async def strip_lead(connection: Connection, lead_id: LeadId) -> bool:
     Answers whether that may concern a conversion.
     """
     await connection.execute(STRIP_LEAD, lead_id)
-    stripped = await connection.execute(STRIP_TOUCHES, lead_id)
-    return stripped != "UPDATE 0" and bool(await converting_among(connection, [lead_id]))
+    stripped = [  # in this order: who waits for a touch meanwhile makes a version of it
+        await connection.execute(STRIP_TOUCHES.format(table=table), lead_id) for table in ("touches", "touch_versions")
+    ]
+    return stripped[0] != "UPDATE 0" and bool(await converting_among(connection, [lead_id]))
 
 
 async def profiles(connection: Connection, people: Mapping[LeadId, Sequence[Member]]) -> dict[LeadId, Profile]:
@@ -236,6 +249,10 @@ def member_columns(people: Mapping[LeadId, Sequence[Member]]) -> tuple[list[Any]
         [member.since for _, member in pairs],
         [member.until for _, member in pairs],
     )
+
+
+def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def touch_of(row: asyncpg.Record) -> Touch:

@@ -1,19 +1,20 @@
 """Models over HTTP: those that ship, and custom ones as versioned documents."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
 
-from services.attribution.domain import Model
-from services.attribution.errors import ShippedModel
+from services.attribution.domain import Model, TotalsModel
+from services.attribution.errors import ModelNotAvailable, ShippedModel
 from services.attribution.models import queries
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.custom import STORE, ModelDocument, compile_model
-from services.attribution.models.domain import BUILT_IN, NOT_A_SPLIT, RESERVED
+from services.attribution.models.domain import SHIPPED
 from services.attribution.models.handlers import begin_runs
-from services.attribution.models.queries import Run
+from services.attribution.models.queries import Run, RunState
 from services.attribution.models.simulating import Simulation, simulate
 from shared.db import Connection
 from shared.rules import NoSuchVersion, StoredDocument
@@ -22,16 +23,6 @@ from shared.web import Input, Limit, Page, Principal, invalid, make_cursor, read
 
 NEWEST = 2**31 - 1
 ModelId = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-
-
-class Summary(BaseModel):
-    """A model in the list."""
-
-    model_id: str
-    title: str
-    kind: Literal["shipped", "custom"]
-    version: int
-    lookback_days: float | None
 
 
 class Progress(BaseModel):
@@ -48,6 +39,28 @@ class Progress(BaseModel):
     seconds_left: float | None
     started_at: datetime
     finished_at: datetime | None
+
+
+class Summary(BaseModel):
+    """A model by the version that counts. `splits`: it divides single conversions, and does not only total channels.
+
+    `whole`: each channel on a path has the conversion whole, so that credits sum to more than there is. `serving` is
+    the version whose credits are told; `building` the one that takes its place when all conversions are credited.
+    """
+
+    model_id: str
+    title: str
+    kind: Literal["shipped", "custom"]
+    base: str
+    version: int
+    lookback_days: float | None
+    reset_after_conversion: bool = False
+    splits: bool
+    whole: bool = False
+    order: int | None = None
+    game: str | None = None
+    serving: Progress | None = None
+    building: Progress | None = None
 
 
 class ModelOut(BaseModel):
@@ -94,17 +107,18 @@ def router(runtime: Runtime) -> APIRouter:
 
     @made.get("/v1/models", dependencies=[may_read])
     async def models() -> Page[Summary]:
-        """All models that divide the credit of conversions."""
+        """All models, those that ship with the product first."""
         async with database.reading() as connection:
             found = (await catalogue.active(connection)).values()
-        return Page(items=[_summary(model) for model in found])
+            runs = await queries.runs(connection)
+        return Page(items=[_summary(model, runs) for model in found])
 
     @made.get("/v1/models/{model_id}", dependencies=[may_read])
     async def model(model_id: ModelId) -> ModelOut | Summary:
         """The active version of a custom model, or a model that ships with the product."""
-        if model_id in BUILT_IN:
-            return _summary(BUILT_IN[model_id])
         async with database.reading() as connection:
+            if model_id in SHIPPED:
+                return _summary(SHIPPED[model_id], await queries.runs_of(connection, model_id))
             return await _out(connection, model_id, await STORE.active(connection, model_id))
 
     @made.put("/v1/models/{model_id}")
@@ -115,7 +129,7 @@ def router(runtime: Runtime) -> APIRouter:
         draft: Annotated[bool, Query(description="Only save it")] = False,
     ) -> ModelOut:
         """Save a new version and make it active, unless it is a draft; all conversions are credited by it anew."""
-        if model_id in BUILT_IN or model_id in NOT_A_SPLIT or model_id in RESERVED:
+        if model_id in SHIPPED:
             raise ShippedModel(f"{model_id} is the name of a model that ships with the product; take another")
         document = _document(await request.body())
         compile_model(model_id, 0, document)
@@ -158,6 +172,8 @@ def router(runtime: Runtime) -> APIRouter:
                 document = ModelDocument.model_validate(stored.document)
             assert document is not None
             model = compile_model(model_id, body.version or 0, document)
+            if isinstance(model, TotalsModel):
+                raise ModelNotAvailable(f"{model.base} gives totals by channel; only models that split can be tried")
             since = runtime.clock.now() - timedelta(days=body.days)
             return await simulate(connection, model, since)
 
@@ -172,7 +188,7 @@ def _document(body: bytes) -> ModelDocument:
 
 
 async def _out(connection: Connection, model_id: str, stored: StoredDocument) -> ModelOut:
-    runs = {run.state: run for run in await queries.runs_of(connection, model_id)}
+    runs = await queries.runs_of(connection, model_id)
     return ModelOut(
         model_id=model_id,
         version=stored.version,
@@ -180,21 +196,31 @@ async def _out(connection: Connection, model_id: str, stored: StoredDocument) ->
         author=stored.author,
         created_at=stored.created_at,
         document=stored.document,
-        serving=_progress(runs.get("serving")),
-        building=_progress(runs.get("building")),
+        serving=_progress(runs, model_id, "serving"),
+        building=_progress(runs, model_id, "building"),
     )
 
 
-def _progress(run: Run | None) -> Progress | None:
-    return None if run is None else Progress.model_validate(run, from_attributes=True)
+def _progress(runs: Sequence[Run], model_id: str, state: RunState) -> Progress | None:
+    found = next((run for run in runs if run.model_id == model_id and run.state == state), None)
+    return None if found is None else Progress.model_validate(found, from_attributes=True)
 
 
-def _summary(model: Model) -> Summary:
-    days = None if model.lookback is None else model.lookback.total_seconds() / 86_400
+def _summary(model: Model | TotalsModel, runs: Sequence[Run]) -> Summary:
+    totals = model if isinstance(model, TotalsModel) else None
+    split = None if isinstance(model, TotalsModel) else model
     return Summary(
         model_id=model.model_id,
         title=model.title,
-        kind="shipped" if model.model_id in BUILT_IN else "custom",
+        kind="shipped" if model.model_id in SHIPPED else "custom",
+        base=model.base,
         version=model.version,
-        lookback_days=days,
+        lookback_days=None if model.lookback is None else model.lookback / timedelta(days=1),
+        reset_after_conversion=split is not None and split.reset_after_conversion,
+        splits=split is not None,
+        whole=split is not None and split.whole,
+        order=totals.order if totals and totals.base == "markov" else None,
+        game=totals.game if totals and totals.base == "shapley" else None,
+        serving=_progress(runs, model.model_id, "serving"),
+        building=_progress(runs, model.model_id, "building"),
     )

@@ -1,9 +1,9 @@
 """The models there are: those that ship with the product, and the versions of custom ones."""
 
-from services.attribution.domain import CreditingRun, Model
+from services.attribution.domain import CreditingRun, Model, TotalsModel
 from services.attribution.models import queries
-from services.attribution.models.custom import STORE, CustomModel, ModelDocument, compile_model
-from services.attribution.models.domain import BUILT_IN
+from services.attribution.models.custom import STORE, ModelDocument, compile_model
+from services.attribution.models.domain import SHIPPED
 from shared.db import Connection
 
 
@@ -11,7 +11,7 @@ class Catalogue:
     """Looks up the runs that count now; each version of a custom model is compiled once."""
 
     def __init__(self) -> None:
-        self._compiled: dict[tuple[str, int], CustomModel] = {}
+        self._compiled: dict[tuple[str, int], Model | TotalsModel] = {}
 
     async def crediting(self, connection: Connection) -> list[CreditingRun]:
         """The runs to credit by, which stay the same until the end of the transaction."""
@@ -21,10 +21,10 @@ class Catalogue:
             if run.state != "retiring"
         ]
 
-    async def model(self, connection: Connection, model_id: str, version: int) -> Model:
+    async def model(self, connection: Connection, model_id: str, version: int) -> Model | TotalsModel:
         """One version of a model."""
-        if model_id in BUILT_IN:
-            return BUILT_IN[model_id]
+        if model_id in SHIPPED:
+            return SHIPPED[model_id]
         known = self._compiled.get((model_id, version))
         if known is None:
             document = (await STORE.version(connection, version, model_id)).document
@@ -32,9 +32,14 @@ class Catalogue:
             self._compiled[model_id, version] = known
         return known
 
-    async def active(self, connection: Connection) -> dict[str, Model]:
+    async def gives_whole(self, connection: Connection, run: queries.Run) -> bool:
+        """Whether each channel on a path has the conversion whole."""
+        model = await self.model(connection, run.model_id, run.version)
+        return not isinstance(model, TotalsModel) and model.whole
+
+    async def active(self, connection: Connection) -> dict[str, Model | TotalsModel]:
         """The version of each model that counts by now, whether its credits are there or not."""
-        found: dict[str, Model] = dict(BUILT_IN)
+        found: dict[str, Model | TotalsModel] = dict(SHIPPED)
         for name in await STORE.names(connection):
             version = await STORE.active_version(connection, name)
             if version is not None:

@@ -1,16 +1,25 @@
 """Models that users write: a base model, multiplied for the touches that a CEL expression picks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from math import prod
-from typing import Annotated, Any, Literal
+from fractions import Fraction
+from math import lcm, prod
+from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from services.attribution.domain import LOOKBACK, Path
-from services.attribution.models.domain import BUILT_IN, HALF_LIFE, time_decay
+from services.attribution.domain import LOOKBACK, Game, Model, Path, TotalsModel
+from services.attribution.models.domain import (
+    BUILT_IN,
+    HALF_LIFE,
+    MILESTONES,
+    POSITIONS,
+    by_milestones,
+    by_position,
+    time_decay,
+)
 from shared.rules import (
     INTEGER,
     NUMBER,
@@ -28,6 +37,7 @@ from shared.rules import (
 )
 from shared.web import Input
 
+TotalsBase = Literal["markov", "shapley"]
 Base = Literal[
     "first_touch",
     "last_touch",
@@ -35,9 +45,17 @@ Base = Literal[
     "time_decay",
     "last_non_direct",
     "position_based",
+    "j_shaped",
+    "inverse_j",
+    "u_shaped_lead",
     "w_shaped",
     "full_path",
+    "participation",
+    "markov",
+    "shapley",
 ]
+SHARES_OF_POSITIONS = ("first", "middle", "last")
+SHARES_OF_MILESTONES = ("first", "lead", "deal", "close", "rest")
 VOCABULARY = Vocabulary(
     {
         "touch": {
@@ -72,13 +90,60 @@ class Multiplier(Input):
 
 
 class ModelDocument(Input):
-    """A custom model. `lookback_days` null means that touches of any age may earn."""
+    """A custom model. `lookback_days` null means that touches of any age may earn.
 
-    title: Annotated[str, Field(min_length=1, max_length=200)]
+    `weights` are the shares of positions (`first`, `middle`, `last`; also as a list of three) or of milestones
+    (`first`, `lead`, `deal`, `close`, `rest`), for bases that have such; one that is left out is zero, and only their
+    proportions count. `order` goes with `markov`, `game` with `shapley`: these give totals by channel, which nothing
+    can be multiplied into.
+    """
+
+    title: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     base: Base = "linear"
-    half_life_days: Annotated[float, Field(gt=0, le=3_650)] = HALF_LIFE / timedelta(days=1)
+    half_life_days: Annotated[float, Field(ge=0.001, le=3_650)] = HALF_LIFE / timedelta(days=1)
     lookback_days: Annotated[float, Field(gt=0, le=36_500)] | None = LOOKBACK / timedelta(days=1)
+    reset_after_conversion: bool = False
+    weights: dict[str, Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9)]] | None = None
     rules: Annotated[list[Multiplier], Field(max_length=50)] = Field(default_factory=list)
+    order: Annotated[int, Field(ge=1, le=4)] | None = None
+    game: Game | None = None
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        if len(value) != len(SHARES_OF_POSITIONS):
+            raise ValueError("as a list it has three numbers: first, middle, last")
+        return dict(zip(SHARES_OF_POSITIONS, value, strict=True))
+
+    @field_validator("weights")
+    @classmethod
+    def _shares(cls, value: dict[str, Decimal] | None, info: ValidationInfo) -> dict[str, Decimal] | None:
+        base = info.data.get("base")
+        if value is None or base is None:
+            return value
+        names = SHARES_OF_POSITIONS if base in POSITIONS else SHARES_OF_MILESTONES if base in MILESTONES else ()
+        if not names:
+            raise ValueError(f"{base} has no shares to set; {', '.join([*POSITIONS, *MILESTONES])} have")
+        if strange := sorted(value.keys() - set(names)):
+            raise ValueError(f"{base} has the shares {', '.join(names)}, and not {', '.join(strange)}")
+        if not any(value.values()):
+            raise ValueError("one of the shares has to be above zero")
+        return value
+
+    @field_validator("order", "game", "rules", "reset_after_conversion")
+    @classmethod
+    def _fits(cls, value: Any, info: ValidationInfo) -> Any:
+        base, name = info.data.get("base"), info.field_name
+        if base is None or not value:
+            return value
+        belongs = {"order": "markov", "game": "shapley"}.get(name or "")
+        if belongs and base != belongs:
+            raise ValueError(f"goes with the base {belongs}")
+        if not belongs and base in get_args(TotalsBase):
+            raise ValueError(f"{base} gives totals by channel and does not split single conversions")
+        return value
 
 
 DEFAULT_MODELS: dict[str, dict[str, Any]] = {
@@ -107,35 +172,53 @@ DEFAULT_MODELS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class CustomModel:
-    """A custom model, compiled."""
+    """A custom model that splits single conversions, compiled."""
 
     model_id: str
     version: int
     title: str
     base: Base
-    half_life: timedelta
+    weights: Callable[[Path], Sequence[int]]
     lookback: timedelta | None
+    reset_after_conversion: bool
     rules: tuple[tuple[Expression, int], ...]
-    reset_after_conversion: bool = False
-    whole: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """See `Model`."""
+        return BUILT_IN[self.base].whole
+
+    @property
+    def rational(self) -> bool:
+        """See `Model`."""
+        return BUILT_IN[self.base].rational
 
     def weigh(self, path: Path) -> Sequence[int]:
         """See `Model`. Where the rules leave nothing, every touch weighs the same."""
-        weights = time_decay(path, self.half_life) if self.base == "time_decay" else BUILT_IN[self.base].weigh(path)
+        weights = self.weights(path)
+        if not self.rules:
+            return weights
         factors = [self._factor(path, index) if weight else 0 for index, weight in enumerate(weights)]
-        weights = [weight * factor for weight, factor in zip(weights, factors, strict=True)]
-        return weights if any(weights) else [1] * len(weights)
+        multiplied = [weight * factor for weight, factor in zip(weights, factors, strict=True)]
+        if any(multiplied):
+            return multiplied
+        return weights if self.whole else [1] * len(weights)
 
     def _factor(self, path: Path, index: int) -> int:
         """The product of all rules, each counted in millionths whether it holds or not."""
-        if not self.rules:
-            return 1
         values = Evaluation(_values(path, index))
         return prod(factor if when.holds(values)[0] else _SCALE for when, factor in self.rules)
 
 
-def compile_model(model_id: str, version: int, document: ModelDocument) -> CustomModel:
+def compile_model(model_id: str, version: int, document: ModelDocument) -> Model | TotalsModel:
     """A document as a model. Raises InvalidDocument that points at each expression that cannot work."""
+    title = document.title or model_id
+    lookback = None if document.lookback_days is None else timedelta(days=document.lookback_days)
+    if document.base in get_args(TotalsBase):
+        base = cast(TotalsBase, document.base)
+        return TotalsModel(
+            model_id, title, base, version, document.order or 1, document.game or "subset_rate", lookback
+        )
     rules: list[tuple[Expression, int]] = []
     faults: list[ExpressionFault] = []
     for index, rule in enumerate(document.rules):
@@ -146,17 +229,37 @@ def compile_model(model_id: str, version: int, document: ModelDocument) -> Custo
             faults.append(fault)
     if faults:
         raise invalid_document(faults)
-    lookback = None if document.lookback_days is None else timedelta(days=document.lookback_days)
-    half_life = timedelta(days=document.half_life_days)
     return CustomModel(
         model_id,
         version,
-        document.title,
+        title,
         document.base,
-        half_life,
+        _weights(document),
         lookback,
+        document.reset_after_conversion,
         tuple(rules),
     )
+
+
+def _weights(document: ModelDocument) -> Callable[[Path], Sequence[int]]:
+    """The weights of the base, with what the document sets of them."""
+    if document.base == "time_decay":
+        half_life = timedelta(days=document.half_life_days)
+        return lambda path: time_decay(path, half_life)
+    if document.weights is None:
+        return BUILT_IN[document.base].weights
+    if document.base in POSITIONS:
+        positions = _whole(document.weights, SHARES_OF_POSITIONS)
+        return lambda path: by_position(path, positions)
+    milestones = _whole(document.weights, SHARES_OF_MILESTONES)
+    return lambda path: by_milestones(path, milestones)
+
+
+def _whole(shares: Mapping[str, Decimal], names: Sequence[str]) -> dict[str, int]:
+    """Shares as whole numbers in the same proportions."""
+    fractions = {name: Fraction(shares.get(name, 0)) for name in names}
+    scale = lcm(*(fraction.denominator for fraction in fractions.values()))
+    return {name: int(fraction * scale) for name, fraction in fractions.items()}
 
 
 def _values(path: Path, index: int) -> dict[str, Any]:

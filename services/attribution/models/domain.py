@@ -4,7 +4,7 @@ Their definitions are in this service's README. A model that is rational by defi
 carried to 28 digits, in whole numbers, so that every machine comes to the same shares.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Context, Decimal
@@ -12,16 +12,29 @@ from itertools import count
 from types import MappingProxyType
 
 from services.attribution.channels.domain import DIRECT
-from services.attribution.domain import LOOKBACK, Path
+from services.attribution.domain import LOOKBACK, Model, Path, TotalsModel
 
 HALF_LIFE = timedelta(days=7)
-NOT_A_SPLIT = frozenset({"markov", "shapley"})
-"""Models that give totals by channel and do not split single conversions; not available yet."""
+POSITIONS = MappingProxyType(
+    {
+        "position_based": MappingProxyType({"first": 40, "middle": 20, "last": 40}),
+        "j_shaped": MappingProxyType({"first": 20, "middle": 20, "last": 60}),
+        "inverse_j": MappingProxyType({"first": 60, "middle": 20, "last": 20}),
+    }
+)
+"""The shares of the first touch, the last, and all between them together."""
 
-RESERVED = frozenset({"j_shaped", "inverse_j", "u_shaped_lead", "participation"})
-"""Names that the definitions give a meaning to, so that no custom model may take them."""
+MILESTONES = MappingProxyType(
+    {
+        "u_shaped_lead": MappingProxyType({"first": 40, "lead": 40, "rest": 20}),
+        "w_shaped": MappingProxyType({"first": 30, "lead": 30, "deal": 30, "rest": 10}),
+        "full_path": MappingProxyType({"first": 225, "lead": 225, "deal": 225, "close": 225, "rest": 100}),
+    }
+)
+"""The shares of touches that carry a milestone, and of all that carry none together."""
 
 _BITS = 96
+_SPAN = 128
 _LN2 = int(Context(prec=40).ln(Decimal(2)) * (1 << _BITS))
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -37,6 +50,12 @@ class BuiltIn:
     lookback: timedelta | None = LOOKBACK
     reset_after_conversion: bool = False
     whole: bool = False
+    rational: bool = True
+
+    @property
+    def base(self) -> str:
+        """See `Model`."""
+        return self.model_id
 
     def weigh(self, path: Path) -> Sequence[int]:
         """See `Model`."""
@@ -66,28 +85,46 @@ def linear(path: Path) -> list[int]:
 
 
 def time_decay(path: Path, half_life: timedelta = HALF_LIFE) -> list[int]:
-    """Proportional to 2^(-age / half-life), continuously; counted from the first touch, which gives the same shares."""
-    first = path.touches[0].occurred_at
+    """Proportional to 2^(-age / half-life), continuously; counted from the last touch, which gives the same shares."""
+    last = path.touches[-1].occurred_at
     period = half_life // _MICROSECOND
-    return [_power_of_two((touch.occurred_at - first) // _MICROSECOND, period) for touch in path.touches]
+    return [_power_of_two((touch.occurred_at - last) // _MICROSECOND, period) for touch in path.touches]
 
 
-def position_based(path: Path) -> list[int]:
-    """40 to the first, 40 to the last, 20 shared by the middle; of two touches half to each."""
+def by_position(path: Path, shares: Mapping[str, int]) -> list[int]:
+    """The share `first` to the first touch, `last` to the last, `middle` shared by those between.
+
+    Of two touches each has its part of both shares; where that leaves nothing, they have the same.
+    """
     between = len(path.touches) - 2
-    if between <= 0:
-        return [1] * len(path.touches)
-    return [2 * between, *[1] * between, 2 * between]
+    first, last = shares["first"], shares["last"]
+    if between > 0:
+        return [first * between, *[shares["middle"]] * between, last * between]
+    return [first, last] if not between and first + last else [1] * len(path.touches)
 
 
-def w_shaped(path: Path) -> list[int]:
-    """30 each to the first, the lead and the deal touch, 10 shared by those that carry none of these."""
-    return _by_milestones(path, [0, path.lead, path.deal], each=30, rest=10)
+def by_milestones(path: Path, shares: Mapping[str, int]) -> list[int]:
+    """The share of each milestone to the touch that carries it, `rest` shared by those that carry none of these.
+
+    Shares of several milestones on one touch add up; a milestone that never happened contributes nothing. Where that
+    leaves nothing, every touch has the same.
+    """
+    last = len(path.touches) - 1
+    carried = [0] * len(path.touches)
+    for name, place in (("first", 0), ("lead", path.lead), ("deal", path.deal), ("close", last)):
+        if place is not None:
+            carried[place] += shares.get(name, 0)
+    without = carried.count(0)
+    if not without:
+        return carried
+    weights = [weight * without or shares["rest"] for weight in carried]
+    return weights if any(weights) else [1] * len(weights)
 
 
-def full_path(path: Path) -> list[int]:
-    """22.5 each to the first, the lead, the deal and the closing touch, 10 shared by those that carry none of these."""
-    return _by_milestones(path, [0, path.lead, path.deal, len(path.touches) - 1], each=225, rest=100)
+def participation(path: Path) -> list[int]:
+    """The first touch of each channel stands for it."""
+    channels = [touch.channel for touch in path.touches]
+    return [int(channel not in channels[:index]) for index, channel in enumerate(channels)]
 
 
 def _only(place: int, length: int) -> list[int]:
@@ -95,42 +132,53 @@ def _only(place: int, length: int) -> list[int]:
 
 
 def _power_of_two(numerator: int, denominator: int) -> int:
-    """2^(numerator / denominator) in units of 2^-96, by the series of e^x."""
+    """2^(numerator / denominator) in units of 2^-224, by the series of e^x; the exponent is not above zero."""
     whole, rest = divmod(numerator, denominator)
     exponent = (rest << _BITS) // denominator * _LN2 >> _BITS
     term = total = 1 << _BITS
     for divisor in count(1):
         term = (term * exponent >> _BITS) // divisor
         if not term:
-            return total << whole
+            return total << whole + _SPAN if whole >= -_SPAN else total >> -whole - _SPAN
         total += term
     raise AssertionError("the series ends")
 
 
-def _by_milestones(path: Path, places: Sequence[int | None], each: int, rest: int) -> list[int]:
-    """Shares of several milestones on one touch add up; a milestone that never happened contributes nothing."""
-    carried = [0] * len(path.touches)
-    for place in places:
-        if place is not None:
-            carried[place] += each
-    without = carried.count(0)
-    if not without:
-        return carried
-    return [weight * without or rest for weight in carried]
+def _positional(base: str) -> Callable[[Path], list[int]]:
+    return lambda path: by_position(path, POSITIONS[base])
+
+
+def _by_milestones_of(base: str) -> Callable[[Path], list[int]]:
+    return lambda path: by_milestones(path, MILESTONES[base])
 
 
 BUILT_IN = MappingProxyType(
     {
-        name: BuiltIn(name, title, weights)
-        for name, title, weights in (
-            ("first_touch", "First touch", first_touch),
-            ("last_touch", "Last touch", last_touch),
-            ("linear", "Linear", linear),
-            ("time_decay", "Time decay, half-life 7 days", time_decay),
-            ("last_non_direct", "Last non-direct touch", last_non_direct),
-            ("position_based", "Position-based 40/20/40", position_based),
-            ("w_shaped", "W-shaped 30/30/30/10", w_shaped),
-            ("full_path", "Full path 22.5 each, 10 shared", full_path),
+        model.model_id: model
+        for model in (
+            BuiltIn("first_touch", "First touch", first_touch),
+            BuiltIn("last_touch", "Last touch", last_touch),
+            BuiltIn("linear", "Linear", linear),
+            BuiltIn("time_decay", "Time decay, half-life 7 days", time_decay, rational=False),
+            BuiltIn("last_non_direct", "Last non-direct touch", last_non_direct),
+            BuiltIn("position_based", "Position-based 40/20/40", _positional("position_based")),
+            BuiltIn("j_shaped", "J-shaped 20/20/60", _positional("j_shaped")),
+            BuiltIn("inverse_j", "Inverse J 60/20/20", _positional("inverse_j")),
+            BuiltIn("u_shaped_lead", "U-shaped 40/40/20: first and lead touch", _by_milestones_of("u_shaped_lead")),
+            BuiltIn("w_shaped", "W-shaped 30/30/30/10", _by_milestones_of("w_shaped")),
+            BuiltIn("full_path", "Full path 22.5 each, 10 shared", _by_milestones_of("full_path")),
+            BuiltIn("participation", "Participation: each channel has it whole", participation, whole=True),
         )
     }
 )
+TOTALS = MappingProxyType(
+    {
+        model.model_id: model
+        for model in (
+            TotalsModel("markov", "Markov removal effect", base="markov"),
+            TotalsModel("shapley", "Shapley value", base="shapley"),
+        )
+    }
+)
+SHIPPED: Mapping[str, Model | TotalsModel] = MappingProxyType({**BUILT_IN, **TOTALS})
+"""All models that ship with the product and cannot be written over."""

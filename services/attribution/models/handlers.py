@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from services.attribution.credits.crediting import recredit
-from services.attribution.domain import CreditingRun, longest_lookback
+from services.attribution.domain import CreditingRun, TotalsModel, is_longer, longest_lookback
 from services.attribution.models import queries
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.queries import Run
@@ -34,7 +34,7 @@ async def begin_runs(connection: Connection, catalogue: Catalogue) -> None:
 
     Nobody credits meanwhile, until the end of the transaction.
     """
-    await queries.lock_runs(connection)
+    reach = await _reach(connection, catalogue, await queries.lock_runs(connection))
     for model in (await catalogue.active(connection)).values():
         runs = await queries.runs_of(connection, model.model_id)
         wanted = [run for run in runs if run.version == model.version and run.state != "retiring"]
@@ -42,7 +42,9 @@ async def begin_runs(connection: Connection, catalogue: Catalogue) -> None:
             if run.state == "building" and run not in wanted:
                 await queries.retire(connection, run.run)
         if not wanted:
-            await queries.begin_run(connection, model.model_id, model.version)
+            splits = not isinstance(model, TotalsModel)
+            walk = splits or is_longer(model.lookback, reach)
+            await queries.begin_run(connection, model.model_id, model.version, splits=splits, walk=walk)
 
 
 async def _follow_documents(connection: Connection, catalogue: Catalogue) -> None:

@@ -18,13 +18,15 @@ RunState = Literal["building", "serving", "retiring"]
 # Who credits and who changes which runs there are keep each other out, so that no conversion misses a run.
 SHARE_RUNS = "SELECT pg_advisory_xact_lock_shared(hashtextextended('attribution/runs', 0))"
 LOCK_RUNS = "SELECT pg_advisory_xact_lock(hashtextextended('attribution/runs', 0))"
-COLUMNS = "run, model, version, state, projection, after, done, total, started_at, walked_at, finished_at"
+COLUMNS = "run, model, version, splits, state, projection, after, done, total, started_at, walked_at, finished_at"
 ALL = f"SELECT {COLUMNS} FROM model_runs ORDER BY run"
 OF_MODEL = f"SELECT {COLUMNS} FROM model_runs WHERE model = $1 ORDER BY run"
 SERVING = f"SELECT {COLUMNS} FROM model_runs WHERE model = $1 AND state = 'serving'"
 BEGIN = """
-INSERT INTO model_runs (model, version, state, projection, total)
-SELECT $1, $2, 'building', version, (SELECT count(*) FROM conversions WHERE lead_id IS NOT NULL) FROM projections
+INSERT INTO model_runs (model, version, splits, state, projection, total, finished_at)
+SELECT $1, $2, $3, 'building', version, CASE WHEN $4 THEN (SELECT count(lead_id) FROM conversions) ELSE 0 END,
+    CASE WHEN NOT $4 THEN clock_timestamp() END
+FROM projections
 """
 RETIRE = "UPDATE model_runs SET state = 'retiring', after = '' WHERE run = $1"
 SERVE = "UPDATE model_runs SET state = 'serving' WHERE run = $1"
@@ -32,7 +34,7 @@ SERVE = "UPDATE model_runs SET state = 'serving' WHERE run = $1"
 # one did that is gone, all paths become shorter.
 WALK_AGAIN = """
 UPDATE model_runs SET after = '', done = 0, projection = projections.version, finished_at = NULL,
-    total = (SELECT count(*) FROM conversions WHERE lead_id IS NOT NULL), started_at = clock_timestamp()
+    total = (SELECT count(lead_id) FROM conversions), started_at = clock_timestamp()
 FROM projections WHERE state <> 'retiring' AND ($1 OR projection <> projections.version)
 """
 WALKS = f"SELECT {COLUMNS} FROM model_runs WHERE state <> 'retiring' AND finished_at IS NULL ORDER BY run FOR UPDATE"
@@ -60,6 +62,7 @@ class Run:
     run: int
     model_id: str
     version: int
+    splits: bool
     state: RunState
     projection: int
     after: str
@@ -114,9 +117,9 @@ async def serving(connection: Connection, model_id: str) -> Run | None:
     return _run(row) if row else None
 
 
-async def begin_run(connection: Connection, model_id: str, version: int) -> None:
-    """A version of a model is to be built."""
-    await connection.execute(BEGIN, model_id, version)
+async def begin_run(connection: Connection, model_id: str, version: int, *, splits: bool, walk: bool) -> None:
+    """A version of a model is to be built; without a walk it is so at once."""
+    await connection.execute(BEGIN, model_id, version, splits, walk)
 
 
 async def retire(connection: Connection, run: int) -> None:

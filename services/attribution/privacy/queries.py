@@ -1,7 +1,9 @@
 """The statements about what attribution holds of a person."""
 
 COUNTS = """
-SELECT (SELECT count(*) FROM touches WHERE lead_id = $1 AND (page IS NOT NULL OR content IS NOT NULL)) AS touch_details,
+SELECT (SELECT count(*) FROM touches WHERE lead_id = $1 AND (page IS NOT NULL OR content IS NOT NULL))
+           + (SELECT count(*) FROM touch_versions WHERE lead_id = $1 AND (page IS NOT NULL OR content IS NOT NULL))
+           AS touch_details,
        (SELECT count(*) FROM touches WHERE lead_id = $1) AS touches,
        (SELECT count(*) FROM conversions WHERE lead_id = $1) AS conversions,
        (SELECT count(*) FROM credits JOIN conversions USING (conversion_id) WHERE lead_id = $1) AS credits
@@ -22,6 +24,13 @@ HELD = {
         WHERE lead_id = ANY($1) ORDER BY paths.occurred_at, conversion_id
     """,
     "assignments": "SELECT * FROM assignments WHERE lead_id = ANY($1) ORDER BY assigned_at, assignment_id",
+    "replaced_touches": "SELECT * FROM touch_versions WHERE lead_id = ANY($1) ORDER BY occurred_at, touch_id, position",
+    "replaced_conversions": """
+        SELECT * FROM conversion_versions WHERE lead_id = ANY($1) ORDER BY occurred_at, conversion_id, position
+    """,
+    "identity": """
+        SELECT * FROM identity_log WHERE lead_id = ANY($1) OR into_id = ANY($1) ORDER BY received_at, event_id
+    """,
     "deals": "SELECT * FROM deals WHERE lead_id = ANY($1) ORDER BY opened_at",
 }
 """All that is held about ids."""

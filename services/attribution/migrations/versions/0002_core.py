@@ -4,7 +4,7 @@ import psycopg
 from alembic import op
 
 from services.attribution.models.custom import STORE
-from services.attribution.models.domain import BUILT_IN
+from services.attribution.models.domain import SHIPPED, TOTALS
 from shared.db import run_sql
 
 revision = "0002"
@@ -119,6 +119,7 @@ CREATE TABLE model_runs (
     run integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     model text NOT NULL,
     version integer NOT NULL,
+    splits boolean NOT NULL,
     state text NOT NULL CHECK (state IN ('building', 'serving', 'retiring')),
     projection smallint NOT NULL,
     after text NOT NULL DEFAULT '',
@@ -133,8 +134,8 @@ CREATE UNIQUE INDEX model_runs_building ON model_runs (model) WHERE state = 'bui
 """
 # Where there are conversions already, they are credited before the models answer.
 RUN = """
-INSERT INTO model_runs (model, version, state, projection, total, finished_at)
-SELECT %s, %s, CASE WHEN count(lead_id) = 0 THEN 'serving' ELSE 'building' END, min(projections.version),
+INSERT INTO model_runs (model, version, splits, state, projection, total, finished_at)
+SELECT %s, %s, %s, CASE WHEN count(lead_id) = 0 THEN 'serving' ELSE 'building' END, min(projections.version),
     count(lead_id), CASE WHEN count(lead_id) = 0 THEN clock_timestamp() END
 FROM projections LEFT JOIN conversions ON true
 """
@@ -149,6 +150,7 @@ def upgrade() -> None:
     run_sql(op, PROJECTION + OWNED)
     connection = op.get_bind().connection.driver_connection
     assert isinstance(connection, psycopg.Connection)
-    shipped = [(name, model.version) for name, model in BUILT_IN.items()]
-    for name, version in [*shipped, *connection.execute(ACTIVE, [STORE.kind]).fetchall()]:
-        connection.execute(RUN, [name, version])
+    for name, model in SHIPPED.items():
+        connection.execute(RUN, [name, model.version, name not in TOTALS])
+    for name, version in connection.execute(ACTIVE, [STORE.kind]).fetchall():
+        connection.execute(RUN, [name, version, True])

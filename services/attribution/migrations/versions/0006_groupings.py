@@ -13,12 +13,12 @@ depends_on = None
 TOUCHES = """
 SET LOCAL lock_timeout = '10s';
 SET LOCAL search_path TO attribution_projection;
-ALTER TABLE touches
+ALTER TABLE {table}
     ADD COLUMN IF NOT EXISTS given_channel text,
     ADD COLUMN IF NOT EXISTS referrer_host text,
     ADD COLUMN IF NOT EXISTS click_ids text,
     ADD COLUMN IF NOT EXISTS tagged boolean NOT NULL DEFAULT true;
-UPDATE touches SET
+UPDATE {table} SET
     given_channel = CASE WHEN channel_rule = 'caller' THEN channel END,
     referrer_host = CASE WHEN channel_rule LIKE '%:referrer' THEN source END,
     click_ids = CASE WHEN channel_rule ~ ':[a-z_]+id$' THEN split_part(channel_rule, ':', 2) END,
@@ -92,4 +92,6 @@ ALTER TABLE export_parts ALTER COLUMN content SET STORAGE EXTERNAL;
 
 def upgrade() -> None:
     """Make the tables."""
-    run_sql(op, TOUCHES + OWNED)
+    for table in ("touches", "touch_versions"):
+        run_sql(op, TOUCHES.format(table=table))
+    run_sql(op, OWNED)

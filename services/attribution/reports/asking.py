@@ -1,0 +1,71 @@
+"""What reports can be asked for: the parameters that they share, each checked once."""
+
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from fastapi import Query, Request
+
+from services.attribution.reports.domain import Period
+from shared.errors import FieldError, Invalid
+from shared.money import Currency
+
+MOST_TYPES = 50
+Day = Annotated[date | None, Query(ge=date(1970, 1, 1), le=date(2200, 1, 1))]
+Format = Literal["json", "csv"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What all reports can be asked for."""
+
+    period: Period
+    currency: str | None
+    as_csv: bool
+
+
+def asked(  # noqa: PLR0913  # the parameters of a report
+    request: Request,
+    first: Annotated[Day, Query(alias="from", description="First day")] = None,
+    end: Annotated[Day, Query(alias="to", description="The day after the last")] = None,
+    tz: Annotated[str, Query(description="Time zone of the days, as in `Europe/Berlin`")] = "UTC",
+    currency: Annotated[Currency | None, Query(description="Needed when there are several")] = None,
+    format: Annotated[Format | None, Query(description="`csv`, also by `Accept: text/csv`")] = None,
+) -> Asked:
+    """The parameters that all reports share. Raises Invalid."""
+    if tz not in _zones():
+        raise Invalid("tz is not a time zone", [FieldError("query:tz", "is not the name of an IANA time zone")])
+    if first is not None and end is not None and first >= end:
+        raise Invalid("the period is empty", [FieldError("query:to", "must be after from; the day itself is excluded")])
+    accepts_csv = request.headers.get("accept", "").split(";")[0].strip() == "text/csv"
+    as_csv = format == "csv" or (format is None and accepts_csv)
+    return Asked(Period(first, end, ZoneInfo(tz)), currency, as_csv)
+
+
+def asked_types(
+    conversion_type: Annotated[
+        str | None, Query(max_length=5_000, description="Only conversions of these types, separated by commas")
+    ] = None,
+) -> tuple[str, ...]:
+    """The types of conversions that a report is about; none: all of them. Raises Invalid."""
+    if conversion_type is None:
+        return ()
+    return listed("conversion_type", conversion_type, MOST_TYPES)
+
+
+def listed(parameter: str, text: str, most: int) -> tuple[str, ...]:
+    """The values of a parameter that takes several, separated by commas, each once. Raises Invalid."""
+    values = tuple(dict.fromkeys(value.strip() for value in text.split(",") if value.strip()))
+    if not 1 <= len(values) <= most:
+        fault = FieldError(f"query:{parameter}", f"name one to {most}, separated by commas")
+        raise Invalid(f"{parameter} is not valid", [fault])
+    if any("\x00" in value for value in values):
+        raise Invalid(f"{parameter} is not valid", [FieldError(f"query:{parameter}", "contains a NUL character")])
+    return values
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())

@@ -1,0 +1,25 @@
+"""Reports as CSV."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from io import StringIO
+from typing import Any
+
+from fastapi import Response
+
+FORMULA = frozenset("=+-@\t\r")
+
+
+def sheet(columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> Response:
+    """A table as CSV; what is not known is an empty cell."""
+    out = StringIO()
+    writer = csv.writer(out)
+    writer.writerow(columns)
+    for line in lines:
+        writer.writerow([_harmless(cell) if isinstance(cell, str) else cell for cell in line])
+    return Response(out.getvalue(), media_type="text/csv; charset=utf-8")
+
+
+def _harmless(text: str) -> str:
+    """A campaign's name comes from outside; a spreadsheet must not take it for a formula."""
+    return f"'{text}" if text[:1] in FORMULA else text

@@ -1,0 +1,97 @@
+"""Everything late: whatever the order, the batches and the repetitions, the tables are what follows from the facts."""
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import astuple
+from typing import Any
+
+import pytest_asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.attribution.domain import NOBODY
+from shared.events import Event
+from shared.ids import ConversionId
+from shared.settings import Settings
+from shared.testing import Harness, harness
+from tests.service.attribution_facts import World
+from tests.service.attribution_late import COLUMNS, HISTORIES, Move, tables_of, told
+from tests.service.test_attribution_histories import (
+    crediting_runs,
+    in_any_order,
+    stored_credits,
+    stored_sums,
+    sums_of,
+)
+from throughline.services import service_code
+
+TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'attribution_projection' ORDER BY 1"
+AT_ONCE = 40
+"""Histories in one delivery: they cannot meet, so each of them is a history tried."""
+
+
+@pytest_asyncio.fixture
+async def attribution(settings: Settings) -> AsyncIterator[Harness]:
+    async with harness(service_code("attribution"), settings) as service:
+        yield service
+
+
+async def begin_anew(service: Harness) -> None:
+    """Forget all facts."""
+    async with service.runtime.database.transaction() as tx:
+        tables = [row["tablename"] for row in await tx.connection.fetch(TABLES)]
+        await tx.connection.execute(f"TRUNCATE {', '.join(tables)}, inbox, converting_leads")
+        await tx.connection.execute("INSERT INTO combos VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)", *astuple(NOBODY))
+
+
+async def contents(service: Harness) -> dict[str, list[str]]:
+    """The rows of each table of the projection."""
+    async with service.runtime.database.reading() as connection:
+        tables = [row["tablename"] for row in await connection.fetch(TABLES)]
+        return {
+            table: [row[0] for row in await connection.fetch(f"SELECT {table}::text FROM {table} ORDER BY 1")]
+            for table in tables
+        }
+
+
+async def fact_tables(service: Harness) -> dict[str, set[tuple[Any, ...]]]:
+    """The rows of the tables that hold facts."""
+    async with service.runtime.database.reading() as connection:
+        return {
+            table: {tuple(row.values()) for row in await connection.fetch(f"SELECT {columns} FROM {table}")}
+            for table, columns in COLUMNS.items()
+        }
+
+
+async def assert_follows(service: Harness, histories: Sequence[Sequence[Event]]) -> None:
+    """The tables hold what follows from these histories, computed plainly; says which history went wrong."""
+    runs = await crediting_runs(service)
+    found, credited = await fact_tables(service), await stored_credits(service)
+    expected: dict[ConversionId, Any] = {}
+    for facts in histories:
+        for table, rows in tables_of(facts).items():
+            assert set(rows) <= found[table], (table, facts)
+            found[table] -= set(rows)
+        theirs = World(facts).credited(runs)
+        assert {key: credited.get(key) for key in theirs} == theirs, facts
+        expected |= theirs
+    assert not any(found.values()), {table: rows for table, rows in found.items() if rows}
+    assert credited == expected
+    assert await stored_sums(service) == sums_of(expected)
+    assert await service.parked() == []
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(stories=st.lists(HISTORIES, min_size=AT_ONCE, max_size=AT_ONCE), seed=st.integers(0, 2**32))
+async def test_any_order_any_repetition_any_batches(attribution: Harness, stories: list[list[Move]], seed: int) -> None:
+    histories = [told(f"h{number}", moves) for number, moves in enumerate(stories)]
+    facts = [fact for history in histories for fact in history]
+    await begin_anew(attribution)
+    for batch in in_any_order(facts, random.Random(seed)):
+        await attribution.deliver(*batch)
+    await assert_follows(attribution, histories)
+    if seed % 5 == 0:  # now and then also what is not computed plainly here
+        in_disorder = await contents(attribution)
+        await begin_anew(attribution)
+        await attribution.deliver(*facts)
+        assert await contents(attribution) == in_disorder
