@@ -5,11 +5,12 @@ journeys that led to nothing so far are counted.
 from datetime import timedelta
 
 from services.attribution.channels.groupings import active_grouping
-from services.attribution.channels.handlers import regroup_touches
+from services.attribution.channels.handlers import regroup_touches, settle_groupings
 from services.attribution.exports.handlers import Exporter
 from services.attribution.models.catalogue import Catalogue
-from services.attribution.models.handlers import walk_models
+from services.attribution.models.handlers import settle_models, walk_models
 from services.attribution.remainders.handlers import keep_remainders
+from services.attribution.remainders.handlers import settle as settle_remainders
 from shared.service import Runtime, Timer
 
 
@@ -23,3 +24,11 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
         Timer("exports", Exporter(runtime).step, timedelta(seconds=1)),
         Timer("remainders", lambda: keep_remainders(runtime.database), timedelta(seconds=1)),
     )
+
+
+async def settle(runtime: Runtime) -> None:
+    """Do at once what the timers still owe to the projection at hand."""
+    catalogue = Catalogue()
+    await settle_groupings(runtime.database, catalogue, active_grouping())
+    await settle_models(runtime.database, catalogue)
+    await settle_remainders(runtime)

@@ -52,7 +52,8 @@ class StageChanged(Event):
 class LeadAssigned(Event):
     """A rep is responsible for this lead from now on (state `offered`); it replaces the assignment before it.
 
-    `revision` counts the assignments of the lead. `trace` is JSON text: the rules tried, and why.
+    `revision` counts the assignments of the lead. `trace` is JSON text: the rules tried, and why. `teams` are the rep's
+    at the time.
     """
 
     ce_type: ClassVar[str] = "throughline.lead.assigned.v1"
@@ -66,6 +67,7 @@ class LeadAssigned(Event):
     due_at: datetime | None = None
     reason: str | None = None
     trace: str = "[]"
+    teams: tuple[str, ...] = ()
 
 
 class AssignmentAccepted(Event):
@@ -100,6 +102,8 @@ class DealChanged(Event):
     """A deal as it stands after a change: a whole snapshot, the highest `revision` wins.
 
     `status` is `open`, `won` or `lost`; `opened_at` is when it was created, `closed_at` when it was won or lost.
+    `recurring_minor` is what it brings every month, part of `value_minor` or not. `teams` are those of the rep,
+    `pipeline_stages` the stages of open deals in their order, both as they were at the time of the change.
     """
 
     ce_type: ClassVar[str] = "throughline.deal.changed.v1"
@@ -119,6 +123,8 @@ class DealChanged(Event):
     closed_at: datetime | None = None
     reason: str | None = None
     conversion_id: ConversionId | None = None
+    teams: tuple[str, ...] = ()
+    pipeline_stages: tuple[str, ...] = ()
 
 
 class EnrolmentStarted(Event):

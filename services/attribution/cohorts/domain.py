@@ -63,6 +63,20 @@ class SumCell(NamedTuple):
     age: int
 
 
+class Part(NamedTuple):
+    """What a cohort bought in a currency at an age; `day` only where amounts are converted by the rates of days."""
+
+    cohort: date
+    channel: str
+    currency: str
+    age: int
+    day: date | None
+    people: int
+    conversions: int
+    first_minor: int
+    value_minor: int
+
+
 Sizes = dict[SizeCell, list[int]]
 Sums = dict[SumCell, list[int]]
 

@@ -1,13 +1,14 @@
 """The statements about contacts and cohorts."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from datetime import date, datetime
+from typing import Any, NamedTuple
 
 import asyncpg
 
-from services.attribution.cohorts.domain import Bought, Contact, Sizes, Sums
+from services.attribution.cohorts.domain import Bought, Contact, Level, Part, Sizes, Sums, age_of
 from services.attribution.journeys.queries import member_columns
+from services.attribution.reports.domain import Period
 from shared.db import Connection
 from shared.identity import Member
 from shared.ids import ConversionId, LeadId
@@ -54,6 +55,60 @@ WHERE known.level = moved.level AND known.cohort = moved.cohort AND known.channe
     AND known.currency = moved.currency AND known.age = moved.age AND known.conversions = 0
 """
 
+SIZES = """
+SELECT cohort, channel, people FROM cohort_sizes
+WHERE level = $1 AND ($2::date IS NULL OR cohort >= $2) AND ($3::date IS NULL OR cohort < $3)
+"""
+SUMS = """
+SELECT cohort, channel, currency, age, NULL::date, people, conversions, first_minor, value_minor FROM cohort_sums
+WHERE level = $1 AND ($2::date IS NULL OR cohort >= $2) AND ($3::date IS NULL OR cohort < $3)
+    AND ($4::text IS NULL OR currency = $4)
+"""
+# The same from the contacts themselves, by the days of another time zone and by the days of the conversions in UTC.
+COUNTED_SIZES = """
+SELECT date_trunc($1, first_at AT TIME ZONE $4)::date AS cohort, channel, count(*) FROM contacts
+WHERE ($2::date IS NULL OR date_trunc($1, first_at AT TIME ZONE $4)::date >= $2)
+    AND ($3::date IS NULL OR date_trunc($1, first_at AT TIME ZONE $4)::date < $3)
+GROUP BY 1, 2
+"""
+COUNTED_SUMS = """
+SELECT date_trunc($1, first_at AT TIME ZONE $5)::date AS cohort, channel, bought.currency,
+    date_trunc($1, bought.at AT TIME ZONE $5)::date AS bucket, bought.at::date AS day,
+    count(*) FILTER (WHERE bought.place = 1), count(*),
+    coalesce(sum(bought.minor) FILTER (WHERE bought.place = 1), 0)::bigint, sum(bought.minor)::bigint
+FROM contacts CROSS JOIN LATERAL unnest(times, currencies, values_minor) WITH ORDINALITY
+    AS bought (at, currency, minor, place)
+WHERE conversion_ids <> '{}' AND ($4::text IS NULL OR bought.currency = $4)
+    AND ($2::date IS NULL OR date_trunc($1, first_at AT TIME ZONE $5)::date >= $2)
+    AND ($3::date IS NULL OR date_trunc($1, first_at AT TIME ZONE $5)::date < $3)
+GROUP BY 1, 2, 3, 4, 5
+"""
+BOUGHT = """
+SELECT bought.conversion_id, person_id AS lead_id, channel, first_at, bought.at AS occurred_at, bought.currency,
+    bought.minor AS value_minor, bought.place = 1 AS first
+FROM contacts CROSS JOIN LATERAL unnest(conversion_ids, times, currencies, values_minor) WITH ORDINALITY
+    AS bought (conversion_id, at, currency, minor, place)
+WHERE conversion_ids <> '{}'
+    AND ($1::timestamptz IS NULL OR first_at >= $1) AND ($2::timestamptz IS NULL OR first_at < $2)
+    AND ($3::timestamptz IS NULL OR bought.at >= $3) AND ($4::timestamptz IS NULL OR bought.at < $4)
+    AND ($5::text IS NULL OR channel = $5) AND ($6::text IS NULL OR bought.currency = $6)
+    AND ($7::boolean IS NULL OR (bought.place = 1) = $7)
+    AND ($8::timestamptz IS NULL OR bought.at < $8 OR (bought.at = $8 AND bought.conversion_id > $9::text))
+ORDER BY bought.at DESC, bought.conversion_id LIMIT $10
+"""
+
+
+class Chosen(NamedTuple):
+    """Which conversions of cohorts are listed: when the person was first heard of, and when they bought."""
+
+    known_from: datetime | None
+    known_until: datetime | None
+    bought_from: datetime | None
+    bought_until: datetime | None
+    channel: str | None
+    currency: str | None
+    first: bool | None
+
 
 async def first_touches(
     connection: Connection, people: Mapping[LeadId, Sequence[Member]]
@@ -86,6 +141,37 @@ async def move_sums(connection: Connection, sizes: Sizes, sums: Sums) -> None:
         keys = _columns(sums)
         await connection.execute(ADD_SUMS, *keys, *_columns(sums.values()))
         await connection.execute(SWEEP_SUMS, *keys)
+
+
+async def cohorts(
+    connection: Connection, level: Level, period: Period, currency: str | None, *, by_days: bool
+) -> tuple[dict[tuple[date, str], int], list[Part]]:
+    """How many persons each cohort has, by its first day and channel, and what they bought.
+
+    Whole weeks or months that begin in the period. With `by_days`, what they bought is told apart by day as well.
+    """
+    days = (level, period.first, period.end)
+    if period.in_utc and not by_days:
+        sizes = await connection.fetch(SIZES, *days)
+        return _sizes(sizes), [Part(*row.values()) for row in await connection.fetch(SUMS, *days, currency)]
+    zone = period.zone.key
+    sizes = await connection.fetch(COUNTED_SIZES, *days, zone)
+    rows = await connection.fetch(COUNTED_SUMS, *days, currency, zone)
+    parts = []
+    for cohort, channel, told_in, bucket, day, *sums in rows:
+        parts.append(Part(cohort, channel, told_in, age_of(cohort, bucket, level), day, *sums))
+    return _sizes(sizes), parts
+
+
+async def bought(
+    connection: Connection, chosen: Chosen, *, after: tuple[datetime, str] | None, limit: int
+) -> list[asyncpg.Record]:
+    """The conversions of cohorts, the newest first."""
+    return await connection.fetch(BOUGHT, *chosen, *(after or (None, None)), limit)
+
+
+def _sizes(rows: Iterable[asyncpg.Record]) -> dict[tuple[date, str], int]:
+    return {(cohort, channel): people for cohort, channel, people in rows}
 
 
 def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:

@@ -13,6 +13,7 @@ from services.attribution.credits.crediting import Window, recredit
 from services.attribution.domain import Conversion, longest_lookback
 from services.attribution.journeys import queries
 from services.attribution.models.catalogue import Catalogue
+from services.attribution.pipeline.following import follow_touches
 from services.attribution.remainders.queries import put_turns
 from shared.db import Connection, Tx
 from shared.events import (
@@ -35,10 +36,11 @@ async def on_touches(
     erased = await queries.lock_leads(connection, {event.lead_id for event in events})
     grouping = await groupings.current(connection)  # only now: see channels.handlers
     rows = [_row(event, grouping, erased=event.lead_id in erased) for event in events]
-    facts = await queries.add_touches(connection, rows)
-    if facts is None:  # else a correction may have taken a touch from another id
-        facts = [(event.lead_id, event.occurred_at) for event in events]
-    await touches_changed(connection, catalogue, facts)
+    corrected = await queries.add_touches(connection, rows)
+    await follow_touches(connection, events, corrected)
+    if corrected is None:  # else a correction may have taken a touch from another id
+        corrected = [(event.lead_id, event.occurred_at) for event in events]
+    await touches_changed(connection, catalogue, corrected)
 
 
 async def touches_changed(connection: Connection, catalogue: Catalogue, facts: Sequence[queries.Fact]) -> None:
@@ -80,8 +82,8 @@ async def on_identity_changed(
 
 async def on_lead_erased(event: LeadErased, tx: Tx, catalogue: Catalogue) -> None:
     """Take away what might tell who it was; counts and credit stay."""
-    if await queries.strip_lead(tx.connection, event.lead_id):
-        await recredit(tx.connection, catalogue, [(event.lead_id, None)])
+    if stripped := await queries.strip_lead(tx.connection, event.lead_id):
+        await recredit(tx.connection, catalogue, [(event.lead_id, at) for at in stripped])
 
 
 def _named(event: IdentityLinked | LeadMerged | LeadUnmerged) -> tuple[LeadId, LeadId]:

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from services.attribution.cohorts.handlers import count_contacts
 from services.attribution.paths.domain import moved
 from services.attribution.paths.queries import move_sums
 from services.attribution.remainders import queries
@@ -40,7 +41,9 @@ async def _count(connection: Connection, lead_ids: set[LeadId]) -> None:
     """
     concerned = lead_ids | await queries.linked_to(connection, lead_ids)
     persons = await persons_of(connection, concerned)
-    found = await queries.remaining(connection, await members_of_many(connection, persons))
+    people = await members_of_many(connection, persons)
+    await count_contacts(connection, people, concerned)
+    found = await queries.remaining(connection, people)
     stored = await queries.stored_remainders(connection, persons | concerned)
     changed = {person: one for person, one in found.items() if stored.get(person) != one}
     gone = stored.keys() - found.keys()

@@ -42,9 +42,14 @@ class Period:
     zone: ZoneInfo
 
     @property
-    def is_utc(self) -> bool:
+    def in_utc(self) -> bool:
         """Whether its days are days of UTC, which are those that the sums are kept by."""
-        return self.zone.key in {"UTC", "Etc/UTC"} or (self.first is None and self.end is None)
+        return self.zone.key in {"UTC", "Etc/UTC"}
+
+    @property
+    def is_utc(self) -> bool:
+        """Whether it holds the same as days of UTC."""
+        return self.in_utc or (self.first is None and self.end is None)
 
     @property
     def moments(self) -> tuple[datetime | None, datetime | None]:

@@ -6,7 +6,7 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, StringConstraints
 
 from services.attribution.conversions.api import DEFAULT_MODEL, ModelQuery
 from services.attribution.domain import SHARE_UNITS
@@ -19,7 +19,7 @@ from shared.service import Runtime
 from shared.web import Limit, Page, make_cursor, read_cursor
 
 PATH = "/v1/reports/attribution/conversions"
-LONGEST_KEY = 10_000
+Name = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00]*$")]
 
 Link = Callable[[Place], str]
 
@@ -67,7 +67,7 @@ def router(runtime: Runtime) -> APIRouter:
     @made.get(PATH)
     async def conversions(
         question: Annotated[Question, Depends(asked_question)],
-        key: Annotated[list[str], Query(description="One for each dimension, in their order")] = [],  # noqa: B006  # FastAPI copies it
+        key: Annotated[list[Name] | None, Query(description="One for each dimension, in their order")] = None,
         model: ModelQuery = DEFAULT_MODEL,
         limit: Limit = 50,
         cursor: str | None = None,
@@ -80,7 +80,9 @@ def router(runtime: Runtime) -> APIRouter:
         after = (datetime.fromisoformat(place[0]), place[1]) if place else None
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
             run = await serving_run(connection, model)
-            found = await queries.conversions_behind(connection, run.run, question, key, after=after, limit=limit + 1)
+            found = await queries.conversions_behind(
+                connection, run.run, question, key or (), after=after, limit=limit + 1
+            )
         last = found[limit - 1] if len(found) > limit else None
         more = (
             make_cursor(runtime.secrets, "conversions-behind", (last["occurred_at"], last["conversion_id"]))

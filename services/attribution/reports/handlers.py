@@ -54,7 +54,7 @@ async def read(
     whole = [
         run.model_id
         for run in runs.values()
-        if not question.whole_conversions and (await catalogue.model(connection, run.model_id, run.version)).whole
+        if not question.whole_conversions and await catalogue.gives_whole(connection, run)
     ]
     cells = await queries.cells(connection, [run.run for run in runs.values()], question)
     return Read(runs, frozenset(whole), {model: cells[run.run] for model, run in runs.items()})

@@ -57,7 +57,7 @@ class Question:
     @property
     def from_sums(self) -> bool:
         """Whether the sums can answer it; else the credits themselves are read."""
-        if not (self.period.is_utc if self.interval is None else self.period.zone.key in {"UTC", "Etc/UTC"}):
+        if not (self.period.is_utc if self.interval is None else self.period.in_utc):
             return False
         if self.convert_to is not None and self.basis == "touch":
             return False  # these sums know the day of the touch, not that of the conversion

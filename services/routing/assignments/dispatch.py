@@ -133,7 +133,7 @@ class Dispatcher:
         self.pool = self.pool.after(choice, self.at)
         if person.company is not None:
             self._account_owners[person.company] = choice.rep.rep_id
-        self.tx.emit(lead_assigned(assignment))
+        self.tx.emit(lead_assigned(assignment, choice.rep.teams))
         ASSIGNED.labels(choice.strategy).inc()
         return assignment
 

@@ -19,6 +19,7 @@ from services.routing.errors import DealExists, NoSuchDeal
 from services.routing.parts import Parts
 from services.routing.people.handlers import person
 from services.routing.people.queries import is_known
+from services.routing.reps.queries import teams_of
 from shared.db import Tx
 from shared.errors import FieldError, Invalid, Unavailable
 from shared.events import DealChanged
@@ -58,7 +59,7 @@ async def open_new_deal(tx: Tx, parts: Parts, told: DealInput) -> tuple[Deal, bo
     rep_id = await queries.owner_of(tx.connection, who.ids)
     deal = open_deal(deal_id_of(told), told, pipeline, rep_id, now)
     if await queries.insert_deal(tx.connection, deal, told.as_json()):
-        tx.emit(deal_changed(deal, now))
+        tx.emit(deal_changed(deal, pipeline, await teams_of(tx.connection, rep_id), now))
         return deal, True
     known = await queries.deal_by_id(tx.connection, deal.deal_id)
     before = await queries.opened_with(tx.connection, deal.deal_id)
@@ -79,7 +80,7 @@ async def change(tx: Tx, parts: Parts, deal_id: DealId, told: DealChange) -> Dea
     if after is before:
         return before
     await queries.update_deal(tx.connection, after)
-    tx.emit(deal_changed(after, now))
+    tx.emit(deal_changed(after, pipeline, await teams_of(tx.connection, after.rep_id), now))
     conversion = conversion_of(after, now)
     if conversion is not None and earns_anew(before, after):
         tx.emit(conversion)
