@@ -43,7 +43,7 @@ FOR UPDATE SKIP LOCKED
 """
 DONE = "UPDATE erasures SET due = false, traces = NULL, requests = $2 WHERE receipt_id = $1"
 COUNTS = """
-SELECT (SELECT count(*) FROM leads WHERE lead_id = $1 AND statements <> '{}') AS profiles,
+SELECT (SELECT count(*) FROM leads WHERE lead_id = $1 AND (sealed IS NOT NULL OR statements <> '{}')) AS profiles,
        (SELECT count(*) FROM identifiers WHERE own_id = $1) AS identifiers,
        (SELECT count(*) FROM links WHERE lead_id = $1) AS browser_links,
        (SELECT count(*) FROM consent_entries WHERE lead_id = $1 AND evidence IS NOT NULL) AS consent_evidence,
