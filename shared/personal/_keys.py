@@ -218,22 +218,31 @@ class PersonKeys:
             ciphers = await self._ciphers_in(tx, [event.lead_id for event in personal], personal[0].received_at)
         return self.sealed(drafts, ciphers)
 
-    async def seal_texts(self, tx: Tx, texts: Mapping[LeadId, bytes]) -> dict[LeadId, str]:
+    async def seal_texts(self, tx: Tx, texts: Mapping[LeadId, bytes], at: datetime) -> dict[LeadId, str]:
         """Blocks of what is kept about persons in rows; keys made for them are told. Raises PersonErased."""
-        ciphers = await self._ciphers_in(tx, sorted(texts), self._clock.now())
+        ciphers = await self._ciphers_in(tx, sorted(texts), at)
         return {lead_id: self.seal(lead_id, ciphers[lead_id], text).decode() for lead_id, text in texts.items()}
 
     async def seal_known(self, connection: Connection, texts: Mapping[LeadId, bytes]) -> dict[LeadId, str]:
-        """The same with the keys that are there, as only capture makes keys; of an erased person nothing.
-
-        Raises KeysAwaited while a key is still on its way.
-        """
-        held = await self._existing(connection, set(texts))
+        """The same with the keys that are here, as only capture makes keys; of whom there is none nothing."""
+        held = await self._here(connection, set(texts))
+        if len(held) < len(texts):
+            await self.refuse_while_awaited(connection)
         return {
             lead_id: self.seal(lead_id, held[lead_id], text).decode()
             for lead_id, text in texts.items()
             if lead_id in held
         }
+
+    async def seal_by_any(
+        self, connection: Connection, lead_ids: Sequence[LeadId], text: bytes
+    ) -> tuple[LeadId, str] | None:
+        """A block by the first of these ids that has a key here, and that id; None if none has."""
+        held = await self._here(connection, set(lead_ids))
+        for lead_id in lead_ids:
+            if lead_id in held:
+                return lead_id, self.seal(lead_id, held[lead_id], text).decode()
+        return None
 
     def open_with(self, lead_id: LeadId, wrapped_key: str, block: str) -> bytes:
         """The plain text of a block, by the key that was read along with it. Raises SealBroken."""
@@ -286,17 +295,28 @@ class PersonKeys:
 
     async def _existing(self, connection: Connection, needed: set[LeadId]) -> dict[LeadId, AESGCM]:
         """The keys of those who are not erased. Raises Unavailable while one is still on its way."""
+        gone: set[LeadId] = set()
+        held = await self._here(connection, needed, gone)
+        await self._await_keys(connection, sorted(needed - held.keys() - gone))
+        return held
+
+    async def _here(
+        self, connection: Connection, needed: set[LeadId], gone: set[LeadId] | None = None
+    ) -> dict[LeadId, AESGCM]:
+        """The keys that are here; `gone` takes those that were destroyed."""
+        if not needed:
+            return {}
         held = {lead_id: self._cache[lead_id] for lead_id in needed if lead_id in self._cache}
-        if needed:
-            rows = await connection.fetch(OPENABLE, sorted(needed - held.keys()), sorted(held))
-            gone = {LeadId(row["lead_id"]) for row in rows if row["wrapped_key"] is None}
-            self.forget(gone)
-            held = {lead_id: cipher for lead_id, cipher in held.items() if lead_id not in gone}
-            for row in rows:
-                if row["wrapped_key"] is not None:
-                    held[row["lead_id"]] = self._unwrap(row["lead_id"], row["wrapped_key"])
-            await self._await_keys(connection, sorted(needed - held.keys() - gone))
-            self.remember(held)
+        rows = await connection.fetch(OPENABLE, sorted(needed - held.keys()), sorted(held))
+        destroyed = {LeadId(row["lead_id"]) for row in rows if row["wrapped_key"] is None}
+        self.forget(destroyed)
+        held = {lead_id: cipher for lead_id, cipher in held.items() if lead_id not in destroyed}
+        for row in rows:
+            if row["wrapped_key"] is not None:
+                held[row["lead_id"]] = self._unwrap(row["lead_id"], row["wrapped_key"])
+        if gone is not None:
+            gone |= destroyed
+        self.remember(held)
         return held
 
     async def fold_keys(self, connection: Connection, facts: Sequence[tuple[LeadId, PersonKeyCreated | None]]) -> None:

@@ -292,7 +292,7 @@ class _Turn:
             before, profile = profile_of(known, off), profile_of(statements, off)
             if found != root.statements:
                 revision = root.revision + (profile != before)
-                await leads.save_lead(tx, self._runtime.keys, root.lead_id, found, root.captured_at, revision)
+                await leads.save_lead(tx, self._runtime.keys, root.lead_id, found, root.captured_at, revision, now)
                 if profile != before:
                     change = Change(
                         lead_id=root.lead_id,

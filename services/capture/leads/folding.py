@@ -88,7 +88,7 @@ async def _restore(event: LeadCaptured, personal: LeadPersonal, tx: Tx, keys: Pe
         name: Statement(value, event.occurred_at, event.origin) for name, value in told.items() if value is not None
     }
     made_from: IdentifierKind = event.made_from or "external"
-    block = (await queries.sealed(tx, keys, {event.lead_id: statements}))[event.lead_id]
+    block = (await queries.sealed(tx, keys, {event.lead_id: statements}, event.received_at))[event.lead_id]
     await tx.connection.execute(
         RESTORE, event.lead_id, made_from, event.revision, block, event.origin, event.captured_at
     )

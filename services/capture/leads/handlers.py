@@ -207,7 +207,7 @@ async def _attached(strong: Sequence[Identifier], place: _Place, connection: Con
 
 async def _save(place: _Place, call: LeadCall, tx: Tx, runtime: Runtime) -> None:
     """Save what was told, and tell the profile if it is another one now."""
-    root = place.survivor.root
+    root, now = place.survivor.root, call.cause.received_at
     rows = {row.lead_id: row for family in (place.survivor, *place.merged) for row in family.rows}
     before = {row.lead_id: row.statements for row in place.survivor.rows}
     told_to = rows[place.attached]
@@ -223,10 +223,10 @@ async def _save(place: _Place, call: LeadCall, tx: Tx, runtime: Runtime) -> None
     revision = root.revision + 1 if changed else root.revision
     if told_to.lead_id == root.lead_id:
         if changed or learnt != told_to.statements:
-            await queries.save_lead(tx, runtime.keys, root.lead_id, learnt, told_first, revision)
+            await queries.save_lead(tx, runtime.keys, root.lead_id, learnt, told_first, revision, now)
     else:
         if learnt != told_to.statements or told_first != told_to.captured_at:
-            await queries.save_lead(tx, runtime.keys, told_to.lead_id, learnt, told_first, told_to.revision)
+            await queries.save_lead(tx, runtime.keys, told_to.lead_id, learnt, told_first, told_to.revision, now)
         if changed:
             await queries.raise_revision(tx.connection, root.lead_id, revision)
     if changed:

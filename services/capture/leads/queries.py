@@ -202,10 +202,16 @@ async def attached_leads(connection: Connection, own_ids: Sequence[LeadId]) -> d
 
 
 async def save_lead(  # noqa: PLR0913  # a row
-    tx: Tx, keys: PersonKeys, lead_id: LeadId, statements: Statements, captured_at: datetime, revision: int
+    tx: Tx,
+    keys: PersonKeys,
+    lead_id: LeadId,
+    statements: Statements,
+    captured_at: datetime,
+    revision: int,
+    at: datetime,
 ) -> None:
-    """Save what was told about a lead."""
-    blocks = await sealed(tx, keys, {lead_id: statements})
+    """Save what was told about a lead; `at` as by `sealed`."""
+    blocks = await sealed(tx, keys, {lead_id: statements}, at)
     await tx.connection.execute(SAVE, lead_id, blocks[lead_id], captured_at, revision)
 
 
@@ -281,10 +287,13 @@ def _statements(row: asyncpg.Record, keys: PersonKeys) -> Statements:
     }
 
 
-async def sealed(tx: Tx, keys: PersonKeys, told: Mapping[LeadId, Statements]) -> dict[LeadId, str | None]:
-    """Statements as they stand in rows: sealed with the key of each person; None where nothing was told."""
+async def sealed(tx: Tx, keys: PersonKeys, told: Mapping[LeadId, Statements], at: datetime) -> dict[LeadId, str | None]:
+    """Statements as they stand in rows: sealed with the key of each person; None where nothing was told.
+
+    `at` is when the keys that are made for it were made.
+    """
     texts = {lead_id: _written(statements) for lead_id, statements in told.items() if statements}
-    blocks = await keys.seal_texts(tx, texts) if texts else {}
+    blocks = await keys.seal_texts(tx, texts, at) if texts else {}
     return {lead_id: blocks.get(lead_id) for lead_id in told}
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.nurture.enrolments.facts import acceptance_fact, conversion_fact
-from services.nurture.parts import Parts
 from services.nurture.people import queries
 from shared.db import Tx
 from shared.events import (
@@ -13,29 +12,18 @@ from shared.events import (
     ConversionRecorded,
     LeadCaptured,
     LeadErased,
-    LeadPersonal,
     StageChanged,
 )
 from shared.rules import present
 
 
-async def on_profiles(events: Sequence[LeadCaptured], tx: Tx, parts: Parts) -> None:
-    """Keep each id's newest profile, opened."""
-    texts = await parts.runtime.keys.open_many(tx.connection, [(event.lead_id, event.personal) for event in events])
-    await queries.save_profiles(
-        tx.connection, [(event, _fields(event, text)) for event, text in zip(events, texts, strict=True)]
-    )
+async def on_profiles(events: Sequence[LeadCaptured], tx: Tx) -> None:
+    """Keep each id's newest profile; what is personal stays sealed until a decision needs it."""
+    await queries.save_profiles(tx.connection, [(event, _fields(event)) for event in events])
 
 
-def _fields(event: LeadCaptured, text: bytes | None) -> dict[str, Any]:
-    personal = LeadPersonal() if text is None else LeadPersonal.model_validate_json(text)
+def _fields(event: LeadCaptured) -> dict[str, Any]:
     return present(
-        email=personal.email,
-        phone=personal.phone,
-        first_name=personal.first_name,
-        last_name=personal.last_name,
-        title=personal.title,
-        attributes=personal.attributes or None,
         company=event.company,
         country=event.country,
         region=event.region,

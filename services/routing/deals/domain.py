@@ -17,7 +17,10 @@ DEAL_WON = "deal_won"
 
 @dataclass(frozen=True, slots=True)
 class Deal:
-    """A possible sale. `changed_at` is when the last change occurred, `closed_at` when it was won or lost."""
+    """A possible sale. `changed_at` is when the last change occurred, `closed_at` when it was won or lost.
+
+    As it is stored and told, `name` and `reason` are in the block `sealed`.
+    """
 
     deal_id: DealId
     lead_id: LeadId
@@ -37,6 +40,7 @@ class Deal:
     closed_at: datetime | None = None
     reason: str | None = None
     conversion_id: ConversionId | None = None
+    sealed: str | None = None
 
 
 def deal_id_of(told: DealInput) -> DealId:
@@ -113,6 +117,7 @@ def deal_changed(deal: Deal, now: datetime) -> DealChanged:
         closed_at=deal.closed_at,
         reason=deal.reason,
         conversion_id=deal.conversion_id,
+        personal=deal.sealed,
     )
 
 
