@@ -36,7 +36,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         *identity_routes(),
         on(LeadErased, lambda event, tx: privacy.on_erased(event, tx, runtime=runtime), decides=True),
         on(ExportRequested, lambda event, tx: privacy.on_export_requested(event, tx, runtime=runtime), decides=True),
-        on_batch(LeadCaptured, people.on_profiles),
+        on_batch(LeadCaptured, lambda events, tx: people.on_profiles(events, tx, parts)),
         on_batch(ConsentChanged, people.on_consents),
         on_batch(StageChanged, people.on_stages),
         on(ConversionRecorded, people.on_conversion),

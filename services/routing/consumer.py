@@ -35,7 +35,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         *identity_routes(),
         on(LeadErased, lambda event, tx: privacy.on_erased(event, tx, runtime=runtime), decides=True),
         on(ExportRequested, lambda event, tx: privacy.on_export_requested(event, tx, runtime=runtime), decides=True),
-        on_batch(LeadCaptured, people.on_leads_captured),
+        on_batch(LeadCaptured, lambda events, tx: people.on_leads_captured(events, tx, keys=runtime.keys)),
         on_batch(AccountChanged, lambda events, tx: accounts.on_accounts_changed(events, tx, keys=runtime.keys)),
         on_batch(ConsentChanged, people.on_consents_changed),
         on(LeadErased, people.on_lead_erased),

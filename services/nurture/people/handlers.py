@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.nurture.enrolments.facts import acceptance_fact, conversion_fact
+from services.nurture.parts import Parts
 from services.nurture.people import queries
 from shared.db import Tx
 from shared.events import (
@@ -12,13 +13,17 @@ from shared.events import (
     ConversionRecorded,
     LeadCaptured,
     LeadErased,
+    LeadPersonal,
     StageChanged,
 )
 from shared.rules import present
 
 
-async def on_profiles(events: Sequence[LeadCaptured], tx: Tx) -> None:
-    """Keep each id's newest profile; what is personal stays sealed until a decision needs it."""
+async def on_profiles(events: Sequence[LeadCaptured], tx: Tx, parts: Parts) -> None:
+    """Keep each id's newest profile, sealed. A block that will not open when it is needed is refused here."""
+    texts = await parts.runtime.keys.open_many(tx.connection, [(event.lead_id, event.personal) for event in events])
+    for text in texts:
+        LeadPersonal.model_validate_json(text or b"{}")
     await queries.save_profiles(tx.connection, [(event, _fields(event)) for event in events])
 
 

@@ -7,15 +7,17 @@ from services.routing.people import queries
 from services.routing.people.domain import Person, Profile
 from shared.consents import says_about_marketing
 from shared.db import Connection, Tx
-from shared.events import ConsentChanged, LeadCaptured, LeadErased, StageChanged
+from shared.events import ConsentChanged, LeadCaptured, LeadErased, LeadPersonal, StageChanged
 from shared.identity import resolve_many
 from shared.ids import LeadId
 from shared.personal import PersonKeys
 
 
-async def on_leads_captured(events: Sequence[LeadCaptured], tx: Tx) -> None:
-    """Keep profiles; what is personal stays sealed until a decision needs it."""
+async def on_leads_captured(events: Sequence[LeadCaptured], tx: Tx, *, keys: PersonKeys) -> None:
+    """Keep profiles, sealed. A block that will not open when it is needed is refused here."""
     newest = {event.lead_id: event for event in sorted(events, key=lambda event: event.revision)}
+    for text in await keys.open_many(tx.connection, [(event.lead_id, event.personal) for event in newest.values()]):
+        LeadPersonal.model_validate_json(text or b"{}")
     profiles = [
         Profile(event.lead_id, event.revision, event.captured_at, queries.profile_fields(event), event.personal)
         for event in newest.values()
