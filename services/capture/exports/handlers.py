@@ -33,9 +33,9 @@ class Exports:
         try:
             connection = await self._connection()
             try:
+                await self._runtime.keys.refuse_while_awaited(connection)
                 async with connection.transaction(isolation="repeatable_read", readonly=True):
                     await connection.execute(queries.PATIENCE)
-                    await self._runtime.keys.refuse_while_awaited(connection)
                     if form == "csv":
                         yield header(kind)
                     async for rows in _pages(kind, since, connection, self._runtime.keys):

@@ -9,6 +9,15 @@ import orjson
 from shared.db import Connection
 from shared.ids import LeadId
 from shared.personal import PersonKeys
+from shared.service import Runtime
+
+AT_ONCE = 200
+IN_CLEAR = """
+SELECT message_id, lead_id, subject, links FROM messages JOIN person_keys USING (lead_id)
+WHERE (subject IS NOT NULL OR links <> '{}') AND wrapped_key IS NOT NULL
+ORDER BY message_id LIMIT $1 FOR UPDATE OF messages SKIP LOCKED
+"""
+SEAL = "UPDATE messages SET subject = NULL, links = '{}', sealed = $2 WHERE message_id = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +47,19 @@ async def opened(connection: Connection, keys: PersonKeys, rows: Sequence[Any]) 
 def _told(text: bytes | None) -> dict[str, Any]:
     told = {} if text is None else orjson.loads(text)
     return {**told, "links": tuple(told["links"])} if told else {}
+
+
+async def seal_clear(runtime: Runtime) -> None:
+    """Seal what an earlier version kept in clear, and what was written before the key had arrived here."""
+    while True:
+        async with runtime.database.transaction() as tx:
+            rows = await tx.connection.fetch(IN_CLEAR, AT_ONCE)
+            done = 0
+            for row in rows:
+                said = Said(row["subject"], tuple(row["links"]))
+                stored = await sealed(tx.connection, runtime.keys, LeadId(row["lead_id"]), said)
+                if stored.sealed is not None:
+                    await tx.connection.execute(SEAL, row["message_id"], stored.sealed)
+                    done += 1
+        if done < AT_ONCE:
+            return

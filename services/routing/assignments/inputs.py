@@ -11,7 +11,16 @@ from shared.db import Connection
 from shared.events import LeadPersonal
 from shared.ids import LeadId
 from shared.personal import PersonKeys
+from shared.service import Runtime
 
+AT_ONCE = 200
+NAMES = ", ".join(f"'{name}'" for name in sorted(LeadPersonal.model_fields))
+IN_CLEAR = f"""
+SELECT assignment_id, lead_id, inputs FROM assignments JOIN person_keys USING (lead_id)
+WHERE inputs->'lead' ?| ARRAY[{NAMES}] AND wrapped_key IS NOT NULL
+ORDER BY assignment_id LIMIT $1 FOR UPDATE OF assignments SKIP LOCKED
+"""
+SEAL = "UPDATE assignments SET inputs = $2, sealed = $3, sealed_for = $4 WHERE assignment_id = $1"
 PERSONAL = {"lead": frozenset(LeadPersonal.model_fields), "deal": frozenset({"name"})}
 
 
@@ -52,3 +61,19 @@ async def opened(connection: Connection, keys: PersonKeys, stored: Sequence[Assi
         replace(one, inputs=joined(one.inputs or {}, orjson.loads(text))) if text is not None else one
         for one, text in zip(stored, texts, strict=True)
     ]
+
+
+async def seal_clear(runtime: Runtime) -> None:
+    """Seal what an earlier version kept in clear."""
+    while True:
+        async with runtime.database.transaction() as tx:
+            rows = await tx.connection.fetch(IN_CLEAR, AT_ONCE)
+            done = 0
+            for row in rows:
+                clear, personal = parted(row["inputs"])
+                block = await runtime.keys.seal_by_any(tx.connection, [row["lead_id"]], orjson.dumps(personal))
+                if block is not None:
+                    await tx.connection.execute(SEAL, row["assignment_id"], clear, block[1], block[0])
+                    done += 1
+        if done < AT_ONCE:
+            return

@@ -14,6 +14,7 @@ ALTER TABLE nurture_projection.profiles ADD COLUMN IF NOT EXISTS personal text;
 
 -- What a message says of its person, `subject` and `links`, with the key of its lead; both are empty then.
 ALTER TABLE messages ADD COLUMN sealed text;
+CREATE INDEX messages_in_clear ON messages (message_id) WHERE subject IS NOT NULL OR links <> '{}';
 """
 
 

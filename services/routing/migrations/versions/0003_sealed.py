@@ -20,6 +20,10 @@ ALTER TABLE assignments ADD COLUMN sealed_for text;
 
 -- What is written about a deal, with the key of its lead; `name` is empty then.
 ALTER TABLE deals ADD COLUMN sealed text;
+
+CREATE INDEX deals_in_clear ON deals (deal_id) WHERE name <> '';
+CREATE INDEX assignments_in_clear ON assignments (assignment_id) WHERE inputs->'lead' ?|
+    ARRAY['attributes', 'email', 'external_ids', 'first_name', 'last_name', 'phone', 'title'];
 """
 
 
