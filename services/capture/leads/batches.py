@@ -205,7 +205,9 @@ class _Batch:
         told = [people[lead_id] for lead_id in sorted(people) if people[lead_id].known and not people[lead_id].saved]
         connection = self._tx.connection
         texts = {person.lead_id: person.statements for person in (*new, *told)}
-        blocks = await queries.sealed(self._tx, self._runtime.keys, texts, self._calls[0].cause.received_at)
+        blocks: Mapping[LeadId, str | None] = {}
+        if texts:
+            blocks = await queries.sealed(self._tx, self._runtime.keys, texts, self._calls[0].cause.received_at)
         if new:
             made = [person.made_from for person in new], [person.origin for person in new]
             ids, *state = _columns(new, blocks)
