@@ -3,9 +3,14 @@
 from fastapi import APIRouter
 
 from services.attribution.channels import api as channels
+from services.attribution.cohorts import api as cohorts
 from services.attribution.conversions import api as conversions
+from services.attribution.exports import api as exports
 from services.attribution.journeys import api as journeys
 from services.attribution.models import api as models
+from services.attribution.paths import api as paths
+from services.attribution.pipeline import api as pipeline
+from services.attribution.rates import api as rates
 from services.attribution.reports import api as reports
 from shared.service import Runtime
 
@@ -17,5 +22,10 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         conversions.router(runtime),
         models.router(runtime),
         reports.router(runtime),
+        cohorts.router(runtime),
+        paths.router(runtime),
+        rates.router(runtime),
         channels.router(runtime),
+        exports.router(runtime),
+        pipeline.router(runtime),
     )

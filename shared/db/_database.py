@@ -88,6 +88,8 @@ class Tx:
         self._rows: list[LogRow] = []
         self._traces: Callable[[], dict[str, str | None]] | dict[str, str | None] = {}
         self._cause: Event | None = None
+        self.memory: dict[str, dict[Any, Any]] = {}
+        """What was looked up in this transaction and holds until its end; gone with what is taken back."""
 
     def emit(self, *events: Event) -> None:
         """Tell facts: they are appended to the event log in the same commit. A rebuild tells nothing."""
@@ -125,6 +127,7 @@ class Tx:
     def take_back(self, mark: int) -> None:
         """Untell what was told since the mark: its savepoint was rolled back."""
         del self._rows[mark:]
+        self.memory.clear()
 
     @property
     def rows(self) -> Sequence[LogRow]:

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import ClassVar, Literal
 
+from pydantic import BaseModel, ConfigDict
+
 from shared.events._event import Event
 from shared.ids import AssignmentId, ConversionId, DealId, EventId, LeadId, MessageId, RepId, SequenceId
 
@@ -52,7 +54,8 @@ class StageChanged(Event):
 class LeadAssigned(Event):
     """A rep is responsible for this lead from now on (state `offered`); it replaces the assignment before it.
 
-    `revision` counts the assignments of the lead. `trace` is JSON text: the rules tried, and why.
+    `revision` counts the assignments of the lead. `trace` is JSON text: the rules tried, and why. `teams` are the rep's
+    at the time.
     """
 
     ce_type: ClassVar[str] = "throughline.lead.assigned.v1"
@@ -66,6 +69,7 @@ class LeadAssigned(Event):
     due_at: datetime | None = None
     reason: str | None = None
     trace: str = "[]"
+    teams: tuple[str, ...] = ()
 
 
 class AssignmentAccepted(Event):
@@ -96,10 +100,22 @@ class AssignmentExpired(Event):
     rep_id: RepId
 
 
+class DealPersonal(BaseModel):
+    """What is written about a deal with a person; it travels only encrypted, with the key of the person."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str = ""
+    reason: str | None = None
+
+
 class DealChanged(Event):
     """A deal as it stands after a change: a whole snapshot, the highest `revision` wins.
 
     `status` is `open`, `won` or `lost`; `opened_at` is when it was created, `closed_at` when it was won or lost.
+    `recurring_minor` is what it brings every month, part of `value_minor` or not. `teams` are those of the rep,
+    `pipeline_stages` the stages of open deals in their order, both as they were at the time of the change. What is
+    written about it is encrypted in `personal`, a `DealPersonal`; `name` and `reason` are empty then.
     """
 
     ce_type: ClassVar[str] = "throughline.deal.changed.v1"
@@ -119,6 +135,9 @@ class DealChanged(Event):
     closed_at: datetime | None = None
     reason: str | None = None
     conversion_id: ConversionId | None = None
+    teams: tuple[str, ...] = ()
+    pipeline_stages: tuple[str, ...] = ()
+    personal: str | None = None
 
 
 class EnrolmentStarted(Event):

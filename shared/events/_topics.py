@@ -113,7 +113,7 @@ TOPICS = (
         name="scores",
         carries=(LeadScored, StageChanged),
         writers=frozenset({"scoring"}),
-        readers=frozenset({"routing", "nurture"}),
+        readers=frozenset({"routing", "nurture", "attribution"}),
     ),
     Topic(
         name="assignments",

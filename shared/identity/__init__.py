@@ -8,6 +8,7 @@ from shared.identity._people import (
     identity_routes,
     members,
     members_of_many,
+    persons_of,
     resolve,
     resolve_many,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "identity_routes",
     "members",
     "members_of_many",
+    "persons_of",
     "resolve",
     "resolve_many",
 ]

@@ -118,6 +118,12 @@ async def members_of_many(connection: Connection, person_ids: Iterable[LeadId]) 
     return people
 
 
+async def persons_of(connection: Connection, lead_ids: Iterable[LeadId]) -> set[LeadId]:
+    """The persons that ids turned out to be; an anonymous id stands for itself, whoever it is linked to."""
+    rows = await connection.fetch(WALK, sorted(set(lead_ids)))
+    return {LeadId(row["here"]) for row in rows}
+
+
 async def find_by_email(connection: Connection, ids: LeadIds, email: str) -> LeadId:
     """The person behind a normalised email address; a new generation after each erasure."""
     generation = 0
@@ -139,21 +145,21 @@ def identity_routes(on_change: OnChange | None = None) -> tuple[Route, ...]:
         await tx.connection.execute(TAKE_TURN)
 
     async def on_merge(event: LeadMerged | LeadUnmerged, tx: Tx) -> None:
-        before = await _persons(tx.connection, [event.lead_id, event.from_lead_id])
+        before = await persons_of(tx.connection, [event.lead_id, event.from_lead_id])
         active = isinstance(event, LeadMerged)
         await tx.connection.execute(
             PUT_ALIAS, event.from_lead_id, event.lead_id, active, event.occurred_at, event.event_id
         )
-        await _tell(event, tx, before | await _persons(tx.connection, [event.lead_id, event.from_lead_id]))
+        await _tell(event, tx, before | await persons_of(tx.connection, [event.lead_id, event.from_lead_id]))
 
     async def on_linked(event: IdentityLinked, tx: Tx) -> None:
         facts = [
             link[1]
             for link in (await _links(tx.connection, [event.anonymous_lead_id])).get(event.anonymous_lead_id, [])
         ]
-        before = await _persons(tx.connection, [event.anonymous_lead_id, event.lead_id, *facts])
+        before = await persons_of(tx.connection, [event.anonymous_lead_id, event.lead_id, *facts])
         await tx.connection.execute(PUT_LINK, event.anonymous_lead_id, event.occurred_at, event.lead_id)
-        await _tell(event, tx, before | await _persons(tx.connection, [event.lead_id]))
+        await _tell(event, tx, before | await persons_of(tx.connection, [event.lead_id]))
 
     async def on_erased(event: LeadErased, tx: Tx) -> None:
         await tx.connection.execute(PUT_ERASED, event.lead_id, event.occurred_at)
@@ -171,11 +177,6 @@ def identity_routes(on_change: OnChange | None = None) -> tuple[Route, ...]:
         on(IdentityLinked, on_linked),
         on(LeadErased, on_erased),
     )
-
-
-async def _persons(connection: Connection, lead_ids: Iterable[LeadId]) -> set[LeadId]:
-    rows = await connection.fetch(WALK, sorted(set(lead_ids)))
-    return {LeadId(row["here"]) for row in rows}
 
 
 async def _links(connection: Connection, lead_ids: Sequence[str]) -> dict[str, list[tuple[datetime, LeadId]]]:

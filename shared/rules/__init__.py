@@ -10,6 +10,7 @@ from shared.rules._documents import (
 )
 from shared.rules._expression import Evaluation, Expression, ExpressionFault, compile_expression, present
 from shared.rules._router import DocumentOut, Simulate, Validate, documents_router
+from shared.rules._source import Token, place, tokens_in
 from shared.rules._vocabulary import BOOLEAN, INTEGER, NUMBER, OPEN, TEXT, TEXTS, TIME, Kind, Vocabulary
 
 __all__ = [
@@ -31,10 +32,13 @@ __all__ = [
     "NoSuchVersion",
     "Simulate",
     "StoredDocument",
+    "Token",
     "Validate",
     "Vocabulary",
     "compile_expression",
     "documents_router",
     "invalid_document",
+    "place",
     "present",
+    "tokens_in",
 ]

@@ -25,7 +25,7 @@ _TYPES = frozenset({"int", "uint", "double", "string", "bytes", "bool", "list", 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of source; `start` counts characters from 0."""
+    """A piece of source: `text`, `number`, `name` or `mark`; `start` counts characters from 0."""
 
     kind: str
     text: str
@@ -57,7 +57,7 @@ class Call:
 
 def names_in(source: str) -> tuple[list[Reference], list[Call], int]:
     """Every variable with its fields, every function, and how deeply comprehensions are nested."""
-    tokens = [t for t in _tokens(source) if t.kind != "skip"]
+    tokens = tokens_in(source)
     references: list[Reference] = []
     calls: list[Call] = []
     scopes: list[tuple[str, int]] = []  # a comprehension's variable and the token at which it goes out of scope
@@ -85,6 +85,11 @@ def names_in(source: str) -> tuple[list[Reference], list[Call], int]:
             reference, position = _reference(tokens, position)
             references.append(reference)
     return references, calls, deepest
+
+
+def tokens_in(source: str) -> list[Token]:
+    """The pieces of an expression in order, without blanks and comments; a mark is one character."""
+    return [token for token in _tokens(source) if token.kind != "skip"]
 
 
 def numbers_in(source: str) -> tuple[float, ...]:

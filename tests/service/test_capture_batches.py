@@ -35,7 +35,7 @@ TABLES = (
 )
 EMPTY = ";".join(f"DELETE FROM {table}" for table in TABLES)  # TRUNCATE takes longer for a few rows
 STATES = {
-    "leads": "SELECT lead_id, made_from, revision, statements, origin, captured_at, merged_into, erased_at IS NOT NULL "
+    "leads": "SELECT lead_id, made_from, revision, sealed, origin, captured_at, merged_into, erased_at IS NOT NULL "
     "AS erased FROM leads ORDER BY lead_id",
     "identifiers": "SELECT own_id, kind, lead_id FROM identifiers ORDER BY own_id",
     "links": "SELECT anonymous_id, at, lead_id FROM links ORDER BY 1, 2, 3",
@@ -119,6 +119,8 @@ class Side:
     async def state(self) -> dict[str, list[dict[str, Any]]]:
         async with self.runtime.database.reading() as connection:
             state = {name: [dict(row) for row in await connection.fetch(each)] for name, each in STATES.items()}
+            for row in state["leads"]:
+                row["sealed"] = row["sealed"] and await self._opened(connection, row["lead_id"], row["sealed"])
             state["told"] = await self._told(connection)
         return state
 

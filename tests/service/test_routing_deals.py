@@ -44,6 +44,17 @@ async def test_a_new_deal_starts_in_the_first_stage_and_belongs_to_the_leads_rep
     assert [(fact.deal_id, fact.revision, fact.value_minor) for fact in told] == [(deal["deal_id"], 1, 1_200_000)]
 
 
+async def test_a_deal_tells_the_teams_of_its_rep_and_the_stages_of_its_pipeline(routing: Routing) -> None:
+    await routing.client.patch(f"/v1/reps/{await routing.owner('one')}", json={"teams": ["emea"]})
+    deal_id = (await open_deal(routing)).json()["deal_id"]
+    await change(routing, deal_id, won=True)
+    told = await routing.service.told(DealChanged)
+    assert [fact.teams for fact in told] == [("emea",), ("emea",)]
+    assert {fact.pipeline_stages for fact in told} == {
+        ("qualification", "needs_confirmed", "proposal_reviewed", "negotiation", "verbal_yes")
+    }
+
+
 async def test_winning_makes_one_conversion_and_winning_again_nothing(routing: Routing) -> None:
     deal_id = (await open_deal(routing)).json()["deal_id"]
     won = await asyncio.gather(*(change(routing, deal_id, won=True) for _ in range(3)))

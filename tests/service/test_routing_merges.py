@@ -22,6 +22,16 @@ async def current_owners(routing: Routing) -> list[str]:
     return [item["rep_id"] for item in listed.json()["items"]]
 
 
+async def test_each_telling_of_an_assignment_names_the_teams_of_its_rep(routing: Routing) -> None:
+    await routing.hire("ann", teams=["emea"])
+    await routing.hire("bob", teams=["emea", "enterprise"])
+    await routing.qualify("one", "two")
+    await routing.answer("two", "accept")
+    await routing.service.deliver(merged("two", into="one"))
+    told = [fact.teams for fact in await routing.service.told(LeadAssigned)]
+    assert told == [("emea",), ("emea", "enterprise"), ("emea", "enterprise")]
+
+
 async def test_of_two_owners_the_one_who_accepted_stays_and_is_told_anew(routing: Routing) -> None:
     ann, bob = await routing.hire("ann"), await routing.hire("bob")
     await routing.qualify("one", "two")

@@ -117,6 +117,7 @@ class Place(NamedTuple):
     currency: str
     conversion_type: str
     combo_id: int
+    channel: str
 
 
 class Owner(NamedTuple):
@@ -163,8 +164,10 @@ class Moves:
         """These credits of a conversion count, or count no more (-1)."""
         day, currency, kind = row.day, row.currency, row.conversion_type
         places, credits = self.places, self.credits
-        found = [Place(day, day, currency, kind, NOBODY.combo_id)]
-        found += [Place(day, touch.occurred_at.date(), currency, kind, touch.combo.combo_id) for touch in row.touches]
+        found = [Place(day, day, currency, kind, NOBODY.combo_id, NOBODY.channel)]
+        for touch in row.touches:
+            combo = touch.combo
+            found.append(Place(day, touch.occurred_at.date(), currency, kind, combo.combo_id, combo.channel))
         numbers = [places.setdefault(place, len(places)) for place in found]
         for run, division in divisions.items():
             for number, units, minor in zip(numbers, division.units, division.value_minor, strict=True):

@@ -67,43 +67,89 @@ SELECT combo_id FROM moved WHERE uses = 0
 SWEEP_COMBOS = "DELETE FROM combos WHERE combo_id = ANY($1::bigint[])"
 ADD_CREDITS = """
 WITH place AS (
-    SELECT * FROM unnest($1::date[], $2::date[], $3::text[], $4::text[], $5::bigint[])
-        WITH ORDINALITY AS place (day, touch_day, currency, conversion_type, combo_id, number)
-), moved AS (
-    INSERT INTO credit_sums AS known
+    SELECT * FROM unnest($1::date[], $2::date[], $3::text[], $4::text[], $5::bigint[], $6::text[])
+        WITH ORDINALITY AS place (day, touch_day, currency, conversion_type, combo_id, channel, number)
+), cells AS MATERIALIZED (
     SELECT more.run, cell.basis, cell.level, cell.day, place.currency, place.conversion_type, place.combo_id,
-        sum(more.units)::bigint, sum(more.value_minor)::bigint
-    FROM unnest($6::integer[], $7::bigint[], $8::bigint[], $9::bigint[]) AS more (run, number, units, value_minor)
+        place.channel, sum(more.units)::bigint AS units, sum(more.value_minor)::bigint AS value_minor
+    FROM unnest($7::integer[], $8::bigint[], $9::bigint[], $10::bigint[]) AS more (run, number, units, value_minor)
     JOIN place ON place.number = more.number + 1
     CROSS JOIN LATERAL (
         VALUES ('c', 'day', place.day), ('c', 'month', date_trunc('month', place.day)::date),
             ('t', 'day', place.touch_day), ('t', 'month', date_trunc('month', place.touch_day)::date)
     ) AS cell (basis, level, day)
-    GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(more.units) <> 0 OR sum(more.value_minor) <> 0
-    ORDER BY 1, 2, 3, 4, 5, 6, 7
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+), by_combo AS (
+    INSERT INTO credit_sums AS known
+    SELECT run, basis, level, day, currency, conversion_type, combo_id, units, value_minor FROM cells
+    WHERE units <> 0 OR value_minor <> 0 ORDER BY 1, 2, 3, 4, 5, 6, 7
     ON CONFLICT (run, basis, level, day, currency, conversion_type, combo_id) DO UPDATE
     SET units = known.units + excluded.units, value_minor = known.value_minor + excluded.value_minor
     RETURNING *
+), by_channel AS (
+    INSERT INTO channel_sums AS known
+    SELECT run, basis, level, day, currency, conversion_type, channel, sum(units)::bigint, sum(value_minor)::bigint
+    FROM cells GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(units) <> 0 OR sum(value_minor) <> 0
+    ORDER BY 1, 2, 3, 4, 5, 6, 7
+    ON CONFLICT (run, basis, level, day, currency, conversion_type, channel) DO UPDATE
+    SET units = known.units + excluded.units, value_minor = known.value_minor + excluded.value_minor
+    RETURNING *
 )
-SELECT run, basis, level, day, currency, conversion_type, combo_id FROM moved WHERE units = 0 AND value_minor = 0
+SELECT run, basis, level, day, currency, conversion_type, combo_id, NULL::text AS channel FROM by_combo
+WHERE units = 0 AND value_minor = 0
+UNION ALL
+SELECT run, basis, level, day, currency, conversion_type, NULL, channel FROM by_channel
+WHERE units = 0 AND value_minor = 0
 """
 SWEEP_CREDITS = """
-DELETE FROM credit_sums AS known
-USING unnest($1::integer[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::bigint[])
-    AS gone (run, basis, level, day, currency, conversion_type, combo_id)
+WITH gone AS (
+    SELECT * FROM unnest(
+        $1::integer[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::bigint[], $8::text[]
+    ) AS gone (run, basis, level, day, currency, conversion_type, combo_id, channel)
+), by_channel AS (
+    DELETE FROM channel_sums AS known USING gone
+    WHERE known.run = gone.run AND known.basis = gone.basis AND known.level = gone.level AND known.day = gone.day
+        AND known.currency = gone.currency AND known.conversion_type = gone.conversion_type
+        AND known.channel = gone.channel
+)
+DELETE FROM credit_sums AS known USING gone
 WHERE known.run = gone.run AND known.basis = gone.basis AND known.level = gone.level AND known.day = gone.day
     AND known.currency = gone.currency AND known.conversion_type = gone.conversion_type
     AND known.combo_id = gone.combo_id
 """
-ADD_CONVERSIONS = """
+TOLD_CONVERSIONS = """
+unnest($1::date[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[])
+    AS more (day, currency, conversion_type, country, account, rep, conversions, value_minor)
+CROSS JOIN LATERAL (VALUES ('day', more.day), ('month', date_trunc('month', more.day)::date)) AS cell (level, day)
+"""
+ADD_OWNERS = f"""
+WITH moved AS (
+    INSERT INTO owner_sums AS known
+    SELECT owner.dimension, cell.level, cell.day, more.currency, more.conversion_type, owner.key,
+        sum(more.conversions)::bigint, sum(more.value_minor)::bigint
+    FROM {TOLD_CONVERSIONS}
+    CROSS JOIN LATERAL (VALUES ('country', more.country), ('rep', more.rep)) AS owner (dimension, key)
+    GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(more.conversions) <> 0 OR sum(more.value_minor) <> 0
+    ORDER BY 1, 2, 3, 4, 5, 6
+    ON CONFLICT (dimension, level, day, currency, conversion_type, key) DO UPDATE SET
+        conversions = known.conversions + excluded.conversions, value_minor = known.value_minor + excluded.value_minor
+    RETURNING *
+)
+SELECT dimension, level, day, currency, conversion_type, key FROM moved WHERE conversions = 0 AND value_minor = 0
+"""
+SWEEP_OWNERS = """
+DELETE FROM owner_sums AS known
+USING unnest($1::text[], $2::text[], $3::date[], $4::text[], $5::text[], $6::text[])
+    AS gone (dimension, level, day, currency, conversion_type, key)
+WHERE known.dimension = gone.dimension AND known.level = gone.level AND known.day = gone.day
+    AND known.currency = gone.currency AND known.conversion_type = gone.conversion_type AND known.key = gone.key
+"""
+ADD_CONVERSIONS = f"""
 WITH moved AS (
     INSERT INTO conversion_sums AS known
     SELECT cell.level, cell.day, more.currency, more.conversion_type, more.country, more.account, more.rep,
         sum(more.conversions)::bigint, sum(more.value_minor)::bigint
-    FROM unnest(
-        $1::date[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[]
-    ) AS more (day, currency, conversion_type, country, account, rep, conversions, value_minor)
-    CROSS JOIN LATERAL (VALUES ('day', more.day), ('month', date_trunc('month', more.day)::date)) AS cell (level, day)
+    FROM {TOLD_CONVERSIONS}
     GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(more.conversions) <> 0 OR sum(more.value_minor) <> 0
     ORDER BY 1, 2, 3, 4, 5, 6, 7
     ON CONFLICT (level, day, currency, conversion_type, country, account, rep) DO UPDATE SET
@@ -193,6 +239,7 @@ async def replace(
     if moved.conversions:
         rows = [(*owner, *sums) for owner, sums in moved.conversions.items()]
         await _add(connection, ADD_CONVERSIONS, SWEEP_CONVERSIONS, *_columns(rows))
+        await _add(connection, ADD_OWNERS, SWEEP_OWNERS, *_columns(rows))
 
 
 async def _add(connection: Connection, add: str, sweep: str, *columns: list[Any]) -> None:

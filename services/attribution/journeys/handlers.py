@@ -13,6 +13,8 @@ from services.attribution.credits.crediting import Window, recredit
 from services.attribution.domain import Conversion, longest_lookback
 from services.attribution.journeys import queries
 from services.attribution.models.catalogue import Catalogue
+from services.attribution.pipeline.following import follow_touches
+from services.attribution.remainders.queries import put_turns
 from shared.db import Connection, Tx
 from shared.events import (
     IdentityLinked,
@@ -34,15 +36,18 @@ async def on_touches(
     erased = await queries.lock_leads(connection, {event.lead_id for event in events})
     grouping = await groupings.current(connection)  # only now: see channels.handlers
     rows = [_row(event, grouping, erased=event.lead_id in erased) for event in events]
-    facts = await queries.add_touches(connection, rows)
-    if facts is None:  # else a correction may have taken a touch from another id
-        facts = [(event.lead_id, event.occurred_at) for event in events]
-    await touches_changed(connection, catalogue, facts)
+    corrected = await queries.add_touches(connection, rows)
+    await follow_touches(connection, events, corrected)
+    if corrected is None:  # else a correction may have taken a touch from another id
+        corrected = [(event.lead_id, event.occurred_at) for event in events]
+    await touches_changed(connection, catalogue, corrected)
 
 
 async def touches_changed(connection: Connection, catalogue: Catalogue, facts: Sequence[queries.Fact]) -> None:
     """Credit anew the conversions that these touches may have led to; their ids are locked."""
-    converting = await queries.converting_among(connection, {lead_id for lead_id, _ in facts})
+    lead_ids = {lead_id for lead_id, _ in facts}
+    await put_turns(connection, lead_ids)
+    converting = await queries.converting_among(connection, lead_ids)
     if not converting:
         return
     late = [(lead_id, at) for lead_id, at in facts if lead_id in converting]
@@ -70,14 +75,15 @@ async def on_identity_changed(
     """Journeys were joined or parted: credit the conversions of everyone affected anew."""
     lead_ids = {*affected, *_named(event)}
     await queries.lock_leads(tx.connection, lead_ids)
+    await put_turns(tx.connection, lead_ids)
     if await queries.converting_among(tx.connection, lead_ids):
         await recredit(tx.connection, catalogue, [(lead_id, None) for lead_id in lead_ids])
 
 
 async def on_lead_erased(event: LeadErased, tx: Tx, catalogue: Catalogue) -> None:
     """Take away what might tell who it was; counts and credit stay."""
-    if await queries.strip_lead(tx.connection, event.lead_id):
-        await recredit(tx.connection, catalogue, [(event.lead_id, None)])
+    if stripped := await queries.strip_lead(tx.connection, event.lead_id):
+        await recredit(tx.connection, catalogue, [(event.lead_id, at) for at in stripped])
 
 
 def _named(event: IdentityLinked | LeadMerged | LeadUnmerged) -> tuple[LeadId, LeadId]:

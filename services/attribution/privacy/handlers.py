@@ -14,6 +14,8 @@ HOLDINGS = Holdings(
         "touches": "channels and times earn credit, under an id that leads to nobody",
         "conversions": "the money was earned",
         "credits": "what earned the money goes on being known",
+        "stages": "how many came how far, under an id that leads to nobody",
+        "assignments": "how fast reps answered",
     },
     counts=queries.COUNTS,
     held=queries.HELD,

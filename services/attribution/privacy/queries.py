@@ -6,7 +6,9 @@ SELECT (SELECT count(*) FROM touches WHERE lead_id = $1 AND (page IS NOT NULL OR
            AS touch_details,
        (SELECT count(*) FROM touches WHERE lead_id = $1) AS touches,
        (SELECT count(*) FROM conversions WHERE lead_id = $1) AS conversions,
-       (SELECT count(*) FROM credits JOIN conversions USING (conversion_id) WHERE lead_id = $1) AS credits
+       (SELECT count(*) FROM credits JOIN conversions USING (conversion_id) WHERE lead_id = $1) AS credits,
+       (SELECT count(*) FROM stage_changes WHERE lead_id = $1) AS stages,
+       (SELECT count(*) FROM assignments WHERE lead_id = $1) AS assignments
 """
 HELD = {
     "journey": "SELECT * FROM touches WHERE lead_id = ANY($1) ORDER BY occurred_at, touch_id",
@@ -31,6 +33,13 @@ HELD = {
     "identity": """
         SELECT * FROM identity_log WHERE lead_id = ANY($1) OR into_id = ANY($1) ORDER BY received_at, event_id
     """,
+    "stages": "SELECT * FROM stage_changes WHERE lead_id = ANY($1) ORDER BY at, revision",
     "deals": "SELECT * FROM deals WHERE lead_id = ANY($1) ORDER BY opened_at",
+    "deal_steps": """
+        SELECT deal_steps.* FROM deal_steps JOIN deals USING (deal_id)
+        WHERE lead_id = ANY($1) ORDER BY deal_id, deal_steps.revision
+    """,
+    "counted": "SELECT * FROM marks WHERE person_id = ANY($1) ORDER BY at, kind, ref, step",
+    "counted_under": "SELECT * FROM circumstances WHERE person_id = ANY($1)",
 }
 """All that is held about ids."""

@@ -14,6 +14,7 @@ from shared.money import Currency
 
 MOST_TYPES = 50
 Day = Annotated[date | None, Query(ge=date(1970, 1, 1), le=date(2200, 1, 1))]
+NameQuery = Annotated[str, Query(max_length=10_000, pattern=r"^[^\x00]*$")]
 Format = Literal["json", "csv"]
 
 

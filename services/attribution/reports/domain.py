@@ -1,6 +1,6 @@
 """Reports out of sums: pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
@@ -8,7 +8,16 @@ from zoneinfo import ZoneInfo
 
 from services.attribution.domain import SHARE_UNITS
 from services.attribution.errors import SeveralCurrencies
-from shared.errors import FieldError
+from shared.errors import FieldError, Invalid
+
+Interval = Literal["day", "week", "month"]
+Against = Literal["previous_period", "previous_year"]
+
+
+def conversions_of(units: int) -> float:
+    """Credited conversions out of `SHARE_UNITS`: a whole number where no conversion was divided."""
+    whole, rest = divmod(units, SHARE_UNITS)
+    return whole if not rest else round(units / SHARE_UNITS, 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,23 +29,8 @@ class Sum:
 
     @property
     def conversions(self) -> float:
-        """The credited conversions: a whole number where no conversion was divided."""
-        whole, rest = divmod(self.units, SHARE_UNITS)
-        return whole if not rest else round(self.units / SHARE_UNITS, 6)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A line of the attribution report. Without a cost there is no return on it: None, not zero and not infinity."""
-
-    key: str
-    sum: Sum
-    cost_minor: int | None
-
-    @property
-    def roi(self) -> float | None:
-        """(value - cost) / cost."""
-        return round((self.sum.value_minor - self.cost_minor) / self.cost_minor, 6) if self.cost_minor else None
+        """The credited conversions."""
+        return conversions_of(self.units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +42,46 @@ class Period:
     zone: ZoneInfo
 
     @property
-    def is_utc(self) -> bool:
+    def in_utc(self) -> bool:
         """Whether its days are days of UTC, which are those that the sums are kept by."""
-        return self.zone.key in {"UTC", "Etc/UTC"} or (self.first is None and self.end is None)
+        return self.zone.key in {"UTC", "Etc/UTC"}
+
+    @property
+    def is_utc(self) -> bool:
+        """Whether it holds the same as days of UTC."""
+        return self.in_utc or (self.first is None and self.end is None)
 
     @property
     def moments(self) -> tuple[datetime | None, datetime | None]:
         """From when until before when."""
         return self._midnight(self.first), self._midnight(self.end)
+
+    def part(self, bucket: date, interval: Interval) -> "Period":
+        """What of the period lies in a day, a week or a month, named by its first day."""
+        first, end = bucket, nth_bucket(bucket, 1, interval)
+        return Period(
+            first if self.first is None else max(first, self.first),
+            end if self.end is None else min(end, self.end),
+            self.zone,
+        )
+
+    def before(self, against: Against) -> "Period":
+        """The period to set this one against, which must have both ends.
+
+        `previous_period` has as many whole months, if this one consists of whole months, else as many days, and ends
+        where this one begins. `previous_year` has the same days of the year before. Raises Invalid.
+        """
+        if self.first is None or self.end is None:
+            fault = FieldError(
+                "query:from" if self.first is None else "query:to", "is needed to know what comes before"
+            )
+            raise Invalid("compare_to needs a period with both ends", [fault])
+        if against == "previous_year":
+            return Period(_a_year_before(self.first), _a_year_before(self.end), self.zone)
+        if self.first.day == self.end.day == 1:
+            months = _months(self.end) - _months(self.first)
+            return Period(_month(_months(self.first) - months), self.first, self.zone)
+        return Period(self.first - (self.end - self.first), self.first, self.zone)
 
     def _midnight(self, day: date | None) -> datetime | None:
         return datetime.combine(day, time(), self.zone).astimezone(UTC) if day is not None else None
@@ -81,6 +107,52 @@ def spans_of(first: date | None, end: date | None) -> list[Span]:
     return [span for span in spans if span.first < span.end]
 
 
+def bucket_of(day: date, interval: Interval) -> date:
+    """The first day of the day, week or month that a day lies in; weeks begin on Mondays."""
+    match interval:
+        case "day":
+            return day
+        case "week":
+            return day - timedelta(days=day.weekday())
+        case "month":
+            return day.replace(day=1)
+
+
+def bucket_number(day: date, interval: Interval) -> int:
+    """Days, weeks or months counted through, so that those of two periods can be laid side by side."""
+    match interval:
+        case "day":
+            return day.toordinal()
+        case "week":
+            return bucket_of(day, "week").toordinal() // 7
+        case "month":
+            return _months(day)
+
+
+def nth_bucket(day: date, number: int, interval: Interval) -> date:
+    """The first day of the day, week or month so many after the one that a day lies in."""
+    match interval:
+        case "day":
+            return day + timedelta(days=number)
+        case "week":
+            return bucket_of(day, "week") + timedelta(days=7 * number)
+        case "month":
+            return _month(_months(day) + number)
+
+
+def _months(day: date) -> int:
+    return day.year * 12 + day.month - 1
+
+
+def _month(months: int) -> date:
+    return date(months // 12, months % 12 + 1, 1)
+
+
+def _a_year_before(day: date) -> date:
+    leap_day = (day.month, day.day) == (2, 29)
+    return day.replace(year=day.year - 1, day=28 if leap_day else day.day)
+
+
 def choose_currency(present: Iterable[str], asked: str | None) -> str | None:
     """The currency of the answer; None when there is nothing to answer.
 
@@ -94,16 +166,3 @@ def choose_currency(present: Iterable[str], asked: str | None) -> str | None:
         fault = FieldError("query:currency", f"send one of {listed}")
         raise SeveralCurrencies(f"there are amounts in {listed}, and different currencies are never added", [fault])
     return found[0] if found else None
-
-
-def rows_of(sums: Mapping[str, Sum], costs: Mapping[str, int]) -> list[Row]:
-    """A row for each key that earned or cost something, the largest value first."""
-    rows = [Row(key, sums.get(key, Sum()), costs.get(key)) for key in {*sums, *costs}]
-    return sorted(rows, key=lambda row: (-row.sum.value_minor, -row.sum.units, row.key))
-
-
-def compared(sums: Mapping[int, Mapping[str, Sum]], runs: Sequence[int]) -> list[tuple[str, list[Sum]]]:
-    """For each key the sum by each run of a model; in order of the first one's value, then of the next ones'."""
-    keys = {key for run in runs for key in sums.get(run, {})}
-    lines = [(key, [sums.get(run, {}).get(key, Sum()) for run in runs]) for key in keys]
-    return sorted(lines, key=lambda line: ([-one.value_minor for one in line[1]], line[0]))

@@ -1,83 +1,263 @@
-"""The statements of the reports."""
+"""The statements of the reports of credits, put together from fixed parts; what was asked travels as arguments."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from typing import NamedTuple
+
+import asyncpg
 
 from services.attribution.channels.domain import NOT_SET
-from services.attribution.domain import DIMENSIONS, Dimension
-from services.attribution.reports.domain import Period, Sum, spans_of
+from services.attribution.domain import DIMENSIONS as TOUCH_FIELDS
+from services.attribution.domain import SHARE_UNITS
+from services.attribution.errors import InvalidFilter
+from services.attribution.reports.conditions import Arguments, condition_sql
+from services.attribution.reports.domain import Interval, Period, Span, spans_of
+from services.attribution.reports.figures import Cell, Cost
+from services.attribution.reports.filters import POINTER
+from services.attribution.reports.questions import PERSON_FIELDS, SUMMED_FIELDS, Question
 from shared.db import Connection
+from shared.errors import FieldError
 
 TOPICS = ("leads", "touches", "conversions", "costs", "deals")
-BY_SPANS = {
-    dimension: f"""
-    SELECT sums.currency, sums.run, combos.{dimension} AS key, sum(sums.units) AS units,
-        sum(sums.value_minor) AS value_minor
-    FROM unnest($1::integer[]) AS wanted (run) CROSS JOIN unnest($2::text[], $3::date[], $4::date[])
-        AS span (level, first, until)
-    JOIN credit_sums AS sums ON sums.run = wanted.run AND sums.basis = 'c' AND sums.level = span.level
-        AND sums.day >= span.first AND sums.day < span.until
-    JOIN combos USING (combo_id)
-    GROUP BY 1, 2, 3
-    """
-    for dimension in DIMENSIONS
-}
-BY_MOMENTS = {
-    dimension: f"""
-    SELECT paths.currency, credits.run, combos.{dimension} AS key, sum(part.units) AS units,
-        sum(part.value_minor) AS value_minor
-    FROM paths JOIN credits USING (conversion_id)
-    CROSS JOIN LATERAL unnest(paths.combos, credits.units, credits.value_minor) AS part (combo_id, units, value_minor)
-    JOIN combos USING (combo_id)
-    WHERE credits.run = ANY($1) AND ($2::timestamptz IS NULL OR paths.occurred_at >= $2)
-        AND ($3::timestamptz IS NULL OR paths.occurred_at < $3) AND (part.units <> 0 OR part.value_minor <> 0)
-    GROUP BY 1, 2, 3
-    """
-    for dimension in DIMENSIONS
-}
-COSTS = {
-    "channel": "channel",
-    "campaign": f"CASE campaign WHEN '' THEN '{NOT_SET}' ELSE campaign END",
-}
-COST_SUMS = """
-SELECT currency, {key} AS key, sum(amount_minor) AS amount_minor FROM costs
-WHERE ($1::date IS NULL OR day >= $1) AND ($2::date IS NULL OR day < $2) GROUP BY 1, 2
-"""
 # What every source told until then has been taken in: the oldest watermark of all feeds.
 AS_OF = "SELECT min(at) FROM feed_watermarks WHERE topic = ANY($1)"
 
-Sums = dict[str, dict[int, dict[str, Sum]]]
-"""By currency, run and key."""
+CHANNEL_SUMS = """
+FROM unnest({runs}) AS wanted (run)
+CROSS JOIN unnest({levels}, {firsts}, {ends}) AS span (level, first, until)
+JOIN channel_sums AS sums ON sums.run = wanted.run AND sums.basis = {basis} AND sums.level = span.level
+    AND sums.day >= span.first AND sums.day < span.until
+"""
+CREDIT_SUMS = """
+FROM unnest({runs}) AS wanted (run)
+CROSS JOIN unnest({levels}, {firsts}, {ends}) AS span (level, first, until)
+JOIN credit_sums AS sums ON sums.run = wanted.run AND sums.basis = {basis} AND sums.level = span.level
+    AND sums.day >= span.first AND sums.day < span.until
+JOIN combos AS combo USING (combo_id)
+"""
+OWNER_SUMS = """
+FROM unnest({levels}, {firsts}, {ends}) AS span (level, first, until)
+JOIN owner_sums AS sums ON sums.dimension = '{dimension}' AND sums.level = span.level
+    AND sums.day >= span.first AND sums.day < span.until
+"""
+CONVERSION_SUMS = """
+FROM unnest({levels}, {firsts}, {ends}) AS span (level, first, until)
+JOIN conversion_sums AS sums ON sums.level = span.level AND sums.day >= span.first AND sums.day < span.until
+"""
+# The first element of a path's arrays, what nobody earned, has the time of the conversion.
+CREDITS = """
+FROM paths AS path JOIN credits ON credits.conversion_id = path.conversion_id AND credits.run = ANY({runs})
+CROSS JOIN LATERAL unnest(path.combos, path.times, credits.units, credits.value_minor)
+    AS part (combo_id, at, units, value_minor)
+JOIN combos AS combo USING (combo_id)
+"""
+OWNERS = ("country", "rep")
+"""What of a conversion's owners there are sums by alone."""
+
+EARNED = "(part.units <> 0 OR part.value_minor <> 0)"
+CONVERSIONS = "FROM paths AS path"
+
+# The credits of one conversion that a cell holds; without any, `units` is null.
+CREDITED = """
+FROM paths AS path JOIN credits ON credits.conversion_id = path.conversion_id AND credits.run = {run}
+CROSS JOIN LATERAL (
+    SELECT sum(part.units) AS units, sum(part.value_minor)::bigint AS value_minor
+    FROM unnest(path.combos, path.times, credits.units, credits.value_minor)
+        AS part (combo_id, at, units, value_minor)
+    JOIN combos AS combo USING (combo_id) WHERE {where}
+) AS earned
+"""
+BEHIND = """
+SELECT path.conversion_id, path.person_id AS lead_id, path.conversion_type AS type, path.occurred_at, path.currency,
+    path.value_minor, earned.units, {credited} AS credited_minor, path.country, path.account, path.rep
+{source} WHERE {where} ORDER BY path.occurred_at DESC, path.conversion_id LIMIT {limit}
+"""
+
+CONVERSION_COLUMNS = {
+    **{name: f"path.{name}" for name in PERSON_FIELDS},
+    **{name: f"path.{name}" for name in ("conversion_type", "currency", "value_minor")},
+}
+TOUCH_COLUMNS = {name: f"combo.{name}" for name in TOUCH_FIELDS}
+CREDIT_COLUMNS = CONVERSION_COLUMNS | TOUCH_COLUMNS
+SUM_COLUMNS = {name: f"sums.{name}" for name in ("conversion_type", "currency")}
+COST_COLUMNS = {
+    "channel": "cost.channel",
+    "campaign": f"CASE cost.campaign WHEN '' THEN '{NOT_SET}' ELSE cost.campaign END",
+    "currency": "cost.currency",
+}
+BUCKETS: dict[Interval, str] = {
+    "day": "{day}",
+    "week": "date_trunc('week', {day}::timestamp)::date",
+    "month": "date_trunc('month', {day}::timestamp)::date",
+}
 
 
-async def credit_sums(connection: Connection, runs: Sequence[int], dimension: Dimension, period: Period) -> Sums:
-    """What is credited in a period. Days of UTC are read from the sums, others from the credits themselves."""
-    if period.is_utc:
-        spans = spans_of(period.first, period.end)
-        columns = [[span.level for span in spans], [span.first for span in spans], [span.end for span in spans]]
-        rows = await connection.fetch(BY_SPANS[dimension], runs, *columns)
-    else:
-        rows = await connection.fetch(BY_MOMENTS[dimension], runs, *period.moments)
-    sums: Sums = {}
-    for row in rows:
-        by_key = sums.setdefault(row["currency"], {}).setdefault(row["run"], {})
-        by_key[row["key"]] = Sum(int(row["units"]), int(row["value_minor"]))
-    return sums
+async def cells(connection: Connection, runs: Sequence[int], question: Question) -> dict[int, list[Cell]]:
+    """What a question comes to under each run."""
+    arguments = Arguments()
+    statement = (_of_sums if question.from_sums else _of_credits)(question, runs, arguments)
+    found: dict[int, list[Cell]] = {run: [] for run in runs}
+    for run, currency, bucket, day, *keys, units, minor in await _fetch(connection, statement, arguments):
+        cell = Cell(currency, bucket, day, tuple(keys), int(units), int(minor))
+        for one in runs if run is None else [run]:
+            found[one].append(cell)
+    return found
 
 
-async def cost_sums(
-    connection: Connection, dimension: Dimension, first: date | None, end: date | None
-) -> dict[str, dict[str, int]]:
-    """What was spent in a period, by currency and key; costs are known by channel and campaign only."""
-    if dimension not in COSTS:
-        return {}
-    costs: dict[str, dict[str, int]] = {}
-    for row in await connection.fetch(COST_SUMS.format(key=COSTS[dimension]), first, end):
-        costs.setdefault(row["currency"], {})[row["key"]] = int(row["amount_minor"])
-    return costs
+async def costs(connection: Connection, question: Question) -> list[Cost]:
+    """What was spent on what a question is about; that is known by channel and campaign only."""
+    if not question.has_costs:
+        return []
+    arguments = Arguments()
+    where = [*_between(question, "cost.day", "date", arguments), *_chosen(question, COST_COLUMNS, arguments)]
+    statement = _grouped(
+        question,
+        COST_COLUMNS,
+        Counted(day="cost.day", local_day="cost.day", amounts="sum(cost.amount_minor)"),
+        "FROM costs AS cost",
+        where,
+    )
+    return [
+        Cost(currency, bucket, day, tuple(keys), int(minor))
+        for _, currency, bucket, day, *keys, minor in await _fetch(connection, statement, arguments)
+    ]
 
 
 async def as_of(connection: Connection) -> datetime | None:
     """Until when everything that was told is in the reports; None while no feed has said so."""
     at: datetime | None = await connection.fetchval(AS_OF, TOPICS)
     return at
+
+
+async def _fetch(connection: Connection, statement: str, arguments: Arguments) -> list[asyncpg.Record]:
+    """The rows of a statement. Raises InvalidFilter for a pattern that only the server can see is too much."""
+    try:
+        return await connection.fetch(statement, *arguments.values)
+    except asyncpg.InvalidRegularExpressionError as exc:
+        raise InvalidFilter("the filter cannot be answered", [FieldError(POINTER, str(exc))]) from exc
+
+
+class Counted(NamedTuple):
+    """What a statement counts by: the day whose rate converts an amount, the day that the period goes by, the sums."""
+
+    day: str
+    local_day: str
+    amounts: str
+    run: str = "NULL::integer"
+
+
+def _of_sums(question: Question, runs: Sequence[int], arguments: Arguments) -> str:
+    """The statement that adds up sums: whole months where single days do not matter."""
+    period = question.period
+    by_days = question.convert_to is not None or question.interval in {"day", "week"}
+    whole = [Span("day", period.first or date.min, period.end or date.max)]
+    spans = whole if by_days else spans_of(period.first, period.end)
+    levels = arguments.bind([span.level for span in spans], "text[]")
+    firsts = arguments.bind([span.first for span in spans], "date[]")
+    ends = arguments.bind([span.end for span in spans], "date[]")
+    touched = question.fields - SUMMED_FIELDS
+    if question.whole_conversions:
+        owner = next((name for name in OWNERS if touched <= {name}), None)
+        columns = SUM_COLUMNS | ({owner: "sums.key"} if owner else {name: f"sums.{name}" for name in PERSON_FIELDS})
+        source = OWNER_SUMS if owner else CONVERSION_SUMS
+        source = source.format(levels=levels, firsts=firsts, ends=ends, dimension=owner)
+        amounts, run = f"sum(sums.conversions) * {SHARE_UNITS}, sum(sums.value_minor)", "NULL::integer"
+    else:
+        by_channel = touched <= {"channel"}
+        columns = SUM_COLUMNS | ({"channel": "sums.channel"} if by_channel else TOUCH_COLUMNS)
+        wanted = arguments.bind(list(runs), "integer[]")
+        basis = arguments.bind("t" if question.basis == "touch" else "c", "text")
+        source = CHANNEL_SUMS if by_channel else CREDIT_SUMS
+        source = source.format(runs=wanted, basis=basis, levels=levels, firsts=firsts, ends=ends)
+        amounts, run = "sum(sums.units), sum(sums.value_minor)", "sums.run"
+    counted = Counted(day="sums.day", local_day="sums.day", amounts=amounts, run=run)
+    return _grouped(question, columns, counted, source, _chosen(question, columns, arguments))
+
+
+def _of_credits(question: Question, runs: Sequence[int], arguments: Arguments) -> str:
+    """The statement that adds up the credits themselves, or the conversions where no touch matters."""
+    zone = arguments.bind(question.period.zone.key, "text") if question.interval else "'UTC'"
+    if question.whole_conversions:
+        columns, source, at, run = CONVERSION_COLUMNS, CONVERSIONS, "path.occurred_at", "NULL::integer"
+        amounts, where = f"count(*) * {SHARE_UNITS}, sum(path.value_minor)", []
+    else:
+        columns, run = CREDIT_COLUMNS, "credits.run"
+        source = CREDITS.format(runs=arguments.bind(list(runs), "integer[]"))
+        at = "part.at" if question.basis == "touch" else "path.occurred_at"
+        amounts, where = "sum(part.units), sum(part.value_minor)", [EARNED]
+        where += _near(question, arguments)
+    where += [*_between(question, at, "timestamptz", arguments), *_chosen(question, columns, arguments)]
+    counted = Counted(day="path.day", local_day=f"({at} AT TIME ZONE {zone})::date", amounts=amounts, run=run)
+    return _grouped(question, columns, counted, source, where)
+
+
+def _grouped(
+    question: Question, columns: Mapping[str, str], counted: Counted, source: str, where: Sequence[str]
+) -> str:
+    bucket = BUCKETS[question.interval].format(day=counted.local_day) if question.interval else "NULL::date"
+    day = counted.day if question.convert_to is not None else "NULL::date"
+    keys = [columns[name] for name in question.dimensions]
+    places = ", ".join(str(place + 1) for place in range(4 + len(keys)))
+    selected = ", ".join([counted.run, columns["currency"], bucket, day, *keys, counted.amounts])
+    return f"SELECT {selected} {source} WHERE {' AND '.join(['true', *where])} GROUP BY {places}"
+
+
+def _between(question: Question, at: str, kind: str, arguments: Arguments) -> list[str]:
+    """The conditions that hold the period."""
+    period = question.period
+    first, end = (period.first, period.end) if kind == "date" else period.moments
+    return [
+        *([f"{at} >= {arguments.bind(first, kind)}"] if first is not None else []),
+        *([f"{at} < {arguments.bind(end, kind)}"] if end is not None else []),
+    ]
+
+
+def _near(question: Question, arguments: Arguments) -> list[str]:
+    """Conditions that spare most conversions the look at their touches: these never come after it."""
+    period = question.period
+    if question.basis == "touch":
+        period = Period(period.first, None, period.zone)
+    return _between(question.over(period), "path.occurred_at", "timestamptz", arguments)
+
+
+def _chosen(question: Question, columns: Mapping[str, str], arguments: Arguments) -> list[str]:
+    """The conditions that choose by type, currency and filter."""
+    found: list[str] = []
+    if question.types and "conversion_type" in columns:
+        found.append(f"{columns['conversion_type']} = ANY({arguments.bind(list(question.types), 'text[]')})")
+    if question.currency is not None:
+        found.append(f"{columns['currency']} = {arguments.bind(question.currency, 'text')}")
+    if question.condition is not None:
+        found.append(f"({condition_sql(question.condition, columns, arguments)})")
+    return found
+
+
+async def conversions_behind(  # noqa: PLR0913  # what a cell is, and a place in its list
+    connection: Connection,
+    run: int,
+    question: Question,
+    keys: Sequence[str],
+    *,
+    after: tuple[datetime, str] | None,
+    limit: int,
+) -> list[asyncpg.Record]:
+    """The conversions with credits that a question is about, under these keys, the newest first."""
+    arguments = Arguments()
+    columns = CONVERSION_COLUMNS if question.whole_conversions else CREDIT_COLUMNS
+    at = "part.at" if question.basis == "touch" else "path.occurred_at"
+    conditions = [*_between(question, at, "timestamptz", arguments), *_chosen(question, columns, arguments)]
+    for name, key in zip(question.dimensions, keys, strict=False):
+        conditions.append(f"{columns[name]} = {arguments.bind(key, 'text')}")
+    source, credited = f"{CONVERSIONS} CROSS JOIN (VALUES ({SHARE_UNITS})) AS earned (units)", "path.value_minor"
+    if not question.whole_conversions:
+        of_run = arguments.bind(run, "integer")
+        source, credited = CREDITED.format(run=of_run, where=" AND ".join([EARNED, *conditions])), "earned.value_minor"
+        conditions = ["earned.units IS NOT NULL", *_near(question, arguments)]
+    if after is not None:
+        moment, conversion_id = arguments.bind(after[0], "timestamptz"), arguments.bind(after[1], "text")
+        conditions.append(f"path.occurred_at <= {moment}")
+        conditions.append(f"(path.occurred_at < {moment} OR path.conversion_id > {conversion_id})")
+    where = " AND ".join(["true", *conditions])
+    most = arguments.bind(limit, "integer")
+    statement = BEHIND.format(credited=credited, source=source, where=where, limit=most)
+    return await _fetch(connection, statement, arguments)

@@ -20,6 +20,7 @@ Vector = NDArray[np.float64]
 ORDERS = (1, 2, 3, 4)
 _DENSE = 1_200
 _ROUNDS = 4_000
+_CELLS = 8_000_000
 _NEGLIGIBLE = 1e-15
 """Of the conversions: what is still under way when the series for a large system ends."""
 
@@ -95,7 +96,7 @@ def _system(chain: Chain, order: int) -> _System:
             out[state[-1]] = out.get(state[-1], 0) + journeys
     earns = np.zeros((len(states), 2))
     for state, journeys in chain.converted.items():
-        if state:
+        if state and journeys:
             part = journeys / leaving[state]
             earns[states[state]] = part, part * (chain.worth.get(state[-1], 0) / out[state[-1]])
     shape = (len(states), len(states))
@@ -134,20 +135,30 @@ def _lost_sparse(system: _System) -> NDArray[np.float64]:
     left out is known to be less than what is under way at its end. Factorising is no way out: the states of order k
     are so well connected that the factors fill.
     """
-    without = len(system.channels)
-    stays = (system.newest[:, None] != np.arange(without + 1)[None, :]).astype(float)
+    none_away = np.full(1, len(system.channels))
     back = system.go.T.tocsr()
+    total = _earned(system, back, none_away, _NEGLIGIBLE**2)[0]
+    step = max(1, _CELLS // len(system.start))
+    each = np.arange(len(system.channels))
+    blocks = [each[begin : begin + step] for begin in range(0, len(each), step)]
+    left = np.concatenate([_earned(system, back, block, _NEGLIGIBLE * total[0]) for block in blocks])
+    return _parts(total - left, total)
+
+
+def _earned(system: _System, back: sparse.csr_array, away: NDArray[np.int64], negligible: float) -> NDArray[np.float64]:
+    """What is earned, by measure, while each of some channels is away."""
+    stays = (system.newest[:, None] != away).astype(float)
     under_way = system.start[:, None] * stays
     visits = under_way.copy()
     for _ in range(_ROUNDS):
         under_way = stays * (back @ under_way)
         visits += under_way
-        if under_way.sum(axis=0).max() <= _NEGLIGIBLE * (visits[:, without] @ system.earns[:, 0]):
+        if under_way.sum(axis=0).max() <= negligible:
             break
     else:
         _finish(back, system.start, stays, visits)
-    earned = visits.T @ system.earns
-    return _parts(earned[without] - earned[:without], earned[without])
+    earned: NDArray[np.float64] = visits.T @ system.earns
+    return earned
 
 
 def _finish(back: sparse.csr_array, start: Vector, stays: NDArray[np.float64], visits: NDArray[np.float64]) -> None:

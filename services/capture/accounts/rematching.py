@@ -40,7 +40,7 @@ async def rematch_leads(runtime: Runtime) -> timedelta | None:
 async def _match_again(lead_ids: list[LeadId], rematch: Rematch, now: datetime, tx: Tx, runtime: Runtime) -> None:
     connection = tx.connection
     locked = await leads.lock_roots(connection, lead_ids)
-    families = await leads.families_of(connection, sorted(locked))
+    families = await leads.families_of(connection, runtime.keys, sorted(locked))
     known = {
         lead_id: family
         for lead_id, family in families.items()

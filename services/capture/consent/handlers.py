@@ -50,7 +50,7 @@ async def tell_words_of(lead_id: LeadId, words: Sequence[ConsentWord], cause: Ca
         raise NoSuchLead(f"there is no lead {lead_id}")
     if not await lock_roots(tx.connection, [root]):
         raise Contended("somebody else merged this lead just now")
-    family = (await families_of(tx.connection, [root]))[root]
+    family = (await families_of(tx.connection, runtime.keys, [root]))[root]
     if family.root.erased_at is not None:
         raise PersonErased(f"the person behind lead {lead_id} was erased")
     if family.root.revision == 0:

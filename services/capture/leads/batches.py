@@ -32,8 +32,8 @@ from shared.ids import LeadId
 from shared.service import Runtime
 
 ADD_LEADS = """
-INSERT INTO leads (lead_id, made_from, origin, captured_at, statements, revision)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::jsonb[], $6::integer[]) AS new (lead_id)
+INSERT INTO leads (lead_id, made_from, origin, captured_at, sealed, revision)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::integer[]) AS new (lead_id)
 ORDER BY lead_id ON CONFLICT DO NOTHING RETURNING lead_id
 """
 ATTACH = """
@@ -42,10 +42,9 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS new (own_id) ORDER B
 ON CONFLICT DO NOTHING RETURNING own_id
 """
 SAVE = """
-UPDATE leads SET statements = new.statements, captured_at = new.captured_at, revision = new.revision,
+UPDATE leads SET sealed = new.sealed, statements = '{}', captured_at = new.captured_at, revision = new.revision,
     updated_at = clock_timestamp()
-FROM unnest($1::text[], $2::timestamptz[], $3::jsonb[], $4::integer[])
-    AS new (lead_id, captured_at, statements, revision)
+FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::integer[]) AS new (lead_id, captured_at, sealed, revision)
 WHERE leads.lead_id = new.lead_id
 """
 LINK = """
@@ -171,7 +170,7 @@ class _Batch:
             return {}
         if await queries.lock_roots(self._tx.connection, roots) != set(roots):
             raise _Outrun
-        return await queries.families_of(self._tx.connection, roots)
+        return await queries.families_of(self._tx.connection, self._runtime.keys, roots)
 
     def _learn(self, index: int) -> Change | None:
         """Add what a call tells; answers what of it has to be told."""
@@ -205,9 +204,13 @@ class _Batch:
         new = [people[lead_id] for lead_id in sorted(people) if not people[lead_id].known]
         told = [people[lead_id] for lead_id in sorted(people) if people[lead_id].known and not people[lead_id].saved]
         connection = self._tx.connection
+        texts = {person.lead_id: person.statements for person in (*new, *told)}
+        blocks: Mapping[LeadId, str | None] = {}
+        if texts:
+            blocks = await queries.sealed(self._tx, self._runtime.keys, texts, self._calls[0].cause.received_at)
         if new:
             made = [person.made_from for person in new], [person.origin for person in new]
-            ids, *state = _columns(new)
+            ids, *state = _columns(new, blocks)
             if len(await connection.fetch(ADD_LEADS, ids, *made, *state)) < len(new):
                 raise _Outrun
         gained = [(one, self._person_of[index].lead_id) for index, each in self._attached.items() for one in each]
@@ -216,7 +219,7 @@ class _Batch:
             if len(await connection.fetch(ATTACH, own_ids, kinds, [lead_id for _, lead_id in gained])) < len(gained):
                 raise _Outrun
         if told:
-            await connection.execute(SAVE, *_columns(told))
+            await connection.execute(SAVE, *_columns(told, blocks))
 
     def _tell_aliases(self, order: Iterable[int]) -> None:
         for index in order:
@@ -287,11 +290,13 @@ def _known_person(family: Family, off: AbstractSet[str]) -> _Person:
     )
 
 
-def _columns(people: Sequence[_Person]) -> tuple[list[LeadId], list[datetime], list[dict[str, object]], list[int]]:
+def _columns(
+    people: Sequence[_Person], blocks: Mapping[LeadId, str | None]
+) -> tuple[list[LeadId], list[datetime], list[str | None], list[int]]:
     return (
         [person.lead_id for person in people],
         [person.captured_at for person in people],
-        [queries.dumped(person.statements) for person in people],
+        [blocks[person.lead_id] for person in people],
         [person.revision for person in people],
     )
 

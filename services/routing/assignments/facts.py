@@ -1,5 +1,6 @@
 """What routing tells about assignments. Every fact keeps the lead id its assignment was made with."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import orjson
@@ -14,8 +15,8 @@ def assignment_id_of(cause_id: EventId) -> AssignmentId:
     return AssignmentId(derived_id("assignment", cause_id))
 
 
-def lead_assigned(assignment: Assignment, *, kept_by: EventId | None = None) -> LeadAssigned:
-    """A rep is responsible from now on; `kept_by` is the merge after which this assignment goes on."""
+def lead_assigned(assignment: Assignment, teams: Sequence[str], *, kept_by: EventId | None = None) -> LeadAssigned:
+    """A rep of these teams is responsible from now on; `kept_by` is the merge after which this assignment goes on."""
     parts = (kept_by,) if kept_by is not None else ()
     return LeadAssigned(
         event_id=EventId(derived_id("lead-assigned", assignment.assignment_id, *parts)),
@@ -31,6 +32,7 @@ def lead_assigned(assignment: Assignment, *, kept_by: EventId | None = None) -> 
         due_at=assignment.due_at,
         reason=assignment.reason,
         trace=orjson.dumps(list(assignment.trace)).decode(),
+        teams=tuple(teams),
     )
 
 

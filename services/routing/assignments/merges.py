@@ -7,6 +7,7 @@ from services.routing.assignments import holds, queries
 from services.routing.assignments.domain import Assignment, one_owner
 from services.routing.assignments.facts import lead_assigned
 from services.routing.parts import Parts
+from services.routing.reps.queries import teams_of
 from shared.db import Tx
 from shared.events import IdentityLinked, LeadMerged, LeadUnmerged
 from shared.identity import resolve_many
@@ -38,7 +39,7 @@ async def on_identity_changed(event: LeadMerged | LeadUnmerged | IdentityLinked,
             await queries.raise_revision(connection, kept.assignment_id, max(one.revision for one, _ in group) + 1)
             told = await queries.one(connection, kept.assignment_id)
             assert told is not None
-            tx.emit(lead_assigned(told, kept_by=event.event_id))
+            tx.emit(lead_assigned(told, await teams_of(connection, told.rep_id), kept_by=event.event_id))
     await _move_holds(tx, named)
 
 

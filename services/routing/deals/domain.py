@@ -1,5 +1,6 @@
 """How a deal changes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -17,7 +18,10 @@ DEAL_WON = "deal_won"
 
 @dataclass(frozen=True, slots=True)
 class Deal:
-    """A possible sale. `changed_at` is when the last change occurred, `closed_at` when it was won or lost."""
+    """A possible sale. `changed_at` is when the last change occurred, `closed_at` when it was won or lost.
+
+    As it is stored and told, `name` and `reason` are in the block `sealed`.
+    """
 
     deal_id: DealId
     lead_id: LeadId
@@ -37,6 +41,7 @@ class Deal:
     closed_at: datetime | None = None
     reason: str | None = None
     conversion_id: ConversionId | None = None
+    sealed: str | None = None
 
 
 def deal_id_of(told: DealInput) -> DealId:
@@ -91,8 +96,8 @@ def change_deal(deal: Deal, told: DealChange, pipeline: Pipeline, now: datetime)
     return replace(changed, revision=deal.revision + 1, changed_at=at, opened_at=min(deal.opened_at, at))
 
 
-def deal_changed(deal: Deal, now: datetime) -> DealChanged:
-    """The fact that tells how the deal stands."""
+def deal_changed(deal: Deal, pipeline: Pipeline, teams: Sequence[str], now: datetime) -> DealChanged:
+    """The fact that tells how the deal stands, with the teams of its rep."""
     return DealChanged(
         event_id=EventId(derived_id("deal-changed", deal.deal_id, str(deal.revision))),
         lead_id=deal.lead_id,
@@ -113,6 +118,9 @@ def deal_changed(deal: Deal, now: datetime) -> DealChanged:
         closed_at=deal.closed_at,
         reason=deal.reason,
         conversion_id=deal.conversion_id,
+        teams=tuple(teams),
+        pipeline_stages=tuple(pipeline.probabilities),
+        personal=deal.sealed,
     )
 
 

@@ -10,6 +10,12 @@ from shared.money import Currency
 from shared.web import Input, OccurredAt
 
 Minor = Annotated[int, Field(strict=True, ge=0, le=10**15, description="Whole minor units")]
+Recurring = Annotated[
+    int,
+    Field(
+        strict=True, ge=0, le=10**15, description="What it brings every month, in whole minor units: ARR is 12 times it"
+    ),
+]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Id = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,200}$")]
 
@@ -22,7 +28,7 @@ class DealInput(Input):
     name: Text
     value_minor: Minor
     currency: Currency
-    recurring_minor: Minor | None = None
+    recurring_minor: Recurring | None = None
     stage: StageId | None = None
     occurred_at: OccurredAt | None = None
 
@@ -42,7 +48,7 @@ class DealChange(Input):
     name: Text | None = None
     stage: StageId | None = None
     value_minor: Minor | None = None
-    recurring_minor: Minor | None = None
+    recurring_minor: Recurring | None = None
     won: Literal[True] | None = None
     lost: Literal[True] | None = None
     reason: Text | None = None

@@ -39,6 +39,7 @@ WHERE (created_at, rep_id) > ($1, $2) AND ($3::boolean IS NULL OR active = $3) A
 ORDER BY created_at, rep_id LIMIT $5
 """
 UNKNOWN = "SELECT id FROM unnest($1::text[]) AS id WHERE NOT EXISTS (SELECT 1 FROM reps WHERE rep_id = id)"
+TEAMS = "SELECT teams FROM reps WHERE rep_id = $1"
 FIELDS = (
     "name",
     "email",
@@ -85,6 +86,11 @@ async def rep_rows(
 async def unknown_reps(connection: Connection, rep_ids: Sequence[RepId]) -> set[str]:
     """Those of the ids that are no rep's."""
     return {row["id"] for row in await connection.fetch(UNKNOWN, rep_ids)}
+
+
+async def teams_of(connection: Connection, rep_id: RepId | None) -> tuple[str, ...]:
+    """The teams that a rep is in."""
+    return tuple(await connection.fetchval(TEAMS, rep_id) or ())
 
 
 async def _write(

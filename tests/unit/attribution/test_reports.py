@@ -1,36 +1,53 @@
 """Reports out of sums."""
 
 from datetime import UTC, date, datetime
+from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from services.attribution.domain import SHARE_UNITS
 from services.attribution.errors import SeveralCurrencies
-from services.attribution.reports.domain import Period, Span, Sum, choose_currency, compared, rows_of, spans_of
+from services.attribution.reports.domain import Against, Interval, Period, Span, choose_currency, spans_of
+from services.attribution.reports.figures import Cell, Cost, Line, OneCurrency, beside, compared, lines_of
+from services.attribution.reports.returns import paid_back
+from shared.errors import Invalid
+
+UTC_ZONE = ZoneInfo("UTC")
 
 
-def conversions(number: float, value_minor: int = 0) -> Sum:
-    return Sum(round(number * SHARE_UNITS), value_minor)
+def cell(key: str, number: float, minor: int = 0, bucket: date | None = None) -> Cell:
+    return Cell("EUR", bucket, None, (key,), round(number * SHARE_UNITS), minor)
+
+
+def cost(key: str, minor: int, bucket: date | None = None) -> Cost:
+    return Cost("EUR", bucket, None, (key,), minor)
+
+
+def line(key: str, number: float, minor: int = 0) -> Line:
+    return Line((None, (key,)), round(number * SHARE_UNITS), minor)
 
 
 def test_largest_value_comes_first_and_what_only_cost_comes_too() -> None:
-    rows = rows_of({"Email": conversions(1, 500), "Direct": conversions(2, 900)}, {"Email": 200, "Display": 300})
-    assert [(row.key, row.sum.value_minor, row.cost_minor, row.roi) for row in rows] == [
+    lines, total = lines_of(
+        [cell("Email", 1, 500), cell("Direct", 2, 900)], [cost("Email", 200), cost("Display", 300)], OneCurrency()
+    )
+    assert [(line.key, line.value_minor, line.cost_minor, line.roi) for line in lines] == [
         ("Direct", 900, None, None),
         ("Email", 500, 200, 1.5),
         ("Display", 0, 300, -1.0),
     ]
+    assert (total.conversions, total.value_minor, total.cost_minor, total.roi) == (3, 1_400, 500, 1.8)
 
 
 def test_without_a_cost_there_is_no_return_on_it() -> None:
-    (row,) = rows_of({"Email": conversions(1, 500)}, {"Email": 0})
-    assert row.roi is None
+    (only,), _ = lines_of([cell("Email", 1, 500)], [cost("Email", 0)], OneCurrency())
+    assert only.roi is None
 
 
 def test_undivided_conversions_are_whole_numbers() -> None:
-    assert repr(conversions(3).conversions) == "3"
-    assert conversions(0.5).conversions == 0.5
+    assert repr(line("Email", 3).conversions) == "3"
+    assert line("Email", 0.5).conversions == 0.5
 
 
 def test_several_currencies_are_listed_unless_one_is_asked_for() -> None:
@@ -42,10 +59,9 @@ def test_several_currencies_are_listed_unless_one_is_asked_for() -> None:
 
 
 def test_comparison_has_every_key_of_any_model() -> None:
-    sums = {1: {"Email": conversions(1, 100)}, 2: {"Direct": conversions(1, 100)}}
-    assert compared(sums, [1, 2]) == [
-        ("Email", [conversions(1, 100), Sum()]),
-        ("Direct", [Sum(), conversions(1, 100)]),
+    assert compared([[line("Email", 1, 100)], [line("Direct", 1, 100)]]) == [
+        ((None, ("Email",)), [line("Email", 1, 100), line("Email", 0)]),
+        ((None, ("Direct",)), [line("Direct", 0), line("Direct", 1, 100)]),
     ]
 
 
@@ -55,6 +71,60 @@ def test_days_begin_at_midnight_of_their_zone() -> None:
     assert not berlin.is_utc
     assert Period(date(2026, 3, 29), None, ZoneInfo("UTC")).is_utc
     assert Period(None, None, ZoneInfo("Europe/Berlin")).is_utc
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "against", "before"),
+    [
+        ("2026-03-01", "2026-04-01", "previous_period", ("2026-02-01", "2026-03-01")),
+        ("2026-01-01", "2026-04-01", "previous_period", ("2025-10-01", "2026-01-01")),
+        ("2026-03-01", "2026-03-08", "previous_period", ("2026-02-22", "2026-03-01")),
+        ("2024-02-29", "2024-03-01", "previous_year", ("2023-02-28", "2023-03-01")),
+        ("2026-01-01", "2027-01-01", "previous_year", ("2025-01-01", "2026-01-01")),
+    ],
+)
+def test_periods_are_set_against_the_one_before(
+    first: str, end: str, against: Against, before: tuple[str, str]
+) -> None:
+    period = Period(date.fromisoformat(first), date.fromisoformat(end), UTC_ZONE).before(against)
+    assert (str(period.first), str(period.end)) == before
+
+
+def test_an_open_period_has_none_before_it() -> None:
+    with pytest.raises(Invalid):
+        Period(date(2026, 1, 1), None, UTC_ZONE).before("previous_period")
+
+
+@pytest.mark.parametrize(
+    ("interval", "then", "now"),
+    [("day", "2026-02-02", "2026-03-02"), ("week", "2026-02-02", "2026-03-02"), ("month", "2026-02-01", "2026-03-01")],
+)
+def test_buckets_are_laid_side_by_side_from_the_beginning_of_both(interval: Interval, then: str, now: str) -> None:
+    firsts = date(2026, 3, 1), date(2026, 2, 1)  # both are Sundays
+    past = Line((date.fromisoformat(then), ("Email",)), 0, 7)
+    assert beside([], [past], interval, *firsts) == [(Line((date.fromisoformat(now), ("Email",))), past)]
+    present = Line((date.fromisoformat(now), ("Email",)), 0, 9)
+    assert beside([present], [past], interval, *firsts) == [(present, past)]
+
+
+def test_a_bucket_at_an_end_of_the_period_is_cut_off_there() -> None:
+    period = Period(date(2026, 3, 4), date(2026, 3, 10), UTC_ZONE)
+    assert period.part(date(2026, 3, 2), "week") == Period(date(2026, 3, 4), date(2026, 3, 9), UTC_ZONE)
+    assert period.part(date(2026, 3, 9), "week") == Period(date(2026, 3, 9), date(2026, 3, 10), UTC_ZONE)
+    assert Period(None, None, UTC_ZONE).part(date(2026, 12, 1), "month").end == date(2027, 1, 1)
+
+
+def test_costs_are_paid_back_on_the_first_day_that_covers_them() -> None:
+    days = {
+        date(2026, 3, 1): (50, 0),
+        date(2026, 3, 2): (0, 100),
+        date(2026, 3, 5): (149, 100),
+        date(2026, 3, 9): (1, 0),
+        date(2026, 3, 10): (0, 500),
+    }
+    assert paid_back(days, Fraction(1)) == (date(2026, 3, 9), 7)
+    assert paid_back(days, Fraction(1, 2)) is None
+    assert paid_back({date(2026, 3, 1): (50, 0)}, Fraction(1)) is None
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,14 @@ def test_the_same_change_twice_is_one_change() -> None:
     assert changed(won, NOW + timedelta(days=1), won=True) is won
     moved = changed(opened(), stage="negotiation")
     assert changed(moved, stage="negotiation") is moved
-    assert deal_changed(won, NOW).event_id == deal_changed(changed(opened(), won=True), NOW).event_id
+    told, again = (deal_changed(one, PIPELINE, (), NOW) for one in (won, changed(opened(), won=True)))
+    assert told.event_id == again.event_id
+
+
+def test_a_change_tells_the_stages_of_the_pipeline_in_order_and_the_teams() -> None:
+    told = deal_changed(opened(), PIPELINE, ("emea",), NOW)
+    assert told.pipeline_stages == tuple(stage.id for stage in DEFAULT_PIPELINE.stages)
+    assert told.teams == ("emea",)
 
 
 def test_the_time_of_a_win_can_be_corrected() -> None:

@@ -1,0 +1,200 @@
+"""What the reports of cohorts answer, as JSON and as CSV."""
+
+from datetime import date, datetime
+from typing import Any, Literal
+from urllib.parse import urlencode
+
+from fastapi import Response
+from pydantic import BaseModel
+
+from services.attribution.cohorts.domain import Level
+from services.attribution.cohorts.laying import Cohort, Split
+from services.attribution.reports.asking import Asked
+from services.attribution.reports.domain import nth_bucket
+from services.attribution.reports.figures import ratio
+from services.attribution.reports.sheets import sheet
+
+PATH = "/v1/reports/cohorts/conversions"
+
+
+class AgeOut(BaseModel):
+    """What a cohort bought in the week or month that is `age` after its own, and until its end.
+
+    `converted` are persons who bought for the first time; their share is of all persons of the cohort.
+    """
+
+    age: int
+    converted: int
+    converted_so_far: int
+    share_so_far: float | None
+    conversions: int
+    value_minor: int
+    value_so_far_minor: int
+
+
+class CohortOut(BaseModel):
+    """Persons first heard of in one week or month (its first day); without a channel if told apart by none."""
+
+    cohort: date
+    channel: str | None
+    people: int
+    converted: int
+    share: float | None
+    conversions: int
+    value_minor: int
+    ages: list[AgeOut]
+    drill_url: str
+
+
+class CohortsOut(BaseModel):
+    """Cohorts in order of time, the largest first. `source` says whether sums were read or each person."""
+
+    currency: str | None
+    as_of: datetime | None
+    interval: Level
+    source: Literal["sums", "people"]
+    truncated: bool
+    crossed: dict[str, list[str]] | None
+    rows: list[CohortOut]
+
+
+class BoughtSum(BaseModel):
+    """Conversions and their value."""
+
+    conversions: int
+    value_minor: int
+    drill_url: str
+
+
+class SplitOut(BaseModel):
+    """What was bought in a week or month: by new customers, whose first conversion it was, and by returning ones."""
+
+    period: date
+    channel: str | None
+    new: BoughtSum
+    returning: BoughtSum
+    new_value_share: float | None
+
+
+class SplitsOut(BaseModel):
+    """In order of time, the largest value first."""
+
+    currency: str | None
+    as_of: datetime | None
+    interval: Level
+    source: Literal["sums", "people"]
+    truncated: bool
+    crossed: dict[str, list[str]] | None
+    rows: list[SplitOut]
+
+
+class BoughtOut(BaseModel):
+    """A conversion of a cohort; `channel` is that of the person's first touch, `first` whether it was their first."""
+
+    conversion_id: str
+    lead_id: str
+    channel: str
+    first_at: datetime
+    occurred_at: datetime
+    currency: str
+    value_minor: int
+    first: bool
+
+
+class Links:
+    """Makes the addresses of the conversions behind the rows of a report."""
+
+    def __init__(self, wanted: Asked, interval: Level) -> None:
+        zone, currency = wanted.period.zone.key, wanted.currency
+        fixed = [("tz", zone)] if zone != "UTC" else []
+        fixed += [("currency", currency)] if currency is not None else []
+        self._fixed = fixed
+        self._interval = interval
+
+    def of_cohort(self, cohort: date, channel: str | None) -> str:
+        """All that a cohort bought."""
+        return self._address([("interval", self._interval), ("cohort", str(cohort))], channel)
+
+    def of_period(self, bucket: date, channel: str | None, *, first: bool) -> str:
+        """What was bought in a week or month, for the first time or again."""
+        end = nth_bucket(bucket, 1, self._interval)
+        days = [("from", str(bucket)), ("to", str(end)), ("first", str(first).lower())]
+        return self._address(days, channel)
+
+    def _address(self, chosen: list[tuple[str, str]], channel: str | None) -> str:
+        named = [("channel", channel)] if channel is not None else []
+        return f"/attribution{PATH}?{urlencode([*chosen, *named, *self._fixed])}"
+
+
+def cohort_row(one: Cohort, ages: int, links: Links) -> CohortOut:
+    """A cohort with the first of its ages."""
+    cohort, channel = one.key
+    return CohortOut(
+        cohort=cohort,
+        channel=channel,
+        people=one.people,
+        converted=one.all.converted,
+        share=ratio(one.all.converted, one.people),
+        conversions=one.all.conversions,
+        value_minor=one.all.value_minor,
+        ages=[
+            AgeOut(
+                age=of_age.age,
+                converted=of_age.converted,
+                converted_so_far=of_age.converted_so_far,
+                share_so_far=ratio(of_age.converted_so_far, one.people),
+                conversions=of_age.conversions,
+                value_minor=of_age.value_minor,
+                value_so_far_minor=of_age.value_so_far_minor,
+            )
+            for of_age in one.ages[:ages]
+        ],
+        drill_url=links.of_cohort(cohort, channel),
+    )
+
+
+def split_row(one: Split, links: Links) -> SplitOut:
+    """What new and returning customers bought in a week or month; each amount is rounded on its own."""
+    bucket, channel = one.key
+    return SplitOut(
+        period=bucket,
+        channel=channel,
+        new=BoughtSum(
+            conversions=one.new_conversions,
+            value_minor=one.new_minor,
+            drill_url=links.of_period(bucket, channel, first=True),
+        ),
+        returning=BoughtSum(
+            conversions=one.conversions - one.new_conversions,
+            value_minor=one.returning_minor,
+            drill_url=links.of_period(bucket, channel, first=False),
+        ),
+        new_value_share=ratio(one.new_minor, one.new_minor + one.returning_minor),
+    )
+
+
+def cohort_sheet(rows: list[CohortOut], currency: str | None) -> Response:
+    """A line for each age of each cohort."""
+    figures = list(AgeOut.model_fields)
+    lines: list[list[Any]] = []
+    for row in rows:
+        for age in row.ages:
+            lines.append([row.cohort, row.channel, row.people, *dict(age).values(), currency, row.drill_url])
+    return sheet(["cohort", "channel", "people", *figures, "currency", "drill_url"], lines)
+
+
+def split_sheet(rows: list[SplitOut], currency: str | None) -> Response:
+    """A line for each week or month."""
+    lines = [
+        [
+            row.period,
+            row.channel,
+            *(row.new.conversions, row.new.value_minor),
+            *(row.returning.conversions, row.returning.value_minor),
+            row.new_value_share,
+            currency,
+        ]
+        for row in rows
+    ]
+    new, returning = [[f"{who}_{figure}" for figure in ("conversions", "value_minor")] for who in ("new", "returning")]
+    return sheet(["period", "channel", *new, *returning, "new_value_share", "currency"], lines)

@@ -1,0 +1,169 @@
+"""Reports of cohorts over HTTP: by first touch, and new customers against returning ones."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from services.attribution.cohorts import queries
+from services.attribution.cohorts.answers import (
+    PATH,
+    BoughtOut,
+    CohortsOut,
+    Links,
+    SplitsOut,
+    cohort_row,
+    cohort_sheet,
+    split_row,
+    split_sheet,
+)
+from services.attribution.cohorts.domain import Level, Part
+from services.attribution.cohorts.laying import cohorts_of, splits_of
+from services.attribution.rates.queries import exchange
+from services.attribution.remainders.queries import as_of
+from services.attribution.reports.asking import Asked, Day, NameQuery, asked
+from services.attribution.reports.domain import Period, bucket_of, choose_currency, nth_bucket
+from services.attribution.reports.figures import OneCurrency
+from services.attribution.reports.handlers import MOST_ROWS, Settled
+from shared.db import Connection
+from shared.errors import FieldError, Invalid
+from shared.money import Currency
+from shared.service import Runtime
+from shared.web import Limit, Page, make_cursor, read_cursor, requires
+
+MOST_AGES = 600
+IntervalQuery = Annotated[Level, Query(description="Weeks begin on Mondays")]
+DimensionQuery = Annotated[Literal["channel", "none"], Query(description="`channel` is that of the first touch")]
+ConvertQuery = Annotated[Currency | None, Query(description="Convert by the posted rates, instead of one `currency`")]
+ThroughQuery = Annotated[Currency | None, Query(description="To cross by, where a pair has no rates")]
+
+
+def router(runtime: Runtime) -> APIRouter:
+    """The endpoints of cohorts."""
+    made = APIRouter(tags=["reports"], dependencies=[Depends(requires("attribution:read"))])
+
+    @made.get("/v1/reports/cohorts", response_model=CohortsOut)
+    async def cohorts(  # noqa: PLR0913  # the parameters of a report
+        wanted: Annotated[Asked, Depends(asked)],
+        interval: IntervalQuery = "month",
+        dimension: DimensionQuery = "channel",
+        ages: Annotated[int, Query(ge=1, le=MOST_AGES, description="How many ages are told of each")] = 24,
+        convert_to: ConvertQuery = None,
+        convert_through: ThroughQuery = None,
+    ) -> CohortsOut | Response:
+        """Persons by when they were first heard of: how many bought, when, and for how much.
+
+        A person belongs to the week or month of their first touch, and its channel; who bought before any touch to
+        that of the first conversion and `(unattributed)`. `from` and `to` choose cohorts that begin between them.
+        """
+        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
+            read = await _read(connection, wanted, wanted.period, interval, convert_to, convert_through)
+        today = runtime.clock.now().astimezone(wanted.period.zone).date()
+        found = cohorts_of(read.sizes, read.parts, read.settled.money, interval, today, dimension == "channel")
+        link = Links(wanted, interval)
+        rows = [cohort_row(one, ages, link) for one in found[:MOST_ROWS]]
+        if wanted.as_csv:
+            return cohort_sheet(rows, read.settled.currency)
+        return CohortsOut(**read.told(interval, len(found)), rows=rows)
+
+    @made.get("/v1/reports/new-and-returning", response_model=SplitsOut)
+    async def new_and_returning(
+        wanted: Annotated[Asked, Depends(asked)],
+        interval: IntervalQuery = "month",
+        dimension: DimensionQuery = "none",
+        convert_to: ConvertQuery = None,
+        convert_through: ThroughQuery = None,
+    ) -> SplitsOut | Response:
+        """What was bought by new customers, whose first conversion it was, and what by returning ones.
+
+        `from` and `to` choose weeks or months that begin between them.
+        """
+        period = wanted.period
+        known = Period(None, period.end, period.zone)
+        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
+            read = await _read(connection, wanted, known, interval, convert_to, convert_through)
+        splits = [
+            one
+            for one in splits_of(read.parts, read.settled.money, interval, dimension == "channel")
+            if (period.first is None or one.key[0] >= period.first) and (period.end is None or one.key[0] < period.end)
+        ]
+        link = Links(wanted, interval)
+        rows = [split_row(one, link) for one in splits[:MOST_ROWS]]
+        if wanted.as_csv:
+            return split_sheet(rows, read.settled.currency)
+        return SplitsOut(**read.told(interval, len(splits)), rows=rows)
+
+    @made.get(PATH)
+    async def conversions(  # noqa: PLR0913  # what a cell is, and a place in its list
+        wanted: Annotated[Asked, Depends(asked)],
+        interval: IntervalQuery = "month",
+        cohort: Day = None,
+        channel: NameQuery | None = None,
+        first: Annotated[bool | None, Query(description="Only first conversions, or only later ones")] = None,
+        limit: Limit = 50,
+        cursor: str | None = None,
+    ) -> Page[BoughtOut]:
+        """The conversions of cohorts, the newest first; `from` and `to` are about the day of the conversion."""
+        zone = wanted.period.zone
+        begin = bucket_of(cohort, interval) if cohort else None
+        known = Period(begin, nth_bucket(begin, 1, interval) if begin else None, zone)
+        chosen = queries.Chosen(*known.moments, *wanted.period.moments, channel, wanted.currency, first)
+        place = read_cursor(runtime.secrets, "cohort-conversions", cursor)
+        after = (datetime.fromisoformat(place[0]), place[1]) if place else None
+        async with runtime.database.reading() as connection:
+            found = await queries.bought(connection, chosen, after=after, limit=limit + 1)
+        last = found[limit - 1] if len(found) > limit else None
+        more = (
+            make_cursor(runtime.secrets, "cohort-conversions", (last["occurred_at"], last["conversion_id"]))
+            if last
+            else None
+        )
+        return Page(items=[BoughtOut(**dict(row)) for row in found[:limit]], next_cursor=more)
+
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was read, and what all reports of cohorts tell."""
+
+    sizes: dict[tuple[date, str], int]
+    parts: list[Part]
+    settled: Settled
+    as_of: datetime | None
+    from_sums: bool
+
+    def told(self, interval: Level, rows: int) -> dict[str, Any]:
+        return {
+            "currency": self.settled.currency,
+            "as_of": self.as_of,
+            "interval": interval,
+            "source": "sums" if self.from_sums else "people",
+            "truncated": rows > MOST_ROWS,
+            "crossed": self.settled.crossed,
+        }
+
+
+async def _read(  # noqa: PLR0913  # what was asked
+    connection: Connection,
+    wanted: Asked,
+    period: Period,
+    interval: Level,
+    convert_to: str | None,
+    through: str | None,
+) -> _Read:
+    """The cohorts that begin in the period. Raises Invalid, SeveralCurrencies, MissingRates, SeveralCrossings."""
+    if convert_to is not None and wanted.currency is not None:
+        fault = FieldError("query:currency", "send currency for the amounts in it, or convert_to for all of them")
+        raise Invalid("currency and convert_to exclude each other", [fault])
+    by_days = convert_to is not None
+    sizes, parts = await queries.cohorts(connection, interval, period, wanted.currency, by_days=by_days)
+    if convert_to is None:
+        settled = Settled(choose_currency({part.currency for part in parts}, wanted.currency), OneCurrency())
+    else:
+        places = {(part.currency, part.day) for part in parts if part.value_minor and part.day}
+        rates = await exchange(connection, convert_to, places, through)
+        rates.need(places)
+        settled = Settled(convert_to, rates)
+    return _Read(sizes, parts, settled, await as_of(connection), period.in_utc and not by_days)

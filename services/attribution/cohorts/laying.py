@@ -1,0 +1,118 @@
+"""The rows of the cohort reports out of what was counted. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from services.attribution.cohorts.domain import Level, Part, age_of
+from services.attribution.reports.domain import nth_bucket
+from services.attribution.reports.figures import Money
+
+Key = tuple[date, str | None]
+"""A cohort's first day, and the channel where it is told apart by channels."""
+
+Amounts = dict[tuple[str, date], int]
+
+
+@dataclass(slots=True)
+class Bought:
+    """What persons bought: amounts by currency and, where they are converted, day."""
+
+    people: int = 0
+    conversions: int = 0
+    first: Amounts = field(default_factory=lambda: defaultdict(int))
+    again: Amounts = field(default_factory=lambda: defaultdict(int))
+    value: Amounts = field(default_factory=lambda: defaultdict(int))
+
+    def add(self, part: Part) -> None:
+        """Count a part as well."""
+        place = (part.currency, part.day or date.min)
+        self.people += part.people
+        self.conversions += part.conversions
+        self.first[place] += part.first_minor
+        self.again[place] += part.value_minor - part.first_minor
+        self.value[place] += part.value_minor
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """What a cohort bought at an age, and until its end; `converted` are those who bought for the first time."""
+
+    age: int
+    converted: int
+    converted_so_far: int
+    conversions: int
+    value_minor: int
+    value_so_far_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Persons first heard of in one week or month, and how they did since."""
+
+    key: Key
+    people: int
+    all: Age
+    ages: tuple[Age, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What was bought in a week or month: by those who bought for the first time, and again."""
+
+    key: Key
+    new_conversions: int
+    new_minor: int
+    conversions: int
+    returning_minor: int
+
+
+def cohorts_of(  # noqa: PLR0913  # what a report is laid out by
+    sizes: Mapping[tuple[date, str], int],
+    parts: Iterable[Part],
+    money: Money,
+    level: Level,
+    today: date,
+    by_channel: bool,
+) -> list[Cohort]:
+    """Cohorts in order of time, the largest first; ages up to the one that they have reached today."""
+    people: dict[Key, int] = defaultdict(int)
+    for (cohort, channel), number in sizes.items():
+        people[cohort, channel if by_channel else None] += number
+    bought: dict[Key, dict[int, Bought]] = defaultdict(lambda: defaultdict(Bought))
+    for part in parts:
+        bought[part.cohort, part.channel if by_channel else None][part.age].add(part)
+    found = [
+        _cohort(key, number, bought.get(key, {}), money, age_of(key[0], today, level)) for key, number in people.items()
+    ]
+    return sorted(found, key=lambda one: (one.key[0], -one.people, one.key[1] or ""))
+
+
+def _cohort(key: Key, people: int, by_age: Mapping[int, Bought], money: Money, oldest: int) -> Cohort:
+    ages: list[Age] = []
+    converted, so_far = 0, Bought()
+    for age in range(max([oldest, *by_age]) + 1):
+        now = by_age.get(age, Bought())
+        converted += now.people
+        so_far.conversions += now.conversions
+        for place, minor in now.value.items():
+            so_far.value[place] += minor
+        ages.append(Age(age, now.people, converted, now.conversions, money.total(now.value), money.total(so_far.value)))
+    last = ages[-1]
+    everything = Age(
+        last.age, converted, converted, so_far.conversions, last.value_so_far_minor, last.value_so_far_minor
+    )
+    return Cohort(key, people, everything, tuple(ages))
+
+
+def splits_of(parts: Iterable[Part], money: Money, level: Level, by_channel: bool) -> list[Split]:
+    """What was bought in each week or month, by those who did so for the first time and again, in order of time."""
+    sums: dict[Key, Bought] = defaultdict(Bought)
+    for part in parts:
+        sums[nth_bucket(part.cohort, part.age, level), part.channel if by_channel else None].add(part)
+    found = [
+        Split(key, one.people, money.total(one.first), one.conversions, money.total(one.again))
+        for key, one in sums.items()
+    ]
+    return sorted(found, key=lambda one: (one.key[0], -one.new_minor - one.returning_minor, one.key[1] or ""))

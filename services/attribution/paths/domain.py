@@ -1,0 +1,246 @@
+"""What a journey counts in: pure. All sums of sequences of channels follow from these cells.
+
+A journey ends in a conversion, or in nothing: then it is the remainder of a person's touches after their last
+conversion. Whatever is counted is counted by adding the cells of journeys and subtracting them again.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+from services.attribution.domain import LOOKBACK, PathRow
+from services.attribution.reports.domain import Period, spans_of
+
+Subject = Literal["step", "last", "gram", "tail", "set", "assist", "length", "lag", "path", "route"]
+"""What a sum is about.
+
+- `step`: going on to a channel; its keys are the channel before, if there is one, and the channel.
+- `last`: ending after a channel.
+- `gram`, `tail`: the same with up to four channels before, over all time.
+- `set`: the distinct channels. `assist`: a channel on any touch but the last.
+- `path`, `route`: the sequence of channels with and without runs. `length`: its touches. `lag`: days from its first.
+"""
+
+Sequenced = Literal["path", "route"]
+Level = Literal["day", "month", "all"]
+Keys = tuple[str, ...]
+
+EPOCH = date(1970, 1, 1)
+"""The day of sums over all time."""
+
+LONGEST_STATE = 4
+NO_LAG = -1
+"""Stands for the lag of a conversion that no touch led to."""
+
+_DAY = timedelta(days=1)
+_INSTANT = timedelta.resolution
+_OVER_ALL_TIME = frozenset({"gram", "tail"})
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """A sequence of channels and what it came to. Without a conversion currency and type are empty."""
+
+    channels: Keys
+    day: date
+    currency: str = ""
+    conversion_type: str = ""
+    value_minor: int = 0
+    lag_days: int = NO_LAG
+
+    @property
+    def converted(self) -> bool:
+        """Whether it ends in a conversion."""
+        return bool(self.currency)
+
+
+class Cell(NamedTuple):
+    """A sum. `key_id` names its keys, or is itself the number of touches or days."""
+
+    subject: Subject
+    level: Level
+    day: date
+    currency: str
+    conversion_type: str
+    key_id: int
+    keys: Keys
+
+
+class Amount(NamedTuple):
+    """Journeys and what they are worth."""
+
+    journeys: int
+    value_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A conversion, and when and by which channel each touch before it came."""
+
+    currency: str
+    conversion_type: str
+    value_minor: int
+    occurred_at: datetime
+    touches: Sequence[tuple[datetime, str]]
+
+    @property
+    def journey(self) -> Journey:
+        """The journey to it, by the default look-back."""
+        touches = [touch for touch in self.touches if touch[0] >= self.occurred_at - LOOKBACK]
+        return Journey(
+            channels=tuple(channel for _, channel in touches),
+            day=self.occurred_at.date(),
+            currency=self.currency,
+            conversion_type=self.conversion_type,
+            value_minor=self.value_minor,
+            lag_days=(self.occurred_at - touches[0][0]) // _DAY if touches else NO_LAG,
+        )
+
+
+def journey_of(row: PathRow) -> Journey:
+    """The journey to a conversion."""
+    touches = [(touch.occurred_at, touch.combo.channel) for touch in row.touches]
+    return Arrival(row.currency, row.conversion_type, row.value_minor, row.occurred_at, touches).journey
+
+
+def remainder(channels: Sequence[str], last_at: datetime) -> Journey:
+    """The journey of those touches that led to nothing so far; it counts on the day of its last touch."""
+    return Journey(collapsed(channels), last_at.date())
+
+
+def moved(before: Iterable[Journey], after: Iterable[Journey]) -> dict[Cell, Amount]:
+    """By how much each sum moves when journeys take the place of others."""
+    times = Counter(after)
+    times.subtract(before)
+    sums: dict[Cell, list[int]] = {}
+    for journey, number in times.items():
+        if number:
+            for cell in cells(journey):
+                amount = sums.setdefault(cell, [0, 0])
+                amount[0] += number
+                amount[1] += number * journey.value_minor
+    return {cell: Amount(*amount) for cell, amount in sums.items() if any(amount)}
+
+
+def cells(journey: Journey) -> Iterator[Cell]:
+    """The sums that a journey is part of. Sums over all time do not tell types of conversions apart."""
+    month = journey.day.replace(day=1)
+    for subject, key_id, keys in _facets(journey):
+        if subject not in _OVER_ALL_TIME:
+            yield Cell(subject, "day", journey.day, journey.currency, journey.conversion_type, key_id, keys)
+            yield Cell(subject, "month", month, journey.currency, journey.conversion_type, key_id, keys)
+        yield Cell(subject, "all", EPOCH, journey.currency, "", key_id, keys)
+
+
+def _facets(journey: Journey) -> Iterator[tuple[Subject, int, Keys]]:
+    channels = journey.channels
+    visits = collapsed(channels)
+    if visits:
+        for index, channel in enumerate(visits):
+            yield _named("step", (*visits[max(0, index - 1) : index], channel))
+            yield _named("gram", (*visits[max(0, index - LONGEST_STATE) : index], channel))
+        yield _named("last", visits[-1:])
+        yield _named("tail", visits[-LONGEST_STATE:])
+        yield _named("set", tuple(sorted(set(visits))))
+    if journey.converted:
+        for channel in sorted(set(channels[:-1])):
+            yield _named("assist", (channel,))
+        yield "length", len(channels), ()
+        yield "lag", journey.lag_days, ()
+        yield _named("path", channels)
+        yield _named("route", visits)
+
+
+def _named(subject: Subject, keys: Keys) -> tuple[Subject, int, Keys]:
+    return subject, key_id(keys), keys
+
+
+@lru_cache(maxsize=65_536)
+def key_id(keys: Keys) -> int:
+    """The number that names keys: the same everywhere."""
+    return int.from_bytes(blake2b("\0".join(keys).encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def collapsed(channels: Sequence[str]) -> Keys:
+    """A run of one channel is one visit."""
+    return (*channels[:1], *(channel for before, channel in pairwise(channels) if channel != before))
+
+
+class Span(NamedTuple):
+    """Sums of a level from a day until before another."""
+
+    level: Level
+    first: date
+    end: date
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a period is read from: sums, and where it begins and ends within a day of UTC the paths themselves."""
+
+    spans: tuple[Span, ...]
+    parts_of_days: tuple[tuple[datetime, datetime], ...] = ()
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether the sums over all time answer."""
+        return self.spans[:1] == _EVERYTHING
+
+
+class Counted(NamedTuple):
+    """A sum over a period. In sums of lost journeys the currency is empty."""
+
+    subject: Subject
+    currency: str
+    key_id: int
+    keys: Keys
+    journeys: int
+    value_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be counted: a period, only these types of conversions, only this currency; empty: all of them."""
+
+    period: Period
+    types: tuple[str, ...] = ()
+    currency: str | None = None
+
+    @property
+    def reach(self) -> Reach:
+        """What that is read from."""
+        return reach_of(self.period, by_type=bool(self.types))
+
+
+_EVERYTHING = (Span("all", EPOCH, EPOCH + _DAY),)
+
+
+def reach_of(period: Period, *, by_type: bool) -> Reach:
+    """Whole months where there are some, days at the ends, parts of days in a time zone other than UTC.
+
+    The sums over all time do not tell types of conversions apart.
+    """
+    since, until = period.moments
+    if since is None and until is None and not by_type:
+        return Reach(_EVERYTHING)
+    first = date.min if since is None else (since + _DAY - _INSTANT).date()
+    end = date.max if until is None else until.date()
+    if first > end:  # within one day
+        assert since is not None and until is not None
+        return Reach((), ((since, until),))
+    parts: list[tuple[datetime, datetime]] = []
+    if since is not None and since != _midnight(first):
+        parts.append((since, _midnight(first)))
+    if until is not None and until != _midnight(end):
+        parts.append((_midnight(end), until))
+    spans = [Span(one.level, one.first, one.end) for one in spans_of(first, end)]
+    return Reach(tuple(span for span in spans if span.first < span.end), tuple(parts))
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)

@@ -1,0 +1,201 @@
+"""The statements about sums of sequences of channels."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from services.attribution.paths.domain import (
+    Amount,
+    Arrival,
+    Cell,
+    Counted,
+    Journey,
+    Keys,
+    Sequenced,
+    Span,
+    Subject,
+    Wanted,
+    moved,
+    remainder,
+)
+from services.attribution.reports.domain import Period
+from shared.db import Connection
+
+SUM_KEY = ("subject", "level", "day", "currency", "conversion_type", "key_id")
+RANK_KEY = ("subject", "currency", "key_id")
+
+ADD_SUMS = """
+INSERT INTO path_sums AS known
+SELECT subject, level, day, currency, conversion_type, key_id, keys::text[], journeys, value_minor
+FROM unnest($1::text[], $2::text[], $3::date[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::bigint[],
+    $9::bigint[]) AS moved (subject, level, day, currency, conversion_type, key_id, keys, journeys, value_minor)
+ON CONFLICT (subject, level, day, currency, conversion_type, key_id) DO UPDATE
+SET journeys = known.journeys + excluded.journeys, value_minor = known.value_minor + excluded.value_minor
+"""
+SWEEP_SUMS = """
+DELETE FROM path_sums AS known
+USING unnest($1::text[], $2::text[], $3::date[], $4::text[], $5::text[], $6::bigint[])
+    AS moved (subject, level, day, currency, conversion_type, key_id)
+WHERE known.subject = moved.subject AND known.level = moved.level AND known.day = moved.day
+    AND known.currency = moved.currency AND known.conversion_type = moved.conversion_type
+    AND known.key_id = moved.key_id AND known.journeys = 0
+"""
+ADD_RANKS = """
+INSERT INTO path_ranks AS known
+SELECT subject, currency, key_id, keys::text[], journeys, value_minor
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[])
+    AS moved (subject, currency, key_id, keys, journeys, value_minor)
+ON CONFLICT (subject, currency, key_id) DO UPDATE
+SET journeys = known.journeys + excluded.journeys, value_minor = known.value_minor + excluded.value_minor
+"""
+SWEEP_RANKS = """
+DELETE FROM path_ranks AS known
+USING unnest($1::text[], $2::text[], $3::bigint[]) AS moved (subject, currency, key_id)
+WHERE known.subject = moved.subject AND known.currency = moved.currency AND known.key_id = moved.key_id
+    AND known.journeys = 0
+"""
+SUMS = """
+SELECT subject, currency, key_id, any_value(keys) AS keys, sum(journeys)::bigint AS journeys,
+    sum(value_minor)::bigint AS value_minor
+FROM (
+    SELECT sums.subject, sums.currency, sums.key_id, sums.keys, sums.journeys, sums.value_minor
+    FROM unnest($1::text[], $2::date[], $3::date[]) AS span (level, first, until)
+    JOIN path_sums AS sums ON sums.subject = ANY($4) AND sums.level = span.level
+        AND sums.day >= span.first AND sums.day < span.until
+    WHERE ($5::text IS NULL OR sums.currency IN ($5, ''))
+        AND ($6::text[] IS NULL OR sums.currency = '' OR sums.conversion_type = ANY($6))
+    UNION ALL
+    SELECT subject, currency, key_id, keys::text[], journeys, value_minor
+    FROM unnest($7::text[], $8::text[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[])
+        AS part_of_day (subject, currency, key_id, keys, journeys, value_minor)
+) AS part
+GROUP BY subject, currency, key_id
+"""
+_AFTER = """
+({journeys}::bigint IS NULL OR (journeys <= {journeys} AND (
+    journeys < {journeys} OR value_minor < {value} OR (value_minor = {value} AND key_id > {key}))))
+ORDER BY journeys DESC, value_minor DESC, key_id LIMIT {limit}
+"""
+MOST = f"""
+SELECT * FROM ({SUMS}) AS summed
+WHERE {_AFTER.format(journeys="$13", value="$14::bigint", key="$15::bigint", limit="$16")}
+"""
+RANKED = f"""
+SELECT subject, currency, key_id, keys, journeys, value_minor FROM path_ranks WHERE subject = $1 AND currency = $2
+AND {_AFTER.format(journeys="$3", value="$4::bigint", key="$5::bigint", limit="$6")}
+"""
+# The first element of a path's arrays stands for nobody.
+ARRIVALS = """
+SELECT paths.currency, paths.conversion_type, paths.value_minor, paths.occurred_at, paths.times[2:] AS times,
+    (SELECT array_agg(combos.channel ORDER BY place) FROM unnest(paths.combos[2:]) WITH ORDINALITY
+        AS stop (combo_id, place) JOIN combos USING (combo_id)) AS channels
+FROM unnest($1::timestamptz[], $2::timestamptz[]) AS part (since, until)
+JOIN paths ON paths.occurred_at >= part.since AND paths.occurred_at < part.until
+WHERE ($3::text IS NULL OR paths.currency = $3) AND ($4::text[] IS NULL OR paths.conversion_type = ANY($4))
+"""
+LOST = """
+SELECT remainders.last_at, remainders.channels
+FROM unnest($1::timestamptz[], $2::timestamptz[]) AS part (since, until)
+JOIN remainders ON remainders.last_at >= part.since AND remainders.last_at < part.until
+"""
+LOST_ROUTES = """
+SELECT channels, count(*) AS journeys FROM remainders
+WHERE ($1::timestamptz IS NULL OR last_at >= $1) AND ($2::timestamptz IS NULL OR last_at < $2) GROUP BY channels
+"""
+
+
+async def counted(connection: Connection, wanted: Wanted, subjects: Sequence[Subject]) -> list[Counted]:
+    """All sums of some subjects."""
+    rows = await connection.fetch(SUMS, *await _parameters(connection, wanted, subjects))
+    return [Counted(*row.values()) for row in rows]
+
+
+async def most_counted(
+    connection: Connection, wanted: Wanted, subject: Sequenced, limit: int, after: Counted | None
+) -> list[Counted]:
+    """The sums of the sequences that were gone most often, from the place after one on."""
+    place = (after.journeys, after.value_minor, after.key_id) if after else (None, None, None)
+    if wanted.reach.is_everything:
+        rows = await connection.fetch(RANKED, subject, wanted.currency, *place, limit)
+    else:
+        rows = await connection.fetch(MOST, *await _parameters(connection, wanted, [subject]), *place, limit)
+    return [Counted(*row.values()) for row in rows]
+
+
+async def lost_routes(connection: Connection, period: Period) -> dict[Keys, int]:
+    """How many journeys through each sequence led to nothing, runs as one visit."""
+    rows = await connection.fetch(LOST_ROUTES, *period.moments)
+    return {tuple(row["channels"]): row["journeys"] for row in rows}
+
+
+async def _parameters(connection: Connection, wanted: Wanted, subjects: Sequence[Subject]) -> list[Any]:
+    """Those of `SUMS`: the spans of days, the filters, and what parts of days come to."""
+    reach = wanted.reach
+    cells: Mapping[Cell, Amount] = {}
+    if reach.parts_of_days:
+        journeys = await _journeys_between(connection, reach.parts_of_days, wanted)
+        cells = moved([], journeys)
+    chosen = [cell for cell in cells if cell.level == "all" and cell.subject in subjects]
+    journeys_and_value = _rest(chosen, cells) if chosen else ([], [], [])
+    return [
+        *([getattr(span, name) for span in reach.spans] for name in Span._fields),
+        list(subjects),
+        wanted.currency,
+        list(wanted.types) or None,
+        *_columns(chosen, RANK_KEY),
+        *journeys_and_value,
+    ]
+
+
+async def _journeys_between(
+    connection: Connection, parts: Sequence[tuple[datetime, datetime]], wanted: Wanted
+) -> list[Journey]:
+    since, until = [part[0] for part in parts], [part[1] for part in parts]
+    arrivals = await connection.fetch(ARRIVALS, since, until, wanted.currency, list(wanted.types) or None)
+    lost = await connection.fetch(LOST, since, until)
+    return [
+        *(
+            Arrival(
+                row["currency"],
+                row["conversion_type"],
+                row["value_minor"],
+                row["occurred_at"],
+                list(zip(row["times"] or (), row["channels"] or (), strict=True)),
+            ).journey
+            for row in arrivals
+        ),
+        *(remainder(row["channels"], row["last_at"]) for row in lost),
+    ]
+
+
+async def move_sums(connection: Connection, by: Mapping[Cell, Amount]) -> None:
+    """Add amounts to sums, and remove those that come to nothing. Rows are locked in one order everywhere."""
+    ranked = sorted(cell for cell in by if cell.level == "all" and cell.subject in ("path", "route"))
+    sums = sorted(by.keys() - set(ranked))
+    if sums:
+        await connection.execute(ADD_SUMS, *_columns(sums, SUM_KEY), *_rest(sums, by))
+        if fallen := [cell for cell in sums if by[cell].journeys < 0]:
+            await connection.execute(SWEEP_SUMS, *_columns(fallen, SUM_KEY))
+    if ranked:
+        await connection.execute(ADD_RANKS, *_columns(ranked, RANK_KEY), *_rest(ranked, by))
+        if fallen := [cell for cell in ranked if by[cell].journeys < 0]:
+            await connection.execute(SWEEP_RANKS, *_columns(fallen, RANK_KEY))
+
+
+def _columns(cells: Sequence[Cell], names: Iterable[str]) -> list[list[Any]]:
+    return [[getattr(cell, name) for cell in cells] for name in names]
+
+
+def _rest(cells: Sequence[Cell], by: Mapping[Cell, Amount]) -> tuple[list[str], list[int], list[int]]:
+    """Keys, journeys and value."""
+    journeys, values = zip(*(by[cell] for cell in cells), strict=True)
+    return array_literals(cell.keys for cell in cells), list(journeys), list(values)
+
+
+def array_literals(arrays: Iterable[Keys]) -> list[str]:
+    """Arrays as the server writes them: an array of arrays of unlike lengths cannot be sent."""
+    return ["{" + ",".join(map(_quoted, each)) + "}" for each in arrays]
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,137 @@
+"""The reports of the pipeline over HTTP, as JSON or CSV."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel
+
+from services.attribution.pipeline import reading
+from services.attribution.pipeline.domain import Kind
+from services.attribution.pipeline.funnel_report import FunnelReport, FunnelRow, funnel_lines
+from services.attribution.pipeline.funnels import DEALS, LEADS, LIFECYCLE, WON
+from services.attribution.pipeline.lapses import WITHIN_DAYS
+from services.attribution.pipeline.questions import Wanted, wanted
+from services.attribution.pipeline.reading import Found, Moments
+from services.attribution.pipeline.sales_report import KINDS, STANDING, PipelineReport, PipelineRow, pipeline_lines
+from services.attribution.pipeline.speed_report import Since, SpeedReport, SpeedRow, speed_lines
+from services.attribution.pipeline.tables import MOST_ROWS, Between, Place, beside, sheet_of
+from services.attribution.reports.domain import choose_currency
+from shared.db import Connection
+from shared.errors import FieldError, Invalid
+from shared.service import Runtime
+from shared.web import requires
+
+R = TypeVar("R", bound=BaseModel)
+
+
+def router(runtime: Runtime) -> APIRouter:
+    """The endpoints of the reports."""
+    made = APIRouter(tags=["reports"], dependencies=[Depends(requires("attribution:read"))])
+
+    @made.get("/v1/reports/funnel", response_model=FunnelReport, response_model_exclude_unset=True)
+    async def funnel(
+        asked: Annotated[Wanted, Depends(wanted)],
+        of: Literal["leads", "deals"] = "leads",
+        within_days: Annotated[int | None, Query(description="Count only who went on within so many days")] = None,
+    ) -> FunnelReport | Response:
+        """Who entered each stage in a period, how many of them went on to the next and to the last, and how fast."""
+        _known_days(within_days)
+        ways = LEADS if of == "leads" else DEALS
+        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
+            stages: tuple[str, ...] = LIFECYCLE
+            if of == "deals":
+                stages = (*await reading.pipeline_stages(connection), WON)
+            now, then = await _sums(connection, asked, ways.kinds)
+            as_of = await reading.as_of(connection)
+        former = {one.step for one in (*now, *then) if one.kind == ways.entered} - set(stages)
+        stages = (*sorted(former), *stages)
+        lines = funnel_lines(now, ways, stages, _places(asked, len(asked.now)), within_days)
+        past = funnel_lines(then, ways, stages, _places(asked, len(asked.then)), within_days)
+        rows = [FunnelRow(**fields, stage=place.stage) for place, fields in _beside(asked, lines, past)]
+        if asked.asked.as_csv:
+            return sheet_of(rows, {})
+        return FunnelReport(
+            of=of, as_of=as_of, stages=list(stages), truncated=len(lines) > MOST_ROWS, rows=rows, **_previous(asked)
+        )
+
+    @made.get("/v1/reports/pipeline", response_model=PipelineReport, response_model_exclude_unset=True)
+    async def pipeline(asked: Annotated[Wanted, Depends(wanted)]) -> PipelineReport | Response:
+        """What is open, what was opened, won and lost in a period, how fast, and what it brings every year."""
+        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
+            stages = await reading.pipeline_stages(connection)
+            before = await reading.sums_in(connection, asked.question, STANDING, asked.begins)
+            now, then = await _sums(connection, asked, KINDS)
+            as_of = await reading.as_of(connection)
+        present = {one.currency for one in (*before, *now, *then) if any(one.total)}
+        currency = choose_currency(present, asked.asked.currency)
+
+        def lines(begins: int, found: Sequence[Found], pieces: int) -> Mapping[Place, BaseModel]:
+            stood = [one for one in before if one.place == begins and one.currency == currency and any(one.total)]
+            here = [one for one in found if one.currency == currency]
+            return pipeline_lines(stood, here, _places(asked, pieces), pieces, stages)
+
+        ours = lines(0, now, len(asked.now))
+        rows = [PipelineRow(**fields) for _, fields in _beside(asked, ours, lines(1, then, len(asked.then)))]
+        if asked.asked.as_csv:
+            return sheet_of(rows, {"currency": currency})
+        return PipelineReport(
+            currency=currency, as_of=as_of, truncated=len(ours) > MOST_ROWS, rows=rows, **_previous(asked)
+        )
+
+    @made.get("/v1/reports/speed-to-lead", response_model=SpeedReport, response_model_exclude_unset=True)
+    async def speed_to_lead(
+        asked: Annotated[Wanted, Depends(wanted)],
+        since: Annotated[Since, Query(description="The moment from which times are counted")] = "captured",
+    ) -> SpeedReport | Response:
+        """How fast leads were given to a rep, accepted and spoken to, and whether reps kept their time."""
+        clock = runtime.clock.now()
+        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
+            now, then = await _sums(connection, asked, (since, "sla"))
+            late = [
+                await reading.overdue_in(connection, asked.question, [p.moments for _, p in some], clock)
+                for some in (asked.now, asked.then)
+            ]
+            as_of = await reading.as_of(connection)
+        lines = speed_lines(now, since, _places(asked, len(asked.now)), late[0])
+        past = speed_lines(then, since, _places(asked, len(asked.then)), late[1])
+        rows = [SpeedRow(**fields) for _, fields in _beside(asked, lines, past)]
+        if asked.asked.as_csv:
+            return sheet_of(rows, {})
+        return SpeedReport(since=since, as_of=as_of, truncated=len(lines) > MOST_ROWS, rows=rows, **_previous(asked))
+
+    return made
+
+
+async def _sums(connection: Connection, asked: Wanted, kinds: Sequence[Kind]) -> tuple[list[Found], list[Found]]:
+    """What is asked for, of the period and of the one to compare with."""
+    both: list[Moments] = [period.moments for _, period in (*asked.now, *asked.then)]
+    found = await reading.sums_in(connection, asked.question, kinds, both)
+    first = len(asked.now)
+    now = [one for one in found if one.place < first]
+    return now, [one._replace(place=one.place - first) for one in found if one.place >= first]
+
+
+def _places(asked: Wanted, pieces: int) -> list[Place]:
+    """Where there is a row in any case: where nothing is grouped by, in every piece of the period."""
+    return [] if asked.question.dimension else [Place(piece, "") for piece in range(pieces)]
+
+
+def _beside(
+    asked: Wanted, now: Mapping[Place, BaseModel], then: Mapping[Place, BaseModel]
+) -> list[tuple[Place, dict[str, Any]]]:
+    labels = [label for label, _ in asked.now]
+    return list(beside(now, then if asked.other else None, labels))[:MOST_ROWS]
+
+
+def _previous(asked: Wanted) -> dict[str, Any]:
+    if asked.other is None or asked.other.first is None or asked.other.end is None:
+        return {}
+    return {"previous": Between(first=asked.other.first, end=asked.other.end)}
+
+
+def _known_days(within_days: int | None) -> None:
+    """Raises Invalid for a number of days that times are not counted by."""
+    if within_days is not None and within_days not in WITHIN_DAYS:
+        days = f"1 to 31, {', '.join(str(days) for days in WITHIN_DAYS if days > 31)}"
+        raise Invalid("within_days is not valid", [FieldError("query:within_days", f"send one of {days}")])

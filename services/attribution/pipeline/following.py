@@ -1,0 +1,88 @@
+"""Follows persons: counts anew what there is to count of them whenever anything of it was told.
+
+What is counted is a function of the set of facts and of nothing else, so counting again is always safe.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from services.attribution.journeys.queries import lock_leads
+from services.attribution.pipeline import queries
+from services.attribution.pipeline.counting import marks_of
+from services.attribution.pipeline.domain import CONTACTS
+from services.attribution.pipeline.queries import People
+from services.attribution.pipeline.stories import stories_of
+from services.attribution.pipeline.sums import Counted, counted_of, replace_counted
+from shared.db import Connection
+from shared.events import TouchRecorded
+from shared.identity import members_of_many, resolve_many
+from shared.ids import LeadId
+
+
+async def follow(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
+    """Count anew what there is to count of the persons behind these ids.
+
+    The caller has stored what was told of them; the locks of all their ids are taken here. Who is no person any more,
+    having turned out to be somebody else, is no longer counted.
+    """
+    named = set(lead_ids)
+    people = await _lock_people(connection, named)
+    before = await counted_of(connection, named | ids_of(people))
+    after: dict[LeadId, Counted] = {}
+    for person, story in (await stories_of(connection, people)).items():
+        if marks := marks_of(story):
+            after[person] = (story.circumstances, frozenset(marks))
+    await replace_counted(connection, before, after)
+
+
+async def follow_touches(
+    connection: Connection, events: Sequence[TouchRecorded], moved: Sequence[tuple[LeadId, datetime]] | None
+) -> None:
+    """Count anew where touches, stored by now, are the first of a person, or a rep's contact with one.
+
+    `moved` are the facts before and after, where any of the touches was a correction. Most touches are neither, and
+    most of the rest are of visitors of whom nothing is counted.
+    """
+    by_humans = sorted((event for event in events if not event.automated), key=lambda e: e.occurred_at, reverse=True)
+    earliest = {event.lead_id: event.occurred_at for event in by_humans}
+    concerned: set[LeadId] = set()
+    if moved is not None:
+        concerned = await queries.perhaps_followed(connection, dict(moved), first=False)
+    elif earliest:
+        contacts = {event.lead_id: event.occurred_at for event in by_humans if event.type in CONTACTS}
+        concerned = await queries.perhaps_followed(connection, earliest, first=True)
+        if contacts:
+            concerned |= await queries.perhaps_followed(connection, contacts, first=False)
+    if concerned:
+        persons = await _persons_behind(connection, concerned)
+        if followed := await queries.followed_among(connection, persons):
+            await follow(connection, followed)
+
+
+def ids_of(people: People) -> set[LeadId]:
+    """All ids of persons."""
+    return {*people, *(member.lead_id for ids in people.values() for member in ids)}
+
+
+async def _lock_people(connection: Connection, lead_ids: set[LeadId]) -> People:
+    """All persons to whom facts of these ids belong, with all their ids, those locked.
+
+    While waiting for a lock, somebody else may have joined or parted the persons; so it is asked again until nothing
+    is left to lock.
+    """
+    people: People = {}
+    held: set[LeadId] = set()
+    needed = lead_ids
+    while needed - held:
+        await lock_leads(connection, needed - held)
+        held |= needed
+        people = await members_of_many(connection, await _persons_behind(connection, lead_ids))
+        needed = ids_of(people)
+    return people
+
+
+async def _persons_behind(connection: Connection, lead_ids: set[LeadId]) -> list[LeadId]:
+    """Everybody to whom any fact of these ids belongs: a browser may have been several people's."""
+    facts: list[tuple[LeadId, datetime | None]] = [(lead_id, None) for lead_id in sorted(lead_ids)]
+    facts += await queries.linked_at(connection, lead_ids)
+    return list(dict.fromkeys(await resolve_many(connection, facts)))

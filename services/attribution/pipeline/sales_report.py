@@ -1,0 +1,240 @@
+"""The pipeline: what is open, what was opened, won and lost, how fast, and what it brings every year. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from fractions import Fraction
+from typing import Any
+
+from pydantic import BaseModel
+
+from services.attribution.pipeline.counting import Total
+from services.attribution.pipeline.domain import Kind
+from services.attribution.pipeline.lapses import DAY_S, Lapses
+from services.attribution.pipeline.reading import Found
+from services.attribution.pipeline.tables import Between, Place, ratio
+
+KINDS: tuple[Kind, ...] = ("created", "open", "won", "lost", "recurring", "revenue")
+STANDING: tuple[Kind, ...] = ("open", "recurring")
+"""What goes on over the ends of periods: a period begins with all that there was before."""
+MONTHS = 12
+PERCENT = 100
+
+
+class Sum(BaseModel):
+    """How many, and what they are worth together."""
+
+    number: int
+    value_minor: int
+
+
+class Open(Sum):
+    """Open deals; `weighted_minor` is the sum of each one's value times its probability."""
+
+    weighted_minor: int
+
+
+class OpenInStage(Open):
+    """Open deals in a stage."""
+
+    stage: str
+
+
+class Cycle(BaseModel):
+    """How long it took from opening to winning a deal. The mean is exact, median and p90 are right to a fifth."""
+
+    median_days: float | None
+    p90_days: float | None
+    mean_days: float | None
+
+
+class Recurring(BaseModel):
+    """Annual recurring revenue: 12 times what won deals bring every month (`recurring_minor`).
+
+    `arr_minor` is that at the end of the period: what it began with plus what it gained and lost. The first won deal of
+    a person that brings some is new, a later one expansion. `growth` is the gain as a part of the beginning.
+    """
+
+    arr_before_minor: int
+    new_minor: int
+    expansion_minor: int
+    contraction_minor: int
+    churn_minor: int
+    arr_minor: int
+    growth: float | None
+
+
+class Revenue(BaseModel):
+    """What conversions brought, less refunds: the first of a person is new, each later one recurring."""
+
+    new: Sum
+    recurring: Sum
+
+
+class PipelineFigures(BaseModel):
+    """`open` is as it stood at the end of the period, the rest is what happened in it.
+
+    `win_rate` is won / (won + lost) by number, `win_rate_by_value` the same by value; `mean_deal_minor` that of won
+    ones. `velocity_minor_per_day` = opportunities × mean deal × win rate / mean cycle in days, where opportunities are
+    the deals that were open at the beginning or opened in the period.
+    """
+
+    open: Open
+    open_by_stage: list[OpenInStage]
+    created: Sum
+    won: Sum
+    lost: Sum
+    win_rate: float | None
+    win_rate_by_value: float | None
+    cycle: Cycle
+    mean_deal_minor: int | None
+    velocity_minor_per_day: int | None
+    recurring: Recurring
+    revenue: Revenue
+
+
+class PipelineRow(PipelineFigures):
+    """The deals of one key, in one day, week or month (its first day) if it was asked by these."""
+
+    key: str
+    period: date | None = None
+    previous: PipelineFigures | None = None
+    change: dict[str, Any] | None = None
+
+
+class PipelineReport(BaseModel):
+    """In order of time, then the largest open value first. `as_of`: all that was told until then is in it."""
+
+    currency: str | None
+    as_of: datetime | None
+    truncated: bool
+    previous: Between | None = None
+    rows: list[PipelineRow]
+
+
+class Tally:
+    """What was found of one key in one piece of a period."""
+
+    def __init__(self) -> None:
+        self.totals: dict[tuple[Kind, str], Total] = defaultdict(Total)
+        self.cycles = Lapses()
+
+    def add(self, one: Found) -> None:
+        """One more sum."""
+        self.totals[one.kind, one.step] = self.totals[one.kind, one.step].plus(one.total)
+        if one.kind == "won":
+            self.cycles.add(one.bucket, one.total.number, one.total.seconds)
+
+    def standing(self) -> dict[tuple[Kind, str], Total]:
+        """What goes on after the period."""
+        return {name: total for name, total in self.totals.items() if name[0] in STANDING}
+
+    def of(self, kind: Kind) -> Total:
+        """All of a kind."""
+        total = Total()
+        for (one, _), each in self.totals.items():
+            total = total.plus(each) if one == kind else total
+        return total
+
+
+def pipeline_lines(
+    before: Iterable[Found], found: Iterable[Found], places: Iterable[Place], pieces: int, stages: Sequence[str]
+) -> dict[Place, PipelineFigures]:
+    """The figures of each key in each piece; what stood at the beginning is carried from piece to piece."""
+    standing: dict[str, Tally] = defaultdict(Tally)
+    tallies: dict[Place, Tally] = {place: Tally() for place in places}
+    for one in before:
+        standing[one.key].add(one)
+    for one in found:
+        tallies.setdefault(Place(one.place, one.key), Tally()).add(one)
+    lines: dict[Place, PipelineFigures] = {}
+    for piece in range(pieces):
+        here = {place.key: tally for place, tally in tallies.items() if place.piece == piece}
+        figures: dict[str, PipelineFigures] = {}
+        for key in {*here, *standing}:
+            began = standing[key]
+            figures[key], standing[key] = _figures(began, here.get(key, Tally()), stages)
+        for key in sorted(
+            figures, key=lambda key: (-figures[key].open.value_minor, -figures[key].won.value_minor, key)
+        ):
+            lines[Place(piece, key)] = figures[key]
+    return lines
+
+
+def _figures(began: Tally, tally: Tally, stages: Sequence[str]) -> tuple[PipelineFigures, Tally]:
+    """The figures of a piece, and what stands at its end."""
+    ended = Tally()
+    for part in (began, tally):
+        for name, total in part.standing().items():
+            ended.totals[name] = ended.totals[name].plus(total)
+    won, lost = tally.of("won"), tally.of("lost")
+    closed, closed_minor = won.number + lost.number, won.value_minor + lost.value_minor
+    opportunities = began.of("open").number + tally.of("created").number
+    figures = PipelineFigures(
+        open=_open(ended.of("open")),
+        open_by_stage=_by_stage(ended.totals, stages),
+        created=_sum(tally.of("created")),
+        won=_sum(won),
+        lost=_sum(lost),
+        win_rate=ratio(won.number, closed),
+        win_rate_by_value=ratio(won.value_minor, closed_minor),
+        cycle=_cycle(tally.cycles),
+        mean_deal_minor=round(Fraction(won.value_minor, won.number)) if won.number else None,
+        velocity_minor_per_day=velocity(opportunities, won, lost.number),
+        recurring=_recurring(began.of("recurring").value_minor, tally.totals),
+        revenue=Revenue(new=_sum(tally.totals["revenue", "new"]), recurring=_sum(tally.totals["revenue", "recurring"])),
+    )
+    return figures, ended
+
+
+def velocity(opportunities: int, won: Total, lost: int) -> int | None:
+    """Opportunities × mean value of a won deal × win rate / mean days to win one, in minor units a day."""
+    if not won.number or not won.seconds:
+        return None
+    mean_deal = Fraction(won.value_minor, won.number)
+    win_rate = Fraction(won.number, won.number + lost)
+    days = Fraction(won.seconds, won.number * DAY_S)
+    return round(opportunities * mean_deal * win_rate / days)
+
+
+def _open(total: Total) -> Open:
+    weighted = round(Fraction(total.weighted_minor, PERCENT))
+    return Open(number=total.number, value_minor=total.value_minor, weighted_minor=weighted)
+
+
+def _by_stage(totals: Mapping[tuple[Kind, str], Total], stages: Sequence[str]) -> list[OpenInStage]:
+    """In the order of the pipeline; stages of an earlier one come first."""
+    there = {stage: total for (kind, stage), total in totals.items() if kind == "open" and any(total)}
+    former = sorted(there.keys() - set(stages))
+    return [OpenInStage(**_open(there.get(stage, Total())).model_dump(), stage=stage) for stage in (*former, *stages)]
+
+
+def _sum(total: Total) -> Sum:
+    return Sum(number=total.number, value_minor=total.value_minor)
+
+
+def _cycle(lapses: Lapses) -> Cycle:
+    median, p90, mean = lapses.percentile(50), lapses.percentile(90), lapses.mean
+    return Cycle(median_days=_days(median), p90_days=_days(p90), mean_days=_days(mean))
+
+
+def _days(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds / DAY_S, 4)
+
+
+def _recurring(monthly_before: int, totals: Mapping[tuple[Kind, str], Total]) -> Recurring:
+    steps = ("new", "expansion", "contraction", "churn")
+    new, expansion, contraction, churn = (
+        MONTHS * totals.get(("recurring", step), Total()).value_minor for step in steps
+    )
+    before = MONTHS * monthly_before
+    gained = new + expansion + contraction + churn
+    return Recurring(
+        arr_before_minor=before,
+        new_minor=new,
+        expansion_minor=expansion,
+        contraction_minor=contraction,
+        churn_minor=churn,
+        arr_minor=before + gained,
+        growth=ratio(gained, before),
+    )

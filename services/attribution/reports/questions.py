@@ -1,0 +1,122 @@
+"""What a report of credits can be asked: by what, of which conversions and touches, in which currency."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+from fastapi import Depends, Query
+
+from services.attribution.domain import DIMENSIONS as TOUCH_FIELDS
+from services.attribution.reports.asking import Asked, asked, asked_types, listed
+from services.attribution.reports.domain import Interval, Period
+from services.attribution.reports.filters import Condition, fields_of, parse_filter
+from shared.errors import FieldError, Invalid
+from shared.money import Currency
+from shared.rules import INTEGER, TEXT, Vocabulary
+
+Basis = Literal["conversion", "touch"]
+PERSON_FIELDS = ("country", "account", "rep")
+SUMMED_FIELDS = frozenset({"conversion_type", "currency"})
+"""What all sums are kept by, beside their dimensions."""
+
+DIMENSIONS = (*TOUCH_FIELDS, *PERSON_FIELDS)
+MOST_DIMENSIONS = 2
+VOCABULARY = Vocabulary({**dict.fromkeys([*DIMENSIONS, "conversion_type", "currency"], TEXT), "value_minor": INTEGER})
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which credits a report adds up, and by what.
+
+    A filter chooses credits: by the touch that earned, by the conversion, and by the person and the rep it counts
+    under. `value_minor` is the value of the whole conversion. With `convert_to` amounts of all currencies are converted
+    by the rates of the day of the conversion, `through` another one where a pair has none.
+    """
+
+    dimensions: tuple[str, ...]
+    period: Period
+    basis: Basis = "conversion"
+    interval: Interval | None = None
+    types: tuple[str, ...] = ()
+    filter: str | None = None
+    condition: Condition | None = None
+    currency: str | None = None
+    convert_to: str | None = None
+    through: str | None = None
+    as_csv: bool = False
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """What decides where an amount counts, and whether."""
+        return frozenset(self.dimensions) | fields_of(self.condition)
+
+    @property
+    def whole_conversions(self) -> bool:
+        """Whether it asks for nothing that belongs to a touch, so that every model has the same answer."""
+        return self.basis == "conversion" and not self.fields & frozenset(TOUCH_FIELDS)
+
+    @property
+    def from_sums(self) -> bool:
+        """Whether the sums can answer it; else the credits themselves are read."""
+        if not (self.period.is_utc if self.interval is None else self.period.in_utc):
+            return False
+        if self.convert_to is not None and self.basis == "touch":
+            return False  # these sums know the day of the touch, not that of the conversion
+        kept = PERSON_FIELDS if self.whole_conversions else TOUCH_FIELDS
+        return self.fields <= frozenset(kept) | SUMMED_FIELDS
+
+    @property
+    def has_costs(self) -> bool:
+        """Whether what it is about has costs of its own: these are known by channel and campaign."""
+        return self.fields <= {"channel", "campaign", "currency"}
+
+    def by_days(self) -> "Question":
+        """The same, day by day."""
+        return replace(self, interval="day")
+
+    def over(self, period: Period) -> "Question":
+        """The same about another period."""
+        return replace(self, period=period)
+
+
+def asked_dimensions(
+    dimension: Annotated[
+        str, Query(max_length=100, description=f"What to group by, one or two of {', '.join(DIMENSIONS)}")
+    ] = "channel",
+) -> tuple[str, ...]:
+    """What to group by. Raises Invalid."""
+    names = listed("dimension", dimension, MOST_DIMENSIONS)
+    if unknown := [name for name in names if name not in DIMENSIONS]:
+        fault = FieldError("query:dimension", f"there is no {unknown[0][:50]}; there are {', '.join(DIMENSIONS)}")
+        raise Invalid("dimension is not valid", [fault])
+    return names
+
+
+def asked_question(  # noqa: PLR0913  # the parameters of a report
+    wanted: Annotated[Asked, Depends(asked)],
+    dimensions: Annotated[tuple[str, ...], Depends(asked_dimensions)],
+    types: Annotated[tuple[str, ...], Depends(asked_types)],
+    date_basis: Annotated[Basis, Query(description="Whose day counts, the conversion's or the touch's")] = "conversion",
+    interval: Annotated[Interval | None, Query(description="A row for each of these; weeks begin on Mondays")] = None,
+    filter: Annotated[str | None, Query(description='As in `channel == "Email" && value_minor >= 1000`')] = None,
+    convert_to: Annotated[
+        Currency | None, Query(description="Convert by the posted rates, instead of one `currency`")
+    ] = None,
+    convert_through: Annotated[Currency | None, Query(description="To cross by, where a pair has no rates")] = None,
+) -> Question:
+    """What a report of credits is asked. Raises Invalid and InvalidFilter."""
+    if convert_to is not None and wanted.currency is not None:
+        fault = FieldError("query:currency", "send currency for the amounts in it, or convert_to for all of them")
+        raise Invalid("currency and convert_to exclude each other", [fault])
+    return Question(
+        dimensions=dimensions,
+        period=wanted.period,
+        basis=date_basis,
+        interval=interval,
+        types=types,
+        filter=filter,
+        condition=parse_filter(filter, VOCABULARY) if filter is not None else None,
+        currency=wanted.currency,
+        convert_to=convert_to,
+        through=convert_through,
+        as_csv=wanted.as_csv,
+    )

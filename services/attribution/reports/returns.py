@@ -1,0 +1,197 @@
+"""The ROI report: what came back of what was spent, by channel, campaign or both."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel, Field
+
+from services.attribution.conversions.api import DEFAULT_MODEL, ModelQuery
+from services.attribution.domain import SHARE_UNITS
+from services.attribution.models.catalogue import Catalogue
+from services.attribution.reports import queries
+from services.attribution.reports.domain import Interval, bucket_of
+from services.attribution.reports.drilling import link_of
+from services.attribution.reports.figures import Cell, Cost, Line, Money, Place, lines_of, ratio
+from services.attribution.reports.handlers import MOST_ROWS, read_with_costs, settle
+from services.attribution.reports.questions import Question, asked_question
+from services.attribution.reports.sheets import sheet
+from shared.errors import FieldError, Invalid
+from shared.service import Runtime
+
+Margin = Annotated[
+    Decimal, Query(gt=0, le=1, max_digits=12, description="What of the value is left before advertising")
+]
+
+
+class Returns(BaseModel):
+    """What was spent and what came back; null where nothing was spent, or nothing is there to divide by.
+
+    `roas` is value / cost, `roi` (value - cost) / cost, `cpa_minor` cost / credited conversions. At the margin asked
+    for, `break_even_roas` is the ROAS, 1 / margin, and `break_even_cpa_minor` the CPA, margin x value / conversions, at
+    which nothing is won or lost.
+    """
+
+    cost_minor: int | None
+    value_minor: int
+    conversions: int | float
+    roas: float | None
+    roi: float | None
+    cpa_minor: int | None
+    break_even_roas: float
+    break_even_cpa_minor: int | None
+
+
+class ReturnsRow(Returns):
+    """The returns of one key. `break_even_on` is the first day at whose end margin x value, added up since the first
+    day of the row, covers the cost added up since then, null by a model that gives totals; `days_to_break_even` counts
+    from the first day with a cost.
+    """
+
+    key: str
+    keys: list[str] = Field(default=[])
+    period: date | None = None
+    break_even_on: date | None
+    days_to_break_even: int | None
+    drill_url: str
+
+
+class ReturnsReport(BaseModel):
+    """In order of time, then the largest value first; otherwise as the attribution report."""
+
+    currency: str | None
+    as_of: datetime | None
+    model: str
+    model_version: int
+    source: Literal["sums", "credits"]
+    truncated: bool
+    total: Returns | None
+    crossed: dict[str, list[str]] | None = None
+    rows: list[ReturnsRow]
+
+
+def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
+    """The endpoint of the ROI report."""
+    made = APIRouter()
+
+    @made.get("/v1/reports/roi", response_model=ReturnsReport, response_model_exclude_unset=True)
+    async def roi(
+        question: Annotated[Question, Depends(asked_question)],
+        model: ModelQuery = DEFAULT_MODEL,
+        margin: Margin = Decimal(1),
+    ) -> ReturnsReport | Response:
+        """What was spent on channels and campaigns, what came back, and when it was earned back."""
+        if not question.has_costs:
+            detail = "costs are known by channel and campaign: group by these, and filter by these and currency"
+            parameter = "dimension" if not set(question.dimensions) <= {"channel", "campaign"} else "filter"
+            raise Invalid("there are no costs by this", [FieldError(f"query:{parameter}", detail)])
+        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
+            found = await read_with_costs(connection, catalogue, model, question, by_days=True)
+            settled = await settle(connection, question, found)
+            as_of = await queries.as_of(connection)
+        share, cells, costs = Fraction(margin), found.models[model], found.costs
+        lines, total = lines_of(_by(question.interval, cells), _by(question.interval, costs), settled.money)
+        days = _days((*cells, *costs), question.interval, settled.money)
+        link = link_of(question, found.drilled(model))
+        rows = [_row(line, share, days[line.place], question, link(line.place)) for line in lines[:MOST_ROWS]]
+        if question.as_csv:
+            return _sheet(rows, question, settled.currency)
+        report = ReturnsReport(
+            currency=settled.currency,
+            as_of=found.until(model, settled.currency, as_of),
+            model=model,
+            model_version=found.runs[model].version,
+            source="sums" if question.from_sums else "credits",
+            truncated=len(lines) > MOST_ROWS,
+            total=None if model in found.whole else Returns(**_returns(total, share)),
+            rows=rows,
+        )
+        return report if settled.crossed is None else report.model_copy(update={"crossed": settled.crossed})
+
+    return made
+
+
+Day = tuple[int | Fraction, int | Fraction]
+"""What was earned and what was spent on a day, in minor units."""
+
+
+def paid_back(days: Mapping[date, Day], margin: Fraction) -> tuple[date, int] | None:
+    """The first day at whose end what was earned so far, times the margin, covers what was spent so far.
+
+    And how many days that is after the first one with a cost. None if that never happened, or nothing was spent.
+    """
+    earned, spent, first = Fraction(), Fraction(), None
+    for day in sorted(days):
+        earned, spent = earned + days[day][0], spent + days[day][1]
+        first = day if first is None and spent else first
+        if first is not None and earned * margin >= spent:
+            return day, (day - first).days
+    return None
+
+
+def _by(interval: Interval | None, parts: Iterable[Any]) -> list[Any]:
+    return [part._replace(bucket=_bucket(part.bucket, interval)) for part in parts]
+
+
+def _bucket(day: date, interval: Interval | None) -> date | None:
+    return None if interval is None else bucket_of(day, interval)
+
+
+def _days(parts: Sequence[Cell | Cost], interval: Interval | None, money: Money) -> dict[Place, dict[date, Day]]:
+    """What was earned and spent day by day, on each line."""
+    days: dict[Place, dict[date, Day]] = defaultdict(dict)
+    for part in parts:
+        if part.bucket is not None:
+            of_line = days[_bucket(part.bucket, interval), part.keys]
+            earned, spent = of_line.get(part.bucket, (0, 0))
+            minor = money.exactly({(part.currency, part.day or date.min): part.minor})
+            isolated = (earned + minor, spent) if isinstance(part, Cell) else (earned, spent + minor)
+            of_line[part.bucket] = isolated
+    return days
+
+
+def _returns(line: Line, margin: Fraction) -> dict[str, Any]:
+    cost, units = line.cost_minor or None, line.units
+    return {
+        "cost_minor": line.cost_minor,
+        "value_minor": line.value_minor,
+        "conversions": line.conversions,
+        "roas": ratio(line.value_minor, cost) if cost else None,
+        "roi": line.roi,
+        "cpa_minor": round(Fraction(cost * SHARE_UNITS, units)) if cost and units else None,
+        "break_even_roas": round(float(1 / margin), 6),
+        "break_even_cpa_minor": round(margin * line.value_minor * SHARE_UNITS / units) if units else None,
+    }
+
+
+def _row(line: Line, margin: Fraction, days: Mapping[date, Day], question: Question, drill_url: str) -> ReturnsRow:
+    more: dict[str, Any] = {}
+    if len(question.dimensions) > 1:
+        more["keys"] = list(line.place[1])
+    if question.interval is not None:
+        more["period"] = line.place[0]
+    on, after = paid_back(days, margin) or (None, None)
+    return ReturnsRow(
+        key=line.key,
+        **_returns(line, margin),
+        break_even_on=on,
+        days_to_break_even=after,
+        drill_url=drill_url,
+        **more,
+    )
+
+
+def _sheet(rows: list[ReturnsRow], question: Question, currency: str | None) -> Response:
+    figures = [*Returns.model_fields, "break_even_on", "days_to_break_even"]
+    columns = ["period"] if question.interval else []
+    columns += ["key", *(question.dimensions if len(question.dimensions) > 1 else ()), *figures, "currency"]
+    lines: list[list[Any]] = []
+    for row in rows:
+        line: list[Any] = [row.period] if question.interval else []
+        line += [row.key, *row.keys, *(getattr(row, name) for name in figures), currency, row.drill_url]
+        lines.append(line)
+    return sheet([*columns, "drill_url"], lines)

@@ -1,0 +1,129 @@
+"""Totals by channel: read, computed, and kept where that takes long."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from services.attribution.domain import TotalsModel
+from services.attribution.errors import TooManyChannels
+from services.attribution.models.catalogue import Catalogue
+from services.attribution.paths.domain import Amount, Counted, Keys, Subject, Wanted
+from services.attribution.paths.queries import counted, lost_routes
+from services.attribution.remainders.queries import as_of
+from services.attribution.reports.domain import Period
+from services.attribution.totals import queries
+from services.attribution.totals.domain import MOST_CHANNELS, PathSum, credits_of, grams_of, name_of, takes_long
+from services.attribution.totals.queries import Totals
+from shared.db import Connection, Database
+from shared.errors import FieldError
+
+EVERYTHING = Wanted(Period(None, None, ZoneInfo("UTC")))
+
+
+async def totals_of(connection: Connection, model: TotalsModel, wanted: Wanted) -> Totals:
+    """What channels earned by a model in one currency. Raises TooManyChannels.
+
+    Over all time what is kept answers; its `as_of` is when it was computed.
+    """
+    assert wanted.currency is not None
+    if wanted.reach.is_everything:
+        stored = await queries.stored(connection, name_of(model), wanted.currency)
+        if stored is not None:
+            return stored
+    return await computed(connection, model, wanted)
+
+
+async def totals_by_currency(connection: Connection, model: TotalsModel, wanted: Wanted) -> dict[str, Totals]:
+    """The totals in the currency that is wanted, or in each that there is. Raises TooManyChannels."""
+    if wanted.currency is not None:
+        currencies = {wanted.currency}
+    else:
+        currencies = {one.currency for one in await counted(connection, wanted, ["length"])}
+    return {
+        currency: await totals_of(connection, model, replace(wanted, currency=currency))
+        for currency in sorted(currencies)
+    }
+
+
+async def computed(connection: Connection, model: TotalsModel, wanted: Wanted) -> Totals:
+    """The same, computed now."""
+    return await _divide(model, await _read(connection, model, wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What totals follow from."""
+
+    sums: list[PathSum]
+    unattributed: Amount
+    as_of: datetime | None
+
+
+async def _divide(model: TotalsModel, read: _Read) -> Totals:
+    number = len({channel for one in read.sums for channel in one.keys})
+    if number > MOST_CHANNELS:
+        detail = f"{model.base} is for up to {MOST_CHANNELS} channels, and there are {number}; group them"
+        raise TooManyChannels(detail, [FieldError("query:model", detail)])
+    return Totals(await asyncio.to_thread(credits_of, model, read.sums), read.unattributed, read.as_of)
+
+
+async def _read(connection: Connection, model: TotalsModel, wanted: Wanted) -> _Read:
+    until = await as_of(connection)
+    lengths = await counted(connection, wanted, ["length"])
+    nobody = next((Amount(one.journeys, one.value_minor) for one in lengths if one.key_id == 0), Amount(0, 0))
+    return _Read(await _sums(connection, model, wanted), nobody, until)
+
+
+async def _sums(connection: Connection, model: TotalsModel, wanted: Wanted) -> list[PathSum]:
+    if model.base == "shapley":
+        return _path_sums(await counted(connection, wanted, ["set"]))
+    if model.order == 1:
+        return _path_sums(await counted(connection, wanted, ["step", "last"]))
+    if wanted.reach.is_everything:
+        return _path_sums(await counted(connection, wanted, ["gram", "tail"]))
+    routes = _path_sums(await counted(connection, wanted, ["route"]))
+    lost = await lost_routes(connection, wanted.period)
+    return grams_of([*routes, *(PathSum("route", keys, 0, times, 0) for keys, times in lost.items())], model.order)
+
+
+def _path_sums(rows: Iterable[Counted]) -> list[PathSum]:
+    """Sums of a currency and of lost journeys, brought together by their keys."""
+    found: dict[tuple[Subject, Keys], list[int]] = {}
+    for row in rows:
+        counts = found.setdefault((row.subject, tuple(row.keys)), [0, 0, 0])
+        counts[0 if row.currency else 1] += row.journeys
+        counts[2] += row.value_minor
+    return [PathSum(subject, keys, *counts) for (subject, keys), counts in found.items()]
+
+
+async def keep_totals(database: Database, catalogue: Catalogue) -> None:
+    """Compute anew what takes long, where the sums have moved since."""
+    async with database.reading() as connection:
+        models = [model for model in (await catalogue.active(connection)).values() if isinstance(model, TotalsModel)]
+        moves, known = await queries.moves(connection), await queries.known(connection)
+        currencies = await queries.currencies(connection)
+        channels = {currency: await queries.channels(connection, currency) for currency in currencies}
+    due = {
+        (name_of(model), currency): model
+        for model in models
+        for currency in currencies
+        if takes_long(model, channels[currency]) and channels[currency] <= MOST_CHANNELS
+    }
+    if superfluous := known.keys() - due.keys():
+        async with database.transaction() as tx:
+            await queries.drop(tx.connection, superfluous)
+    for name, model in due.items():
+        if known.get(name) != moves:
+            await _keep(database, name, model)
+
+
+async def _keep(database: Database, name: queries.Name, model: TotalsModel) -> None:
+    wanted = replace(EVERYTHING, currency=name[1])
+    async with database.reading() as connection, connection.transaction(isolation="repeatable_read"):
+        moves = await queries.moves(connection)
+        read = await _read(connection, model, wanted)
+    totals = await _divide(model, read)
+    async with database.transaction() as tx:
+        await queries.store(tx.connection, name, moves, totals)
