@@ -59,17 +59,27 @@ def registrable_domain(domain: str) -> str | None:
 
 def is_free(email: str) -> bool:
     """Whether the address is at a provider that gives mailboxes to everybody, so that its domain names no company."""
-    return _in(domain_of(email), free_domains) or _in(domain_of(email), _FREE_TOO) or is_disposable(email)
+    return _gives_mailboxes(domain_of(email)) or _throws_away(domain_of(email))
 
 
 def is_disposable(email: str) -> bool:
     """Whether the address is at a provider of throw-away mailboxes."""
-    return _in(domain_of(email), disposable_domains)
+    return _throws_away(domain_of(email))
 
 
 def company_domain(email: str) -> str | None:
     """The registrable domain of the company the address is at; None for free and throw-away mailboxes."""
     return None if is_free(email) else registrable_domain(domain_of(email))
+
+
+@lru_cache(maxsize=10_000)
+def _gives_mailboxes(domain: str) -> bool:
+    return _in(domain, free_domains) or _in(domain, _FREE_TOO)
+
+
+@lru_cache(maxsize=10_000)
+def _throws_away(domain: str) -> bool:
+    return _in(domain, disposable_domains)
 
 
 def _in(domain: str, domains: set[str] | frozenset[str]) -> bool:

@@ -18,8 +18,9 @@ READ = """
 WITH RECURSIVE down AS (
     SELECT id AS root, id AS lead_id, 0 AS depth FROM unnest($1::text[]) AS id
     UNION ALL
-    SELECT down.root, leads.lead_id, depth + 1
-    FROM down JOIN leads ON leads.merged_into = down.lead_id WHERE depth < 64
+    SELECT down.root, below.lead_id, depth + 1
+    FROM down CROSS JOIN LATERAL (SELECT lead_id FROM leads WHERE merged_into = down.lead_id OFFSET 0) AS below
+    WHERE depth < 64
 ), choices AS (
     SELECT DISTINCT ON (root) root, account_choices.account_id, at
     FROM down JOIN account_choices USING (lead_id) ORDER BY root, at DESC, lead_id

@@ -1,7 +1,7 @@
 """Many calls about people at once, in a constant number of statements, with the results they have one after another.
 
-Calls that share an identifier, or are about one known person, are looked at together. Where all of them are plainly
-about that one person they are carried out here; merges, contradictions and visitors are left to `capture_lead`.
+Calls that share an identifier, or are about one known person, are looked at together. Where it is plain whom each of
+them is about they are carried out here; those that tie people together and visitors are left to `capture_lead`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +14,11 @@ from services.capture.leads import queries
 from services.capture.leads.changes import Change, tell_changes
 from services.capture.leads.domain import (
     Identifier,
+    Person,
     Profile,
     Statements,
-    attached_by_each,
     learn,
+    one_after_another,
     profile_of,
     strongest,
 )
@@ -107,7 +108,7 @@ async def _by_itself(call: LeadCall, tx: Tx, runtime: Runtime) -> Captured | Rej
 
 
 class _Batch:
-    """The calls of a batch that are plainly about one person each."""
+    """The calls of a batch of which it is plain whom they are about."""
 
     def __init__(self, calls: Sequence[LeadCall], tx: Tx, runtime: Runtime) -> None:
         self._calls = calls
@@ -143,35 +144,51 @@ class _Batch:
 
     async def _find_people(self, owners: Mapping[LeadId, LeadId]) -> None:
         """Whom the calls are about, where that is plain; with the rows locked of those who are known."""
-        groups = _groups(self._identified, owners)
-        plain: list[tuple[list[int], LeadId | None, list[tuple[Identifier, ...]]]] = []
-        for indexes in groups:
-            each = [self._identified[index] for index in indexes]
-            known = {id_.own_id for one in each for id_ in one.strong if id_.own_id in owners}
-            roots = {owners[own_id] for own_id in known}
-            if len(roots) > 1 or any(one.anonymous and one.anonymous.own_id in owners for one in each):
+        groups = [group for group in _groups(self._identified, owners) if not self._has_visitor(group, owners)]
+        families = await self._lock({owners[own_id] for group in groups for own_id in self._known_in(group, owners)})
+        persons, apart = await self._persons(families)
+        people: dict[LeadId, _Person] = {}
+        for group in groups:
+            known = {own_id: owners[own_id] for own_id in self._known_in(group, owners)}
+            if any(len(families[root].rows) > 1 or families[root].root.erased_at for root in known.values()):
                 continue
-            attached = attached_by_each([one.strong for one in each], known)
-            if attached is not None:
-                plain.append((indexes, next(iter(roots), None), attached))
-        families = await self._lock([root for _, root, _ in plain if root is not None])
-        for indexes, root, attached in plain:
-            if root is None:
-                person = _new_person(strongest(attached[0]), self._calls[indexes[0]])
-            elif len(families[root].rows) > 1 or families[root].root.erased_at is not None:
+            strong = [self._identified[index].strong for index in group]
+            found = one_after_another(strong, {own_id: persons[root] for own_id, root in known.items()}, apart)
+            if found is None:
                 continue
-            else:
-                person = _known_person(families[root], self._runtime.settings.enrichment_off)
-            for index, identifiers in zip(indexes, attached, strict=True):
-                self._person_of[index] = person
+            for index, (lead_id, identifiers) in zip(group, found, strict=True):
+                if lead_id not in people:
+                    people[lead_id] = (
+                        _known_person(families[lead_id], self._runtime.settings.enrichment_off)
+                        if lead_id in families
+                        else _new_person(strongest(identifiers), self._calls[index])
+                    )
+                self._person_of[index] = people[lead_id]
                 self._attached[index] = identifiers
 
-    async def _lock(self, roots: Sequence[LeadId]) -> dict[LeadId, Family]:
+    def _has_visitor(self, group: Iterable[int], owners: Mapping[LeadId, LeadId]) -> bool:
+        browsers = [self._identified[index].anonymous for index in group]
+        return any(browser is not None and browser.own_id in owners for browser in browsers)
+
+    def _known_in(self, group: Iterable[int], owners: Mapping[LeadId, LeadId]) -> set[LeadId]:
+        return {one.own_id for index in group for one in self._identified[index].strong if one.own_id in owners}
+
+    async def _lock(self, roots: AbstractSet[LeadId]) -> dict[LeadId, Family]:
         if not roots:
             return {}
-        if await queries.lock_roots(self._tx.connection, roots) != set(roots):
+        if await queries.lock_roots(self._tx.connection, sorted(roots)) != roots:
             raise _Outrun
-        return await queries.families_of(self._tx.connection, roots)
+        return await queries.families_of(self._tx.connection, sorted(roots))
+
+    async def _persons(
+        self, families: Mapping[LeadId, Family]
+    ) -> tuple[Mapping[LeadId, Person], frozenset[frozenset[LeadId]]]:
+        """Those who are known, with their emails, and whom of them somebody told apart."""
+        if not families:
+            return {}, frozenset()
+        members = sorted(lead_id for family in families.values() for lead_id in family.members)
+        connection = self._tx.connection
+        return await queries.persons_of(connection, families), await queries.told_apart(connection, members)
 
     def _learn(self, index: int) -> Change | None:
         """Add what a call tells; answers what of it has to be told."""
