@@ -42,8 +42,9 @@ WHERE lead_id IN (SELECT lead_id FROM likeness_checks WHERE settled_at IS NULL L
 CLAIM = """
 DELETE FROM likeness_checks WHERE lead_id IN (
     SELECT lead_id FROM likeness_checks
-    WHERE settled_at <= pg_snapshot_xmin(pg_current_snapshot()) OR seen_at < clock_timestamp() - interval '2 minutes'
-    ORDER BY lead_id LIMIT $1 FOR UPDATE SKIP LOCKED
+    WHERE seen_at IS NOT NULL
+      AND (settled_at <= pg_snapshot_xmin(pg_current_snapshot()) OR seen_at < clock_timestamp() - interval '2 minutes')
+    ORDER BY seen_at, lead_id LIMIT $1 FOR UPDATE SKIP LOCKED
 ) RETURNING lead_id
 """
 WAITING = "SELECT EXISTS (SELECT 1 FROM likeness_checks)"
