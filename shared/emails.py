@@ -69,7 +69,12 @@ def is_disposable(email: str) -> bool:
 
 def company_domain(email: str) -> str | None:
     """The registrable domain of the company the address is at; None for free and throw-away mailboxes."""
-    return None if is_free(email) else registrable_domain(domain_of(email))
+    return _company_of(domain_of(email))
+
+
+@lru_cache(maxsize=10_000)
+def _company_of(domain: str) -> str | None:
+    return None if _gives_mailboxes(domain) or _throws_away(domain) else registrable_domain(domain)
 
 
 @lru_cache(maxsize=10_000)

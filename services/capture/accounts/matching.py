@@ -47,7 +47,7 @@ async def attach_leads(
     Of those whose clues are `as_before` what was found for them holds: who changes an account asks again for them.
     """
     before, now = await match_leads(clues, at, tx, runtime, as_before=as_before)
-    await standings.save(tx.connection, changed_leads(before, now))
+    await standings.save(tx.connection, changed_leads(before, now), before)
     return {standing.lead_id: standing.match.account_id for standing in now}
 
 

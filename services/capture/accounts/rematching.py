@@ -68,10 +68,10 @@ async def _match_again(lead_ids: list[LeadId], by: By, now: datetime, tx: Tx, ru
     before, after = await match_leads(clues, now, tx, runtime)
     changed = changed_leads(before, after)
     if by == "every":
-        await note_likeness(profiles, connection, runtime)
+        await note_likeness(profiles, connection, runtime, new=frozenset())
     told_before = {lead_id: standing.match.account_id for lead_id, standing in before.items()}
     moved = [one.lead_id for one in changed if told_before.get(one.lead_id) != one.match.account_id]
-    await standings.save(connection, changed)
+    await standings.save(connection, changed, before)
     if moved:
         await leads.raise_revisions(connection, moved)
         changes = [_change(known[lead_id], profiles[lead_id], now) for lead_id in sorted(moved)]

@@ -1,6 +1,6 @@
 """How leads stand to accounts: the statements about it, and about leads that are to be matched again."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -8,7 +8,7 @@ from typing import Literal
 import asyncpg
 
 from services.capture.accounts.domain import Match, Standing
-from shared.db import Connection
+from shared.db import COPIED_FROM, Connection
 from shared.ids import AccountId, LeadId
 
 By = Literal["account", "domain", "name", "begin", "every"]
@@ -33,6 +33,7 @@ LEFT JOIN choices ON choices.root = asked.lead_id
 LEFT JOIN accounts AS chosen ON chosen.account_id = choices.account_id
 LEFT JOIN lead_accounts AS standing ON standing.lead_id = asked.lead_id
 """
+COLUMNS = ("lead_id", "account_id", "matched_by", "reason", "domain", "name_key")
 SAVE = """
 INSERT INTO lead_accounts (lead_id, account_id, matched_by, reason, domain, name_key)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
@@ -131,20 +132,18 @@ async def read(
     return known, choices
 
 
-async def save(connection: Connection, changed: Sequence[Standing]) -> None:
-    """Save how leads stand now."""
-    if not changed:
-        return
-    ordered = sorted(changed, key=lambda standing: standing.lead_id)
-    await connection.execute(
-        SAVE,
-        [one.lead_id for one in ordered],
-        [one.match.account_id for one in ordered],
-        [one.match.matched_by for one in ordered],
-        [one.match.reason for one in ordered],
-        [one.domain for one in ordered],
-        [one.name_key for one in ordered],
-    )
+async def save(connection: Connection, changed: Sequence[Standing], known: Container[LeadId]) -> None:
+    """Save how leads stand now; the rows of the leads are locked since it was read of which it is `known`."""
+    rows = [
+        (one.lead_id, one.match.account_id, one.match.matched_by, one.match.reason, one.domain, one.name_key)
+        for one in sorted(changed, key=lambda standing: standing.lead_id)
+    ]
+    new = [row for row in rows if row[0] not in known]
+    if len(new) >= COPIED_FROM:
+        await connection.copy_records_to_table("lead_accounts", records=new, columns=COLUMNS)
+        rows = [row for row in rows if row[0] in known]
+    if rows:
+        await connection.execute(SAVE, *(list(column) for column in zip(*rows, strict=True)))
 
 
 async def owners(connection: Connection, domains: Sequence[str]) -> list[asyncpg.Record]:

@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain
@@ -30,14 +31,19 @@ class Suggestion:
     profiles: tuple[Profile, Profile]
 
 
-async def note_likeness(profiles: Mapping[LeadId, Profile], connection: Connection, runtime: Runtime) -> None:
-    """Let people be found by what they are now, and have them compared in the background."""
+async def note_likeness(
+    profiles: Mapping[LeadId, Profile], connection: Connection, runtime: Runtime, *, new: AbstractSet[LeadId]
+) -> None:
+    """Let people be found by what they are now, and have them compared in the background; `new` ones never were."""
     secret = runtime.secrets.likeness
     hashed = {
         lead_id: frozenset(hmac.digest(secret, key.encode(), "sha256")[:KEY_BYTES] for key in keys_of(profile))
         for lead_id, profile in profiles.items()
     }
-    await queries.put_keys(connection, hashed)
+    if added := {lead_id: keys for lead_id, keys in hashed.items() if lead_id in new}:
+        await queries.add_keys(connection, added)
+    if changed := {lead_id: keys for lead_id, keys in hashed.items() if lead_id not in new}:
+        await queries.put_keys(connection, changed)
 
 
 async def check_likenesses(runtime: Runtime) -> timedelta | None:

@@ -9,6 +9,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 
+import asyncpg
+
 from services.capture.consent.handlers import tell_words_of_each
 from services.capture.leads import queries
 from services.capture.leads.changes import Change, tell_changes
@@ -26,12 +28,14 @@ from services.capture.leads.handlers import Captured, LeadCall, capture_lead
 from services.capture.leads.identifying import Identified, identify_each
 from services.capture.leads.queries import Family
 from services.capture.leads.telling import identity_linked, lead_merged
-from shared.db import Tx
+from shared.db import COPIED_FROM, Tx
 from shared.errors import Rejected
 from shared.events import IdentifierKind, IdentityLinked
 from shared.ids import LeadId
 from shared.service import Runtime
 
+LEAD_COLUMNS = ("lead_id", "made_from", "origin", "captured_at", "statements", "revision")
+IDENTIFIER_COLUMNS = ("own_id", "kind", "lead_id")
 ADD_LEADS = """
 INSERT INTO leads (lead_id, made_from, origin, captured_at, statements, revision)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::jsonb[], $6::integer[]) AS new (lead_id)
@@ -88,7 +92,7 @@ async def capture_leads(calls: Sequence[LeadCall], tx: Tx, runtime: Runtime) -> 
             raise _Outrun  # one call may bring somebody back whom the next one may then be about
         async with tx.connection.transaction():
             done |= await _Batch(calls, tx, runtime).carry_out()
-    except (_Outrun, Rejected):
+    except (_Outrun, Rejected, asyncpg.UniqueViolationError):
         tx.take_back(mark)
         done = {}
     for index, call in enumerate(calls):
@@ -222,18 +226,28 @@ class _Batch:
         new = [people[lead_id] for lead_id in sorted(people) if not people[lead_id].known]
         told = [people[lead_id] for lead_id in sorted(people) if people[lead_id].known and not people[lead_id].saved]
         connection = self._tx.connection
-        if new:
-            made = [person.made_from for person in new], [person.origin for person in new]
-            ids, *state = _columns(new)
-            if len(await connection.fetch(ADD_LEADS, ids, *made, *state)) < len(new):
-                raise _Outrun
-        gained = [(one, self._person_of[index].lead_id) for index, each in self._attached.items() for one in each]
-        if gained:
-            own_ids, kinds = [one.own_id for one, _ in gained], [one.kind for one, _ in gained]
-            if len(await connection.fetch(ATTACH, own_ids, kinds, [lead_id for _, lead_id in gained])) < len(gained):
-                raise _Outrun
+        gained = [
+            (one.own_id, one.kind, self._person_of[index].lead_id)
+            for index, identifiers in self._attached.items()
+            for one in identifiers
+        ]
+        await self._add("leads", LEAD_COLUMNS, [_row_of(person) for person in new], ADD_LEADS)
+        await self._add("identifiers", IDENTIFIER_COLUMNS, sorted(gained), ATTACH)
         if told:
-            await connection.execute(SAVE, *_columns(told))
+            rows = [
+                (one.lead_id, one.captured_at, queries.dumped(one.statements), one.revision)
+                for one in sorted(told, key=lambda one: one.lead_id)
+            ]
+            await connection.execute(SAVE, *(list(column) for column in zip(*rows, strict=True)))
+
+    async def _add(self, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]], add: str) -> None:
+        """Add rows that nobody else may have added meanwhile."""
+        if len(rows) >= COPIED_FROM:
+            await self._tx.connection.copy_records_to_table(table, records=rows, columns=columns)
+        elif rows:
+            added = await self._tx.connection.fetch(add, *(list(column) for column in zip(*rows, strict=True)))
+            if len(added) < len(rows):
+                raise _Outrun
 
     def _tell_aliases(self, order: Iterable[int]) -> None:
         for index in order:
@@ -304,12 +318,14 @@ def _known_person(family: Family, off: AbstractSet[str]) -> _Person:
     )
 
 
-def _columns(people: Sequence[_Person]) -> tuple[list[LeadId], list[datetime], list[dict[str, object]], list[int]]:
+def _row_of(person: _Person) -> tuple[object, ...]:
     return (
-        [person.lead_id for person in people],
-        [person.captured_at for person in people],
-        [queries.dumped(person.statements) for person in people],
-        [person.revision for person in people],
+        person.lead_id,
+        person.made_from,
+        person.origin,
+        person.captured_at,
+        queries.dumped(person.statements),
+        person.revision,
     )
 
 

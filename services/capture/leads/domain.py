@@ -204,7 +204,7 @@ def counting(statements: Statements) -> dict[str, Statement]:
     Of several providers the first in their order counts, then the surer one, then the newer one; in whatever order they
     answered. Who takes something back has told that there is nothing, so nothing that was found fills it again.
     """
-    if not any(name.startswith(FOUND) for name in statements):
+    if not [name for name in statements if name.startswith(FOUND)]:
         return dict(statements)
     found: dict[str, list[Statement]] = {}
     for name, statement in statements.items():
