@@ -36,6 +36,7 @@ from shared.service import Runtime
 
 LEAD_COLUMNS = ("lead_id", "made_from", "origin", "captured_at", "statements", "revision")
 IDENTIFIER_COLUMNS = ("own_id", "kind", "lead_id")
+ATTEMPTS = 2
 ADD_LEADS = """
 INSERT INTO leads (lead_id, made_from, origin, captured_at, statements, revision)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::jsonb[], $6::integer[]) AS new (lead_id)
@@ -61,7 +62,7 @@ ON CONFLICT DO NOTHING RETURNING anonymous_id, at, lead_id
 
 
 class _Outrun(Exception):
-    """What one call says depends on another, or others were faster; one call after another can deal with that."""
+    """Others were faster: whoever was not known is by now, or is somebody else."""
 
 
 @dataclass(slots=True)
@@ -85,20 +86,28 @@ async def capture_leads(calls: Sequence[LeadCall], tx: Tx, runtime: Runtime) -> 
     A call that is rejected leaves nothing behind and does not hold up the others. Deadlocks with calls elsewhere are
     possible: try the transaction again.
     """
-    mark = tx.mark()
-    done: dict[int, Captured | Rejected | None] = {}
-    try:
-        if len({call.may_return for call in calls}) > 1:
-            raise _Outrun  # one call may bring somebody back whom the next one may then be about
-        async with tx.connection.transaction():
-            done |= await _Batch(calls, tx, runtime).carry_out()
-    except (_Outrun, Rejected, asyncpg.UniqueViolationError):
-        tx.take_back(mark)
-        done = {}
+    done = await _together(calls, tx, runtime)
     for index, call in enumerate(calls):
         if index not in done:
             done[index] = await _by_itself(call, tx, runtime)
     return [done[index] for index in range(len(calls))]
+
+
+async def _together(calls: Sequence[LeadCall], tx: Tx, runtime: Runtime) -> dict[int, Captured | Rejected | None]:
+    """What became of the calls that could be carried out together; if others were faster, in the light of that."""
+    if len({call.may_return for call in calls}) > 1:
+        return {}  # one call may bring somebody back whom the next one may then be about
+    mark = tx.mark()
+    for _ in range(ATTEMPTS):
+        try:
+            async with tx.connection.transaction():
+                return {**await _Batch(calls, tx, runtime).carry_out()}
+        except (_Outrun, asyncpg.UniqueViolationError):
+            tx.take_back(mark)
+        except Rejected:
+            tx.take_back(mark)
+            break
+    return {}
 
 
 async def _by_itself(call: LeadCall, tx: Tx, runtime: Runtime) -> Captured | Rejected | None:
