@@ -61,8 +61,8 @@ class Teller:
             told = self._mapping.told_by(row)
         except BadRow as exc:
             return exc
-        if self._job.kind == "leads":
-            derive(told.body)  # remembered until it is asked for, by when the database is to have work too
+        if isinstance(told.content, LeadInput):  # remembered until it is asked for, between two statements
+            derive(told.content.__dict__, self._runtime.settings.enrichment_off)
         return told
 
     async def tell(self, rows: Sequence[Told | BadRow], tx: Tx) -> list[Outcome]:
