@@ -4,7 +4,6 @@ import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import chain
 
 from services.capture.duplicates import queries
@@ -17,7 +16,6 @@ from shared.ids import LeadId
 from shared.service import Runtime
 
 AT_ONCE = 200
-AGAIN = timedelta(milliseconds=200)
 KEY_BYTES = 16
 
 
@@ -46,7 +44,7 @@ async def note_likeness(
         await queries.put_keys(connection, changed)
 
 
-async def check_likenesses(runtime: Runtime) -> timedelta | None:
+async def check_likenesses(runtime: Runtime) -> None:
     """Compare those whose profile changed with whoever shares a key, and keep the pairs. A batch is one transaction."""
     while True:
         async with runtime.database.reading() as connection:
@@ -59,8 +57,7 @@ async def check_likenesses(runtime: Runtime) -> timedelta | None:
                 await queries.forget_merged(tx.connection, lead_ids)
                 await queries.put_pairs(tx.connection, lead_ids, pairs)
         if not lead_ids:
-            async with runtime.database.reading() as connection:
-                return AGAIN if await queries.is_waiting(connection) else None
+            return
 
 
 async def suggestions_of(connection: Connection, lead_ids: Sequence[LeadId]) -> list[Suggestion]:

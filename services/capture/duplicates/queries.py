@@ -48,7 +48,6 @@ DELETE FROM likeness_checks WHERE lead_id IN (
     ORDER BY seen_at, lead_id LIMIT $1 FOR UPDATE SKIP LOCKED
 ) RETURNING lead_id
 """
-WAITING = "SELECT EXISTS (SELECT 1 FROM likeness_checks)"
 # Of a popular key only some, so that a common name costs no more than a rare one.
 OTHERS = """
 SELECT asked.lead_id, found.lead_id AS other_id
@@ -112,11 +111,6 @@ async def claim_checks(connection: Connection, limit: int) -> list[LeadId]:
 async def see_checks(connection: Connection, limit: int) -> None:
     """Say of new entries of the list who must have finished before they are due."""
     await connection.execute(SEE, limit)
-
-
-async def is_waiting(connection: Connection) -> bool:
-    """Whether somebody is still to be compared."""
-    return bool(await connection.fetchval(WAITING))
 
 
 async def others_of(connection: Connection, lead_ids: Sequence[LeadId]) -> dict[LeadId, list[LeadId]]:
