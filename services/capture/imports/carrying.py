@@ -26,6 +26,7 @@ FIRST_BATCH, SMALLEST_BATCH, LARGEST_BATCH = 200, 100, 500
 BATCH_S = 0.3
 READ_AT_ONCE = 64 * 1024  # some hundred rows
 READ_BETWEEN = 8
+MOST_BYTES = 4 * 1024 * 1024  # in a batch, unless one row is longer
 SLICE_S = 5.0
 FURTHEST_BEHIND = 20_000
 BEHIND_PAUSE = timedelta(seconds=0.5)
@@ -74,7 +75,7 @@ class _Turn:
         self._runtime = runtime
         self._reader = job.shape.reader(job.format)
         self._read_up_to = job.position
-        self._place = job.place
+        self._place = self._taken = job.place
         self._piece = memoryview(b"")
         self._waiting: deque[Row] = deque()
         self._size = FIRST_BATCH
@@ -100,13 +101,14 @@ class _Turn:
                 self._size = max(SMALLEST_BATCH, min(LARGEST_BATCH, int(self._size * min(BATCH_S / took, 2))))
         finally:
             ahead.cancel()
-            await asyncio.wait([ahead])
+            await asyncio.gather(ahead, return_exceptions=True)
 
     async def _next(self) -> list[_Read]:
         """The next rows and what they say, a few at a time, so that whatever else runs here is not held up."""
         await self._read()
         batch: list[_Read] = []
         for row in [self._waiting.popleft() for _ in range(min(self._size, len(self._waiting)))]:
+            self._taken = Place(row.end, row.next_line)
             batch.append((row, self._teller.read(row)))
             if len(batch) % READ_BETWEEN == 0:
                 await asyncio.sleep(0)
@@ -114,7 +116,7 @@ class _Turn:
 
     async def _read(self) -> None:
         size = self._job.file_bytes or 0
-        while len(self._waiting) < self._size and self._read_up_to < size:
+        while self._read_up_to < size and not self._has_enough():
             if not self._piece:
                 self._piece = memoryview(await piece_at(self._job, self._read_up_to, self._runtime))
             if not self._piece:
@@ -122,6 +124,11 @@ class _Turn:
             part, self._piece = bytes(self._piece[:READ_AT_ONCE]), self._piece[READ_AT_ONCE:]
             self._read_up_to += len(part)
             self._waiting.extend(self._reader.feed(part, last=self._read_up_to >= size))
+
+    def _has_enough(self) -> bool:
+        """Whether a batch is there, by its rows, or because they are long."""
+        began = self._taken.position
+        return len(self._waiting) >= self._size or (bool(self._waiting) and self._read_up_to - began >= MOST_BYTES)
 
     async def _carry_out(self, batch: Sequence[_Read], began: float) -> bool:
         """Carry out rows and move on behind them, or neither. False if the import is not this worker's any more."""
