@@ -5,7 +5,7 @@ from alembic import op
 from shared.db import run_sql
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
