@@ -115,10 +115,6 @@ class Encoded(NamedTuple):
     value: bytes
     personal: bytes | None = None
 
-    def decoded(self) -> Draft:
-        """The same as a draft of a model."""
-        return Draft(self.kind.decode(self.value), self.personal)
-
 
 class PersonKeys:
     """Opens and seals the personal blocks of facts."""
@@ -195,7 +191,9 @@ class PersonKeys:
         rows = []
         for draft in drafts:
             if isinstance(draft, Draft):
-                rows.append(log_row(self.sealed([draft], ciphers)[0], trace))
+                content, key = draft.personal, draft.lead_id
+                sealed = None if content is None else self.seal(key, ciphers[key], content)
+                rows.append(log_row(draft.event, trace, sealed))
                 continue
             kind, event_id, lead_id, at, _, value, personal = draft
             if personal is not None:
@@ -203,20 +201,23 @@ class PersonKeys:
             rows.append(LogRow((event_id, TOPIC_OF[kind], lead_id, kind.ce_type, lead_id, at, trace, value)))
         return rows
 
-    async def emit_drafts(self, tx: Tx, unsealed: Sequence[Draft | Encoded]) -> list[Event]:
-        """Seal drafts and tell them in a transaction, new keys first. Answers the sealed facts."""
-        events = await self.seal_drafts(tx, unsealed)
-        tx.emit(*events)
-        return events
+    async def emit_drafts(self, tx: Tx, unsealed: Sequence[Draft | Encoded]) -> None:
+        """Seal drafts and tell them in a transaction, new keys first."""
+        ciphers = await self._ciphers_for(unsealed, tx)
+        for draft in unsealed:
+            for row in self.rows([draft], ciphers, tx.trace_of(draft.lead_id)):
+                tx.emit_row(row)
 
-    async def seal_drafts(self, tx: Tx, unsealed: Sequence[Draft | Encoded]) -> list[Event]:
+    async def seal_drafts(self, tx: Tx, drafts: Sequence[Draft]) -> list[Event]:
         """Seal drafts that are not told; keys made for them are."""
-        drafts = [each if isinstance(each, Draft) else each.decoded() for each in unsealed]
-        personal = [draft.event for draft in drafts if draft.personal is not None]
-        ciphers: dict[LeadId, AESGCM] = {}
-        if personal:
-            ciphers = await self._ciphers_in(tx, [event.lead_id for event in personal], personal[0].received_at)
-        return self.sealed(drafts, ciphers)
+        return self.sealed(drafts, await self._ciphers_for(drafts, tx))
+
+    async def _ciphers_for(self, drafts: Sequence[Draft | Encoded], tx: Tx) -> dict[LeadId, AESGCM]:
+        """The keys that drafts are sealed with."""
+        personal = [draft for draft in drafts if draft.personal is not None]
+        if not personal:
+            return {}
+        return await self._ciphers_in(tx, [draft.lead_id for draft in personal], personal[0].received_at)
 
     async def seal_texts(self, tx: Tx, texts: Mapping[LeadId, bytes], at: datetime) -> dict[LeadId, str]:
         """Blocks of what is kept about persons in rows; keys made for them are told. Raises PersonErased."""

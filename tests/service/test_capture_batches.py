@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import services.capture.leads.batches as batches_module
+from services.capture.accounts import standings
 from services.capture.consent.domain import ConsentWord
+from services.capture.duplicates import queries as likenesses
 from services.capture.erasures.domain import Wish
 from services.capture.leads.batches import capture_leads
 from services.capture.leads.erasure import erase
@@ -20,7 +23,7 @@ from services.capture.leads.identifying import Named
 from services.capture.leads.merging import unmerge_by_hand
 from services.capture.leads.telling import Cause
 from shared.clock import SystemClock
-from shared.db import Connection
+from shared.db import COPIED_FROM, Connection
 from shared.errors import Rejected
 from shared.ids import LeadId
 from shared.service import Runtime, build_runtime
@@ -170,6 +173,13 @@ async def at_once(side: Side, batch: Sequence[LeadCall]) -> list[Captured | Reje
         return await capture_leads(batch, tx, side.runtime)
 
 
+@pytest.fixture(params=[COPIED_FROM, 2], ids=["few", "many"])
+def copied_from(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many new rows go by COPY."""
+    for module in (batches_module, standings, likenesses):
+        monkeypatch.setattr(module, "COPIED_FROM", request.param)
+
+
 @pytest.fixture
 def sides(database_server: DatabaseServer, template_database: str) -> Iterator[Any]:
     """Two empty databases, and a loop that outlives the examples."""
@@ -192,6 +202,7 @@ def sides(database_server: DatabaseServer, template_database: str) -> Iterator[A
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
+@pytest.mark.usefixtures("copied_from")
 def test_many_at_once_is_as_one_after_another(sides: Any) -> None:
     runner, single, batched = sides
 

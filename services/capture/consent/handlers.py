@@ -35,7 +35,8 @@ async def tell_words_of_each(said: Sequence[Said], tx: Tx, runtime: Runtime) -> 
     known = await queries.standing(tx.connection, list(drafts)) if drafts else set()
     fresh = [each for event_id, each in drafts.items() if event_id not in known]
     if fresh:
-        facts = await runtime.keys.emit_drafts(tx, [draft for _, draft in fresh])
+        facts = await runtime.keys.seal_drafts(tx, [draft for _, draft in fresh])
+        tx.emit(*facts)
         await queries.tell(
             tx.connection, [fact for fact in facts if isinstance(fact, ConsentChanged | ConsentRequested)]
         )

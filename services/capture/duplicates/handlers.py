@@ -2,8 +2,8 @@
 
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import chain
 
 from services.capture.duplicates import queries
@@ -17,7 +17,6 @@ from shared.personal import PersonKeys
 from shared.service import Runtime
 
 AT_ONCE = 200
-AGAIN = timedelta(milliseconds=200)
 KEY_BYTES = 16
 
 
@@ -31,17 +30,22 @@ class Suggestion:
     profiles: tuple[Profile, Profile]
 
 
-async def note_likeness(profiles: Mapping[LeadId, Profile], connection: Connection, runtime: Runtime) -> None:
-    """Let people be found by what they are now, and have them compared in the background."""
+async def note_likeness(
+    profiles: Mapping[LeadId, Profile], connection: Connection, runtime: Runtime, *, new: AbstractSet[LeadId]
+) -> None:
+    """Let people be found by what they are now, and have them compared in the background; `new` ones never were."""
     secret = runtime.secrets.likeness
     hashed = {
         lead_id: frozenset(hmac.digest(secret, key.encode(), "sha256")[:KEY_BYTES] for key in keys_of(profile))
         for lead_id, profile in profiles.items()
     }
-    await queries.put_keys(connection, hashed)
+    if added := {lead_id: keys for lead_id, keys in hashed.items() if lead_id in new}:
+        await queries.add_keys(connection, added)
+    if changed := {lead_id: keys for lead_id, keys in hashed.items() if lead_id not in new}:
+        await queries.put_keys(connection, changed)
 
 
-async def check_likenesses(runtime: Runtime) -> timedelta | None:
+async def check_likenesses(runtime: Runtime) -> None:
     """Compare those whose profile changed with whoever shares a key, and keep the pairs. A batch is one transaction."""
     while True:
         async with runtime.database.reading() as connection:
@@ -54,8 +58,7 @@ async def check_likenesses(runtime: Runtime) -> timedelta | None:
                 await queries.forget_merged(tx.connection, lead_ids)
                 await queries.put_pairs(tx.connection, lead_ids, pairs)
         if not lead_ids:
-            async with runtime.database.reading() as connection:
-                return AGAIN if await queries.is_waiting(connection) else None
+            return
 
 
 async def suggestions_of(connection: Connection, lead_ids: Sequence[LeadId], keys: PersonKeys) -> list[Suggestion]:

@@ -3,23 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 import asyncpg
 import orjson
 
-from services.capture.leads.domain import Identifier, Person, Statement, Statements, found_field
+from services.capture.leads.domain import FOUND, Identifier, Person, Statement, Statements
 from shared.db import Connection, Tx
 from shared.errors import Invalid
 from shared.events import IdentifierKind
 from shared.ids import LeadId
 from shared.personal import PersonKeys
 
+# OFFSET 0 keeps the planner, which cannot know how small these sets are, from reading the whole table instead.
 OWNERS = """
 WITH RECURSIVE up AS (
     SELECT own_id, lead_id AS here, 0 AS depth FROM identifiers WHERE own_id = ANY($1)
     UNION ALL
     SELECT up.own_id, leads.merged_into, depth + 1
-    FROM up JOIN leads ON leads.lead_id = up.here WHERE leads.merged_into IS NOT NULL AND depth < 64
+    FROM up CROSS JOIN LATERAL (SELECT merged_into FROM leads WHERE lead_id = up.here OFFSET 0) AS leads
+    WHERE leads.merged_into IS NOT NULL AND depth < 64
 )
 SELECT DISTINCT ON (own_id) own_id, here FROM up ORDER BY own_id, depth DESC
 """
@@ -38,11 +41,14 @@ FAMILIES = """
 WITH RECURSIVE down AS (
     SELECT lead_id AS root, lead_id, 0 AS depth FROM leads WHERE lead_id = ANY($1)
     UNION ALL
-    SELECT down.root, leads.lead_id, depth + 1
-    FROM down JOIN leads ON leads.merged_into = down.lead_id WHERE depth < 64
+    SELECT down.root, below.lead_id, depth + 1
+    FROM down CROSS JOIN LATERAL (SELECT lead_id FROM leads WHERE merged_into = down.lead_id OFFSET 0) AS below
+    WHERE depth < 64
 )
-SELECT down.root, leads.*, person_keys.wrapped_key
-FROM down JOIN leads USING (lead_id) LEFT JOIN person_keys USING (lead_id) ORDER BY down.root, leads.lead_id
+SELECT down.root, leads.*, held.wrapped_key
+FROM down CROSS JOIN LATERAL (SELECT * FROM leads WHERE lead_id = down.lead_id OFFSET 0) AS leads
+LEFT JOIN LATERAL (SELECT wrapped_key FROM person_keys WHERE lead_id = down.lead_id OFFSET 0) AS held ON true
+ORDER BY down.root, leads.lead_id
 """
 EMAILS = "SELECT own_id, lead_id FROM identifiers WHERE lead_id = ANY($1) AND kind = 'email'"
 SEPARATED = """
@@ -259,6 +265,9 @@ async def newest_leads(
     return [(LeadId(row["lead_id"]), row["created_at"]) for row in await connection.fetch(NEWEST, at, lead_id, limit)]
 
 
+_moment = lru_cache(maxsize=1_000)(datetime.fromisoformat)  # most was told at one time
+
+
 def _lead_row(row: asyncpg.Record, keys: PersonKeys) -> LeadRow:
     return LeadRow(
         lead_id=LeadId(row["lead_id"]),
@@ -282,8 +291,7 @@ def _statements(row: asyncpg.Record, keys: PersonKeys) -> Statements:
         wrapped = row["wrapped_key"]
         told = orjson.loads(keys.open_with(LeadId(row["lead_id"]), wrapped, row["sealed"])) if wrapped else {}
     return {
-        name: Statement(value, datetime.fromisoformat(at), *(rest or [row["origin"]]))
-        for name, (value, at, *rest) in told.items()
+        name: Statement(value, _moment(at), *(rest or [row["origin"]])) for name, (value, at, *rest) in told.items()
     }
 
 
@@ -309,10 +317,10 @@ def _written(statements: Statements) -> bytes:
 
 
 def dumped(statements: Statements) -> dict[str, object]:
-    """Statements as they are kept."""
-    return {
-        name: [told.value, told.at.isoformat(), told.origin]
-        if found_field(name) is None
-        else [told.value, told.at.isoformat(), told.origin, told.confidence, told.order, told.overwrite]
-        for name, told in statements.items()
-    }
+    """Statements as they stand in a row."""
+    times: dict[datetime, str] = {}  # most were told at one time
+    written: dict[str, object] = {}
+    for name, (value, at, origin, *found) in statements.items():
+        told_at = times.get(at) or times.setdefault(at, at.isoformat())
+        written[name] = [value, told_at, origin, *(found if name.startswith(FOUND) else ())]
+    return written
