@@ -93,7 +93,8 @@ class Remainder:
 
 async def put_turns(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
     """Remember that what is left of the journeys of these ids may be another now; a worker looks at them."""
-    await connection.execute(PUT_TURN, list(set(lead_ids)), IDS_OF_A_TURN, TOPICS)
+    if ids := list(set(lead_ids)):
+        await connection.execute(PUT_TURN, ids, IDS_OF_A_TURN, TOPICS)
 
 
 async def put_all_once(connection: Connection) -> None:
