@@ -13,7 +13,7 @@ from shared.ids import LeadId
 
 TOPICS = ("leads", "touches", "conversions", "deals")
 IDS_OF_A_TURN = 250
-TURNS_AT_ONCE = 20
+TURNS_AT_ONCE = 8
 
 # `as_of`: until when everything that was told is in what was stored before these facts.
 PUT_TURN = """
