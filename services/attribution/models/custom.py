@@ -190,6 +190,7 @@ class CustomModel:
     lookback: timedelta | None
     reset_after_conversion: bool
     rules: tuple[tuple[Expression, int], ...]
+    half_life: timedelta
 
     @property
     def whole(self) -> bool:
@@ -246,6 +247,7 @@ def compile_model(model_id: str, version: int, document: ModelDocument) -> Model
         lookback,
         document.reset_after_conversion,
         tuple(rules),
+        timedelta(days=document.half_life_days),
     )
 
 
