@@ -1,15 +1,18 @@
 """What happens when another version of a model counts: all conversions are credited by it, then it serves."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
+from services.attribution.conversions.queries import Placed
 from services.attribution.credits.crediting import recredit
 from services.attribution.domain import CreditingRun, TotalsModel, is_longer, longest_lookback
 from services.attribution.models import queries
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.queries import Run
 from shared.db import Connection, Database
+from shared.faults import failpoint
 
-STEP = 200
+STEP = 100
 """Conversions credited in one transaction: short enough to keep nobody waiting."""
 
 STEP_BACK = 5_000
@@ -29,6 +32,32 @@ async def walk_models(database: Database, catalogue: Catalogue) -> timedelta | N
     return timedelta(0) if more else None
 
 
+async def settle_models(database: Database, catalogue: Catalogue) -> None:
+    """Credit at once whatever runs still owe to the conversions of the projection at hand.
+
+    One that is built beside the serving one has no runs of its own: it gets the credits of those that began while it
+    was built, and loses those of runs that are gone.
+    """
+    if not database.muted:
+        while await walk_models(database, catalogue) is not None:
+            pass
+        return
+    async with database.transaction() as tx:
+        await queries.take_strangers(tx.connection)
+    after: str | None = ""
+    while after is not None:
+        async with database.transaction() as tx:
+            after = await _settle_next(tx.connection, catalogue, after)
+
+
+async def _settle_next(connection: Connection, catalogue: Catalogue, after: str) -> str | None:
+    runs = await catalogue.crediting(connection)
+    numbers = [run.run for run in runs if not isinstance(run.model, TotalsModel)]
+    found = await queries.unsettled_after(connection, after, numbers, longest_lookback(runs), STEP)
+    await _credit_anew(connection, catalogue, found)
+    return found[-1].conversion_id if len(found) == STEP else None
+
+
 async def begin_runs(connection: Connection, catalogue: Catalogue) -> None:
     """Begin to build each version that counts by now and is neither built nor serving; what was being built is let go.
 
@@ -45,6 +74,7 @@ async def begin_runs(connection: Connection, catalogue: Catalogue) -> None:
             splits = not isinstance(model, TotalsModel)
             walk = splits or is_longer(model.lookback, reach)
             await queries.begin_run(connection, model.model_id, model.version, splits=splits, walk=walk)
+    await _shorten(connection, catalogue, reach)
 
 
 async def _follow_documents(connection: Connection, catalogue: Catalogue) -> None:
@@ -72,8 +102,7 @@ async def _switch(connection: Connection, catalogue: Catalogue) -> None:
             await queries.retire(connection, run.run)
     for run in built:
         await queries.serve(connection, run.run)
-    if await _reach(connection, catalogue, await queries.runs(connection)) != before:
-        await queries.walk_again(connection, everything=True)
+    await _shorten(connection, catalogue, before)
 
 
 async def _walk(connection: Connection, catalogue: Catalogue) -> bool:
@@ -84,10 +113,7 @@ async def _walk(connection: Connection, catalogue: Catalogue) -> bool:
         return False
     start = min(walk.after for walk in walks)
     found = await queries.conversions_after(connection, start, STEP)
-    if found:
-        ids = {one.conversion_id for one in found}
-        facts = [(one.lead_id, one.occurred_at) for one in found]
-        await recredit(connection, catalogue, facts, lambda conversion, _window: conversion.conversion_id in ids)
+    await _credit_anew(connection, catalogue, found)
     finished = len(found) < STEP
     after = found[-1].conversion_id if found else start
     done = {
@@ -96,7 +122,21 @@ async def _walk(connection: Connection, catalogue: Catalogue) -> bool:
         if finished or walk.after <= after
     }
     await queries.advance(connection, done, after=after, finished=finished)
+    failpoint("model_walk_before_commit")
     return True
+
+
+async def _shorten(connection: Connection, catalogue: Catalogue, before: timedelta | None) -> None:
+    """Walk again where no model looks as far back any more as one did before: all paths become shorter."""
+    if is_longer(before, await _reach(connection, catalogue, await queries.runs(connection))):
+        await queries.walk_again(connection, everything=True)
+
+
+async def _credit_anew(connection: Connection, catalogue: Catalogue, found: Sequence[Placed]) -> None:
+    if found:
+        ids = {one.conversion_id for one in found}
+        facts = [(one.lead_id, one.occurred_at) for one in found]
+        await recredit(connection, catalogue, facts, lambda conversion, _window: conversion.conversion_id in ids)
 
 
 async def _reach(connection: Connection, catalogue: Catalogue, runs: list[Run]) -> timedelta | None:

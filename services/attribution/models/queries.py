@@ -42,6 +42,15 @@ NEXT = """
 SELECT conversion_id, lead_id, occurred_at FROM conversions
 WHERE conversion_id > $1 AND lead_id IS NOT NULL ORDER BY conversion_id LIMIT $2
 """
+# What lacks the credits of a run, or reaches further back than any run looks.
+UNSETTLED = """
+SELECT conversion_id, lead_id, conversions.occurred_at FROM conversions LEFT JOIN paths USING (conversion_id)
+WHERE conversion_id > $1 AND lead_id IS NOT NULL AND (
+    (SELECT count(*) FROM credits WHERE credits.conversion_id = conversions.conversion_id AND run = ANY($2::integer[]))
+        < cardinality($2::integer[])
+    OR paths.times[2] < paths.occurred_at - $3::interval)
+ORDER BY conversion_id LIMIT $4
+"""
 ADVANCE = """
 UPDATE model_runs SET after = $3, done = done + more, walked_at = clock_timestamp(),
     finished_at = CASE WHEN $4 THEN clock_timestamp() END
@@ -49,7 +58,8 @@ FROM unnest($1::integer[], $2::bigint[]) AS walked (of_run, more) WHERE run = of
 """
 NEXT_CREDITED = "SELECT conversion_id FROM paths WHERE conversion_id > $1 ORDER BY conversion_id LIMIT $2"
 TAKE_CREDITS = "DELETE FROM credits WHERE run = $1 AND conversion_id = ANY($2)"
-TAKE_SUMS = "DELETE FROM credit_sums WHERE run = $1"
+SUMS = ("credit_sums", "channel_sums")
+TAKE_SUMS = "DELETE FROM {table} WHERE run = $1"
 FORGET = "DELETE FROM model_runs WHERE run = $1"
 # A projection that was built meanwhile may hold what was taken away from the one that served.
 TAKE_STRANGERS = "DELETE FROM {table} WHERE run <> ALL (SELECT run FROM model_runs)"
@@ -142,7 +152,7 @@ async def walk_again(connection: Connection, *, everything: bool) -> bool:
 
 async def take_strangers(connection: Connection) -> None:
     """Take away credits of runs that there are no more."""
-    for table in ("credits", "credit_sums"):
+    for table in ("credits", *SUMS):
         await connection.execute(TAKE_STRANGERS.format(table=table))
 
 
@@ -154,6 +164,14 @@ async def walks(connection: Connection) -> list[Run]:
 async def conversions_after(connection: Connection, conversion_id: str, limit: int) -> list[Placed]:
     """The next conversions of the walk."""
     rows = await connection.fetch(NEXT, conversion_id, limit)
+    return [Placed(row["conversion_id"], row["lead_id"], row["occurred_at"]) for row in rows]
+
+
+async def unsettled_after(
+    connection: Connection, conversion_id: str, runs: Sequence[int], reach: timedelta | None, limit: int
+) -> list[Placed]:
+    """The next conversions that lack the credits of one of these runs, or whose path is longer than `reach`."""
+    rows = await connection.fetch(UNSETTLED, conversion_id, runs, reach, limit)
     return [Placed(row["conversion_id"], row["lead_id"], row["occurred_at"]) for row in rows]
 
 
@@ -170,7 +188,8 @@ async def take_credits(connection: Connection, run: Run, limit: int) -> bool:
     if len(ids) == limit:
         await advance(connection, {run.run: 0}, after=ids[-1], finished=False)
         return False
-    await connection.execute(TAKE_SUMS, run.run)
+    for table in SUMS:
+        await connection.execute(TAKE_SUMS.format(table=table), run.run)
     await connection.execute(FORGET, run.run)
     return True
 
