@@ -88,6 +88,7 @@ async def assert_follows(service: Harness, stories: Sequence[Sequence[Move]]) ->
     assert await service.parked() == []
 
 
+@pytest.mark.timeout(1_800)
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")  # an example is long; what failed is short
 @settings(
     max_examples=20,
