@@ -4,6 +4,7 @@ from shared.events._decisions import (
     AssignmentAccepted,
     AssignmentExpired,
     AssignmentRejected,
+    CreditsChanged,
     DealChanged,
     EnrolmentEnded,
     EnrolmentStarted,
@@ -15,6 +16,7 @@ from shared.events._decisions import (
     MessageState,
     Stage,
     StageChanged,
+    TouchCredit,
 )
 from shared.events._event import Event, decoder, schema_of, with_position
 from shared.events._leads import (
@@ -65,6 +67,7 @@ __all__ = [
     "ConsentState",
     "ConversionRecorded",
     "CostRecorded",
+    "CreditsChanged",
     "DealChanged",
     "DeliveryReceived",
     "EnrolmentEnded",
@@ -93,6 +96,7 @@ __all__ = [
     "Stage",
     "StageChanged",
     "Topic",
+    "TouchCredit",
     "TouchPersonal",
     "TouchRecorded",
     "VisitorIdentified",
