@@ -1,5 +1,5 @@
 """Attribution's timers: another version of a model or of the channel grouping counts for all of history, bit by bit;
-journeys that led to nothing so far are counted.
+journeys that led to nothing so far are counted, and channels weighed where that takes long.
 """
 
 from datetime import timedelta
@@ -12,6 +12,7 @@ from services.attribution.models.handlers import settle_models, walk_models
 from services.attribution.remainders.handlers import keep_remainders
 from services.attribution.remainders.handlers import settle as settle_remainders
 from services.attribution.telling.handlers import tell_credits
+from services.attribution.totals.handlers import keep_totals
 from shared.service import Runtime, Timer
 
 
@@ -25,6 +26,7 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
         Timer("credits-told", lambda: tell_credits(runtime), timedelta(seconds=0.5)),
         Timer("exports", Exporter(runtime).step, timedelta(seconds=1)),
         Timer("remainders", lambda: keep_remainders(runtime.database), timedelta(seconds=1)),
+        Timer("channel-totals", lambda: keep_totals(runtime.database, catalogue), timedelta(seconds=2)),
     )
 
 

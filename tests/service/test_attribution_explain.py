@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from services.attribution.channels.domain import UNATTRIBUTED
 from services.attribution.credits.domain import Credited
-from services.attribution.domain import SHARE_UNITS, CreditingRun
+from services.attribution.domain import SHARE_UNITS, CreditingRun, TotalsModel
 from shared.events import ConversionRecorded, Event, LeadErased
 from shared.ids import ConversionId
 from shared.settings import Settings
@@ -122,6 +122,32 @@ async def test_models_that_look_less_far_say_what_they_leave_out(attribution: Ha
     assert (old["left_out"], new["left_out"]) == ({"week": "too_old"}, {})
     assert "week" not in old["earned"]
     assert new["earned"]["week"]["weight"] == "1"
+
+
+async def test_a_model_that_looks_further_and_is_being_built_does_not_show_yet(
+    attribution: Harness, teller: Teller
+) -> None:
+    before = [
+        teller.touch("nora", 200, touch_id="long-ago"),
+        teller.touch("nora", 2, touch_id="new"),
+        teller.conversion("nora", 1, 1_000, external_id="order"),
+    ]
+    await attribution.deliver(*before)
+    ever = {"title": "Ever", "base": "linear", "lookback_days": None}
+    assert (await attribution.client.put("/v1/models/ever", json=ever)).status_code == 200
+
+    async def shown() -> tuple[list[str], list[tuple[str, str]], bool]:
+        found = await explained(attribution, teller.conversion_id("order"))
+        touches = [touch["touch_id"] for touch in found["touches"]]
+        return touches, [(one["touch_id"], one["reason"]) for one in found["others"]], "ever" in found["models"]
+
+    not_yet = (["new"], [("long-ago", "too_old")], False)
+    assert await shown() == not_yet
+    await attribution.deliver(teller.touch("nora", 3, touch_id="late"), teller.conversion("nora", 1, 5))
+    assert await shown() == (["late", "new"], [("long-ago", "too_old")], False)
+    assert attribution.code.settle is not None
+    await attribution.code.settle(attribution.consumer_runtime)
+    assert await shown() == (["long-ago", "late", "new"], [], True)
 
 
 async def test_history_tells_what_each_late_fact_moved(attribution: Harness, teller: Teller) -> None:
@@ -251,7 +277,7 @@ async def test_history_is_what_the_world_looked_like_when_each_fact_was_received
     facts = [fact for history in histories for fact in history]
     for batch in in_any_order(facts, dice):
         await attribution.deliver(*batch)
-    runs = await crediting_runs(attribution)
+    runs = [run for run in await crediting_runs(attribution) if not isinstance(run.model, TotalsModel)]
     entries = 0
     for history in histories:
         for conversion_id in {fact.conversion_id for fact in history if isinstance(fact, ConversionRecorded)}:

@@ -47,7 +47,7 @@ async def expected_credits(service: Harness, facts: Sequence[Event]) -> dict[Con
 
 async def stored_sums(service: Harness) -> dict[str, dict[tuple[object, ...], tuple[int, ...]]]:
     """The rows of the tables of sums: what the last columns come to under the others."""
-    tables = {"combos": 1, "credit_sums": 2, "conversion_sums": 2}
+    tables = {"combos": 1, "credit_sums": 2, "channel_sums": 2, "conversion_sums": 2, "owner_sums": 2}
     async with service.runtime.database.reading() as connection:
         rows = {table: await connection.fetch(f"SELECT * FROM {table}") for table in tables}
     return {
@@ -61,6 +61,10 @@ def sums_of(credited: dict[ConversionId, Credited]) -> dict[str, dict[tuple[obje
     combos: Counter[tuple[object, ...]] = Counter({astuple(NOBODY): 0})
     units: Counter[tuple[object, ...]] = Counter()
     minor: Counter[tuple[object, ...]] = Counter()
+    channel_units: Counter[tuple[object, ...]] = Counter()
+    channel_minor: Counter[tuple[object, ...]] = Counter()
+    owners: Counter[tuple[object, ...]] = Counter()
+    owner_values: Counter[tuple[object, ...]] = Counter()
     conversions: Counter[tuple[object, ...]] = Counter()
     values: Counter[tuple[object, ...]] = Counter()
     for one in credited.values():
@@ -72,6 +76,10 @@ def sums_of(credited: dict[ConversionId, Credited]) -> dict[str, dict[tuple[obje
             cell = (level, _first(path.day, level), path.currency, path.conversion_type, *owner)
             conversions[cell] += 1
             values[cell] += path.value_minor
+            for name in ("country", "rep"):
+                key = (name, level, _first(path.day, level), path.currency, path.conversion_type, getattr(path, name))
+                owners[key] += 1
+                owner_values[key] += path.value_minor
             for run, division in one.divisions.items():
                 for (combo, at), part, value in zip(places, division.units, division.value_minor, strict=True):
                     for basis, day in (("c", path.day), ("t", at.date())):
@@ -79,9 +87,13 @@ def sums_of(credited: dict[ConversionId, Credited]) -> dict[str, dict[tuple[obje
                             place = (run, basis, level, _first(day, level), path.currency, path.conversion_type)
                             units[*place, combo.combo_id] += part
                             minor[*place, combo.combo_id] += value
+                            channel_units[*place, combo.channel] += part
+                            channel_minor[*place, combo.channel] += value
     return {
         "combos": {key: (uses,) for key, uses in combos.items()},
         "credit_sums": {cell: (part, minor[cell]) for cell, part in units.items()},
+        "channel_sums": {cell: (part, channel_minor[cell]) for cell, part in channel_units.items()},
+        "owner_sums": {cell: (number, owner_values[cell]) for cell, number in owners.items()},
         "conversion_sums": {cell: (number, values[cell]) for cell, number in conversions.items()},
     }
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import astuple
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -87,6 +88,7 @@ async def assert_follows(service: Harness, stories: Sequence[Sequence[Move]]) ->
     assert await service.parked() == []
 
 
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")  # an example is long; what failed is short
 @settings(
     max_examples=20,
     deadline=None,

@@ -45,6 +45,8 @@ async def tell(service: Harness, facts: Sequence[Event]) -> None:
         return bool(read == len(ids))
 
     await eventually(all_read, within=120)
+    assert CODE.settle is not None
+    await CODE.settle(service.consumer_runtime)
 
 
 @pytest.mark.parametrize("point", ["after_tx_before_kafka_commit", "before_swap_commit"])

@@ -16,10 +16,11 @@ from services.attribution.domain import (
     Milestone,
     Model,
     Path,
+    PathRow,
     Reason,
     TotalsModel,
     Touch,
-    path_to,
+    longest_lookback,
     reason_against,
     skipped,
     told_weights,
@@ -152,7 +153,8 @@ async def explain(
     `told_by` is the model by which the history tells what moved, or `ALL_MODELS`. Raises Unavailable where a new
     installation has not credited the conversion yet.
     """
-    runs, reach = await catalogue.serving(connection)
+    runs = await catalogue.dividing(connection)
+    reach = longest_lookback(runs)
     credited = (await stored(connection, [conversion.conversion_id], [run.run for run in runs], {})).get(
         conversion.conversion_id
     )
@@ -165,17 +167,11 @@ async def explain(
     profile = (await profiles(connection, people)).get(person)
     deal_id = conversion.deal_id
     deal = (await queries.deals(connection, [deal_id])).get(deal_id) if deal_id else None
-    path = path_to(
-        at,
-        touches,
-        reach,
-        lead_created_at=profile.created_at if profile else None,
-        deal_created_at=deal.opened_at if deal else None,
-    )
+    path, hidden = _path(credited.path, touches, reach)
     sold = (await queries.conversions_of_people(connection, people)).get(person, [])
     previous = max((one.occurred_at for one in sold if one.occurred_at < at), default=None)
     views = [
-        _view(path, run.model, credited.divisions[run.run], previous)
+        _view(path, run.model, credited.divisions[run.run], hidden, previous)
         for run in runs
         if not isinstance(run.model, TotalsModel)
     ]
@@ -213,11 +209,21 @@ async def explain(
     )
 
 
-def _view(path: Path, model: Model, division: Division, previous: datetime | None) -> _View:
+def _path(stored_path: PathRow, touches: Iterable[Touch], reach: timedelta | None) -> tuple[Path, int]:
+    """The path as far back as any model looks that answers, and how many stored touches before it are of others."""
+    named = {(touch.origin, touch.touch_id): touch for touch in touches}
+    on_it = tuple(named[touch.origin, touch.touch_id] for touch in stored_path.touches)
+    whole = Path(stored_path.occurred_at, on_it, stored_path.lead_place, stored_path.deal_place)
+    hidden = sum(reason_against(touch, whole.at, reach) is not None for touch in on_it)
+    return whole.after(hidden), hidden
+
+
+def _view(path: Path, model: Model, division: Division, hidden: int, previous: datetime | None) -> _View:
     left_out = skipped(path, model, previous)
     seen = path.after(left_out)
     weights = told_weights(seen, model) if seen.touches else []
-    return _View(model, left_out, weights, division.units, division.value_minor)
+    units, minor = [(of_all[0], *of_all[hidden + 1 :]) for of_all in (division.units, division.value_minor)]
+    return _View(model, left_out, weights, units, minor)
 
 
 def _divided(view: _View, path: Path) -> Divided:

@@ -121,6 +121,18 @@ class CreditCell(NamedTuple):
     combo_id: int
 
 
+class ChannelCell(NamedTuple):
+    """A row of `channel_sums`, in the order of its key."""
+
+    run: int
+    basis: str
+    level: str
+    day: date
+    currency: str
+    conversion_type: str
+    channel: str
+
+
 class ConversionCell(NamedTuple):
     """A row of `conversion_sums`, in the order of its key."""
 
@@ -131,6 +143,17 @@ class ConversionCell(NamedTuple):
     country: str
     account: str
     rep: str
+
+
+class OwnerCell(NamedTuple):
+    """A row of `owner_sums`, in the order of its key."""
+
+    dimension: str
+    level: str
+    day: date
+    currency: str
+    conversion_type: str
+    key: str
 
 
 Pair = list[int]
@@ -151,6 +174,7 @@ class Moves:
     """How many places on paths each combo gains."""
 
     known: dict[int, Combo] = field(default_factory=dict)
+    _channels: dict[int, str] = field(default_factory=lambda: {NOBODY.combo_id: NOBODY.channel})
 
     def path(self, row: PathRow, sign: int) -> None:
         """A conversion counts, or counts no more (-1)."""
@@ -171,6 +195,8 @@ class Moves:
                 touch = row.touches[index - 1] if index else None
                 touch_day = touch.occurred_at.date() if touch else day
                 combo_id = touch.combo.combo_id if touch else NOBODY.combo_id
+                if touch:
+                    self._channels[combo_id] = touch.combo.channel
                 pair = by_days[run, day, touch_day, currency, kind, combo_id]
                 pair[0] += sign * units
                 pair[1] += sign * minor
@@ -185,6 +211,33 @@ class Moves:
                         pair = cells[CreditCell(run, basis, level, first, currency, kind, combo_id)]
                         pair[0] += units
                         pair[1] += minor
+        return {cell: cells[cell] for cell in sorted(cells) if any(cells[cell])}
+
+    def channel_cells(self) -> dict[ChannelCell, Pair]:
+        """The rows of `channel_sums` that move."""
+        by_days: dict[tuple[int, date, date, str, str, str], Pair] = _sums()
+        for (*place, combo_id), (units, minor) in self._by_days.items():
+            pair = by_days[*place, self._channels[combo_id]]  # type: ignore[index]  # mypy loses the types in `*place`
+            pair[0] += units
+            pair[1] += minor
+        cells: dict[ChannelCell, Pair] = _sums()
+        for (run, day, touch_day, currency, kind, channel), (units, minor) in by_days.items():
+            for basis, at in (("c", day), ("t", touch_day)):
+                for level, first in (("day", at), ("month", at.replace(day=1))):
+                    pair = cells[ChannelCell(run, basis, level, first, currency, kind, channel)]
+                    pair[0] += units
+                    pair[1] += minor
+        return {cell: cells[cell] for cell in sorted(cells) if any(cells[cell])}
+
+    def owner_cells(self) -> dict[OwnerCell, Pair]:
+        """The rows of `owner_sums` that move."""
+        cells: dict[OwnerCell, Pair] = _sums()
+        for (day, currency, kind, country, _, rep), (number, minor) in self._conversions.items():
+            for dimension, key in (("country", country), ("rep", rep)):
+                for level, first in (("day", day), ("month", day.replace(day=1))):
+                    pair = cells[OwnerCell(dimension, level, first, currency, kind, key)]
+                    pair[0] += number
+                    pair[1] += minor
         return {cell: cells[cell] for cell in sorted(cells) if any(cells[cell])}
 
     def conversion_cells(self) -> dict[ConversionCell, Pair]:

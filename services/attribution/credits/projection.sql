@@ -76,3 +76,30 @@ CREATE TABLE conversion_sums (
     value_minor bigint NOT NULL,
     PRIMARY KEY (level, day, currency, conversion_type, country, account, rep)
 ) WITH (fillfactor = 70);
+
+-- The same by channel alone, and by country or rep alone: what is asked most, in as many rows however many pages,
+-- campaigns and accounts there are.
+CREATE TABLE channel_sums (
+    run integer NOT NULL,
+    basis text NOT NULL,
+    level text NOT NULL,
+    day date NOT NULL,
+    currency text NOT NULL,
+    conversion_type text NOT NULL,
+    channel text NOT NULL,
+    units bigint NOT NULL,
+    value_minor bigint NOT NULL,
+    PRIMARY KEY (run, basis, level, day, currency, conversion_type, channel)
+) WITH (fillfactor = 70);
+
+CREATE TABLE owner_sums (
+    dimension text NOT NULL,
+    level text NOT NULL,
+    day date NOT NULL,
+    currency text NOT NULL,
+    conversion_type text NOT NULL,
+    key text NOT NULL,
+    conversions bigint NOT NULL,
+    value_minor bigint NOT NULL,
+    PRIMARY KEY (dimension, level, day, currency, conversion_type, key)
+) WITH (fillfactor = 70);

@@ -80,6 +80,36 @@ WHERE known.run = moved.run AND known.basis = moved.basis AND known.level = move
     AND known.currency = moved.currency AND known.conversion_type = moved.conversion_type
     AND known.combo_id = moved.combo_id AND known.units = 0 AND known.value_minor = 0
 """
+ADD_CHANNELS = """
+INSERT INTO channel_sums AS known
+SELECT * FROM unnest(
+    $1::integer[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[])
+ON CONFLICT (run, basis, level, day, currency, conversion_type, channel) DO UPDATE
+SET units = known.units + excluded.units, value_minor = known.value_minor + excluded.value_minor
+"""
+SWEEP_CHANNELS = """
+DELETE FROM channel_sums AS known
+USING unnest($1::integer[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::text[])
+    AS moved (run, basis, level, day, currency, conversion_type, channel)
+WHERE known.run = moved.run AND known.basis = moved.basis AND known.level = moved.level AND known.day = moved.day
+    AND known.currency = moved.currency AND known.conversion_type = moved.conversion_type
+    AND known.channel = moved.channel AND known.units = 0 AND known.value_minor = 0
+"""
+ADD_OWNERS = """
+INSERT INTO owner_sums AS known
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::date[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[])
+ON CONFLICT (dimension, level, day, currency, conversion_type, key) DO UPDATE
+SET conversions = known.conversions + excluded.conversions, value_minor = known.value_minor + excluded.value_minor
+"""
+SWEEP_OWNERS = """
+DELETE FROM owner_sums AS known
+USING unnest($1::text[], $2::text[], $3::date[], $4::text[], $5::text[], $6::text[])
+    AS moved (dimension, level, day, currency, conversion_type, key)
+WHERE known.dimension = moved.dimension AND known.level = moved.level AND known.day = moved.day
+    AND known.currency = moved.currency AND known.conversion_type = moved.conversion_type
+    AND known.key = moved.key AND known.conversions = 0 AND known.value_minor = 0
+"""
 ADD_CONVERSIONS = """
 INSERT INTO conversion_sums AS known
 SELECT * FROM unnest(
@@ -161,7 +191,9 @@ async def replace(
     combos = {astuple(moved.known[key]): [uses] for key, uses in sorted(moved.combos.items()) if uses}
     await _add(connection, ADD_COMBOS, combos, SWEEP_COMBOS)
     await _add(connection, ADD_CREDITS, moved.credit_cells(), SWEEP_CREDITS)
+    await _add(connection, ADD_CHANNELS, moved.channel_cells(), SWEEP_CHANNELS)
     await _add(connection, ADD_CONVERSIONS, moved.conversion_cells(), SWEEP_CONVERSIONS)
+    await _add(connection, ADD_OWNERS, moved.owner_cells(), SWEEP_OWNERS)
 
 
 async def _add(connection: Connection, add: str, sums: Mapping[K, Sequence[int]], sweep: str) -> None:

@@ -1,8 +1,6 @@
 """The models there are: those that ship with the product, and the versions of custom ones."""
 
-from datetime import timedelta
-
-from services.attribution.domain import CreditingRun, Model, TotalsModel, longest_lookback
+from services.attribution.domain import CreditingRun, Model, TotalsModel
 from services.attribution.models import queries
 from services.attribution.models.custom import STORE, ModelDocument, compile_model
 from services.attribution.models.domain import SHIPPED
@@ -23,16 +21,14 @@ class Catalogue:
             if run.state != "retiring"
         ]
 
-    async def serving(self, connection: Connection) -> tuple[list[CreditingRun], timedelta | None]:
-        """The runs that answer and divide, and how far back paths reach, for all that answer or are being built."""
-        runs = [run for run in await queries.runs(connection) if run.state != "retiring"]
-        all_of_them = [CreditingRun(run.run, await self.model(connection, run.model_id, run.version)) for run in runs]
-        answering = [
-            one
-            for run, one in zip(runs, all_of_them, strict=True)
-            if run.state == "serving" and not isinstance(one.model, TotalsModel)
+    async def dividing(self, connection: Connection) -> list[CreditingRun]:
+        """The runs that answer, of models that divide single conversions."""
+        runs = [
+            CreditingRun(run.run, await self.model(connection, run.model_id, run.version))
+            for run in await queries.runs(connection)
+            if run.state == "serving"
         ]
-        return answering, longest_lookback(all_of_them)
+        return [run for run in runs if not isinstance(run.model, TotalsModel)]
 
     async def model(self, connection: Connection, model_id: str, version: int) -> Model | TotalsModel:
         """One version of a model."""

@@ -10,8 +10,9 @@ from services.attribution.models import queries
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.queries import Run
 from shared.db import Connection, Database
+from shared.faults import failpoint
 
-STEP = 200
+STEP = 100
 """Conversions credited in one transaction: short enough to keep nobody waiting."""
 
 STEP_BACK = 5_000
@@ -73,6 +74,7 @@ async def begin_runs(connection: Connection, catalogue: Catalogue) -> None:
             splits = not isinstance(model, TotalsModel)
             walk = splits or is_longer(model.lookback, reach)
             await queries.begin_run(connection, model.model_id, model.version, splits=splits, walk=walk)
+    await _shorten(connection, catalogue, reach)
 
 
 async def _follow_documents(connection: Connection, catalogue: Catalogue) -> None:
@@ -100,8 +102,7 @@ async def _switch(connection: Connection, catalogue: Catalogue) -> None:
             await queries.retire(connection, run.run)
     for run in built:
         await queries.serve(connection, run.run)
-    if await _reach(connection, catalogue, await queries.runs(connection)) != before:
-        await queries.walk_again(connection, everything=True)
+    await _shorten(connection, catalogue, before)
 
 
 async def _walk(connection: Connection, catalogue: Catalogue) -> bool:
@@ -121,7 +122,14 @@ async def _walk(connection: Connection, catalogue: Catalogue) -> bool:
         if finished or walk.after <= after
     }
     await queries.advance(connection, done, after=after, finished=finished)
+    failpoint("model_walk_before_commit")
     return True
+
+
+async def _shorten(connection: Connection, catalogue: Catalogue, before: timedelta | None) -> None:
+    """Walk again where no model looks as far back any more as one did before: all paths become shorter."""
+    if is_longer(before, await _reach(connection, catalogue, await queries.runs(connection))):
+        await queries.walk_again(connection, everything=True)
 
 
 async def _credit_anew(connection: Connection, catalogue: Catalogue, found: Sequence[Placed]) -> None:

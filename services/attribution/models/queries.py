@@ -58,7 +58,8 @@ FROM unnest($1::integer[], $2::bigint[]) AS walked (of_run, more) WHERE run = of
 """
 NEXT_CREDITED = "SELECT conversion_id FROM paths WHERE conversion_id > $1 ORDER BY conversion_id LIMIT $2"
 TAKE_CREDITS = "DELETE FROM credits WHERE run = $1 AND conversion_id = ANY($2)"
-TAKE_SUMS = "DELETE FROM credit_sums WHERE run = $1"
+SUMS = ("credit_sums", "channel_sums")
+TAKE_SUMS = "DELETE FROM {table} WHERE run = $1"
 FORGET = "DELETE FROM model_runs WHERE run = $1"
 # A projection that was built meanwhile may hold what was taken away from the one that served.
 TAKE_STRANGERS = "DELETE FROM {table} WHERE run <> ALL (SELECT run FROM model_runs)"
@@ -151,7 +152,7 @@ async def walk_again(connection: Connection, *, everything: bool) -> bool:
 
 async def take_strangers(connection: Connection) -> None:
     """Take away credits of runs that there are no more."""
-    for table in ("credits", "credit_sums"):
+    for table in ("credits", *SUMS):
         await connection.execute(TAKE_STRANGERS.format(table=table))
 
 
@@ -187,7 +188,8 @@ async def take_credits(connection: Connection, run: Run, limit: int) -> bool:
     if len(ids) == limit:
         await advance(connection, {run.run: 0}, after=ids[-1], finished=False)
         return False
-    await connection.execute(TAKE_SUMS, run.run)
+    for table in SUMS:
+        await connection.execute(TAKE_SUMS.format(table=table), run.run)
     await connection.execute(FORGET, run.run)
     return True
 

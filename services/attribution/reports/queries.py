@@ -9,22 +9,36 @@ import asyncpg
 from services.attribution.channels.domain import NOT_SET
 from services.attribution.domain import DIMENSIONS as TOUCH_FIELDS
 from services.attribution.domain import SHARE_UNITS
+from services.attribution.errors import InvalidFilter
 from services.attribution.reports.conditions import Arguments, condition_sql
 from services.attribution.reports.domain import Interval, Period, Span, spans_of
 from services.attribution.reports.figures import Cell, Cost
-from services.attribution.reports.questions import PERSON_FIELDS, Question
+from services.attribution.reports.filters import POINTER
+from services.attribution.reports.questions import PERSON_FIELDS, SUMMED_FIELDS, Question
 from shared.db import Connection
+from shared.errors import FieldError
 
 TOPICS = ("leads", "touches", "conversions", "costs", "deals")
 # What every source told until then has been taken in: the oldest watermark of all feeds.
 AS_OF = "SELECT min(at) FROM feed_watermarks WHERE topic = ANY($1)"
 
+CHANNEL_SUMS = """
+FROM unnest({runs}) AS wanted (run)
+CROSS JOIN unnest({levels}, {firsts}, {ends}) AS span (level, first, until)
+JOIN channel_sums AS sums ON sums.run = wanted.run AND sums.basis = {basis} AND sums.level = span.level
+    AND sums.day >= span.first AND sums.day < span.until
+"""
 CREDIT_SUMS = """
 FROM unnest({runs}) AS wanted (run)
 CROSS JOIN unnest({levels}, {firsts}, {ends}) AS span (level, first, until)
 JOIN credit_sums AS sums ON sums.run = wanted.run AND sums.basis = {basis} AND sums.level = span.level
     AND sums.day >= span.first AND sums.day < span.until
 JOIN combos AS combo USING (combo_id)
+"""
+OWNER_SUMS = """
+FROM unnest({levels}, {firsts}, {ends}) AS span (level, first, until)
+JOIN owner_sums AS sums ON sums.dimension = '{dimension}' AND sums.level = span.level
+    AND sums.day >= span.first AND sums.day < span.until
 """
 CONVERSION_SUMS = """
 FROM unnest({levels}, {firsts}, {ends}) AS span (level, first, until)
@@ -37,6 +51,9 @@ CROSS JOIN LATERAL unnest(path.combos, path.times, credits.units, credits.value_
     AS part (combo_id, at, units, value_minor)
 JOIN combos AS combo USING (combo_id)
 """
+OWNERS = ("country", "rep")
+"""What of a conversion's owners there are sums by alone."""
+
 EARNED = "(part.units <> 0 OR part.value_minor <> 0)"
 CONVERSIONS = "FROM paths AS path"
 
@@ -80,7 +97,7 @@ async def cells(connection: Connection, runs: Sequence[int], question: Question)
     arguments = Arguments()
     statement = (_of_sums if question.from_sums else _of_credits)(question, runs, arguments)
     found: dict[int, list[Cell]] = {run: [] for run in runs}
-    for run, currency, bucket, day, *keys, units, minor in await connection.fetch(statement, *arguments.values):
+    for run, currency, bucket, day, *keys, units, minor in await _fetch(connection, statement, arguments):
         cell = Cell(currency, bucket, day, tuple(keys), int(units), int(minor))
         for one in runs if run is None else [run]:
             found[one].append(cell)
@@ -102,7 +119,7 @@ async def costs(connection: Connection, question: Question) -> list[Cost]:
     )
     return [
         Cost(currency, bucket, day, tuple(keys), int(minor))
-        for _, currency, bucket, day, *keys, minor in await connection.fetch(statement, *arguments.values)
+        for _, currency, bucket, day, *keys, minor in await _fetch(connection, statement, arguments)
     ]
 
 
@@ -110,6 +127,14 @@ async def as_of(connection: Connection) -> datetime | None:
     """Until when everything that was told is in the reports; None while no feed has said so."""
     at: datetime | None = await connection.fetchval(AS_OF, TOPICS)
     return at
+
+
+async def _fetch(connection: Connection, statement: str, arguments: Arguments) -> list[asyncpg.Record]:
+    """The rows of a statement. Raises InvalidFilter for a pattern that only the server can see is too much."""
+    try:
+        return await connection.fetch(statement, *arguments.values)
+    except asyncpg.InvalidRegularExpressionError as exc:
+        raise InvalidFilter("the filter cannot be answered", [FieldError(POINTER, str(exc))]) from exc
 
 
 class Counted(NamedTuple):
@@ -130,15 +155,20 @@ def _of_sums(question: Question, runs: Sequence[int], arguments: Arguments) -> s
     levels = arguments.bind([span.level for span in spans], "text[]")
     firsts = arguments.bind([span.first for span in spans], "date[]")
     ends = arguments.bind([span.end for span in spans], "date[]")
+    touched = question.fields - SUMMED_FIELDS
     if question.whole_conversions:
-        columns = SUM_COLUMNS | {name: f"sums.{name}" for name in PERSON_FIELDS}
-        source = CONVERSION_SUMS.format(levels=levels, firsts=firsts, ends=ends)
+        owner = next((name for name in OWNERS if touched <= {name}), None)
+        columns = SUM_COLUMNS | ({owner: "sums.key"} if owner else {name: f"sums.{name}" for name in PERSON_FIELDS})
+        source = OWNER_SUMS if owner else CONVERSION_SUMS
+        source = source.format(levels=levels, firsts=firsts, ends=ends, dimension=owner)
         amounts, run = f"sum(sums.conversions) * {SHARE_UNITS}, sum(sums.value_minor)", "NULL::integer"
     else:
-        columns = SUM_COLUMNS | TOUCH_COLUMNS
+        by_channel = touched <= {"channel"}
+        columns = SUM_COLUMNS | ({"channel": "sums.channel"} if by_channel else TOUCH_COLUMNS)
         wanted = arguments.bind(list(runs), "integer[]")
         basis = arguments.bind("t" if question.basis == "touch" else "c", "text")
-        source = CREDIT_SUMS.format(runs=wanted, basis=basis, levels=levels, firsts=firsts, ends=ends)
+        source = CHANNEL_SUMS if by_channel else CREDIT_SUMS
+        source = source.format(runs=wanted, basis=basis, levels=levels, firsts=firsts, ends=ends)
         amounts, run = "sum(sums.units), sum(sums.value_minor)", "sums.run"
     counted = Counted(day="sums.day", local_day="sums.day", amounts=amounts, run=run)
     return _grouped(question, columns, counted, source, _chosen(question, columns, arguments))
@@ -230,4 +260,4 @@ async def conversions_behind(  # noqa: PLR0913  # what a cell is, and a place in
     where = " AND ".join(["true", *conditions])
     most = arguments.bind(limit, "integer")
     statement = BEHIND.format(credited=credited, source=source, where=where, limit=most)
-    return await connection.fetch(statement, *arguments.values)
+    return await _fetch(connection, statement, arguments)

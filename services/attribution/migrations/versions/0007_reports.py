@@ -1,4 +1,4 @@
-"""Rates of exchange, and what cohorts are counted by."""
+"""Rates of exchange, what cohorts are counted by, and the sums that are asked for most."""
 
 from alembic import op
 
@@ -44,6 +44,31 @@ CREATE TABLE IF NOT EXISTS cohort_sums (
     first_minor bigint NOT NULL,
     value_minor bigint NOT NULL,
     PRIMARY KEY (level, cohort, channel, currency, age)
+) WITH (fillfactor = 70);
+
+CREATE TABLE IF NOT EXISTS channel_sums (
+    run integer NOT NULL,
+    basis text NOT NULL,
+    level text NOT NULL,
+    day date NOT NULL,
+    currency text NOT NULL,
+    conversion_type text NOT NULL,
+    channel text NOT NULL,
+    units bigint NOT NULL,
+    value_minor bigint NOT NULL,
+    PRIMARY KEY (run, basis, level, day, currency, conversion_type, channel)
+) WITH (fillfactor = 70);
+
+CREATE TABLE IF NOT EXISTS owner_sums (
+    dimension text NOT NULL,
+    level text NOT NULL,
+    day date NOT NULL,
+    currency text NOT NULL,
+    conversion_type text NOT NULL,
+    key text NOT NULL,
+    conversions bigint NOT NULL,
+    value_minor bigint NOT NULL,
+    PRIMARY KEY (dimension, level, day, currency, conversion_type, key)
 ) WITH (fillfactor = 70);
 
 SET LOCAL search_path TO attribution;
