@@ -355,7 +355,7 @@ async def test_document_that_cannot_work_is_refused_at_its_place(
 async def test_simulation_tells_what_would_move_and_moves_nothing(attribution: Harness) -> None:
     teller = Teller()
     await attribution.deliver(*varied(teller))
-    before = await stored(attribution)
+    before, worth = await stored(attribution), await report(attribution)
     answer = await attribution.client.post(
         "/v1/channel-groupings:simulate", json={"document": {**PARTNERS, "keep_given": False}, "days": 3_000}
     )
@@ -370,6 +370,9 @@ async def test_simulation_tells_what_would_move_and_moves_nothing(attribution: H
     after = {one["channel"]: one["after"] for one in simulated["channels"] if one["after"]}
     assert after == {row["channel"]: row["touches"] for row in rows}
     assert simulated["moved"] == progress["changed"] > 0
+    assert {one["channel"]: one["before_minor"] for one in simulated["value"] if one["before_minor"]} == worth
+    worth = await report(attribution)
+    assert {one["channel"]: one["after_minor"] for one in simulated["value"] if one["after_minor"]} == worth
 
 
 async def test_rebuild_groups_everything_by_the_version_that_counts(kafka_settings: Settings) -> None:

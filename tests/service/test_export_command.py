@@ -53,7 +53,7 @@ class System:
                 except httpx.TransportError:
                     return False
 
-        await eventually(answers, within=60)
+        await eventually(answers, within=150)
 
     async def kill(self) -> None:
         assert self._process is not None
