@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from bench.journeys import CHANNELS, Journeys, journeys
-from services.attribution.domain import SHARE_UNITS
-from services.attribution.models.columns import NOWHERE, Paths, divide, totals
+from services.attribution.domain import SHARE_UNITS, Game, Model
+from services.attribution.models.columns import NOWHERE, Paths, divide, divides, totals
 from services.attribution.models.domain import BUILT_IN
 from services.attribution.totals.chains import ORDERS, removal_effects
 from services.attribution.totals.columns import Journeys as Columns
 from services.attribution.totals.columns import chain_of, sets_of
-from services.attribution.totals.games import Game, shapley
+from services.attribution.totals.games import shapley
 
 SIZES = (10_000, 100_000, 1_000_000)
 PACKAGES = ("ChannelAttribution==2.2.5", "marketing-attribution-models==2.1.1")
@@ -98,8 +98,8 @@ def steps(of: Journeys) -> Iterator[tuple[str, Callable[[], dict[str, float]]]]:
         deal=nowhere,
         direct=CHANNELS.index("Direct"),
     )
-    for model in BUILT_IN:
-        yield model, partial(_split, paths, model)
+    for model in filter(divides, BUILT_IN.values()):
+        yield model.model_id, partial(_split, paths, model)
     columns = Columns(CHANNELS, of.starts, of.channels, of.converted, of.values)
     total = float(of.converted.sum())
     for order in ORDERS:
@@ -108,7 +108,7 @@ def steps(of: Journeys) -> Iterator[tuple[str, Callable[[], dict[str, float]]]]:
         yield "shapley" if game == GAMES[0] else f"shapley_{game}", partial(_shapley, columns, game)
 
 
-def _split(paths: Paths, model: str) -> dict[str, float]:
+def _split(paths: Paths, model: Model) -> dict[str, float]:
     division = divide(paths, model)
     totals(paths.channels, division.value_minor, len(CHANNELS))
     units = totals(paths.channels, division.units, len(CHANNELS))

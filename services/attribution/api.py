@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from services.attribution.channels import api as channels
 from services.attribution.cohorts import api as cohorts
 from services.attribution.conversions import api as conversions
+from services.attribution.exports import api as exports
 from services.attribution.journeys import api as journeys
 from services.attribution.models import api as models
 from services.attribution.paths import api as paths
@@ -25,5 +26,6 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         paths.router(runtime),
         rates.router(runtime),
         channels.router(runtime),
+        exports.router(runtime),
         pipeline.router(runtime),
     )

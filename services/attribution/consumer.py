@@ -4,6 +4,7 @@ from services.attribution.channels import handlers as channels
 from services.attribution.channels.groupings import active_grouping
 from services.attribution.conversions import handlers as conversions
 from services.attribution.costs import handlers as costs
+from services.attribution.exports import handlers as exports
 from services.attribution.history import handlers as history
 from services.attribution.journeys import handlers as journeys
 from services.attribution.models.catalogue import Catalogue
@@ -48,6 +49,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
     return (
         *identity_routes(identity_changed),
         on(LeadErased, privacy.on_erased, decides=True),
+        on(LeadErased, exports.on_lead_erased, decides=True),
         on(ExportRequested, lambda event, tx: privacy.on_export_requested(event, tx, runtime=runtime), decides=True),
         on(LeadErased, lambda event, tx: journeys.on_lead_erased(event, tx, catalogue)),
         *(on_batch(kind, history.on_identity_told) for kind in history.IDENTITY_FACTS),

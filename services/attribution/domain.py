@@ -30,7 +30,7 @@ DIMENSIONS: tuple[Dimension, ...] = (
     "touch_type",
 )
 Milestone = Literal["first", "lead", "deal", "close"]
-Reason = Literal["too_old", "after_conversion", "automated"]
+Reason = Literal["too_old", "after_conversion", "automated", "before_previous_conversion", "other_person", "corrected"]
 
 Game = Literal["subset_rate", "subset_conversions", "observed_set_rate"]
 
@@ -336,11 +336,11 @@ def divide(path: Path, value_minor: int, model: Model, previous: datetime | None
 
     `previous` is when the person's conversion before it was.
     """
-    skipped = _skipped(path, model, previous)
-    nobody = [0] * (skipped + 1)
-    mine = path.after(skipped)
+    left_out = skipped(path, model, previous)
+    nobody = [0] * (left_out + 1)
+    mine = path.after(left_out)
     if not mine.touches:
-        rest = [0] * skipped
+        rest = [0] * left_out
         return Division((SHARE_UNITS, *rest), (value_minor, *rest))
     weights = model.weigh(mine)
     if model.whole:
@@ -350,13 +350,13 @@ def divide(path: Path, value_minor: int, model: Model, previous: datetime | None
     return Division((*nobody, *split(SHARE_UNITS, weights)), (*nobody, *split(value_minor, weights)))
 
 
-def _skipped(path: Path, model: Model, previous: datetime | None) -> int:
+def skipped(path: Path, model: Model, previous: datetime | None) -> int:
     """How many touches at the beginning of the path the model does not look at."""
     times = [touch.occurred_at for touch in path.touches]
-    skipped = 0 if model.lookback is None else bisect_left(times, path.at - model.lookback)
+    left_out = 0 if model.lookback is None else bisect_left(times, path.at - model.lookback)
     if model.reset_after_conversion and previous is not None:
-        skipped = max(skipped, bisect_right(times, previous))
-    return skipped
+        left_out = max(left_out, bisect_right(times, previous))
+    return left_out
 
 
 def told_weights(path: Path, model: Model) -> list[str]:

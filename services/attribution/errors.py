@@ -1,6 +1,6 @@
 """What attribution refuses to do."""
 
-from shared.errors import NotFound, Rejected
+from shared.errors import Conflict, NotFound, Rejected
 
 
 class NoSuchConversion(NotFound):
@@ -43,6 +43,35 @@ class ShippedModel(Rejected):
 
     slug = "attribution/shipped-model"
     title = "This model ships with the product"
+
+
+class NoSuchExport(NotFound):
+    """No export has this id, or it was finished more than a week ago."""
+
+    slug = "attribution/no-such-export"
+    title = "There is no such export"
+
+
+class NoSuchPart(NotFound):
+    """The export has no part of this number, or not yet."""
+
+    slug = "attribution/no-such-export-part"
+    title = "There is no such part"
+
+
+class PartErased(Rejected):
+    """The part may hold what was known of somebody who was erased since."""
+
+    slug = "attribution/export-part-erased"
+    status = 410
+    title = "The part is gone"
+
+
+class TooManyExports(Conflict):
+    """Enough exports wait to be written."""
+
+    slug = "attribution/too-many-exports"
+    title = "Too many exports wait"
 
 
 class InvalidFilter(Rejected):

@@ -1,14 +1,17 @@
 """Attribution's timers: another version of a model or of the channel grouping counts for all of history, bit by bit;
-journeys that led to nothing so far are counted.
+journeys that led to nothing so far are counted, and channels weighed where that takes long.
 """
 
 from datetime import timedelta
 
 from services.attribution.channels.groupings import active_grouping
-from services.attribution.channels.handlers import regroup_touches
+from services.attribution.channels.handlers import regroup_touches, settle_groupings
+from services.attribution.exports.handlers import Exporter
 from services.attribution.models.catalogue import Catalogue
-from services.attribution.models.handlers import walk_models
+from services.attribution.models.handlers import settle_models, walk_models
 from services.attribution.remainders.handlers import keep_remainders
+from services.attribution.remainders.handlers import settle as settle_remainders
+from services.attribution.totals.handlers import keep_totals
 from shared.service import Runtime, Timer
 
 
@@ -19,5 +22,15 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
     return (
         Timer("models", lambda: walk_models(runtime.database, catalogue), timedelta(seconds=1)),
         Timer("regrouping", lambda: regroup_touches(runtime.database, catalogue, groupings), timedelta(seconds=1)),
+        Timer("exports", Exporter(runtime).step, timedelta(seconds=1)),
         Timer("remainders", lambda: keep_remainders(runtime.database), timedelta(seconds=1)),
+        Timer("channel-totals", lambda: keep_totals(runtime.database, catalogue), timedelta(seconds=2)),
     )
+
+
+async def settle(runtime: Runtime) -> None:
+    """Do at once what the timers still owe to the projection at hand."""
+    catalogue = Catalogue()
+    await settle_groupings(runtime.database, catalogue, active_grouping())
+    await settle_models(runtime.database, catalogue)
+    await settle_remainders(runtime)

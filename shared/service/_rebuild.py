@@ -79,7 +79,7 @@ async def rebuild(code: ServiceCode, settings: Settings, progress: Progress) -> 
 
         async def settle() -> None:
             if code.settle is not None:
-                for each in (runtime, serves):
+                for each in (serves, runtime):
                     await code.settle(each)
 
         await settle()  # most of it while the serving projection goes on

@@ -25,6 +25,8 @@ EACH_SERVICE = pytest.mark.parametrize("folder", SERVICE_FOLDERS, ids=lambda fol
 # A later layer may use the ones before it. Modules of other names belong to the layer of whoever uses them.
 LAYERS = {"domain": 0, "queries": 1, "handlers": 2, "api": 3, "consumer": 4, "worker": 4}
 STATEMENTS_ELSEWHERE = {
+    "services/attribution/pipeline/reading.py": "composed of what is asked for, beside what composes them",
+    "services/attribution/pipeline/sums.py": "about marks and their sums alone: those of facts fill a file",
     "services/capture/accounts/standings.py": "about leads in accounts alone: those of accounts fill a file",
     "services/capture/forgotten.py": "its one question is to a table of the runtime",
     "services/capture/leads/batches.py": "the same as in queries, for many at once: beside the one that uses them",

@@ -4,9 +4,11 @@ A history is drawn as moves, small tuples that shrink well, and told by a teller
 stand beside each other in one delivery and cannot meet.
 """
 
+import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from hypothesis import strategies as st
 
@@ -56,6 +58,7 @@ DAYS = (0.5, 1, 1, 2, 20, 91, 100, 130)
 
 SOLD = (1, 0, 1, 40)
 CHANNELS = ("Email", "Paid Search", "Direct", None)
+REFERRERS = (None, "www.google.de", "shop.example", "news.example", None)
 VALUES = (100, 1, 0, 100_001)
 CURRENCIES = ("EUR", "EUR", "JPY", "KWD")
 COUNTRIES = ("AT", "DE", None, "CH")
@@ -81,7 +84,19 @@ MOVES = st.builds(
     st.integers(0, 3),
     st.booleans(),
 )
-HISTORIES = st.lists(MOVES, min_size=3, max_size=12)
+HISTORIES = st.lists(MOVES, min_size=2, max_size=10)
+
+
+def draw_move(dice: random.Random) -> Move:
+    """A move where nothing is to be shrunk."""
+    return Move(
+        dice.choice(KINDS),
+        dice.randrange(5),
+        dice.randrange(4),
+        dice.randrange(8),
+        dice.randrange(4),
+        dice.random() < 0.5,
+    )
 
 
 def told(name: str, moves: Sequence[Move]) -> list[Event]:
@@ -111,6 +126,8 @@ def _told(teller: Teller, number: int, move: Move) -> Event:  # noqa: C901  # on
                 content="for-you" if move.how % 2 else None,
                 page="https://shop.example/you" if move.which % 2 else None,
                 automated=move.odd and move.how == 1,
+                referrer_host=REFERRERS[move.who],
+                click_ids=("gclid",) if move.odd and move.who == 0 else (),
             )
         case "conversion":
             return teller.conversion(
@@ -144,7 +161,8 @@ def _told(teller: Teller, number: int, move: Move) -> Event:  # noqa: C901  # on
         case "rep":
             given = teller.assigned(person, day, f"rep-{move.how}")
             name = f"{teller.name}-a{move.which}"
-            return given.model_copy(update={"assignment_id": name, "revision": number})
+            told_at = given.occurred_at  # a decision is received when it is taken
+            return given.model_copy(update={"assignment_id": name, "revision": number, "received_at": told_at})
         case "cost":
             at = NOW - day * DAY
             return teller.cost(at.date(), CHANNELS[move.how] or "Other", VALUES[move.which], campaign=teller.name)
@@ -164,7 +182,7 @@ def tables_of(facts: Sequence[Event]) -> dict[str, Rows]:
     only_refunded = {fact.conversion_id for fact in refunds[0]} - known
     found: dict[str, Rows] = {
         "touches": [_touch(fact, erased) for fact in touches[0]],
-        "touch_versions": [_touch(fact, erased) for fact in touches[1]],
+        "touch_versions": [_replaced(fact, erased) for fact in touches[1]],
         "conversions": [
             *(_conversion(fact) for fact in conversions[0]),
             *((of, -1, *[None] * 9) for of in only_refunded),
@@ -198,7 +216,7 @@ def tables_of(facts: Sequence[Event]) -> dict[str, Rows]:
 COLUMNS = {
     "touches": (
         "origin, touch_id, position, lead_id, occurred_at, received_at, type, channel, channel_rule, source, medium, "
-        "campaign, content, page, automated"
+        "campaign, content, page, automated, given_channel, referrer_host, click_ids, tagged"
     ),
     "conversions": (
         "conversion_id, position, origin, external_id, lead_id, type, value_minor, currency, occurred_at, received_at, "
@@ -240,6 +258,7 @@ def _newest(facts: Iterable[Any], name: Callable[[Any], Hashable]) -> list[Any]:
 
 
 def _touch(fact: TouchRecorded, erased: set[LeadId]) -> tuple[Any, ...]:
+    referrer = None if fact.page and fact.referrer_host == urlsplit(fact.page).hostname else fact.referrer_host
     grouping = group_touch(
         channel=fact.channel,
         source=fact.source,
@@ -265,7 +284,17 @@ def _touch(fact: TouchRecorded, erased: set[LeadId]) -> tuple[Any, ...]:
         None if fact.lead_id in erased else fact.content,
         None if fact.lead_id in erased else fact.page,
         fact.automated,
+        fact.channel,
+        referrer,
+        " ".join(fact.click_ids) or None,
+        bool(fact.source or fact.medium),
     )
+
+
+def _replaced(fact: TouchRecorded, erased: set[LeadId]) -> tuple[Any, ...]:
+    """A touch that does not count any more: what it told, without what grouping makes of it."""
+    row = _touch(fact, erased)
+    return (*row[:7], "", "", fact.source, fact.medium, *row[11:])
 
 
 def _conversion(fact: ConversionRecorded) -> tuple[Any, ...]:

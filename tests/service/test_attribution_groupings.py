@@ -11,6 +11,7 @@ from services.attribution.channels.groupings import active_grouping
 from services.attribution.channels.handlers import regroup_touches
 from services.attribution.journeys.handlers import on_touches
 from services.attribution.models.catalogue import Catalogue
+from shared.db import TRANSIENT
 from shared.events import Event
 from shared.service import rebuild
 from shared.settings import Settings
@@ -19,7 +20,9 @@ from tests.service.attribution_facts import Teller
 from throughline.services import service_code
 
 PARTNERS = {"rules": [{"id": "partners", "channel": "Partners", "when": "touch.source == 'acme'"}]}
-CONTENT = "SELECT touches::text AS row FROM touches ORDER BY 1"
+CONTENT = """
+SELECT touches::text AS row FROM touches UNION ALL SELECT touch_versions::text FROM touch_versions ORDER BY 1
+"""
 
 
 @pytest_asyncio.fixture
@@ -89,6 +92,18 @@ def varied(teller: Teller, people: int = 40) -> list[Event]:
     return facts
 
 
+def corrected(teller: Teller, people: int = 40) -> list[Event]:
+    """Touches that are told twice, the second time of somebody else and from somewhere else."""
+    return [
+        fact
+        for number in range(people)
+        for fact in (
+            teller.touch(f"p{number}", 7, touch_id=f"twice{number}", channel=None, source="acme"),
+            teller.touch(f"p{number + 1}", 7, touch_id=f"twice{number}", channel=None, source="google"),
+        )
+    ]
+
+
 async def test_shipped_grouping_counts_from_the_start_and_has_nothing_to_change(attribution: Harness) -> None:
     body = await state(attribution)
     assert (body["version"], body["active"], body["author"]) == (1, True, "throughline")
@@ -108,6 +123,7 @@ async def test_switch_moves_history_to_the_new_channels_and_back(attribution: Ha
         teller.touch("nora", 4, touch_id="c", channel="Fair", source="acme"),
         teller.conversion("nora", 1, 900),
     )
+    await attribution.deliver(*corrected(teller))
     before = await stored(attribution)
     assert await report(attribution) == {"Fair": 300, "Organic Search": 300, "Paid Other": 300}
 
@@ -188,10 +204,8 @@ async def test_walk_waits_for_a_transaction_that_groups_by_the_version_before(at
 
 async def test_two_walks_and_a_consumer_at_once_come_to_the_same(attribution: Harness) -> None:
     teller = Teller()
-    facts = varied(teller, 60)
-    await attribution.deliver(*facts)
+    await attribution.deliver(*varied(teller, 60), *corrected(teller, 60))
     await put(attribution, {**PARTNERS, "keep_given": False})
-    corrected = [teller.touch(f"p{n}", 12, touch_id=f"new{n}", channel=None, source="acme") for n in range(60)]
     database = attribution.consumer_runtime.database
 
     async def walk() -> None:
@@ -200,8 +214,13 @@ async def test_two_walks_and_a_consumer_at_once_come_to_the_same(attribution: Ha
             pass
 
     async def consume() -> None:
-        for fact in corrected:
-            await attribution.deliver(fact)
+        for fact in corrected(teller, 60):
+            while True:
+                try:
+                    await attribution.deliver(fact)
+                    break
+                except TRANSIENT:  # of two that wait for each other the database ends one; the consumer tries again
+                    continue
 
     await asyncio.gather(walk(), walk(), consume())
     walked, sums = await stored(attribution), await report(attribution)
@@ -348,7 +367,7 @@ async def test_rebuild_groups_everything_by_the_version_that_counts(kafka_settin
     pricing = {"channel": "Pricing", "when": "touch.page.endsWith('/pricing')"}
     async with harness(code, kafka_settings, kafka=True) as service:
         async with service.runtime.database.transaction() as tx:
-            tx.emit(*varied(teller))
+            tx.emit(*varied(teller), *corrected(teller))
 
         async def arrived() -> None:
             assert sum((await report(service)).values()) == 40 * 1_000
@@ -367,6 +386,6 @@ async def test_rebuild_groups_everything_by_the_version_that_counts(kafka_settin
 
         await eventually(erased, within=60)
         equal = await rebuild(code, kafka_settings, lambda _line: None)
-        assert set(equal.values()) == {True}, equal
+        assert [table for table, same in equal.items() if not same] == []
         await eventually(walked, within=60)
         assert (await report(service))["Partners"] > 0

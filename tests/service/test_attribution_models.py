@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from services.attribution.models.columns import divides
+from services.attribution.models.domain import BUILT_IN
 from shared.settings import Settings
 from shared.testing import Harness, harness
-from tests.service.attribution_facts import Teller
+from tests.service.attribution_facts import Teller, random_history
 from throughline.services import service_code
 
 RECENT = {"title": "Only the last week", "rules": [{"when": "age_days > 7.0", "multiply": 0}]}
@@ -129,6 +131,23 @@ async def test_what_a_model_would_change_is_told_without_changing_it(attribution
     assert all(row["before"] == row["after"] for row in saved.json()["rows"])
     assert (await attribution.client.post("/v1/models/engaged:simulate", json={})).status_code == 422
     assert (await attribution.client.post("/v1/models/engaged:simulate", json={"version": 9})).status_code == 404
+
+
+@pytest.mark.parametrize("days", [5, 20, 90])
+async def test_many_conversions_tried_at_once_are_what_each_is_anew(attribution: Harness, days: int) -> None:
+    for seed in range(30):
+        await attribution.deliver(*random_history(seed))
+    for base in (*(model.base for model in filter(divides, BUILT_IN.values())),):
+        document = {"base": base, "lookback_days": days}
+        anew = document | {"rules": [{"when": "index > 100000", "multiply": 3}]}
+        tried = [
+            (
+                await attribution.client.post(f"/v1/models/{base}x:simulate", json={"document": each, "days": 3_660})
+            ).json()
+            for each in (document, anew)
+        ]
+        assert tried[0]["conversions"] > 50
+        assert tried[0] == tried[1], base
 
 
 async def test_credits_by_a_model_that_is_not_computed_yet_are_asked_for_again(attribution: Harness) -> None:

@@ -1,10 +1,12 @@
 """The projection built anew beside the one that serves: the same to the last row, or left alone."""
 
 import asyncio
+import random
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from shared.service import Runtime, rebuild
 from shared.settings import Settings
 from shared.testing import Harness, eventually, harness
 from tests.service.attribution_facts import Teller, random_history
+from tests.service.attribution_late import draw_move, told
 from tests.service.runtime_world import environment_of
 from throughline.services import service_code
 
@@ -34,14 +37,16 @@ async def tell(service: Harness, facts: Sequence[Event]) -> None:
     """Facts through the log, the relay and Kafka, until all are carried out."""
     async with service.runtime.database.transaction() as tx:
         tx.emit(*facts)
-    ids = [fact.event_id for fact in facts]
+    ids = {fact.event_id for fact in facts}
 
     async def all_read() -> bool:
         async with service.runtime.database.reading() as connection:
-            read = await connection.fetchval("SELECT count(*) FROM inbox WHERE event_id = ANY($1)", ids)
+            read = await connection.fetchval("SELECT count(*) FROM inbox WHERE event_id = ANY($1)", list(ids))
         return bool(read == len(ids))
 
     await eventually(all_read, within=120)
+    assert CODE.settle is not None
+    await CODE.settle(service.consumer_runtime)
 
 
 @pytest.mark.parametrize("point", ["after_tx_before_kafka_commit", "before_swap_commit"])
@@ -60,6 +65,44 @@ async def test_a_rebuild_that_is_killed_leaves_what_serves_as_it_was(kafka_setti
         assert found.status_code == 200
         equal = await rebuild(CODE, kafka_settings, lambda _line: None)
         assert set(equal.values()) == {True}, equal
+
+
+async def test_reports_and_explanations_answer_the_same_before_during_and_after_a_rebuild(
+    kafka_settings: Settings,
+) -> None:
+    dice = random.Random(600)
+    histories = [told(f"r{number}", [draw_move(dice) for _ in range(dice.randrange(3, 12))]) for number in range(40)]
+    facts = [fact for history in histories for fact in history]
+    late = [*facts, *dice.sample(facts, len(facts) // 4)]
+    dice.shuffle(late)
+    async with harness(CODE, kafka_settings, kafka=True) as service:
+        await tell(service, late)
+        await service.client.put("/v1/models/all_time", json={"title": "All", "base": "linear", "lookback_days": None})
+        async with service.runtime.database.reading() as connection:
+            ids = [row[0] for row in await connection.fetch("SELECT conversion_id FROM paths ORDER BY 1 LIMIT 20")]
+        paths = [f"/v1/conversions/{one}/explain?model=last_touch" for one in ids]
+        paths += [
+            f"/v1/reports/attribution?model={model}&from=2026-01-01&to=2027-01-01&currency={currency}"
+            for model in ("linear", "w_shaped")
+            for currency in ("EUR", "JPY")
+        ]
+
+        async def answers() -> list[Any]:
+            found = [await service.client.get(path) for path in paths]
+            assert {answer.status_code for answer in found} == {200}, [answer.text for answer in found]
+            return [{key: part for key, part in answer.json().items() if key != "as_of"} for answer in found]
+
+        before = await answers()
+        assert any(answer["history"]["items"] for answer in before[:20])
+        rebuilding = asyncio.create_task(rebuild(CODE, kafka_settings, lambda _line: None))
+        read = 0
+        while not rebuilding.done():
+            assert await answers() == before
+            read += 1
+        equal = await rebuilding
+        assert set(equal.values()) == {True}, equal
+        assert read
+        assert await answers() == before
 
 
 async def test_what_timers_still_owe_is_settled_in_both_before_they_are_compared(kafka_settings: Settings) -> None:

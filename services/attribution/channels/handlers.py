@@ -5,6 +5,7 @@ looks at the version then, so its number is lower than that of a walk which bega
 walk waits until no such transaction is left, and so misses none of their touches.
 """
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -19,6 +20,9 @@ from services.attribution.pipeline.following import follow_touches
 from shared.db import Connection, Database, Tx
 from shared.events import LeadErased
 from shared.rules import ActiveDocument
+
+LONGEST_WAIT = timedelta(seconds=5)
+"""How long to wait for those that add touches by another version; a rebuild that swaps lets nobody go on."""
 
 PAGE = 5_000
 STEP = 300
@@ -36,16 +40,47 @@ async def regroup_touches(
         return None
     if not walk.ready:
         return timedelta(milliseconds=50)
+    page, changed = await _regroup_after(database, catalogue, grouping, (walk.after_touch, walk.after_origin))
+    async with database.transaction() as tx:
+        last = page[-1] if len(page) == PAGE else None
+        await queries.advance(tx.connection, walk, last=last, done=len(page), changed=changed)
+    return timedelta(0)
+
+
+async def settle_groupings(
+    database: Database, catalogue: Catalogue, groupings: ActiveDocument[ChannelGrouping]
+) -> None:
+    """Group at once what the walk still owes to the touches of the projection at hand.
+
+    One that is built beside the serving one has no walk: where there ever was another version, all its touches are
+    looked at, since some may have been added by that.
+    """
+    if not database.muted:
+        waited = timedelta()
+        while waited < LONGEST_WAIT and (wait := await regroup_touches(database, catalogue, groupings)) is not None:
+            waited += wait
+            await asyncio.sleep(wait.total_seconds())
+        return
+    async with database.transaction() as tx:
+        grouping = await groupings.current(tx.connection)
+        if await queries.only_version(tx.connection):
+            return
+    page, _ = await _regroup_after(database, catalogue, grouping, ("", ""))
+    while len(page) == PAGE:
+        page, _ = await _regroup_after(database, catalogue, grouping, (page[-1].touch_id, page[-1].origin))
+
+
+async def _regroup_after(
+    database: Database, catalogue: Catalogue, grouping: ChannelGrouping, place: tuple[str, str]
+) -> tuple[list[StoredTouch], int]:
+    """Group the touches anew whose names come next; answers these, and how many of them changed."""
     async with database.reading() as connection:
-        page = await queries.touches_after(connection, walk, PAGE)
+        page = await queries.touches_after(connection, *place, PAGE)
     differing = [touch for touch, _ in _differing(page, grouping)]
     for start in range(0, len(differing), STEP):
         async with database.transaction() as tx:
             await regroup(tx.connection, catalogue, grouping, differing[start : start + STEP])
-    async with database.transaction() as tx:
-        last = page[-1] if len(page) == PAGE else None
-        await queries.advance(tx.connection, walk, last=last, done=len(page), changed=len(differing))
-    return timedelta(0)
+    return page, len(differing)
 
 
 async def on_lead_erased(

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 
 from services.attribution.channels.domain import Grouping
-from services.attribution.channels.groupings import Traffic
+from services.attribution.channels.groupings import STORE, Traffic
 from services.attribution.journeys.queries import Fact
 from shared.db import Connection, one
 from shared.ids import LeadId, TouchId
@@ -57,6 +57,7 @@ SELECT touch_id, origin, lead_id, position, received_at, {INPUTS}
 FROM unnest($1::text[], $2::text[]) AS wanted (touch_id, origin) JOIN touches USING (touch_id, origin)
 """
 OF_LEAD = f"SELECT touch_id, origin, lead_id, position, received_at, {INPUTS} FROM touches WHERE lead_id = $1"
+SEVERAL_VERSIONS = "SELECT EXISTS (SELECT 1 FROM rule_documents WHERE kind = $1 AND version > 1)"
 # A touch that was corrected meanwhile has been grouped by who corrected it.
 PUT = """
 UPDATE touches AS known SET channel = told.channel, channel_rule = told.rule, source = told.source, medium = told.medium
@@ -125,9 +126,14 @@ async def advance(connection: Connection, walk: Walk, *, last: StoredTouch | Non
     await connection.execute(ADVANCE, *before, *place, done, changed, last is None)
 
 
-async def touches_after(connection: Connection, walk: Walk, limit: int) -> list[StoredTouch]:
-    """The next touches of the walk."""
-    return [_stored(row) for row in await connection.fetch(PAGE, walk.after_touch, walk.after_origin, limit)]
+async def touches_after(connection: Connection, touch_id: str, origin: str, limit: int) -> list[StoredTouch]:
+    """The touches that come next by their names."""
+    return [_stored(row) for row in await connection.fetch(PAGE, touch_id, origin, limit)]
+
+
+async def only_version(connection: Connection) -> bool:
+    """Whether no version of the grouping but the first was ever saved."""
+    return not await connection.fetchval(SEVERAL_VERSIONS, STORE.kind)
 
 
 async def touches_again(connection: Connection, touches: Sequence[StoredTouch]) -> list[StoredTouch]:

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
+from services.attribution.channels.groupings import active_grouping
 from services.attribution.conversions import explaining, queries
 from services.attribution.credits import queries as credit_queries
 from services.attribution.credits.queries import CreditRow
@@ -26,6 +27,14 @@ from shared.web import Limit, Page, make_cursor, read_cursor, requires
 DEFAULT_MODEL = "linear"
 ModelQuery = Annotated[
     str, Query(max_length=100, pattern=r"^[^\x00]*$", description="The model that divides the credit")
+]
+HistoryQuery = Annotated[
+    str,
+    Query(
+        max_length=100,
+        pattern=r"^[^\x00]*$",
+        description="The model by which the history tells what moved; `all` for every one",
+    ),
 ]
 
 
@@ -93,6 +102,7 @@ def router(runtime: Runtime) -> APIRouter:
     """The endpoints of conversions."""
     made = APIRouter(tags=["conversions"], dependencies=[Depends(requires("attribution:read"))])
     catalogue = Catalogue()
+    groupings = active_grouping()
 
     @made.get("/v1/conversions")
     async def conversions_of(
@@ -139,11 +149,14 @@ def router(runtime: Runtime) -> APIRouter:
         return Page(items=items, next_cursor=more)
 
     @made.get("/v1/conversions/{conversion_id}/explain")
-    async def explain(conversion_id: ConversionIdPath) -> explaining.Explanation:
-        """Which touches counted and what each earned by every model; which did not, and why."""
+    async def explain(conversion_id: ConversionIdPath, model: HistoryQuery = DEFAULT_MODEL) -> explaining.Explanation:
+        """Which touches counted and what each earned by every model; which did not, and why; what came late."""
         async with _snapshot(runtime) as connection:
+            if model != explaining.ALL_MODELS:
+                await serving_run(connection, model)
             found = await _conversion(connection, conversion_id)
-            return await explaining.explain(connection, found)
+            grouping = await groupings.current(connection)
+            return await explaining.explain(connection, catalogue, grouping, found, model)
 
     return made
 

@@ -1,39 +1,57 @@
 """Why a conversion's credits are what they are."""
 
-from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel
 
+from services.attribution.channels.groupings import ChannelGrouping
 from services.attribution.conversions import queries
-from services.attribution.credits.queries import credits_of
+from services.attribution.credits.queries import stored
 from services.attribution.domain import (
-    LOOKBACK,
     SHARE_UNITS,
     Conversion,
+    Division,
     Milestone,
+    Model,
+    Path,
+    PathRow,
     Reason,
+    TotalsModel,
     Touch,
-    path_to,
+    longest_lookback,
     reason_against,
+    skipped,
+    told_weights,
 )
+from services.attribution.history import queries as history
+from services.attribution.history.telling import History, history_of
 from services.attribution.journeys.queries import journeys, profiles
+from services.attribution.models.catalogue import Catalogue
 from shared.db import Connection
-from shared.identity import members, resolve
+from shared.errors import Unavailable
+from shared.identity import Member, members, resolve, resolve_many
+from shared.ids import LeadId
 
 MOST_TOUCHES = 1_000
+ALL_MODELS = "all"
 
 
 class Earned(BaseModel):
-    """What one model gave to a touch."""
+    """What one model gave to a touch. `weight` is exact: a fraction, or 28 digits where the model is not rational."""
 
+    weight: str
     share: float
     value_minor: int
     model_version: int
 
 
 class Counted(BaseModel):
-    """A touch that may earn. `late` says that it was received after the conversion was, and changed its credits."""
+    """A touch that may earn. `late` says that it was received after the conversion was, and changed its credits.
+
+    `left_out` names the models that do not look at it, and why.
+    """
 
     touch_id: str
     origin: str
@@ -45,83 +63,182 @@ class Counted(BaseModel):
     late: bool
     milestones: list[Milestone]
     earned: dict[str, Earned]
+    left_out: dict[str, Reason]
 
 
 class NotCounted(BaseModel):
-    """A touch of the same person that may not earn from this conversion, and why."""
+    """A touch that may not earn from this conversion, and why. `lead_id` is whose it is, if it is somebody else's.
+
+    `too_old` (for every model), `after_conversion`, `automated`: a machine made it. `other_person`: a browser or an id
+    that was tied to this person, when it belonged to somebody else. `corrected`: told so at first, and otherwise since.
+    """
 
     touch_id: str
     origin: str
     type: str
     channel: str
     occurred_at: datetime
+    received_at: datetime
     reason: Reason
+    lead_id: str | None = None
+
+
+class Divided(BaseModel):
+    """How a model looked at the conversion: how far back, and how many touches that came to."""
+
+    version: int
+    title: str
+    lookback_days: float | None
+    reset_after_conversion: bool
+    touches: int
 
 
 class Explanation(BaseModel):
-    """All that a conversion's credits follow from. The lists end after 1,000 touches; the counts do not."""
+    """All that a conversion's credits follow from. The lists end after 1,000 touches; the counts do not.
+
+    `lookback_days` is how far back the path reaches, which is as far as any model looks; null without a limit.
+    """
 
     conversion_id: str
     lead_id: str
+    type: str
     value_minor: int
     refunded_minor: int
     currency: str
     occurred_at: datetime
-    lookback_days: float
+    received_at: datetime
+    lookback_days: float | None
     lead_created_at: datetime | None
     deal_created_at: datetime | None
+    country: str
+    account: str
+    rep: str
     counted: int
     not_counted: int
+    models: dict[str, Divided]
     touches: list[Counted]
     others: list[NotCounted]
     unattributed: dict[str, Earned]
+    history: History
 
 
-async def explain(connection: Connection, conversion: Conversion, lookback: timedelta = LOOKBACK) -> Explanation:
-    """Lay out a conversion's path as it stands, with the credits that are stored."""
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What a run of a model looked at of a path, and what it gave."""
+
+    model: Model
+    left_out: int
+    weights: Sequence[str]
+    units: Sequence[int]
+    value_minor: Sequence[int]
+
+    def earned(self, place: int) -> Earned | None:
+        """What the touch at a place of the whole path earned; -1 is what nobody earned."""
+        units, minor = self.units[place + 1], self.value_minor[place + 1]
+        if not (units or minor):
+            return None
+        return Earned(
+            weight="1" if place < 0 else self.weights[place - self.left_out],
+            share=units / SHARE_UNITS,
+            value_minor=minor,
+            model_version=self.model.version,
+        )
+
+
+async def explain(
+    connection: Connection, catalogue: Catalogue, grouping: ChannelGrouping, conversion: Conversion, told_by: str
+) -> Explanation:
+    """Lay out a conversion's path as it stands, with the credits that are stored, and how it came to that.
+
+    `told_by` is the model by which the history tells what moved, or `ALL_MODELS`. Raises Unavailable where a new
+    installation has not credited the conversion yet.
+    """
+    runs = await catalogue.dividing(connection)
+    reach = longest_lookback(runs)
+    credited = (await stored(connection, [conversion.conversion_id], [run.run for run in runs], {})).get(
+        conversion.conversion_id
+    )
+    if credited is None or len(credited.divisions) < len(runs):
+        raise Unavailable("this conversion is about to be credited; try again in a moment")
     person = await resolve(connection, conversion.lead_id, conversion.occurred_at)
     people = {person: await members(connection, person)}
-    latest = max(conversion.occurred_at, conversion.received_at)
-    touches = (await journeys(connection, people, {person: (None, latest)}))[person]
+    at = conversion.occurred_at
+    touches = (await journeys(connection, people, {person: (None, max(at, conversion.received_at))}))[person]
     profile = (await profiles(connection, people)).get(person)
-    lead_created_at = profile.created_at if profile else None
     deal_id = conversion.deal_id
     deal = (await queries.deals(connection, [deal_id])).get(deal_id) if deal_id else None
-    deal_created_at = deal.opened_at if deal else None
-    at = conversion.occurred_at
-    path = path_to(at, touches, lookback, lead_created_at=lead_created_at, deal_created_at=deal_created_at)
-    earned: dict[tuple[str | None, str | None], dict[str, Earned]] = defaultdict(dict)
-    for row in await credits_of(connection, [conversion.conversion_id]):
-        earned[row.origin, row.touch_id][row.model] = Earned(
-            share=row.units / SHARE_UNITS, value_minor=row.value_minor, model_version=row.version
-        )
-    others = [
-        (touch, reason)
-        for touch in sorted(touches, key=lambda touch: touch.place, reverse=True)
-        if (reason := reason_against(touch, at, lookback)) is not None
+    path, hidden = _path(credited.path, touches, reach)
+    sold = (await queries.conversions_of_people(connection, people)).get(person, [])
+    previous = max((one.occurred_at for one in sold if one.occurred_at < at), default=None)
+    views = [
+        _view(path, run.model, credited.divisions[run.run], hidden, previous)
+        for run in runs
+        if not isinstance(run.model, TotalsModel)
     ]
+    others = [
+        *_against(touches, at, reach),
+        *await _elsewhere(connection, person, people[person], (None if reach is None else at - reach, at), grouping),
+    ]
+    told_runs = [run for run in runs if told_by in (ALL_MODELS, run.model.model_id)]
+    history_told = await history_of(connection, conversion, told_runs, reach, grouping)
     return Explanation(
         conversion_id=conversion.conversion_id,
         lead_id=person,
+        type=conversion.type,
         value_minor=conversion.value_minor,
         refunded_minor=conversion.refunded_minor,
         currency=conversion.currency,
         occurred_at=at,
-        lookback_days=lookback / timedelta(days=1),
-        lead_created_at=lead_created_at,
-        deal_created_at=deal_created_at,
+        received_at=history_told.first_received_at,
+        lookback_days=_days(reach),
+        lead_created_at=profile.created_at if profile else None,
+        deal_created_at=deal.opened_at if deal else None,
+        country=credited.path.country,
+        account=credited.path.account,
+        rep=credited.path.rep,
         counted=len(path.touches),
         not_counted=len(others),
+        models={view.model.model_id: _divided(view, path) for view in views},
         touches=[
-            _counted(touch, conversion, path.milestones(index), earned[touch.origin, touch.touch_id])
-            for index, touch in enumerate(path.touches[:MOST_TOUCHES])
+            _counted(path, index, views, history_told.first_received_at)
+            for index in range(min(len(path.touches), MOST_TOUCHES))
         ],
-        others=[_not_counted(touch, reason) for touch, reason in others[:MOST_TOUCHES]],
-        unattributed=earned[None, None],
+        others=others[:MOST_TOUCHES],
+        unattributed={view.model.model_id: earned for view in views if (earned := view.earned(-1)) is not None},
+        history=history_told,
     )
 
 
-def _counted(touch: Touch, conversion: Conversion, milestones: list[Milestone], earned: dict[str, Earned]) -> Counted:
+def _path(stored_path: PathRow, touches: Iterable[Touch], reach: timedelta | None) -> tuple[Path, int]:
+    """The path as far back as any model looks that answers, and how many stored touches before it are of others."""
+    named = {(touch.origin, touch.touch_id): touch for touch in touches}
+    on_it = tuple(named[touch.origin, touch.touch_id] for touch in stored_path.touches)
+    whole = Path(stored_path.occurred_at, on_it, stored_path.lead_place, stored_path.deal_place)
+    hidden = sum(reason_against(touch, whole.at, reach) is not None for touch in on_it)
+    return whole.after(hidden), hidden
+
+
+def _view(path: Path, model: Model, division: Division, hidden: int, previous: datetime | None) -> _View:
+    left_out = skipped(path, model, previous)
+    seen = path.after(left_out)
+    weights = told_weights(seen, model) if seen.touches else []
+    units, minor = [(of_all[0], *of_all[hidden + 1 :]) for of_all in (division.units, division.value_minor)]
+    return _View(model, left_out, weights, units, minor)
+
+
+def _divided(view: _View, path: Path) -> Divided:
+    model = view.model
+    return Divided(
+        version=model.version,
+        title=model.title,
+        lookback_days=_days(model.lookback),
+        reset_after_conversion=model.reset_after_conversion,
+        touches=len(path.touches) - view.left_out,
+    )
+
+
+def _counted(path: Path, index: int, views: Iterable[_View], since: datetime) -> Counted:
+    touch = path.touches[index]
     return Counted(
         touch_id=touch.touch_id,
         origin=touch.origin,
@@ -130,18 +247,63 @@ def _counted(touch: Touch, conversion: Conversion, milestones: list[Milestone], 
         channel_rule=touch.channel_rule,
         occurred_at=touch.occurred_at,
         received_at=touch.received_at,
-        late=touch.received_at > conversion.received_at,
-        milestones=milestones,
-        earned=earned,
+        late=touch.received_at > since,
+        milestones=path.milestones(index),
+        earned={view.model.model_id: earned for view in views if (earned := view.earned(index)) is not None},
+        left_out={
+            view.model.model_id: reason_against(touch, path.at, view.model.lookback) or "before_previous_conversion"
+            for view in views
+            if index < view.left_out
+        },
     )
 
 
-def _not_counted(touch: Touch, reason: Reason) -> NotCounted:
+def _against(touches: Iterable[Touch], at: datetime, reach: timedelta | None) -> list[NotCounted]:
+    """The touches of the person that no model looks at, the newest first."""
+    found = []
+    for touch in sorted(touches, key=lambda touch: touch.place, reverse=True):
+        reason = reason_against(touch, at, reach)
+        if reason is not None:
+            found.append(_not_counted(touch, reason))
+    return found
+
+
+async def _elsewhere(
+    connection: Connection,
+    person: LeadId,
+    ids: Sequence[Member],
+    span: tuple[datetime | None, datetime],
+    grouping: ChannelGrouping,
+) -> list[NotCounted]:
+    """The touches that somebody might look for here: those of others who shared an id, and those corrected since."""
+    lead_ids = [member.lead_id for member in ids]
+    near = await history.nearby(connection, lead_ids, span, MOST_TOUCHES)
+    owners = await resolve_many(connection, [(told.lead_id, told.touch.occurred_at) for told in near])
+    return [
+        *(
+            _not_counted(told.touch, "other_person", owner)
+            for told, owner in zip(near, owners, strict=True)
+            if owner != person
+        ),
+        *(
+            _not_counted(touch, "corrected")
+            for touch in await history.replaced(connection, lead_ids, span, grouping, MOST_TOUCHES)
+        ),
+    ]
+
+
+def _not_counted(touch: Touch, reason: Reason, owner: LeadId | None = None) -> NotCounted:
     return NotCounted(
         touch_id=touch.touch_id,
         origin=touch.origin,
         type=touch.type,
         channel=touch.channel,
         occurred_at=touch.occurred_at,
+        received_at=touch.received_at,
         reason=reason,
+        lead_id=owner,
     )
+
+
+def _days(lookback: timedelta | None) -> float | None:
+    return None if lookback is None else lookback / timedelta(days=1)

@@ -13,7 +13,7 @@ import orjson
 from services.attribution.exports.domain import COLUMNS, Column, ExportKind, Format
 
 if TYPE_CHECKING:
-    import pyarrow
+    import pyarrow as pa
 
 MEDIA_TYPES: Mapping[Format, str] = {"ndjson": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
 _GZIP = 31  # zlib's way of saying: with gzip's header
@@ -59,20 +59,21 @@ class ParquetFile:
     """A Parquet file, a row group at a time."""
 
     def __init__(self, kind: ExportKind) -> None:
-        import pyarrow.parquet  # noqa: PLC0415  # see above
+        import pyarrow as pa  # noqa: PLC0415  # see above
+        from pyarrow import parquet  # noqa: PLC0415  # the same
 
         self._columns = COLUMNS[kind]
-        self._schema = pyarrow.schema([(name, _arrow(column)) for name, column in self._columns.items()])
+        self._schema = pa.schema([(name, _arrow(column)) for name, column in self._columns.items()])
         self._ready = io.BytesIO()
-        self._file = pyarrow.parquet.ParquetWriter(self._ready, self._schema, compression="zstd")
+        self._file = parquet.ParquetWriter(self._ready, self._schema, compression="zstd")
 
     def write(self, rows: Rows) -> bytes:
         """These rows as a row group."""
-        import pyarrow  # noqa: PLC0415  # see above
+        import pyarrow as pa  # noqa: PLC0415  # see above
 
         if rows:
             columns = {name: [row[name] for row in rows] for name in self._columns}
-            self._file.write_table(pyarrow.table(columns, schema=self._schema))
+            self._file.write_table(pa.table(columns, schema=self._schema))
         return self._taken()
 
     def end(self) -> bytes:
@@ -101,17 +102,17 @@ def file_name(kind: ExportKind, form: Format, number: int | None = None) -> str:
     return f"{kind}-{number:05}.{'ndjson.gz' if form == 'ndjson' else form}"
 
 
-def _arrow(column: Column) -> "pyarrow.DataType":
-    import pyarrow  # noqa: PLC0415  # see above
+def _arrow(column: Column) -> "pa.DataType":
+    import pyarrow as pa  # noqa: PLC0415  # see above
 
     match column:
         case "text":
-            return pyarrow.string()
+            return pa.string()
         case "integer":
-            return pyarrow.int64()
+            return pa.int64()
         case "number":
-            return pyarrow.float64()
+            return pa.float64()
         case "boolean":
-            return pyarrow.bool_()
+            return pa.bool_()
         case "time":
-            return pyarrow.timestamp("us", tz="UTC")
+            return pa.timestamp("us", tz="UTC")

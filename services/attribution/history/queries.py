@@ -1,12 +1,15 @@
 """The statements about what was told, and when it was received."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import asyncpg
 
+from services.attribution.channels.groupings import ChannelGrouping
+from services.attribution.channels.queries import traffic_in
 from services.attribution.conversions.queries import CONVERSION_COLUMNS, REFUND_COLUMNS
-from services.attribution.domain import Conversion
+from services.attribution.domain import Conversion, Touch
 from services.attribution.history.told import (
     AssignmentTold,
     ConversionTold,
@@ -85,6 +88,20 @@ WITH named AS (
 SELECT {", ".join(TOUCH_COLUMNS)} FROM touches JOIN named USING (touch_id, origin)
 UNION ALL SELECT {", ".join(TOUCH_COLUMNS)} FROM touch_versions JOIN named USING (touch_id, origin)
 """
+# What ids did that were tied to these, as far as it is not theirs; what is theirs is left out by who reads it.
+NEARBY = f"""
+SELECT touch.lead_id, {", ".join(f"touch.{name}" for name in TOUCH_COLUMNS if name != "lead_id")} FROM touches AS touch
+WHERE touch.lead_id IN (
+        SELECT lead_id FROM identity_log WHERE into_id = ANY($1) AND kind IN ('linked', 'merged')
+        UNION SELECT unnest($1::text[])
+    ) AND touch.occurred_at <= $3 AND ($2::timestamptz IS NULL OR touch.occurred_at >= $2)
+ORDER BY touch.occurred_at DESC, touch.touch_id LIMIT $4
+"""
+REPLACED = f"""
+SELECT {", ".join(TOUCH_COLUMNS)} FROM touch_versions
+WHERE lead_id = ANY($1) AND occurred_at <= $3 AND ($2::timestamptz IS NULL OR occurred_at >= $2)
+ORDER BY occurred_at DESC, touch_id, position LIMIT $4
+"""
 PROFILES_TOLD = """
 SELECT lead_id, revision, captured_at, country, account_id, received_at FROM profile_log WHERE lead_id = ANY($1)
 """
@@ -141,6 +158,7 @@ async def told_of(
     conversion_id: ConversionId,
     lead_ids: Sequence[LeadId],
     span: tuple[datetime | None, datetime],
+    grouping: ChannelGrouping,
 ) -> list[Told] | None:
     """All that was told of a conversion and of these ids, of touches those within a span, both ends included.
 
@@ -155,13 +173,41 @@ async def told_of(
     }
     return [
         *(IdentityTold(*row.values()) for row in await connection.fetch(IDENTITY, lead_ids)),
-        *(TouchTold(row["lead_id"], row["position"], touch_of(row)) for row in touches),
+        *(TouchTold(row["lead_id"], row["position"], _touch(row, grouping)) for row in touches),
         *conversions,
         *(RefundTold(*list(row.values())[1:]) for row in await connection.fetch(REFUNDS_TOLD, conversion_id)),
         *(ProfileTold(*row.values()) for row in await connection.fetch(PROFILES_TOLD, lead_ids)),
         *(DealTold(*row.values()) for row in await connection.fetch(DEALS_TOLD, sorted(filter(None, deal_ids)))),
         *(AssignmentTold(*row.values()) for row in await connection.fetch(ASSIGNMENTS_TOLD, lead_ids)),
     ]
+
+
+async def nearby(
+    connection: Connection, lead_ids: Sequence[LeadId], span: tuple[datetime | None, datetime], limit: int
+) -> list[TouchTold]:
+    """The touches of these ids and of all that were ever tied to them, the newest first."""
+    rows = await connection.fetch(NEARBY, lead_ids, *span, limit)
+    return [TouchTold(row["lead_id"], row["position"], touch_of(row)) for row in rows]
+
+
+async def replaced(
+    connection: Connection,
+    lead_ids: Sequence[LeadId],
+    span: tuple[datetime | None, datetime],
+    grouping: ChannelGrouping,
+    limit: int,
+) -> list[Touch]:
+    """What was told of touches of these ids before a correction, the newest first."""
+    return [_touch(row, grouping) for row in await connection.fetch(REPLACED, lead_ids, *span, limit)]
+
+
+def _touch(row: asyncpg.Record, grouping: ChannelGrouping) -> Touch:
+    """A touch as it counts, or one that does not any more, grouped as those that count are."""
+    touch = touch_of(row)
+    if touch.channel:
+        return touch
+    found = grouping.group(traffic_in(row))
+    return replace(touch, channel=found.channel, channel_rule=found.rule, source=found.source, medium=found.medium)
 
 
 def _conversion(row: asyncpg.Record) -> ConversionTold:

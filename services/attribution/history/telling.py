@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from services.attribution.channels.domain import UNATTRIBUTED
+from services.attribution.channels.groupings import ChannelGrouping
 from services.attribution.credits.domain import Credited
 from services.attribution.domain import SHARE_UNITS, Conversion, CreditingRun
 from services.attribution.history import queries
@@ -106,7 +107,11 @@ class History(BaseModel):
 
 
 async def history_of(
-    connection: Connection, conversion: Conversion, runs: Sequence[CreditingRun], lookback: timedelta | None
+    connection: Connection,
+    conversion: Conversion,
+    runs: Sequence[CreditingRun],
+    lookback: timedelta | None,
+    grouping: ChannelGrouping,
 ) -> History:
     """The history of a conversion's credits by these runs, on paths that reach back as far as `lookback`."""
     versions = await queries.versions_of(connection, conversion.conversion_id)
@@ -114,7 +119,7 @@ async def history_of(
     times = [version.conversion.occurred_at for version in versions]
     span = (None if lookback is None else min(times) - lookback, max(times))
     everyone = await queries.everyone(connection, [version.conversion.lead_id for version in versions])
-    told = await queries.told_of(connection, conversion.conversion_id, everyone, span)
+    told = await queries.told_of(connection, conversion.conversion_id, everyone, span, grouping)
     if told is None:
         return History(first_received_at=first, complete=False, total=0, items=[])
     found = await asyncio.to_thread(_changes, told, conversion.conversion_id, runs, lookback)

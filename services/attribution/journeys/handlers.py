@@ -82,8 +82,8 @@ async def on_identity_changed(
 
 async def on_lead_erased(event: LeadErased, tx: Tx, catalogue: Catalogue) -> None:
     """Take away what might tell who it was; counts and credit stay."""
-    if await queries.strip_lead(tx.connection, event.lead_id):
-        await recredit(tx.connection, catalogue, [(event.lead_id, None)])
+    if stripped := await queries.strip_lead(tx.connection, event.lead_id):
+        await recredit(tx.connection, catalogue, [(event.lead_id, at) for at in stripped])
 
 
 def _named(event: IdentityLinked | LeadMerged | LeadUnmerged) -> tuple[LeadId, LeadId]:

@@ -55,7 +55,20 @@ unnest(
     $16::text[], $17::text[], $18::text[], $19::boolean[])
     AS told ({", ".join(TOUCH_COLUMNS)})
 """
-# What is replaced stays as a version; a version that is there already was told twice.
+# What is replaced stays as a version, as it was told: what grouping made of it is left out, since it is grouped when it
+# is looked at. A version that is there already was told twice.
+AS_TOLD = {
+    "channel": "''",
+    "channel_rule": "''",
+    "source": "CASE WHEN {prefix}tagged THEN {prefix}source END",
+    "medium": "CASE WHEN {prefix}tagged THEN {prefix}medium END",
+}
+
+
+def _as_told(prefix: str) -> str:
+    return ", ".join(AS_TOLD.get(name, "{prefix}" + name).format(prefix=prefix) for name in TOUCH_COLUMNS)
+
+
 CORRECT_TOUCHES = f"""
 WITH put AS (
     INSERT INTO touches AS known ({", ".join(TOUCH_COLUMNS)}) SELECT * FROM {TOLD_TOUCHES}
@@ -64,14 +77,14 @@ WITH put AS (
     RETURNING new.lead_id, new.occurred_at, {", ".join(f"old.{name} AS old_{name}" for name in TOUCH_COLUMNS)}
 ), replaced AS (
     INSERT INTO touch_versions ({", ".join(TOUCH_COLUMNS)})
-    SELECT {", ".join(f"old_{name}" for name in TOUCH_COLUMNS)} FROM put WHERE old_touch_id IS NOT NULL
+    SELECT {_as_told("old_")} FROM put WHERE old_touch_id IS NOT NULL
     ON CONFLICT DO NOTHING
 )
 SELECT lead_id, occurred_at, old_lead_id, old_occurred_at FROM put
 """
 KEEP_TOUCHES = f"""
 INSERT INTO touch_versions ({", ".join(TOUCH_COLUMNS)})
-SELECT told.* FROM {TOLD_TOUCHES} JOIN touches AS known USING (touch_id, origin)
+SELECT {_as_told("told.")} FROM {TOLD_TOUCHES} JOIN touches AS known USING (touch_id, origin)
 WHERE (known.position, known.received_at) <> (told.position, told.received_at)
 ON CONFLICT DO NOTHING
 """
@@ -91,7 +104,7 @@ ON CONFLICT (lead_id) DO UPDATE SET erased = true WHERE NOT leads.erased
 """
 STRIP_TOUCHES = """
 UPDATE {table} SET page = NULL, content = NULL
-WHERE lead_id = $1 AND (page IS NOT NULL OR content IS NOT NULL)
+WHERE lead_id = $1 AND (page IS NOT NULL OR content IS NOT NULL) RETURNING occurred_at
 """
 PROFILES = """
 SELECT member.person_id, leads.lead_id, leads.captured_at, leads.country, leads.account_id
@@ -172,16 +185,18 @@ async def put_captured(connection: Connection, events: Sequence[LeadCaptured]) -
     return [row["lead_id"] for row in found if row["changed"]]
 
 
-async def strip_lead(connection: Connection, lead_id: LeadId) -> bool:
+async def strip_lead(connection: Connection, lead_id: LeadId) -> list[datetime]:
     """Take from an erased id's touches what might tell who it was; their channels and times stay.
 
-    Answers whether that may concern a conversion.
+    Answers when those occurred that may concern a conversion, since a shared browser's belong to several persons.
     """
     await connection.execute(STRIP_LEAD, lead_id)
-    stripped = [  # in this order: who waits for a touch meanwhile makes a version of it
-        await connection.execute(STRIP_TOUCHES.format(table=table), lead_id) for table in ("touches", "touch_versions")
+    stripped, _ = [  # in this order: who waits for a touch meanwhile makes a version of it
+        await connection.fetch(STRIP_TOUCHES.format(table=table), lead_id) for table in ("touches", "touch_versions")
     ]
-    return stripped[0] != "UPDATE 0" and bool(await converting_among(connection, [lead_id]))
+    if not stripped or not await converting_among(connection, [lead_id]):
+        return []
+    return [row["occurred_at"] for row in stripped]
 
 
 async def profiles(connection: Connection, people: Mapping[LeadId, Sequence[Member]]) -> dict[LeadId, Profile]:

@@ -175,7 +175,7 @@ def router(runtime: Runtime) -> APIRouter:
             if isinstance(model, TotalsModel):
                 raise ModelNotAvailable(f"{model.base} gives totals by channel; only models that split can be tried")
             since = runtime.clock.now() - timedelta(days=body.days)
-            return await simulate(connection, model, since)
+            return await simulate(connection, catalogue, model, since)
 
     return made
 

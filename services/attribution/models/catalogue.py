@@ -21,6 +21,15 @@ class Catalogue:
             if run.state != "retiring"
         ]
 
+    async def dividing(self, connection: Connection) -> list[CreditingRun]:
+        """The runs that answer, of models that divide single conversions."""
+        runs = [
+            CreditingRun(run.run, await self.model(connection, run.model_id, run.version))
+            for run in await queries.runs(connection)
+            if run.state == "serving"
+        ]
+        return [run for run in runs if not isinstance(run.model, TotalsModel)]
+
     async def model(self, connection: Connection, model_id: str, version: int) -> Model | TotalsModel:
         """One version of a model."""
         if model_id in SHIPPED:

@@ -13,16 +13,15 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from services.attribution.domain import SHARE_UNITS, Path, Touch, split
-from services.attribution.models.domain import BUILT_IN, HALF_LIFE, time_decay
+from services.attribution.domain import SHARE_UNITS, Model, Path, Touch, split
+from services.attribution.models.custom import CustomModel
+from services.attribution.models.domain import HALF_LIFE, MILESTONES, time_decay
 from shared.ids import TouchId
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 NOWHERE = -1
-# Which milestones the weights depend on: the lead touch, the deal touch.
-_MILESTONES = {"u_shaped_lead": (True, False), "w_shaped": (True, True), "full_path": (True, True)}
 _LARGEST = 2**63 - 1
 _LOW_BITS = 26
 _WHEN = datetime(2000, 1, 1, tzinfo=UTC)
@@ -65,11 +64,17 @@ class Division:
     value_minor: Integers
 
 
-def divide(paths: Paths, model_id: str, half_life: timedelta = HALF_LIFE) -> Division:
-    """Divide every conversion by a model that ships. Raises KeyError for a model that is none of these."""
+def divides(model: Model) -> bool:
+    """Whether `divide` knows how: what touches earn must not depend on more than their places, ages and channels."""
+    has_rules = isinstance(model, CustomModel) and bool(model.rules)
+    return not (model.whole or model.reset_after_conversion or has_rules)
+
+
+def divide(paths: Paths, model: Model) -> Division:
+    """Divide every conversion by a model that `divides`, all of whose touches may earn."""
     units, minor = np.zeros(len(paths.channels), np.int64), np.zeros(len(paths.channels), np.int64)
-    model = BUILT_IN[model_id]
-    if model_id == "time_decay":
+    if model.base == "time_decay":
+        half_life = model.half_life if isinstance(model, CustomModel) else HALF_LIFE
         for rows, places in paths.by_length:
             if places.shape[1] == 1:
                 units[places], minor[places] = SHARE_UNITS, paths.values[rows, None]
@@ -84,11 +89,11 @@ def divide(paths: Paths, model_id: str, half_life: timedelta = HALF_LIFE) -> Div
         earning, of_path = _first_of_each_channel(paths)
         units[earning], minor[earning] = SHARE_UNITS, paths.values[of_path]
         return Division(units, minor)
-    if model_id == "last_non_direct":
+    if model.base == "last_non_direct":
         earning = _last_other_than(paths, paths.direct)
         units[earning], minor[earning] = SHARE_UNITS, paths.values
         return Division(units, minor)
-    for rows, places, lead, deal in _by_shape(paths, _MILESTONES.get(model_id, (False, False))):
+    for rows, places, lead, deal in _by_shape(paths, matters=model.base in MILESTONES):
         weighed = [int(weight) for weight in model.weigh(_shape(places.shape[1], lead, deal))]
         some = [place for place, weight in enumerate(weighed) if weight]
         units[places[:, some]] = np.array(split(SHARE_UNITS, [weighed[place] for place in some]))
@@ -103,16 +108,13 @@ def totals(keys: Integers, amounts: Integers, size: int) -> list[int]:
     return [(int(above) << _LOW_BITS) + int(below) for above, below in zip(high, low, strict=True)]
 
 
-def _by_shape(paths: Paths, matters: tuple[bool, bool]) -> Iterator[tuple[Integers, Integers, int | None, int | None]]:
-    """The paths of each length and, where they matter, of each place of the lead and the deal touch."""
+def _by_shape(paths: Paths, *, matters: bool) -> Iterator[tuple[Integers, Integers, int | None, int | None]]:
+    """The paths of each length and, where milestones matter, of each place of the lead and the deal touch."""
     for rows, places in paths.by_length:
-        if not any(matters):
+        if not matters:
             yield rows, places, None, None
             continue
-        lead, deal = (
-            at[rows] if needed else np.full(len(rows), NOWHERE)
-            for at, needed in zip((paths.lead, paths.deal), matters, strict=True)
-        )
+        lead, deal = paths.lead[rows], paths.deal[rows]
         numbers = (lead + 1) * (places.shape[1] + 1) + deal + 1
         for number in np.unique(numbers):
             chosen = np.flatnonzero(numbers == number)

@@ -132,6 +132,14 @@ class ModelDocument(Input):
             raise ValueError("one of the shares has to be above zero")
         return value
 
+    @field_validator("lookback_days")
+    @classmethod
+    def _counted(cls, value: float | None, info: ValidationInfo) -> float | None:
+        base, days = info.data.get("base"), LOOKBACK / timedelta(days=1)
+        if base in get_args(TotalsBase) and value != days:
+            raise ValueError(f"{base} follows from paths that are counted with the default look-back of {days:g} days")
+        return value
+
     @field_validator("order", "game", "rules", "reset_after_conversion")
     @classmethod
     def _fits(cls, value: Any, info: ValidationInfo) -> Any:
@@ -182,6 +190,7 @@ class CustomModel:
     lookback: timedelta | None
     reset_after_conversion: bool
     rules: tuple[tuple[Expression, int], ...]
+    half_life: timedelta
 
     @property
     def whole(self) -> bool:
@@ -238,6 +247,7 @@ def compile_model(model_id: str, version: int, document: ModelDocument) -> Model
         lookback,
         document.reset_after_conversion,
         tuple(rules),
+        timedelta(days=document.half_life_days),
     )
 
 

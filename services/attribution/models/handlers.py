@@ -1,7 +1,9 @@
 """What happens when another version of a model counts: all conversions are credited by it, then it serves."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
+from services.attribution.conversions.queries import Placed
 from services.attribution.credits.crediting import recredit
 from services.attribution.domain import CreditingRun, TotalsModel, is_longer, longest_lookback
 from services.attribution.models import queries
@@ -28,6 +30,32 @@ async def walk_models(database: Database, catalogue: Catalogue) -> timedelta | N
     async with database.transaction() as tx:
         more |= await _take_back(tx.connection)
     return timedelta(0) if more else None
+
+
+async def settle_models(database: Database, catalogue: Catalogue) -> None:
+    """Credit at once whatever runs still owe to the conversions of the projection at hand.
+
+    One that is built beside the serving one has no runs of its own: it gets the credits of those that began while it
+    was built, and loses those of runs that are gone.
+    """
+    if not database.muted:
+        while await walk_models(database, catalogue) is not None:
+            pass
+        return
+    async with database.transaction() as tx:
+        await queries.take_strangers(tx.connection)
+    after: str | None = ""
+    while after is not None:
+        async with database.transaction() as tx:
+            after = await _settle_next(tx.connection, catalogue, after)
+
+
+async def _settle_next(connection: Connection, catalogue: Catalogue, after: str) -> str | None:
+    runs = await catalogue.crediting(connection)
+    numbers = [run.run for run in runs if not isinstance(run.model, TotalsModel)]
+    found = await queries.unsettled_after(connection, after, numbers, longest_lookback(runs), STEP)
+    await _credit_anew(connection, catalogue, found)
+    return found[-1].conversion_id if len(found) == STEP else None
 
 
 async def begin_runs(connection: Connection, catalogue: Catalogue) -> None:
@@ -85,10 +113,7 @@ async def _walk(connection: Connection, catalogue: Catalogue) -> bool:
         return False
     start = min(walk.after for walk in walks)
     found = await queries.conversions_after(connection, start, STEP)
-    if found:
-        ids = {one.conversion_id for one in found}
-        facts = [(one.lead_id, one.occurred_at) for one in found]
-        await recredit(connection, catalogue, facts, lambda conversion, _window: conversion.conversion_id in ids)
+    await _credit_anew(connection, catalogue, found)
     finished = len(found) < STEP
     after = found[-1].conversion_id if found else start
     done = {
@@ -105,6 +130,13 @@ async def _shorten(connection: Connection, catalogue: Catalogue, before: timedel
     """Walk again where no model looks as far back any more as one did before: all paths become shorter."""
     if is_longer(before, await _reach(connection, catalogue, await queries.runs(connection))):
         await queries.walk_again(connection, everything=True)
+
+
+async def _credit_anew(connection: Connection, catalogue: Catalogue, found: Sequence[Placed]) -> None:
+    if found:
+        ids = {one.conversion_id for one in found}
+        facts = [(one.lead_id, one.occurred_at) for one in found]
+        await recredit(connection, catalogue, facts, lambda conversion, _window: conversion.conversion_id in ids)
 
 
 async def _reach(connection: Connection, catalogue: Catalogue, runs: list[Run]) -> timedelta | None:

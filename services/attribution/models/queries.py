@@ -42,6 +42,15 @@ NEXT = """
 SELECT conversion_id, lead_id, occurred_at FROM conversions
 WHERE conversion_id > $1 AND lead_id IS NOT NULL ORDER BY conversion_id LIMIT $2
 """
+# What lacks the credits of a run, or reaches further back than any run looks.
+UNSETTLED = """
+SELECT conversion_id, lead_id, conversions.occurred_at FROM conversions LEFT JOIN paths USING (conversion_id)
+WHERE conversion_id > $1 AND lead_id IS NOT NULL AND (
+    (SELECT count(*) FROM credits WHERE credits.conversion_id = conversions.conversion_id AND run = ANY($2::integer[]))
+        < cardinality($2::integer[])
+    OR paths.times[2] < paths.occurred_at - $3::interval)
+ORDER BY conversion_id LIMIT $4
+"""
 ADVANCE = """
 UPDATE model_runs SET after = $3, done = done + more, walked_at = clock_timestamp(),
     finished_at = CASE WHEN $4 THEN clock_timestamp() END
@@ -155,6 +164,14 @@ async def walks(connection: Connection) -> list[Run]:
 async def conversions_after(connection: Connection, conversion_id: str, limit: int) -> list[Placed]:
     """The next conversions of the walk."""
     rows = await connection.fetch(NEXT, conversion_id, limit)
+    return [Placed(row["conversion_id"], row["lead_id"], row["occurred_at"]) for row in rows]
+
+
+async def unsettled_after(
+    connection: Connection, conversion_id: str, runs: Sequence[int], reach: timedelta | None, limit: int
+) -> list[Placed]:
+    """The next conversions that lack the credits of one of these runs, or whose path is longer than `reach`."""
+    rows = await connection.fetch(UNSETTLED, conversion_id, runs, reach, limit)
     return [Placed(row["conversion_id"], row["lead_id"], row["occurred_at"]) for row in rows]
 
 

@@ -43,17 +43,19 @@ async def follow_touches(
     `moved` are the facts before and after, where any of the touches was a correction. Most touches are neither, and
     most of the rest are of visitors of whom nothing is counted.
     """
-    if moved is None:
-        by_humans = sorted(
-            (event for event in events if not event.automated), key=lambda e: e.occurred_at, reverse=True
-        )
-        concerned = await queries.perhaps_first(connection, {event.lead_id: event.occurred_at for event in by_humans})
-        concerned |= {event.lead_id for event in by_humans if event.type in CONTACTS}
-    else:
-        concerned = {lead_id for lead_id, _ in moved}
+    by_humans = sorted((event for event in events if not event.automated), key=lambda e: e.occurred_at, reverse=True)
+    earliest = {event.lead_id: event.occurred_at for event in by_humans}
+    concerned: set[LeadId] = set()
+    if moved is not None:
+        concerned = await queries.perhaps_followed(connection, dict(moved), first=False)
+    elif earliest:
+        contacts = {event.lead_id: event.occurred_at for event in by_humans if event.type in CONTACTS}
+        concerned = await queries.perhaps_followed(connection, earliest, first=True)
+        if contacts:
+            concerned |= await queries.perhaps_followed(connection, contacts, first=False)
     if concerned:
-        followed = await queries.followed_among(connection, await _persons_behind(connection, concerned))
-        if followed:
+        persons = await _persons_behind(connection, concerned)
+        if followed := await queries.followed_among(connection, persons):
             await follow(connection, followed)
 
 

@@ -41,7 +41,7 @@ async def on_assignments(events: Sequence[LeadAssigned], tx: Tx, catalogue: Cata
     Conversions count under the rep who had the lead by then.
     """
     newest = {event.assignment_id: event for event in sorted(events, key=lambda event: event.revision)}
-    await lock_leads(tx.connection, {event.lead_id for event in newest.values()})
+    await lock_leads(tx.connection, {event.lead_id for event in events})
     changed = await queries.put_assignments(tx.connection, [newest[name] for name in sorted(newest)])
     if converting := await converting_among(tx.connection, changed):
         await recredit(tx.connection, catalogue, [(lead_id, None) for lead_id in converting])

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 import asyncpg
 
@@ -66,15 +65,26 @@ SELECT {STEP_COLUMNS} FROM jsonb_to_recordset($1) AS told (
     pipeline_stages text[], event_id text)
 ON CONFLICT (deal_id, revision) DO NOTHING
 """
-COUNTED_FOR = "SELECT DISTINCT person_id FROM marks WHERE ref = ANY($1)"
+COUNTED_FOR = "SELECT DISTINCT person_id FROM marks WHERE ref = ANY($1) AND ref <> ''"
 FOLLOWED = "SELECT person_id FROM circumstances WHERE person_id = ANY($1)"
+# Of most touches, those of visitors of whom nothing is counted, three looks into indexes tell it.
+PERHAPS_FOLLOWED = """
+SELECT told.lead_id FROM unnest($1::text[], $2::timestamptz[]) AS told (lead_id, at)
+WHERE (
+    EXISTS (SELECT 1 FROM circumstances WHERE person_id = told.lead_id)
+    OR EXISTS (SELECT 1 FROM identity_aliases AS alias WHERE alias.lead_id = told.lead_id AND alias.active)
+    OR EXISTS (SELECT 1 FROM identity_links WHERE anonymous_lead_id = told.lead_id)
+)
+"""
 # Of a browser that several people used, each touch may be the first of one of them.
-PERHAPS_FIRST = """
-SELECT lead_id FROM unnest($1::text[], $2::timestamptz[]) AS told (lead_id, at)
-WHERE NOT EXISTS (
-    SELECT 1 FROM touches
-    WHERE touches.lead_id = told.lead_id AND touches.occurred_at < told.at AND NOT touches.automated
-) OR (SELECT count(*) FROM identity_links WHERE anonymous_lead_id = told.lead_id) > 1
+PERHAPS_FIRST = f"""
+{PERHAPS_FOLLOWED} AND (
+    NOT EXISTS (
+        SELECT 1 FROM touches
+        WHERE touches.lead_id = told.lead_id AND touches.occurred_at < told.at AND NOT touches.automated
+    )
+    OR (SELECT count(*) FROM identity_links WHERE anonymous_lead_id = told.lead_id) > 1
+)
 """
 LINKED_AT = "SELECT anonymous_lead_id, at FROM identity_links WHERE anonymous_lead_id = ANY($1)"
 MEMBERS = (
@@ -184,13 +194,14 @@ async def followed_among(connection: Connection, persons: Iterable[LeadId]) -> s
     return {row["person_id"] for row in await connection.fetch(FOLLOWED, sorted(set(persons)))}
 
 
-async def perhaps_first(connection: Connection, facts: Mapping[LeadId, Any]) -> set[LeadId]:
-    """Those ids whose touches at these times may be the first of a person."""
-    rows = await connection.fetch(PERHAPS_FIRST, list(facts), list(facts.values()))
+async def perhaps_followed(connection: Connection, facts: Mapping[LeadId, datetime], *, first: bool) -> set[LeadId]:
+    """Those ids of whose persons something may be counted; `first`: whose facts may also be the first of a person."""
+    statement = PERHAPS_FIRST if first else PERHAPS_FOLLOWED
+    rows = await connection.fetch(statement, list(facts), list(facts.values()))
     return {row["lead_id"] for row in rows}
 
 
-async def linked_at(connection: Connection, lead_ids: Iterable[LeadId]) -> list[tuple[LeadId, Any]]:
+async def linked_at(connection: Connection, lead_ids: Iterable[LeadId]) -> list[tuple[LeadId, datetime]]:
     """When these ids, if they are anonymous ones, were tied to people."""
     rows = await connection.fetch(LINKED_AT, sorted(set(lead_ids)))
     return [(row["anonymous_lead_id"], row["at"]) for row in rows]

@@ -32,8 +32,9 @@ class Wanted:
 
     @property
     def begins(self) -> list[Moments]:
-        """The time before the period, and before the one to compare with."""
-        return [(None, period.moments[0]) for period in (self.asked.period, *((self.other,) if self.other else ()))]
+        """The time before the period, and before the one to compare with; nothing is before what has no beginning."""
+        both = (self.asked.period, *((self.other,) if self.other is not None else ()))
+        return [(None, period.moments[0]) for period in both if period.first is not None]
 
 
 def wanted(  # noqa: PLR0913  # the parameters of a report

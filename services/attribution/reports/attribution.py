@@ -1,5 +1,6 @@
 """The attribution report: what each key earned by one model, what it cost, and the return on that."""
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,10 @@ from services.attribution.reports.figures import Line, beside, lines_of, ratio
 from services.attribution.reports.handlers import MOST_ROWS, read_with_costs, settle
 from services.attribution.reports.questions import Question, asked_question
 from services.attribution.reports.sheets import sheet
+from services.attribution.totals.domain import Credit
 from shared.service import Runtime
+
+WEIGHED = ("removal_effect", "value_removal_effect", "conversions_error", "value_error")
 
 
 class Figures(BaseModel):
@@ -39,12 +43,18 @@ class Change(BaseModel):
 class AttributionRow(Figures):
     """What one key earned and cost, in one day, week or month (its first day) if it was asked by these.
 
-    `keys` are there when it was asked by two dimensions. `drill_url` lists the conversions behind it.
+    `keys` are there when it was asked by two dimensions. `drill_url` lists the conversions behind it; by a model that
+    gives totals by channel, all that the channel took part in. By `markov` the raw removal effects stand beside what
+    they come to, for the conversions and for their value; where `shapley` is sampled, the standard errors.
     """
 
     key: str
     keys: list[str] = Field(default=[])
     period: date | None = None
+    removal_effect: float | None = None
+    value_removal_effect: float | None = None
+    conversions_error: float | None = None
+    value_error: float | None = None
     drill_url: str
     previous: Figures | None = None
     change: Change | None = None
@@ -99,16 +109,16 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
         if then and other:
             past, _ = lines_of(then.models[model], then.costs, settled.money)
             pairs = [*beside(lines, past, question.interval, question.period.first, other.first)]
-        link = link_of(question, model)
-        rows = [_row(line, before, question, link(line.place)) for line, before in pairs[:MOST_ROWS]]
+        link, weighed = link_of(question, now.drilled(model)), now.weighed(model, settled.currency)
+        rows = [_row(line, before, question, link(line.place), weighed) for line, before in pairs[:MOST_ROWS]]
         if question.as_csv:
             return _sheet(rows, question, settled.currency)
         report = AttributionReport(
             currency=settled.currency,
-            as_of=as_of,
+            as_of=now.until(model, settled.currency, as_of),
             model=model,
             model_version=now.runs[model].version,
-            source="sums" if question.from_sums else "credits",
+            source="sums" if question.from_sums or model in now.totals else "credits",
             truncated=len(pairs) > MOST_ROWS,
             total=None if model in now.whole else _figures(total),
             rows=rows,
@@ -127,9 +137,13 @@ def _figures(line: Line) -> Figures:
     return Figures(conversions=line.conversions, value_minor=line.value_minor, cost_minor=line.cost_minor, roi=line.roi)
 
 
-def _row(line: Line, before: Line | None, question: Question, drill_url: str) -> AttributionRow:
+def _row(
+    line: Line, before: Line | None, question: Question, drill_url: str, weighed: Mapping[str, Credit]
+) -> AttributionRow:
     bucket, keys = line.place
     more: dict[str, Any] = {}
+    if credit := weighed.get(line.key):
+        more |= {name: value for name in WEIGHED if (value := getattr(credit, name)) is not None}
     if len(keys) > 1:
         more["keys"] = list(keys)
     if question.interval is not None:

@@ -53,11 +53,13 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
             found = await read(connection, catalogue, names, question, "models")
             settled = await settle(connection, question, found)
             as_of = await queries.as_of(connection)
+        for name in names:
+            as_of = found.until(name, settled.currency, as_of)
         by_model = {name: lines_of(cells, (), settled.money) for name, cells in found.models.items()}
         lines = compared([of_one for of_one, _ in by_model.values()])
         if question.as_csv:
             return _sheet(lines[:MOST_ROWS], names, question, settled.currency)
-        links = [link_of(question, name) for name in names]
+        links = [link_of(question, found.drilled(name)) for name in names]
         report = ComparisonReport(
             currency=settled.currency,
             as_of=as_of,

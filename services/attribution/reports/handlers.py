@@ -1,11 +1,13 @@
 """How a report of credits comes about: find the runs that answer, read, settle the currency."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import chain
 
+from services.attribution.domain import TotalsModel
 from services.attribution.models.catalogue import Catalogue
-from services.attribution.models.choosing import serving_run
+from services.attribution.models.choosing import serving_model
 from services.attribution.models.queries import Run
 from services.attribution.rates.domain import Exchange
 from services.attribution.rates.queries import exchange
@@ -13,9 +15,14 @@ from services.attribution.reports import queries
 from services.attribution.reports.domain import choose_currency
 from services.attribution.reports.figures import Cell, Cost, Money, OneCurrency
 from services.attribution.reports.questions import Question
+from services.attribution.totals.domain import Credit
+from services.attribution.totals.handlers import totals_by_currency
+from services.attribution.totals.queries import Totals
+from services.attribution.totals.reporting import cells_of, wanted_of
 from shared.db import Connection
 
 MOST_ROWS = 10_000
+PARTICIPATION = "participation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,24 @@ class Read:
     whole: frozenset[str]
     models: Mapping[str, Sequence[Cell]]
     costs: Sequence[Cost] = ()
+    totals: Mapping[str, Mapping[str, Totals]] = field(default_factory=dict)
+    """By model and currency, of those models that give totals by channel."""
+
+    def drilled(self, model: str) -> str:
+        """The model whose credits are shown behind a cell: one that gives totals has none, so all who took part."""
+        return PARTICIPATION if model in self.totals else model
+
+    def weighed(self, model: str, currency: str | None) -> dict[str, Credit]:
+        """By channel, what a model that gives totals says of it."""
+        found = self.totals.get(model, {}).get(currency or "")
+        return {credit.channel: credit for credit in found.credits} if found else {}
+
+    def until(self, model: str, currency: str | None, at: datetime | None) -> datetime | None:
+        """Until when all that was told is in the figures of a model, if it is until `at` in those of others."""
+        found = self.totals.get(model, {}).get(currency or "")
+        if found is None:
+            return at
+        return min(at, found.as_of) if at is not None and found.as_of is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +71,40 @@ class Settled:
         return {currency: sorted(through) for currency, through in sorted(self.money.crossed.items())}
 
 
-async def read(
-    connection: Connection, catalogue: Catalogue, models: Sequence[str], question: Question, parameter: str = "model"
+async def read(  # noqa: PLR0913  # what decides an answer
+    connection: Connection,
+    catalogue: Catalogue,
+    models: Sequence[str],
+    question: Question,
+    parameter: str = "model",
+    *,
+    by_days: bool = False,
 ) -> Read:
-    """What models credit. Raises NoSuchModel and its like."""
-    runs = {model: await serving_run(connection, model, parameter) for model in models}
+    """What models credit, day by day if asked so and the model can tell. Raises NoSuchModel and its like."""
+    runs = {model: await serving_model(connection, model, parameter) for model in models}
     whole = [
         run.model_id
         for run in runs.values()
         if not question.whole_conversions and await catalogue.gives_whole(connection, run)
     ]
-    cells = await queries.cells(connection, [run.run for run in runs.values()], question)
-    return Read(runs, frozenset(whole), {model: cells[run.run] for model, run in runs.items()})
+    totals: dict[str, Mapping[str, Totals]] = {}
+    for name, run in runs.items():
+        if not run.splits:
+            model = await catalogue.model(connection, run.model_id, run.version)
+            assert isinstance(model, TotalsModel)
+            totals[name] = await totals_by_currency(connection, model, wanted_of(question, name))
+    splitting = [run.run for run in runs.values() if run.splits]
+    cells = await queries.cells(connection, splitting, question.by_days() if by_days else question)
+    by_model = {name: cells_of(totals[name]) if name in totals else cells[run.run] for name, run in runs.items()}
+    return Read(runs, frozenset(whole), by_model, totals=totals)
 
 
-async def read_with_costs(connection: Connection, catalogue: Catalogue, model: str, question: Question) -> Read:
+async def read_with_costs(
+    connection: Connection, catalogue: Catalogue, model: str, question: Question, *, by_days: bool = False
+) -> Read:
     """What a model credits, and what it cost. Raises NoSuchModel and its like."""
-    found = await read(connection, catalogue, [model], question)
-    return replace(found, costs=await queries.costs(connection, question))
+    found = await read(connection, catalogue, [model], question, by_days=by_days)
+    return replace(found, costs=await queries.costs(connection, question.by_days() if by_days else question))
 
 
 async def settle(connection: Connection, question: Question, *reads: Read | None) -> Settled:

@@ -48,7 +48,8 @@ class Returns(BaseModel):
 
 class ReturnsRow(Returns):
     """The returns of one key. `break_even_on` is the first day at whose end margin x value, added up since the first
-    day of the row, covers the cost added up since then; `days_to_break_even` counts from the first day with a cost.
+    day of the row, covers the cost added up since then, null by a model that gives totals; `days_to_break_even` counts
+    from the first day with a cost.
     """
 
     key: str
@@ -89,19 +90,19 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
             parameter = "dimension" if not set(question.dimensions) <= {"channel", "campaign"} else "filter"
             raise Invalid("there are no costs by this", [FieldError(f"query:{parameter}", detail)])
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            found = await read_with_costs(connection, catalogue, model, question.by_days())
+            found = await read_with_costs(connection, catalogue, model, question, by_days=True)
             settled = await settle(connection, question, found)
             as_of = await queries.as_of(connection)
         share, cells, costs = Fraction(margin), found.models[model], found.costs
         lines, total = lines_of(_by(question.interval, cells), _by(question.interval, costs), settled.money)
         days = _days((*cells, *costs), question.interval, settled.money)
-        link = link_of(question, model)
+        link = link_of(question, found.drilled(model))
         rows = [_row(line, share, days[line.place], question, link(line.place)) for line in lines[:MOST_ROWS]]
         if question.as_csv:
             return _sheet(rows, question, settled.currency)
         report = ReturnsReport(
             currency=settled.currency,
-            as_of=as_of,
+            as_of=found.until(model, settled.currency, as_of),
             model=model,
             model_version=found.runs[model].version,
             source="sums" if question.from_sums else "credits",

@@ -96,7 +96,7 @@ def _system(chain: Chain, order: int) -> _System:
             out[state[-1]] = out.get(state[-1], 0) + journeys
     earns = np.zeros((len(states), 2))
     for state, journeys in chain.converted.items():
-        if state:
+        if state and journeys:
             part = journeys / leaving[state]
             earns[states[state]] = part, part * (chain.worth.get(state[-1], 0) / out[state[-1]])
     shape = (len(states), len(states))

@@ -1,17 +1,16 @@
 """Models that give totals by channel: from sums of journeys to whole minor units. Pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
-from typing import Literal, assert_never
+from typing import assert_never
 
-from services.attribution.domain import SHARE_UNITS, split
+from services.attribution.domain import SHARE_UNITS, TotalsModel, split
 from services.attribution.paths.domain import Keys, Subject
 from services.attribution.totals.chains import Chain, RemovalEffects, State, count_steps, removal_effects
-from services.attribution.totals.games import Game, SetCount, shapley
-
-Base = Literal["markov", "shapley"]
+from services.attribution.totals.games import SetCount, shapley
 
 _ENDS = frozenset({"last", "tail", "set"})
 """The subjects under which a journey is counted once."""
@@ -26,24 +25,16 @@ _DIGITS = 10**13
 """Computed shares are compared to this many parts of all, so that equal ones stay equal on every machine."""
 
 
-@dataclass(frozen=True, slots=True)
-class TotalsModel:
-    """How channels are credited as a whole: an order counts for Markov, a game for Shapley."""
+def name_of(model: TotalsModel) -> str:
+    """What tells the results of models apart, whatever they are called."""
+    return f"markov/{model.order}" if model.base == "markov" else f"shapley/{model.game}"
 
-    base: Base
-    order: int = 1
-    game: Game = "subset_rate"
 
-    @property
-    def name(self) -> str:
-        """What tells its results apart."""
-        return f"markov/{self.order}" if self.base == "markov" else f"shapley/{self.game}"
-
-    def takes_long(self, channels: int) -> bool:
-        """Whether it takes longer than a request may, with so many channels."""
-        if self.base == "markov":
-            return self.order > 1 or channels > _MANY_STATES
-        return channels > _MANY_PLAYERS
+def takes_long(model: TotalsModel, channels: int) -> bool:
+    """Whether it takes longer than a request may, with so many channels."""
+    if model.base == "markov":
+        return model.order > 1 or channels > _MANY_STATES
+    return channels > _MANY_PLAYERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +103,21 @@ def credits_of(model: TotalsModel, sums: Iterable[PathSum]) -> list[Credit]:
 
 def grams_of(routes: Iterable[PathSum], order: int) -> list[PathSum]:
     """The `gram` and `tail` sums of whole sequences (`route`), as far as an order needs them."""
-    routes = list(routes)
     steps: dict[tuple[Subject, Keys], list[int]] = {}
-    for which, counts in enumerate(({r.keys: r.converted for r in routes}, {r.keys: r.lost for r in routes})):
-        onward, ends = count_steps({keys: times for keys, times in counts.items() if keys and times}, order)
-        for (state, channel), times in onward.items():
-            steps.setdefault(("gram", (*state, channel)), [0, 0])[which] += times
-        for state, times in ends.items():
-            steps.setdefault(("tail", state), [0, 0])[which] += times
-    value: dict[Keys, int] = {}
+    converted: Counter[Keys] = Counter()
+    lost: Counter[Keys] = Counter()
     for route in routes:
-        tail = route.keys[-order:]
-        value[tail] = value.get(tail, 0) + route.value_minor
-    return [
-        PathSum(subject, keys, counts[0], counts[1], value[keys] if subject == "tail" else 0)
-        for (subject, keys), counts in steps.items()
-    ]
+        if route.keys:
+            converted[route.keys] += route.converted
+            lost[route.keys] += route.lost
+            steps.setdefault(("tail", route.keys[-order:]), [0, 0, 0])[2] += route.value_minor
+    for which, journeys in enumerate((converted, lost)):
+        onward, ends = count_steps({keys: times for keys, times in journeys.items() if times}, order)
+        for (state, channel), times in onward.items():
+            steps.setdefault(("gram", (*state, channel)), [0, 0, 0])[which] += times
+        for state, times in ends.items():
+            steps["tail", state][which] += times
+    return [PathSum(subject, keys, *counts) for (subject, keys), counts in steps.items()]
 
 
 def _chain(sums: Iterable[PathSum], order: int) -> Chain:

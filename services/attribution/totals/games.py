@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import blake2b
 from math import factorial
-from typing import Literal, assert_never
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-Game = Literal["subset_rate", "subset_conversions", "observed_set_rate"]
+from services.attribution.domain import Game
+
 Matrix = NDArray[np.float64]
 
 MOST_EXACT = 16

@@ -3,16 +3,18 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from services.attribution.domain import TotalsModel
 from services.attribution.errors import TooManyChannels
+from services.attribution.models.catalogue import Catalogue
 from services.attribution.paths.domain import Amount, Counted, Keys, Subject, Wanted
 from services.attribution.paths.queries import counted, lost_routes
 from services.attribution.remainders.queries import as_of
 from services.attribution.reports.domain import Period
 from services.attribution.totals import queries
-from services.attribution.totals.domain import MOST_CHANNELS, PathSum, TotalsModel, credits_of, grams_of
+from services.attribution.totals.domain import MOST_CHANNELS, PathSum, credits_of, grams_of, name_of, takes_long
 from services.attribution.totals.queries import Totals
 from shared.db import Connection, Database
 from shared.errors import FieldError
@@ -27,10 +29,22 @@ async def totals_of(connection: Connection, model: TotalsModel, wanted: Wanted) 
     """
     assert wanted.currency is not None
     if wanted.reach.is_everything:
-        stored = await queries.stored(connection, model.name, wanted.currency)
+        stored = await queries.stored(connection, name_of(model), wanted.currency)
         if stored is not None:
             return stored
     return await computed(connection, model, wanted)
+
+
+async def totals_by_currency(connection: Connection, model: TotalsModel, wanted: Wanted) -> dict[str, Totals]:
+    """The totals in the currency that is wanted, or in each that there is. Raises TooManyChannels."""
+    if wanted.currency is not None:
+        currencies = {wanted.currency}
+    else:
+        currencies = {one.currency for one in await counted(connection, wanted, ["length"])}
+    return {
+        currency: await totals_of(connection, model, replace(wanted, currency=currency))
+        for currency in sorted(currencies)
+    }
 
 
 async def computed(connection: Connection, model: TotalsModel, wanted: Wanted) -> Totals:
@@ -84,24 +98,25 @@ def _path_sums(rows: Iterable[Counted]) -> list[PathSum]:
     return [PathSum(subject, keys, *counts) for (subject, keys), counts in found.items()]
 
 
-async def keep_totals(database: Database, models: Iterable[TotalsModel]) -> timedelta | None:
+async def keep_totals(database: Database, catalogue: Catalogue) -> None:
     """Compute anew what takes long, where the sums have moved since."""
     async with database.reading() as connection:
+        models = [model for model in (await catalogue.active(connection)).values() if isinstance(model, TotalsModel)]
         moves, known = await queries.moves(connection), await queries.known(connection)
         currencies = await queries.currencies(connection)
         channels = {currency: await queries.channels(connection, currency) for currency in currencies}
     due = {
-        (model.name, currency): model
+        (name_of(model), currency): model
         for model in models
         for currency in currencies
-        if model.takes_long(channels[currency]) and channels[currency] <= MOST_CHANNELS
+        if takes_long(model, channels[currency]) and channels[currency] <= MOST_CHANNELS
     }
-    async with database.transaction() as tx:
-        await queries.drop(tx.connection, known.keys() - due.keys())
+    if superfluous := known.keys() - due.keys():
+        async with database.transaction() as tx:
+            await queries.drop(tx.connection, superfluous)
     for name, model in due.items():
         if known.get(name) != moves:
             await _keep(database, name, model)
-    return None
 
 
 async def _keep(database: Database, name: queries.Name, model: TotalsModel) -> None:

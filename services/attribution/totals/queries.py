@@ -64,8 +64,7 @@ async def known(connection: Connection) -> dict[Name, int]:
 
 async def drop(connection: Connection, names: Collection[Name]) -> None:
     """Keep these totals no longer."""
-    if names:
-        await connection.execute(DROP, [model for model, _ in names], [currency for _, currency in names])
+    await connection.execute(DROP, [model for model, _ in names], [currency for _, currency in names])
 
 
 async def moves(connection: Connection) -> int:

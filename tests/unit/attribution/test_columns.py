@@ -7,15 +7,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.attribution.channels.domain import DIRECT
-from services.attribution.domain import SHARE_UNITS, Path, Touch
+from services.attribution.domain import SHARE_UNITS, Model, Path, Touch
 from services.attribution.domain import divide as divide_one
-from services.attribution.models.columns import NOWHERE, Paths, divide, totals
+from services.attribution.models.columns import NOWHERE, Paths, divide, divides, totals
+from services.attribution.models.custom import CustomModel, ModelDocument, compile_model
 from services.attribution.models.domain import BUILT_IN
 from shared.ids import TouchId
 
 CONVERTED = datetime(2026, 11, 1, tzinfo=UTC)
 CHANNELS = ("Email", DIRECT, "Paid Search")
 MICROSECOND = timedelta(microseconds=1)
+
+DOCUMENTS = (
+    {"base": "time_decay", "half_life_days": 0.5},
+    {"base": "position_based", "weights": {"first": 1, "middle": 0, "last": 2}},
+    {"base": "full_path", "weights": {"first": 0, "lead": 3, "deal": 5, "close": 0, "rest": 1}},
+)
+CUSTOM = [
+    model
+    for document in DOCUMENTS
+    if isinstance(model := compile_model("own", 1, ModelDocument.model_validate(document)), CustomModel)
+]
 
 ages = st.one_of(
     st.integers(0, 3), st.integers(0, 90 * 86_400_000_000), st.sampled_from([86_400_000_000, 7 * 86_400_000_000])
@@ -58,8 +70,9 @@ def test_each_touch_earns_what_it_earns_alone(drawn: list[tuple[list[tuple[int, 
     paths = [path_of(touches, lead, deal) for touches, _, lead, deal in drawn]
     values = [value for _, value, _, _ in drawn]
     together = columns(paths, values)
-    for model in BUILT_IN.values():
-        division = divide(together, model.model_id)
+    models: list[Model] = [*filter(divides, BUILT_IN.values()), *CUSTOM]
+    for model in models:
+        division = divide(together, model)
         for index, (path, value) in enumerate(zip(paths, values, strict=True)):
             alone = divide_one(path, value, model)
             mine = slice(int(together.starts[index]), int(together.starts[index + 1]))

@@ -102,6 +102,8 @@ def test_every_expression_that_cannot_work_is_pointed_at() -> None:
         {"base": "w_shaped", "weights": [1, 2, 3]},
         {"base": "linear", "order": 2},
         {"base": "markov", "order": 5},
+        {"base": "markov", "lookback_days": 30},
+        {"base": "shapley", "lookback_days": None},
         {"base": "markov", "game": "subset_rate"},
         {"base": "shapley", "game": "best"},
         {"base": "markov", "rules": [{"when": "true", "multiply": 2}]},

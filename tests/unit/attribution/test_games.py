@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.attribution.domain import Game
 from services.attribution.totals import games
-from services.attribution.totals.games import Game, SetCount, shapley
+from services.attribution.totals.games import SetCount, shapley
 
 Sets = dict[tuple[str, ...], SetCount]
 COUNTS = st.builds(

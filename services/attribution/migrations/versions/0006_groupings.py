@@ -48,6 +48,45 @@ CREATE TABLE regroupings (
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz
 );
+
+-- What is to be written out for others. `after` is the last row of the last part; `done` and `total` count touches or
+-- conversions; `failures` how often the writing began since the last part.
+CREATE TABLE exports (
+    export_id text PRIMARY KEY,
+    kind text NOT NULL,
+    format text NOT NULL,
+    model text,
+    from_at timestamptz,
+    to_at timestamptz,
+    state text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'done', 'failed')),
+    parts integer NOT NULL DEFAULT 0,
+    done bigint NOT NULL DEFAULT 0,
+    total bigint,
+    bytes bigint NOT NULL DEFAULT 0,
+    after json,
+    snapshots integer NOT NULL DEFAULT 0,
+    failures integer NOT NULL DEFAULT 0,
+    created_by text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    started_at timestamptz,
+    finished_at timestamptz
+);
+CREATE INDEX exports_newest ON exports (created_at, export_id);
+
+-- A part has no content any more once somebody was erased whose touches may be in it: whose id is between these two.
+CREATE TABLE export_parts (
+    export_id text NOT NULL REFERENCES exports ON DELETE CASCADE,
+    number integer NOT NULL,
+    rows bigint NOT NULL,
+    size bigint NOT NULL,
+    etag text NOT NULL,
+    read_at timestamptz NOT NULL,
+    first_lead text,
+    last_lead text,
+    content bytea,
+    PRIMARY KEY (export_id, number)
+);
+ALTER TABLE export_parts ALTER COLUMN content SET STORAGE EXTERNAL;
 """
 
 
