@@ -15,7 +15,7 @@ from services.attribution.reports.drilling import link_of
 from services.attribution.reports.figures import Line, beside, lines_of, ratio
 from services.attribution.reports.handlers import MOST_ROWS, read_with_costs, settle
 from services.attribution.reports.questions import Question, asked_question
-from services.attribution.reports.sheets import sheet
+from services.attribution.reports.sheets import document, sheet
 from services.attribution.totals.domain import Credit
 from shared.service import Runtime
 
@@ -91,12 +91,12 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
     """The endpoint of the attribution report."""
     made = APIRouter()
 
-    @made.get("/v1/reports/attribution", response_model=AttributionReport, response_model_exclude_unset=True)
+    @made.get("/v1/reports/attribution", response_model=AttributionReport)
     async def attribution(
         question: Annotated[Question, Depends(asked_question)],
         model: ModelQuery = DEFAULT_MODEL,
         compare_to: Annotated[Against | None, Query(description="Needs `from` and `to`")] = None,
-    ) -> AttributionReport | Response:
+    ) -> Response:
         """What each key earned by one model, what it cost, and the return on that; also beside another period."""
         other = question.period.before(compare_to) if compare_to is not None else None
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
@@ -128,7 +128,7 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
             more["previous"] = Between(first=other.first, end=other.end)
         if settled.crossed is not None:
             more["crossed"] = settled.crossed
-        return report.model_copy(update=more)
+        return document(report.model_copy(update=more))
 
     return made
 
