@@ -49,7 +49,7 @@ class AttributionRow(Figures):
     """
 
     key: str
-    keys: list[str] = Field(default=[])
+    keys: list[str] | None = None
     period: date | None = None
     removal_effect: float | None = None
     value_removal_effect: float | None = None
@@ -156,7 +156,15 @@ def _row(
             value_minor=line.value_minor - before.value_minor,
             value_ratio=ratio(line.value_minor - before.value_minor, before.value_minor),
         )
-    return AttributionRow(key=line.key, **dict(_figures(line)), drill_url=drill_url, **more)
+    return AttributionRow.model_construct(  # of thousands of rows, all made here, none needs checking
+        key=line.key,
+        conversions=line.conversions,
+        value_minor=line.value_minor,
+        cost_minor=line.cost_minor,
+        roi=line.roi,
+        drill_url=drill_url,
+        **more,
+    )
 
 
 def _sheet(rows: list[AttributionRow], question: Question, currency: str | None) -> Response:
@@ -169,7 +177,7 @@ def _sheet(rows: list[AttributionRow], question: Question, currency: str | None)
     lines: list[list[Any]] = []
     for row in rows:
         line: list[Any] = [row.period] if question.interval else []
-        line += [row.key, *row.keys, *(getattr(row, name) for name in figures), currency]
+        line += [row.key, *(row.keys or ()), *(getattr(row, name) for name in figures), currency]
         if row.previous and row.change:
             line += [*dict(row.previous).values(), *dict(row.change).values()]
         lines.append([*line, row.drill_url])

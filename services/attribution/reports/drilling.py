@@ -51,6 +51,8 @@ def link_of(question: Question, model: str) -> Link:
     fixed += [("currency", question.currency)] if question.currency is not None else []
     begin = f"/attribution{PATH}?{urlencode(fixed)}"
 
+    quoted = cache(quote_plus)
+
     @cache
     def days_of(bucket: date | None) -> str:
         part = period.part(bucket, question.interval) if bucket is not None and question.interval else period
@@ -58,7 +60,7 @@ def link_of(question: Question, model: str) -> Link:
 
     def link(place: Place) -> str:
         bucket, keys = place
-        return "".join([begin, *(f"&key={quote_plus(key)}" for key in keys), days_of(bucket)])
+        return "".join([begin, *(f"&key={quoted(key)}" for key in keys), days_of(bucket)])
 
     return link
 

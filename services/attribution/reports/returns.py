@@ -125,11 +125,13 @@ def paid_back(days: Mapping[date, Day], margin: Fraction) -> tuple[date, int] | 
 
     And how many days that is after the first one with a cost. None if that never happened, or nothing was spent.
     """
-    earned, spent, first = Fraction(), Fraction(), None
+    earned: int | Fraction = 0
+    spent: int | Fraction = 0
+    first: date | None = None
     for day in sorted(days):
         earned, spent = earned + days[day][0], spent + days[day][1]
         first = day if first is None and spent else first
-        if first is not None and earned * margin >= spent:
+        if first is not None and earned * margin.numerator >= spent * margin.denominator:
             return day, (day - first).days
     return None
 
