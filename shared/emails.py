@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from functools import cache, lru_cache
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from disposable_email_domains import blocklist as disposable_domains
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
@@ -59,17 +59,30 @@ def registrable_domain(domain: str) -> str | None:
 
 def is_free(email: str) -> bool:
     """Whether the address is at a provider that gives mailboxes to everybody, so that its domain names no company."""
-    return _in(domain_of(email), free_domains) or _in(domain_of(email), _FREE_TOO) or is_disposable(email)
+    return _mailboxes_at(domain_of(email)).free
 
 
 def is_disposable(email: str) -> bool:
     """Whether the address is at a provider of throw-away mailboxes."""
-    return _in(domain_of(email), disposable_domains)
+    return _mailboxes_at(domain_of(email)).disposable
 
 
 def company_domain(email: str) -> str | None:
     """The registrable domain of the company the address is at; None for free and throw-away mailboxes."""
-    return None if is_free(email) else registrable_domain(domain_of(email))
+    return _mailboxes_at(domain_of(email)).company
+
+
+class _Mailboxes(NamedTuple):
+    free: bool
+    disposable: bool
+    company: str | None
+
+
+@lru_cache(maxsize=10_000)
+def _mailboxes_at(domain: str) -> _Mailboxes:
+    disposable = _in(domain, disposable_domains)
+    free = disposable or _in(domain, free_domains) or _in(domain, _FREE_TOO)
+    return _Mailboxes(free, disposable, None if free else registrable_domain(domain))
 
 
 def _in(domain: str, domains: set[str] | frozenset[str]) -> bool:

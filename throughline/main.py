@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from deploy.embedded.errors import CannotStart
-from throughline import exports, hooks, imports, operations, parked, stack, tokens
+from throughline import backups, exports, hooks, imports, operations, parked, stack, tokens
 from throughline.errors import FAILED, USAGE, CommandFailed
 
 _UsageError: Any = typer.BadParameter.__base__  # the class of every wrong call; only its children are exported
@@ -48,6 +48,8 @@ app.command("migrate")(operations.migrate)
 app.command("prepare")(operations.prepare)
 app.command("lag")(operations.lag)
 app.command("rebuild")(operations.rebuild)
+app.command("backup")(backups.backup)
+app.command("restore")(backups.restore)
 app.command("import")(imports.import_file)
 app.command("export")(exports.export)
 

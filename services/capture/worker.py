@@ -11,6 +11,7 @@ from services.capture.hooks.fetching import SecondCalls
 from services.capture.hooks.queries import drop_old_deliveries, drop_signed
 from services.capture.imports.carrying import Imports
 from services.capture.imports.upkeep import drop_old_imports
+from services.capture.leads.sealing import seal_clear
 from services.capture.person_exports.handlers import drop_expired
 from services.capture.settings import CaptureSettings
 from shared.service import Runtime, Timer
@@ -49,5 +50,6 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
         Timer("old-exports", lambda: drop_expired(runtime), timedelta(hours=1)),
         Timer("second-calls", SecondCalls(runtime).run, timedelta(seconds=1)),
         Timer("rematches", lambda: rematch_leads(runtime), timedelta(seconds=1)),
+        Timer("sealing", lambda: seal_clear(runtime), timedelta(minutes=1)),
         Timer("likenesses", lambda: check_likenesses(runtime), timedelta(seconds=1)),
     )

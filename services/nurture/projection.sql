@@ -4,7 +4,8 @@ CREATE TABLE profiles (
     lead_id text PRIMARY KEY,
     revision bigint NOT NULL,
     captured_at timestamptz NOT NULL,
-    fields jsonb NOT NULL
+    fields jsonb NOT NULL,
+    personal text
 ) WITH (fillfactor = 70);
 
 -- What is said about marketing.

@@ -7,6 +7,7 @@ from services.nurture.optins import queries as optins
 from services.nurture.optins.handlers import OptinSender
 from services.nurture.parts import make_parts
 from services.nurture.sending.handlers import Sender
+from services.nurture.sending.sealing import seal_clear
 from services.nurture.sending.smtp import Mailer, parse_server
 from services.nurture.templates.rendering import Renderer
 from shared.service import Runtime, Timer
@@ -28,5 +29,6 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
     return (
         Timer("sequences", sender.run, timedelta(milliseconds=250)),
         Timer("optins", OptinSender(parts, Renderer(), optin_mailer, sender).run, timedelta(milliseconds=250)),
+        Timer("sealing", lambda: seal_clear(runtime), timedelta(minutes=1)),
         Timer("pending-triggers", forget_expired, timedelta(minutes=5)),
     )

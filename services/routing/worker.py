@@ -2,7 +2,8 @@
 
 from datetime import datetime, timedelta
 
-from services.routing.assignments import handlers
+from services.routing.assignments import handlers, inputs
+from services.routing.deals import sealing as deal_texts
 from services.routing.parts import make_parts
 from shared.service import Runtime, Timer
 
@@ -23,7 +24,15 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
             return None
         return _until(await handlers.retry_holds(parts), runtime)
 
-    return Timer("deadlines", deadlines, EVERY), Timer("holds", holds, EVERY)
+    async def seal() -> None:
+        await deal_texts.seal_clear(runtime)
+        await inputs.seal_clear(runtime)
+
+    return (
+        Timer("deadlines", deadlines, EVERY),
+        Timer("holds", holds, EVERY),
+        Timer("sealing", seal, timedelta(minutes=1)),
+    )
 
 
 async def _knows_its_decisions(runtime: Runtime) -> bool:

@@ -7,6 +7,7 @@ A service's migration `0001` is `run_sql(op, schema_sql("<service>"))` followed 
 from shared.db._database import (
     API_LOG,
     CONSUMER_LOG,
+    COPIED_FROM,
     TRANSIENT,
     Connection,
     Database,
@@ -21,6 +22,7 @@ from shared.db._migrations import heads, migrate, migrated, projection_sql, run_
 __all__ = [
     "API_LOG",
     "CONSUMER_LOG",
+    "COPIED_FROM",
     "TRANSIENT",
     "Connection",
     "Database",

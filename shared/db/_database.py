@@ -13,7 +13,7 @@ import orjson
 
 from shared.errors import Unavailable
 from shared.events import TOPIC_OF, Event
-from shared.ids import EventId
+from shared.ids import EventId, LeadId
 from shared.telemetry import current_trace, log
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND usename = current_user AND application_name = $1 AND pid <> pg_backend_pid()
   AND state = 'active' AND wait_event = 'ClientRead' AND query_start < clock_timestamp() - make_interval(secs => $2)
 """
+COPIED_FROM = 50
+"""How many new rows go by COPY: a statement has the shorter way, and costs more for each row."""
+_JSONB_VERSION = b"\x01"
 APPEND = "SELECT append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 
 
@@ -62,9 +65,10 @@ class LogRow(tuple[str, str, str, str, str, str, str | None, bytes | None]):
     __slots__ = ()
 
 
-def log_row(event: Event, trace: str | None) -> LogRow:
-    """The event as it stands in the log."""
+def log_row(event: Event, trace: str | None, personal: bytes | None = None) -> LogRow:
+    """The event as it stands in the log; `personal` is its encrypted block, if it is not in there yet."""
     kind = type(event)
+    value = event.encode()
     return LogRow(
         (
             event.event_id,
@@ -74,7 +78,7 @@ def log_row(event: Event, trace: str | None) -> LogRow:
             event.subject,
             event.occurred_at.isoformat(),
             trace,
-            event.encode(),
+            value if personal is None else b'%s,"personal":"%s"}' % (value[:-1], personal),
         )
     )
 
@@ -88,11 +92,18 @@ class Tx:
         self._rows: list[LogRow] = []
         self._traces: Callable[[], dict[str, str | None]] | dict[str, str | None] = {}
         self._cause: Event | None = None
+        self.memory: dict[str, dict[Any, Any]] = {}
+        """What was looked up in this transaction and holds until its end; gone with what is taken back."""
 
     def emit(self, *events: Event) -> None:
         """Tell facts: they are appended to the event log in the same commit. A rebuild tells nothing."""
         if not self._muted:
-            self._rows.extend(log_row(event, self._trace_of(event)) for event in events)
+            self._rows.extend(log_row(event, self.trace_of(event.lead_id)) for event in events)
+
+    def emit_row(self, row: LogRow) -> None:
+        """Tell a fact that is encoded already."""
+        if not self._muted:
+            self._rows.append(row)
 
     def trace_causes(self, traces: Callable[[], dict[str, str | None]]) -> None:
         """Facts told from here on belong to the trace of their cause; looked up only if any is told.
@@ -106,12 +117,13 @@ class Tx:
         """What is told from here on follows from this fact; None: from the one of the same lead."""
         self._cause = cause
 
-    def _trace_of(self, event: Event) -> str | None:
+    def trace_of(self, lead_id: LeadId) -> str | None:
+        """The trace that what is told about a lead belongs to."""
         if callable(self._traces):
             self._traces = self._traces()
         if not self._traces:
             return current_trace()
-        return self._traces.get(self._cause.event_id if self._cause else event.lead_id, current_trace())
+        return self._traces.get(self._cause.event_id if self._cause else lead_id, current_trace())
 
     def emit_tombstone(self, event_id: EventId, topic: str, key: str, ce_type: str, at: str) -> None:
         """Tell a compacted topic to forget a key."""
@@ -125,6 +137,7 @@ class Tx:
     def take_back(self, mark: int) -> None:
         """Untell what was told since the mark: its savepoint was rolled back."""
         del self._rows[mark:]
+        self.memory.clear()
 
     @property
     def rows(self) -> Sequence[LogRow]:
@@ -154,13 +167,20 @@ async def append_rows(connection: Connection, namespace: int, log: int, rows: Se
 
 
 async def _prepare(connection: Connection) -> None:
-    for name in ("json", "jsonb"):
-        await connection.set_type_codec(
-            name,
-            encoder=lambda value: orjson.dumps(value, default=str).decode(),
-            decoder=orjson.loads,
-            schema="pg_catalog",
-        )
+    await connection.set_type_codec(
+        "json",
+        encoder=lambda value: orjson.dumps(value, default=str),
+        decoder=orjson.loads,
+        schema="pg_catalog",
+        format="binary",  # the same bytes as text, and COPY takes it
+    )
+    await connection.set_type_codec(
+        "jsonb",
+        encoder=lambda value: _JSONB_VERSION + orjson.dumps(value, default=str),
+        decoder=lambda value: orjson.loads(value[1:]),
+        schema="pg_catalog",
+        format="binary",
+    )
 
 
 class Database:

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import ClassVar, Literal
 
+from pydantic import BaseModel, ConfigDict
+
 from shared.events._event import Event
 from shared.ids import AssignmentId, ConversionId, DealId, EventId, LeadId, MessageId, RepId, SequenceId
 
@@ -98,12 +100,22 @@ class AssignmentExpired(Event):
     rep_id: RepId
 
 
+class DealPersonal(BaseModel):
+    """What is written about a deal with a person; it travels only encrypted, with the key of the person."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str = ""
+    reason: str | None = None
+
+
 class DealChanged(Event):
     """A deal as it stands after a change: a whole snapshot, the highest `revision` wins.
 
     `status` is `open`, `won` or `lost`; `opened_at` is when it was created, `closed_at` when it was won or lost.
     `recurring_minor` is what it brings every month, part of `value_minor` or not. `teams` are those of the rep,
-    `pipeline_stages` the stages of open deals in their order, both as they were at the time of the change.
+    `pipeline_stages` the stages of open deals in their order, both as they were at the time of the change. What is
+    written about it is encrypted in `personal`, a `DealPersonal`; `name` and `reason` are empty then.
     """
 
     ce_type: ClassVar[str] = "throughline.deal.changed.v1"
@@ -125,6 +137,7 @@ class DealChanged(Event):
     conversion_id: ConversionId | None = None
     teams: tuple[str, ...] = ()
     pipeline_stages: tuple[str, ...] = ()
+    personal: str | None = None
 
 
 class EnrolmentStarted(Event):

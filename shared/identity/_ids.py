@@ -1,6 +1,5 @@
 """Lead ids out of identifiers: the same on every replica and at every replay, and nobody can guess them."""
 
-import hashlib
 import hmac
 
 from shared.ids import LeadId, uuid8
@@ -43,4 +42,4 @@ class LeadIds:
 
     def _make(self, kind: str, value: str, generation: int) -> LeadId:
         text = f"{kind}\x1f{value}\x1f{generation}".encode()
-        return LeadId(uuid8(hmac.new(self._key, text, hashlib.sha256).digest()))
+        return LeadId(uuid8(hmac.digest(self._key, text, "sha256")))

@@ -27,6 +27,7 @@ class KeysProcessor:
             await move_positions(connection, self._positions, None, batch)
             await self._fold(connection, batch)
             await put_watermarks(connection, batch)
+            await self._keys.note_arrival(connection)
         self._keys.arrived.set()
 
     async def _fold(self, connection: Connection, batch: Batch) -> None:

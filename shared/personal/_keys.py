@@ -9,7 +9,7 @@ import os
 from base64 import b64decode
 from binascii import b2a_base64
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,9 +27,17 @@ from shared.ids import EventId, LeadId, derived_id
 from shared.secrets import Secrets
 
 KNOWN = "SELECT lead_id, wrapped_key FROM person_keys WHERE lead_id = ANY($1)"
+# After a restore keys are made again only when those that Kafka has are back: a second key would lose the first.
 CREATE = """
 INSERT INTO person_keys (lead_id, wrapped_key) SELECT * FROM unnest($1::text[], $2::text[])
+WHERE NOT EXISTS (SELECT 1 FROM installation WHERE name = 'keys_awaited')
 ON CONFLICT DO NOTHING RETURNING lead_id
+"""
+AWAITED = "SELECT 1 FROM installation WHERE name = 'keys_awaited'"
+ARRIVED = """
+DELETE FROM installation WHERE name = 'keys_awaited' AND $2 <= (
+    SELECT count(*) FROM feed_watermarks WHERE topic = $1 AND at > value::timestamptz
+)
 """
 FOLD = """
 INSERT INTO person_keys (lead_id, wrapped_key) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING
@@ -107,10 +115,6 @@ class Encoded(NamedTuple):
     value: bytes
     personal: bytes | None = None
 
-    def decoded(self) -> Draft:
-        """The same as a draft of a model."""
-        return Draft(self.kind.decode(self.value), self.personal)
-
 
 class PersonKeys:
     """Opens and seals the personal blocks of facts."""
@@ -159,6 +163,8 @@ class PersonKeys:
             created = [_key_created(lead_id, wrapped[lead_id], at) for lead_id in fresh if lead_id in ours]
             known |= {lead_id: AESGCM(key) for lead_id, key in fresh.items() if lead_id in ours}
             known |= await self._known(connection, [lead_id for lead_id in fresh if lead_id not in ours])
+        if missing := [lead_id for lead_id in absent if lead_id not in known]:
+            raise KeysAwaited(f"the keys of {len(missing)} persons are still to be read, after a restore")
         return found | known, created
 
     def remember(self, ciphers: dict[LeadId, AESGCM]) -> None:
@@ -185,7 +191,9 @@ class PersonKeys:
         rows = []
         for draft in drafts:
             if isinstance(draft, Draft):
-                rows.append(log_row(self.sealed([draft], ciphers)[0], trace))
+                content, key = draft.personal, draft.lead_id
+                sealed = None if content is None else self.seal(key, ciphers[key], content)
+                rows.append(log_row(draft.event, trace, sealed))
                 continue
             kind, event_id, lead_id, at, _, value, personal = draft
             if personal is not None:
@@ -193,24 +201,73 @@ class PersonKeys:
             rows.append(LogRow((event_id, TOPIC_OF[kind], lead_id, kind.ce_type, lead_id, at, trace, value)))
         return rows
 
-    async def emit_drafts(self, tx: Tx, unsealed: Sequence[Draft | Encoded]) -> list[Event]:
-        """Seal drafts and tell them in a transaction, new keys first. Answers the sealed facts."""
-        events = await self.seal_drafts(tx, unsealed)
-        tx.emit(*events)
-        return events
+    async def emit_drafts(self, tx: Tx, unsealed: Sequence[Draft | Encoded]) -> None:
+        """Seal drafts and tell them in a transaction, new keys first."""
+        ciphers = await self._ciphers_for(unsealed, tx)
+        for draft in unsealed:
+            for row in self.rows([draft], ciphers, tx.trace_of(draft.lead_id)):
+                tx.emit_row(row)
 
-    async def seal_drafts(self, tx: Tx, unsealed: Sequence[Draft | Encoded]) -> list[Event]:
+    async def seal_drafts(self, tx: Tx, drafts: Sequence[Draft]) -> list[Event]:
         """Seal drafts that are not told; keys made for them are."""
-        drafts = [each if isinstance(each, Draft) else each.decoded() for each in unsealed]
-        personal = [draft.event for draft in drafts if draft.personal is not None]
-        ciphers: dict[LeadId, AESGCM] = {}
-        if personal:
-            await self._refuse_erased(tx.connection, {event.lead_id for event in personal})
-            ciphers, created = await self.ciphers(
-                tx.connection, [event.lead_id for event in personal], personal[0].received_at
-            )
+        return self.sealed(drafts, await self._ciphers_for(drafts, tx))
+
+    async def _ciphers_for(self, drafts: Sequence[Draft | Encoded], tx: Tx) -> dict[LeadId, AESGCM]:
+        """The keys that drafts are sealed with."""
+        personal = [draft for draft in drafts if draft.personal is not None]
+        if not personal:
+            return {}
+        return await self._ciphers_in(tx, [draft.lead_id for draft in personal], personal[0].received_at)
+
+    async def seal_texts(self, tx: Tx, texts: Mapping[LeadId, bytes], at: datetime) -> dict[LeadId, str]:
+        """Blocks of what is kept about persons in rows; keys made for them are told. Raises PersonErased."""
+        ciphers = await self._ciphers_in(tx, sorted(texts), at)
+        return {lead_id: self.seal(lead_id, ciphers[lead_id], text).decode() for lead_id, text in texts.items()}
+
+    async def seal_known(self, connection: Connection, texts: Mapping[LeadId, bytes]) -> dict[LeadId, str]:
+        """The same with the keys that are here, as only capture makes keys; of whom there is none nothing."""
+        held = await self._here(connection, set(texts))
+        if len(held) < len(texts):
+            await self.refuse_while_awaited(connection)
+        return {
+            lead_id: self.seal(lead_id, held[lead_id], text).decode()
+            for lead_id, text in texts.items()
+            if lead_id in held
+        }
+
+    async def seal_by_any(
+        self, connection: Connection, lead_ids: Sequence[LeadId], text: bytes
+    ) -> tuple[LeadId, str] | None:
+        """A block by the first of these ids that has a key here, and that id; None if none has."""
+        held = await self._here(connection, set(lead_ids))
+        for lead_id in lead_ids:
+            if lead_id in held:
+                return lead_id, self.seal(lead_id, held[lead_id], text).decode()
+        return None
+
+    def open_with(self, lead_id: LeadId, wrapped_key: str, block: str) -> bytes:
+        """The plain text of a block, by the key that was read along with it. Raises SealBroken."""
+        return self._open(lead_id, self._unwrap(lead_id, wrapped_key), block)
+
+    async def refuse_while_awaited(self, connection: Connection) -> None:
+        """Raise KeysAwaited while, after a restore, not all keys that Kafka has are back: then none counts as gone."""
+        if await connection.fetchval(AWAITED):
+            raise KeysAwaited("the keys of persons are still to be read, after a restore")
+
+    async def note_arrival(self, connection: Connection) -> None:
+        """Note that after a restore all keys are back, once the feed has been read up to what was told later."""
+        await connection.execute(ARRIVED, "keys", self._partitions)
+
+    async def _ciphers_in(self, tx: Tx, lead_ids: Sequence[LeadId], at: datetime) -> dict[LeadId, AESGCM]:
+        """The keys of persons, looked up once a transaction; new ones are told."""
+        known: dict[LeadId, AESGCM] = tx.memory.setdefault("ciphers", {})
+        absent = [lead_id for lead_id in lead_ids if lead_id not in known]
+        if absent:
+            await self._refuse_erased(tx.connection, set(absent))
+            found, created = await self.ciphers(tx.connection, absent, at)
             tx.emit(*created)
-        return self.sealed(drafts, ciphers)
+            known |= found
+        return known
 
     async def open_many(
         self, connection: Connection, blocks: Sequence[tuple[LeadId, str | None]]
@@ -239,17 +296,28 @@ class PersonKeys:
 
     async def _existing(self, connection: Connection, needed: set[LeadId]) -> dict[LeadId, AESGCM]:
         """The keys of those who are not erased. Raises Unavailable while one is still on its way."""
+        gone: set[LeadId] = set()
+        held = await self._here(connection, needed, gone)
+        await self._await_keys(connection, sorted(needed - held.keys() - gone))
+        return held
+
+    async def _here(
+        self, connection: Connection, needed: set[LeadId], gone: set[LeadId] | None = None
+    ) -> dict[LeadId, AESGCM]:
+        """The keys that are here; `gone` takes those that were destroyed."""
+        if not needed:
+            return {}
         held = {lead_id: self._cache[lead_id] for lead_id in needed if lead_id in self._cache}
-        if needed:
-            rows = await connection.fetch(OPENABLE, sorted(needed - held.keys()), sorted(held))
-            gone = {LeadId(row["lead_id"]) for row in rows if row["wrapped_key"] is None}
-            self.forget(gone)
-            held = {lead_id: cipher for lead_id, cipher in held.items() if lead_id not in gone}
-            for row in rows:
-                if row["wrapped_key"] is not None:
-                    held[row["lead_id"]] = self._unwrap(row["lead_id"], row["wrapped_key"])
-            await self._await_keys(connection, sorted(needed - held.keys() - gone))
-            self.remember(held)
+        rows = await connection.fetch(OPENABLE, sorted(needed - held.keys()), sorted(held))
+        destroyed = {LeadId(row["lead_id"]) for row in rows if row["wrapped_key"] is None}
+        self.forget(destroyed)
+        held = {lead_id: cipher for lead_id, cipher in held.items() if lead_id not in destroyed}
+        for row in rows:
+            if row["wrapped_key"] is not None:
+                held[row["lead_id"]] = self._unwrap(row["lead_id"], row["wrapped_key"])
+        if gone is not None:
+            gone |= destroyed
+        self.remember(held)
         return held
 
     async def fold_keys(self, connection: Connection, facts: Sequence[tuple[LeadId, PersonKeyCreated | None]]) -> None:
@@ -266,6 +334,7 @@ class PersonKeys:
         """Destroy a person's key, here and, by a tombstone, everywhere."""
         await tx.connection.fetch(DESTROY, [lead_id])
         self.forget([lead_id])
+        tx.memory.get("ciphers", {}).pop(lead_id, None)
         kind = PersonKeyCreated
         tx.emit_tombstone(
             EventId(derived_id("key-destroyed", lead_id)), TOPIC_OF[kind], lead_id, kind.ce_type, at.isoformat()

@@ -12,6 +12,7 @@ from shared.settings import Settings
 from shared.telemetry import render
 from shared.web._direct import Direct, direct_routes
 from shared.web._edge import App, Edge, Receive, Scope, Send
+from shared.web._idempotency import Answers
 from shared.web._openapi import DescribedApp
 from shared.web._problems import install_problem_handlers
 from shared.web._tokens import Authenticator
@@ -40,6 +41,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.authenticator = Authenticator(settings, secrets)
+    app.state.answers = Answers(secrets)
     app.state.direct_routes = direct_routes(routers, prefix)
     install_problem_handlers(app)
     for router in routers:

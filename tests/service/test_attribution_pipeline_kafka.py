@@ -1,5 +1,7 @@
 """What the pipeline is made of, through a real relay, Kafka and consumer; and built anew beside what serves."""
 
+from typing import Any
+
 from shared.events import Event
 from shared.service import rebuild
 from shared.settings import Settings
@@ -18,7 +20,7 @@ async def test_facts_from_kafka_are_counted_and_a_rebuild_comes_to_the_same(kafk
         async with service.runtime.database.transaction() as tx:
             for facts in histories:
                 tx.emit(*facts)
-        expected = {}
+        expected: dict[Any, Any] = {}
         for facts in histories:
             expected |= PipelineWorld(facts).marks()
 

@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import services.capture.leads.batches as batches_module
+from services.capture.accounts import standings
 from services.capture.consent.domain import ConsentWord
+from services.capture.duplicates import queries as likenesses
 from services.capture.erasures.domain import Wish
 from services.capture.leads.batches import capture_leads
 from services.capture.leads.erasure import erase
@@ -20,7 +23,7 @@ from services.capture.leads.identifying import Named
 from services.capture.leads.merging import unmerge_by_hand
 from services.capture.leads.telling import Cause
 from shared.clock import SystemClock
-from shared.db import Connection
+from shared.db import COPIED_FROM, Connection
 from shared.errors import Rejected
 from shared.ids import LeadId
 from shared.service import Runtime, build_runtime
@@ -35,7 +38,7 @@ TABLES = (
 )
 EMPTY = ";".join(f"DELETE FROM {table}" for table in TABLES)  # TRUNCATE takes longer for a few rows
 STATES = {
-    "leads": "SELECT lead_id, made_from, revision, statements, origin, captured_at, merged_into, erased_at IS NOT NULL "
+    "leads": "SELECT lead_id, made_from, revision, sealed, origin, captured_at, merged_into, erased_at IS NOT NULL "
     "AS erased FROM leads ORDER BY lead_id",
     "identifiers": "SELECT own_id, kind, lead_id FROM identifiers ORDER BY own_id",
     "links": "SELECT anonymous_id, at, lead_id FROM links ORDER BY 1, 2, 3",
@@ -119,6 +122,8 @@ class Side:
     async def state(self) -> dict[str, list[dict[str, Any]]]:
         async with self.runtime.database.reading() as connection:
             state = {name: [dict(row) for row in await connection.fetch(each)] for name, each in STATES.items()}
+            for row in state["leads"]:
+                row["sealed"] = row["sealed"] and await self._opened(connection, row["lead_id"], row["sealed"])
             state["told"] = await self._told(connection)
         return state
 
@@ -168,6 +173,13 @@ async def at_once(side: Side, batch: Sequence[LeadCall]) -> list[Captured | Reje
         return await capture_leads(batch, tx, side.runtime)
 
 
+@pytest.fixture(params=[COPIED_FROM, 2], ids=["few", "many"])
+def copied_from(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many new rows go by COPY."""
+    for module in (batches_module, standings, likenesses):
+        monkeypatch.setattr(module, "COPIED_FROM", request.param)
+
+
 @pytest.fixture
 def sides(database_server: DatabaseServer, template_database: str) -> Iterator[Any]:
     """Two empty databases, and a loop that outlives the examples."""
@@ -190,6 +202,7 @@ def sides(database_server: DatabaseServer, template_database: str) -> Iterator[A
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
+@pytest.mark.usefixtures("copied_from")
 def test_many_at_once_is_as_one_after_another(sides: Any) -> None:
     runner, single, batched = sides
 

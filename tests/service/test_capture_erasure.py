@@ -62,7 +62,7 @@ async def test_erasing_destroys_every_key_of_the_person_and_strips_the_rows(capt
     assert (await capture.get(f"leads/{lead['lead_id']}")).status_code == 410
     assert (await capture.get("leads", email=ANN)).json()["items"] == []
     rows = await capture.rows("SELECT * FROM leads")
-    assert all(row["statements"] == {} and row["erased_at"] for row in rows)
+    assert all((row["statements"], row["sealed"]) == ({}, None) and row["erased_at"] for row in rows)
     assert (await capture.rows("SELECT target FROM audit_entries WHERE action = 'lead.erased'")) != []
     for table in ("identifiers", "links", "idempotency_keys"):
         assert await capture.rows(f"SELECT 1 FROM {table}") == []

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from services.capture.imports.carrying import BEHIND_PAUSE, FURTHEST_BEHIND, Imports
+from shared.db import COPIED_FROM
 from shared.events import ConversionRecorded, CostRecorded, LeadCaptured, TouchRecorded
 from shared.settings import Settings
 from shared.testing import harness
@@ -116,6 +117,16 @@ async def test_a_value_that_cannot_be_stored_makes_one_bad_row(capture: Importin
     done = await capture.send(file)
     assert counts(done) == (1, 0, 0, 1)
     assert "cannot be stored" in (await capture.errors(done))[0]["reason"]
+
+
+async def test_a_value_that_cannot_be_stored_spoils_no_batch_of_many(capture: Importing) -> None:
+    many = [(f"p{n}@example.com", "page_view", ago(days=1)) for n in range(2 * COPIED_FROM)]
+    many.insert(70, (ANN, "page_view", "0001-01-01T00:00:00+01:00"))
+    done = await capture.send(table(("email", "touch.type", "touch.occurred_at"), *many))
+    assert counts(done) == (2 * COPIED_FROM, 0, 0, 1)
+    assert [(row["line"], row["reason"]) for row in await capture.errors(done)] == [
+        ("72", "holds a value that cannot be stored")
+    ]
 
 
 async def test_an_old_file_does_not_win_over_what_was_said_since(capture: Importing) -> None:

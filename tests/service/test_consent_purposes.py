@@ -102,7 +102,7 @@ async def test_rules_of_scoring_and_routing_see_the_word_about_marketing_alone(s
             for service in (routing, scoring):
                 await service.deliver(word)
             async with routing.runtime.database.reading() as connection:
-                (person,) = (await people_of(connection, [lead_id])).values()
+                (person,) = (await people_of(connection, [lead_id], routing.runtime.keys)).values()
                 assert person.lead["consent"] == expected
             async with scoring.runtime.database.reading() as connection:
                 assert (await consents_of(connection, [lead_id]))[lead_id] == expected

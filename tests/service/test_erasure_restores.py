@@ -83,7 +83,7 @@ async def test_an_older_copy_reads_of_the_erasure_and_nobody_can_be_read_again(
     async with company(settings) as everybody:
         lead_id = await live(everybody)
         before = (await everybody.capture.rows(NOW))[0]["clock_timestamp"]
-        assert CANARY.encode() in restored.dump()
+        assert CANARY.encode() not in restored.dump()  # it has the keys: this is not `throughline backup`
         receipt = (await everybody.capture.post(f"leads/{lead_id}:erase", None)).json()
         await everybody.settle()
         later = await told_since(everybody, before)
@@ -98,7 +98,7 @@ async def test_an_older_copy_reads_of_the_erasure_and_nobody_can_be_read_again(
         read = {(table, trace) for table, rows in after.items() for trace in TRACES if trace in str(rows).lower()}
         assert read == set()
         left = {table for table, rows in after.items() if CLEAR.lower() in str(rows).lower()}
-        assert {table for table in left if ".event_log_" not in table} <= {"capture.event_log", "routing.event_log"}
+        assert {table for table in left if ".event_log_" not in table} <= {"capture.event_log"}
         assert (await everybody.capture.get(f"leads/{lead_id}")).status_code == 410
         again = (await everybody.capture.get(f"erasures/{receipt['receipt_id']}")).json()
         assert (again["state"], again["lead_ids"]) == ("done", receipt["lead_ids"])

@@ -43,7 +43,8 @@ def another(runtime: Runtime, clock: FrozenClock | None = None) -> PersonKeys:
 
 async def seal(runtime: Runtime, lead_id: LeadId, keys: PersonKeys | None = None) -> str:
     async with runtime.database.transaction() as tx:
-        (event,) = await (keys or runtime.keys).emit_drafts(tx, [Draft(touch(lead_id), TEXT)])
+        (event,) = await (keys or runtime.keys).seal_drafts(tx, [Draft(touch(lead_id), TEXT)])
+        tx.emit(event)
     assert isinstance(event, TouchRecorded)
     assert event.personal is not None
     return event.personal

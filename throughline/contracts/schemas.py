@@ -11,6 +11,7 @@ from shared.events import (
     EVENT_OF,
     AccountPersonal,
     ConsentEvidence,
+    DealPersonal,
     LeadPersonal,
     OptinPersonal,
     TouchPersonal,
@@ -20,6 +21,7 @@ from shared.events import (
 PERSONAL: Mapping[str, type[BaseModel]] = {
     "personal.account": AccountPersonal,
     "personal.consent": ConsentEvidence,
+    "personal.deal": DealPersonal,
     "personal.lead": LeadPersonal,
     "personal.touch": TouchPersonal,
     "personal.optin": OptinPersonal,

@@ -117,7 +117,6 @@ def _add_accounts(router: APIRouter, runtime: Runtime) -> None:
 
 
 def _add_lists(router: APIRouter, runtime: Runtime) -> None:
-    off = runtime.settings.enrichment_off
     may_read = [Depends(requires("capture:read"))]
 
     @router.get("/v1/accounts", dependencies=may_read)
@@ -155,14 +154,13 @@ def _add_lists(router: APIRouter, runtime: Runtime) -> None:
         after = read_cursor(runtime.secrets, "account-leads", cursor) or ""
         async with runtime.database.reading() as connection:
             found = await leads_of_account(_account_id(account_id), after, limit + 1, connection)
-            shown = await leads_out(connection, found[:limit], off)
+            shown = await leads_out(connection, found[:limit], runtime)
             items = [shown[lead_id] for lead_id in found[:limit]]
         more = make_cursor(runtime.secrets, "account-leads", found[limit - 1]) if len(found) > limit else None
         return Page(items=items, next_cursor=more)
 
 
 def _add_choices(router: APIRouter, runtime: Runtime) -> None:
-    off = runtime.settings.enrichment_off
     may_write = Depends(requires("capture:write"))
 
     @router.put("/v1/leads/{lead_id}/account", openapi_extra=body_of(ChoiceInput), responses={OK: {"model": LeadOut}})
@@ -182,7 +180,7 @@ def _add_choices(router: APIRouter, runtime: Runtime) -> None:
             root = await choose_account(
                 lead_id_of(lead_id), account_id, principal.subject, Cause(API, now, now), tx, runtime
             )
-            return _answer(await lead_out(tx.connection, root, off), OK)
+            return _answer(await lead_out(tx.connection, root, runtime), OK)
 
         return await decided(runtime.database, request, await request.body(), make)
 
@@ -193,7 +191,7 @@ def _add_choices(router: APIRouter, runtime: Runtime) -> None:
         async def make(tx: Tx) -> Response:
             now = runtime.clock.now()
             root = await match_account(lead_id_of(lead_id), Cause(API, now, now), tx, runtime)
-            return _answer(await lead_out(tx.connection, root, off), OK)
+            return _answer(await lead_out(tx.connection, root, runtime), OK)
 
         return await decided(runtime.database, request, await request.body(), make)
 

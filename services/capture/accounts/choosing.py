@@ -17,7 +17,7 @@ async def choose_account(  # noqa: PLR0913  # a lead, an account, and who says s
     What is chosen is kept with the lead that is named, so that an unmerge gives it back to that one.
     """
     account_id = account_id and await kept(account_id, tx.connection)
-    family = await locked_person(lead_id, tx.connection)
+    family = await locked_person(lead_id, tx.connection, runtime.keys)
     root = family.root.lead_id
     of_lead = lead_id if lead_id in family.members else root
     _, choices = await standings.read(tx.connection, [root])
@@ -29,7 +29,7 @@ async def choose_account(  # noqa: PLR0913  # a lead, an account, and who says s
 
 async def match_account(lead_id: LeadId, cause: Cause, tx: Tx, runtime: Runtime) -> LeadId:
     """Let matching say again which account a lead belongs to: what was chosen by hand is forgotten."""
-    family = await locked_person(lead_id, tx.connection)
+    family = await locked_person(lead_id, tx.connection, runtime.keys)
     if await standings.choose_no_more(tx.connection, sorted(family.members)):
         await tell_profile(family.root.lead_id, cause, tx, runtime)
     return family.root.lead_id

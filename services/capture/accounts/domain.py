@@ -207,6 +207,11 @@ def _close(clues: Clues, candidates: Sequence[Candidate]) -> Naming:
     )
 
 
+def is_close(name_key: str, other: str) -> bool:
+    """Whether two names could be meant for one; a second sign has to say the same."""
+    return fuzz.token_sort_ratio(name_key, other, score_cutoff=CLOSE) > 0
+
+
 def _second_sign(clues: Clues, one: Candidate) -> str | None:
     if one.country is not None and one.country == clues.country:
         return f"the country is the same, {one.country}"

@@ -1,6 +1,6 @@
 """Which account many leads belong to, in a few statements however many: read, decide, make what is missing, save."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,6 +18,7 @@ from services.capture.accounts.domain import (
     by_name,
     changed_leads,
     has_name_and_site,
+    is_close,
 )
 from services.capture.accounts.names import company_key
 from services.capture.accounts.telling import account_drafts
@@ -47,7 +48,7 @@ async def attach_leads(
     Of those whose clues are `as_before` what was found for them holds: who changes an account asks again for them.
     """
     before, now = await match_leads(clues, at, tx, runtime, as_before=as_before)
-    await standings.save(tx.connection, changed_leads(before, now))
+    await standings.save(tx.connection, changed_leads(before, now), before)
     return {standing.lead_id: standing.match.account_id for standing in now}
 
 
@@ -83,15 +84,27 @@ async def match_leads(
 
 async def candidates(connection: Connection, clues: Sequence[Clues]) -> Named:
     """The accounts that names could mean; close ones are only looked for where something could speak for them."""
-    keys = {clue.name_key for clue in clues if clue.name_key}
-    exact = await queries.named_accounts(connection, sorted(keys)) if keys else {}
-    begins = {
-        clue.name_begin
-        for clue in clues
-        if clue.name_begin and clue.name_key not in exact and (clue.country or clue.phone_country or clue.domain)
+    exact = await _exact(connection, clues)
+    open_ones = [
+        clue for clue in clues if clue.name_key not in exact and (clue.country or clue.phone_country or clue.domain)
+    ]
+    begins = {clue.name_begin for clue in open_ones if clue.name_begin}
+    near = await queries.near_names(connection, sorted(begins)) if begins else {}
+    close = {
+        account_id: clue.name_begin
+        for clue in open_ones
+        for account_id, name_key in near.get(clue.name_begin or "", ())
+        if is_close(clue.name_key or "", name_key)
     }
-    near = await queries.near_accounts(connection, sorted(begins)) if begins else {}
-    return Named(exact, near)
+    found: dict[str, list[Candidate]] = {}
+    for candidate in await queries.candidates_of(connection, list(close)) if close else ():
+        found.setdefault(close[candidate.account_id] or "", []).append(candidate)
+    return Named(exact, found)
+
+
+async def _exact(connection: Connection, clues: Iterable[Clues]) -> dict[str, list[Candidate]]:
+    keys = {clue.name_key for clue in clues if clue.name_key}
+    return await queries.named_accounts(connection, sorted(keys)) if keys else {}
 
 
 async def preview(connection: Connection, clues: Clues) -> tuple[Naming, bool]:
@@ -154,7 +167,7 @@ async def _make(missing: Mapping[str, Clues], connection: Connection) -> tuple[d
 
     Of two at once that make one for the same domain the second waits, and takes the first one's.
     """
-    named = await candidates(connection, [clue for clue in missing.values() if clue.name_key])
+    named = Named(await _exact(connection, missing.values()), {})
     sites = {domain: has_name_and_site(clue, named.of(clue)) for domain, clue in missing.items()}
     wanted = {domain: site.account_id if site else AccountId(new_id()) for domain, site in sites.items()}
     ours = await queries.take_domains(connection, wanted)

@@ -58,9 +58,11 @@ def domain_key(domain: str) -> str:
     return "".join(plain_words(domain.partition(".")[0]))
 
 
+@lru_cache(maxsize=10_000)
 def plain_words(text: str) -> tuple[str, ...]:
     """The words of a text, without case, accents and punctuation."""
-    plain = unicodedata.normalize("NFC", remove_accents(text)).replace("&", " and ").replace("+", " and ")
+    bare = text.lower() if text.isascii() else unicodedata.normalize("NFC", remove_accents(text))
+    plain = bare.replace("&", " and ").replace("+", " and ")
     plain = plain.replace("'", "").replace("’", "")
     return tuple(_WORD.findall(_ABBREVIATED.sub("", plain).replace("_", " ")))
 

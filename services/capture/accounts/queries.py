@@ -104,16 +104,15 @@ JOIN accounts AS kept ON kept.account_id = named.account_id
 ORDER BY asked.name_key, kept.account_id
 """
 OF_BEGINS = """
-SELECT asked.name_begin AS asked, near.account_id, near.name, near.name_key, near.country, ARRAY(
-    SELECT domain FROM account_domains WHERE account_domains.account_id = near.account_id ORDER BY domain
-) AS domains
+SELECT asked.name_begin AS asked, array_agg(near.account_id) AS account_ids, array_agg(near.name_key) AS name_keys
 FROM unnest($1::text[]) AS asked (name_begin)
 CROSS JOIN LATERAL (
-    SELECT account_id, name, name_key, country FROM accounts
+    SELECT account_id, name_key FROM accounts
     WHERE left(name_key, 4) = asked.name_begin AND merged_into IS NULL ORDER BY account_id LIMIT $2
 ) AS near
-ORDER BY asked.name_begin, near.account_id
+GROUP BY asked.name_begin
 """
+CANDIDATES = f"{_WITH_DOMAINS} WHERE account_id = ANY($1) AND merged_into IS NULL ORDER BY account_id"
 NEWEST = """
 SELECT account_id, created_at FROM accounts
 WHERE merged_into IS NULL AND ($1::timestamptz IS NULL OR (created_at, account_id) < ($1, $2))
@@ -253,12 +252,15 @@ async def named_accounts(connection: Connection, name_keys: Sequence[str]) -> di
     return found
 
 
-async def near_accounts(connection: Connection, begins: Sequence[str]) -> dict[str, list[Candidate]]:
-    """The accounts whose names begin alike; of a popular beginning the first ones."""
-    found: dict[str, list[Candidate]] = {}
-    for row in await connection.fetch(OF_BEGINS, sorted(set(begins)), MOST_OF_A_BEGIN):
-        found.setdefault(row["asked"], []).append(_candidate(row, row["name_key"]))
-    return found
+async def near_names(connection: Connection, begins: Sequence[str]) -> dict[str, list[tuple[AccountId, str]]]:
+    """The accounts whose names begin alike, with the keys of their names; of a popular beginning the first ones."""
+    rows = await connection.fetch(OF_BEGINS, sorted(set(begins)), MOST_OF_A_BEGIN)
+    return {row["asked"]: list(zip(row["account_ids"], row["name_keys"], strict=True)) for row in rows}
+
+
+async def candidates_of(connection: Connection, account_ids: Sequence[AccountId]) -> list[Candidate]:
+    """Accounts that could be meant, in the order of their ids."""
+    return [_candidate(row, row["name_key"]) for row in await connection.fetch(CANDIDATES, sorted(account_ids))]
 
 
 async def times_of(

@@ -1,11 +1,12 @@
 """Leads matched again, in the background: those that waited for an account, and those whose account is another now."""
 
 from datetime import datetime, timedelta
+from itertools import chain
 
 from services.capture.accounts import standings
 from services.capture.accounts.domain import changed_leads, clues_of
 from services.capture.accounts.matching import match_leads
-from services.capture.accounts.standings import Rematch
+from services.capture.accounts.standings import By
 from services.capture.duplicates.handlers import note_likeness
 from services.capture.facts.domain import API
 from services.capture.leads import queries as leads
@@ -26,21 +27,29 @@ async def rematch_leads(runtime: Runtime) -> timedelta | None:
     """Match the leads that were asked for, batch by batch; each batch commits, so that a restart goes on from there."""
     while True:
         async with runtime.database.reading() as connection:
-            rematch = await standings.next_rematch(connection)
-            if rematch is None:
+            due = await standings.due_rematches(connection, AT_ONCE)
+            if not due:
                 return AGAIN if await standings.waiting(connection) else None
-            lead_ids = await standings.leads_to_match(connection, rematch, AT_ONCE)
+            by = due[0].by
+            alike = [one for one in due if one.by == by]
+            found = await standings.leads_to_match(connection, alike, AT_ONCE)
+        lead_ids = sorted(set(chain(*found.values())))
         if lead_ids:
             async with runtime.database.transaction() as tx:
-                await _match_again(lead_ids, rematch, runtime.clock.now(), tx, runtime)
+                await _match_again(lead_ids, by, runtime.clock.now(), tx, runtime)
         async with runtime.database.reading() as connection:
-            await standings.get_on(connection, rematch, lead_ids[-1] if len(lead_ids) == AT_ONCE else None)
+            ended = [rematch for rematch, theirs in found.items() if len(theirs) < AT_ONCE]
+            if ended:
+                await standings.done(connection, ended)
+            for rematch, theirs in found.items():
+                if len(theirs) == AT_ONCE:
+                    await standings.get_on(connection, rematch, theirs[-1])
 
 
-async def _match_again(lead_ids: list[LeadId], rematch: Rematch, now: datetime, tx: Tx, runtime: Runtime) -> None:
+async def _match_again(lead_ids: list[LeadId], by: By, now: datetime, tx: Tx, runtime: Runtime) -> None:
     connection = tx.connection
     locked = await leads.lock_roots(connection, lead_ids)
-    families = await leads.families_of(connection, sorted(locked))
+    families = await leads.families_of(connection, runtime.keys, sorted(locked))
     known = {
         lead_id: family
         for lead_id, family in families.items()
@@ -58,11 +67,11 @@ async def _match_again(lead_ids: list[LeadId], rematch: Rematch, now: datetime, 
     }
     before, after = await match_leads(clues, now, tx, runtime)
     changed = changed_leads(before, after)
-    if rematch.by == "every":
-        await note_likeness(profiles, connection, runtime)
+    if by == "every":
+        await note_likeness(profiles, connection, runtime, new=frozenset())
     told_before = {lead_id: standing.match.account_id for lead_id, standing in before.items()}
     moved = [one.lead_id for one in changed if told_before.get(one.lead_id) != one.match.account_id]
-    await standings.save(connection, changed)
+    await standings.save(connection, changed, before)
     if moved:
         await leads.raise_revisions(connection, moved)
         changes = [_change(known[lead_id], profiles[lead_id], now) for lead_id in sorted(moved)]

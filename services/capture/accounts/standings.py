@@ -1,6 +1,6 @@
 """How leads stand to accounts: the statements about it, and about leads that are to be matched again."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -8,7 +8,7 @@ from typing import Literal
 import asyncpg
 
 from services.capture.accounts.domain import Match, Standing
-from shared.db import Connection
+from shared.db import COPIED_FROM, Connection
 from shared.ids import AccountId, LeadId
 
 By = Literal["account", "domain", "name", "begin", "every"]
@@ -18,8 +18,9 @@ READ = """
 WITH RECURSIVE down AS (
     SELECT id AS root, id AS lead_id, 0 AS depth FROM unnest($1::text[]) AS id
     UNION ALL
-    SELECT down.root, leads.lead_id, depth + 1
-    FROM down JOIN leads ON leads.merged_into = down.lead_id WHERE depth < 64
+    SELECT down.root, below.lead_id, depth + 1
+    FROM down CROSS JOIN LATERAL (SELECT lead_id FROM leads WHERE merged_into = down.lead_id OFFSET 0) AS below
+    WHERE depth < 64
 ), choices AS (
     SELECT DISTINCT ON (root) root, account_choices.account_id, at
     FROM down JOIN account_choices USING (lead_id) ORDER BY root, at DESC, lead_id
@@ -32,6 +33,7 @@ LEFT JOIN choices ON choices.root = asked.lead_id
 LEFT JOIN accounts AS chosen ON chosen.account_id = choices.account_id
 LEFT JOIN lead_accounts AS standing ON standing.lead_id = asked.lead_id
 """
+COLUMNS = ("lead_id", "account_id", "matched_by", "reason", "domain", "name_key")
 SAVE = """
 INSERT INTO lead_accounts (lead_id, account_id, matched_by, reason, domain, name_key)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
@@ -87,12 +89,22 @@ WHERE settled_at IS NULL
 DUE = """
 SELECT by, key, after_lead, settled_at::text FROM rematches
 WHERE settled_at <= pg_snapshot_xmin(pg_current_snapshot()) OR seen_at < clock_timestamp() - interval '2 minutes'
-ORDER BY seen_at, by, key LIMIT 1
+ORDER BY seen_at, by, key LIMIT $1
 """
 GET_ON = "UPDATE rematches SET after_lead = $3 WHERE by = $1 AND key = $2 AND settled_at::text = $4"
-DONE = "DELETE FROM rematches WHERE by = $1 AND key = $2 AND settled_at::text = $3"
+DONE = """
+DELETE FROM rematches USING unnest($1::text[], $2::text[], $3::text[]) AS done (by, key, settled_at)
+WHERE rematches.by = done.by AND rematches.key = done.key AND rematches.settled_at::text = done.settled_at
+"""
 WAITING = "SELECT count(*) FROM rematches"
 _LEADS = {"account": OF_ACCOUNT, "domain": OF_DOMAIN, "name": OF_NAME, "begin": OF_BEGIN, "every": OF_EVERY}
+_LEADS_OF_EACH = {
+    by: f"""
+SELECT asked.key, found.lead_id FROM unnest($1::text[], $2::text[]) AS asked (key, after_lead)
+CROSS JOIN LATERAL ({statement.replace("$1", "asked.key").replace("$2", "asked.after_lead")}) AS found
+"""
+    for by, statement in _LEADS.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +132,18 @@ async def read(
     return known, choices
 
 
-async def save(connection: Connection, changed: Sequence[Standing]) -> None:
-    """Save how leads stand now."""
-    if not changed:
-        return
-    ordered = sorted(changed, key=lambda standing: standing.lead_id)
-    await connection.execute(
-        SAVE,
-        [one.lead_id for one in ordered],
-        [one.match.account_id for one in ordered],
-        [one.match.matched_by for one in ordered],
-        [one.match.reason for one in ordered],
-        [one.domain for one in ordered],
-        [one.name_key for one in ordered],
-    )
+async def save(connection: Connection, changed: Sequence[Standing], known: Container[LeadId]) -> None:
+    """Save how leads stand now; the rows of the leads are locked since it was read of which it is `known`."""
+    rows = [
+        (one.lead_id, one.match.account_id, one.match.matched_by, one.match.reason, one.domain, one.name_key)
+        for one in sorted(changed, key=lambda standing: standing.lead_id)
+    ]
+    new = [row for row in rows if row[0] not in known]
+    if len(new) >= COPIED_FROM:
+        await connection.copy_records_to_table("lead_accounts", records=new, columns=COLUMNS)
+        rows = [row for row in rows if row[0] in known]
+    if rows:
+        await connection.execute(SAVE, *(list(column) for column in zip(*rows, strict=True)))
 
 
 async def owners(connection: Connection, domains: Sequence[str]) -> list[asyncpg.Record]:
@@ -180,25 +190,37 @@ async def ask_again(connection: Connection, asked: Iterable[tuple[By, str]]) -> 
         await connection.execute(ASK_AGAIN, [by for by, _ in wanted], [key for _, key in wanted])
 
 
-async def next_rematch(connection: Connection) -> Rematch | None:
-    """The rematch that is due next: nobody is under way any more who may not have seen what it was asked for."""
+async def due_rematches(connection: Connection, limit: int) -> list[Rematch]:
+    """The rematches that are due next: nobody is under way any more who may not have seen what they were asked for."""
     await connection.execute(SEE_REMATCHES)
-    row = await connection.fetchrow(DUE)
-    return None if row is None else Rematch(**dict(row))
+    return [Rematch(**dict(row)) for row in await connection.fetch(DUE, limit)]
 
 
-async def leads_to_match(connection: Connection, rematch: Rematch, limit: int) -> list[LeadId]:
-    """The next leads of a rematch."""
-    rows = await connection.fetch(_LEADS[rematch.by], rematch.key, rematch.after_lead, limit)
-    return [LeadId(row["lead_id"]) for row in rows]
+async def leads_to_match(connection: Connection, due: Sequence[Rematch], limit: int) -> dict[Rematch, list[LeadId]]:
+    """The next leads of rematches by the same thing, of each as many as `limit`; together not many more than that."""
+    found: dict[Rematch, list[LeadId]] = {}
+    rows = await connection.fetch(
+        _LEADS_OF_EACH[due[0].by], [one.key for one in due], [one.after_lead for one in due], limit
+    )
+    by_key: dict[str, list[LeadId]] = {}
+    for row in rows:
+        by_key.setdefault(row["key"], []).append(LeadId(row["lead_id"]))
+    for rematch in due:
+        found[rematch] = by_key.get(rematch.key, [])
+        if sum(map(len, found.values())) >= limit:
+            break
+    return found
 
 
-async def get_on(connection: Connection, rematch: Rematch, last: LeadId | None) -> None:
-    """A rematch has come as far as this lead, or to its end; unless it was asked for again meanwhile."""
-    if last is None:
-        await connection.execute(DONE, rematch.by, rematch.key, rematch.settled_at)
-    else:
-        await connection.execute(GET_ON, rematch.by, rematch.key, last, rematch.settled_at)
+async def get_on(connection: Connection, rematch: Rematch, last: LeadId) -> None:
+    """A rematch has come as far as this lead; unless it was asked for again meanwhile."""
+    await connection.execute(GET_ON, rematch.by, rematch.key, last, rematch.settled_at)
+
+
+async def done(connection: Connection, rematches: Sequence[Rematch]) -> None:
+    """Rematches have come to their end; unless they were asked for again meanwhile."""
+    columns = [(one.by, one.key, one.settled_at) for one in rematches]
+    await connection.execute(DONE, *(list(column) for column in zip(*columns, strict=True)))
 
 
 async def waiting(connection: Connection) -> int:

@@ -35,7 +35,8 @@ async def tell_words_of_each(said: Sequence[Said], tx: Tx, runtime: Runtime) -> 
     known = await queries.standing(tx.connection, list(drafts)) if drafts else set()
     fresh = [each for event_id, each in drafts.items() if event_id not in known]
     if fresh:
-        facts = await runtime.keys.emit_drafts(tx, [draft for _, draft in fresh])
+        facts = await runtime.keys.seal_drafts(tx, [draft for _, draft in fresh])
+        tx.emit(*facts)
         await queries.tell(
             tx.connection, [fact for fact in facts if isinstance(fact, ConsentChanged | ConsentRequested)]
         )
@@ -50,7 +51,7 @@ async def tell_words_of(lead_id: LeadId, words: Sequence[ConsentWord], cause: Ca
         raise NoSuchLead(f"there is no lead {lead_id}")
     if not await lock_roots(tx.connection, [root]):
         raise Contended("somebody else merged this lead just now")
-    family = (await families_of(tx.connection, [root]))[root]
+    family = (await families_of(tx.connection, runtime.keys, [root]))[root]
     if family.root.erased_at is not None:
         raise PersonErased(f"the person behind lead {lead_id} was erased")
     if family.root.revision == 0:

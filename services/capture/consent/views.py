@@ -29,7 +29,7 @@ async def consent_out(  # noqa: PLR0913  # whose, by which clocks, and about wha
     purpose: str | None = None,
 ) -> ConsentOut:
     """What the person behind a lead id allows, with the ledger. Raises NoSuchLead, or PersonErased."""
-    family = await family_of(connection, lead_id)
+    family = await family_of(connection, lead_id, keys)
     members = sorted(family.members)
     words = await queries.consents_of(connection, members, as_of, known_at)
     return ConsentOut(

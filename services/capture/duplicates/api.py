@@ -92,7 +92,7 @@ def duplicates_router(runtime: Runtime) -> APIRouter:
         place = read_cursor(runtime.secrets, "duplicates", cursor)
         after = (int(place[0]), str(place[1]), str(place[2])) if place else None
         async with runtime.database.reading() as connection:
-            found, more = await suggested(connection, min_score, after, limit)
+            found, more = await suggested(connection, runtime.keys, min_score, after, limit)
         return Page(
             items=[_pair_out(one) for one in found],
             next_cursor=make_cursor(runtime.secrets, "duplicates", list(more)) if more else None,
@@ -102,8 +102,8 @@ def duplicates_router(runtime: Runtime) -> APIRouter:
     async def duplicates_of_lead(lead_id: str, min_score: MinScore = SUGGESTED_FROM) -> DuplicatesOut:
         """Everybody that the person behind a lead id may be, with the reasons, the likeliest first."""
         async with runtime.database.reading() as connection:
-            root = (await family_of(connection, lead_id_of(lead_id))).root.lead_id
-            found = await suggestions_of(connection, [root])
+            root = (await family_of(connection, lead_id_of(lead_id), runtime.keys)).root.lead_id
+            found = await suggestions_of(connection, [root], runtime.keys)
         items = [_likeness_out(root, one) for one in found if one.likeness.score >= min_score]
         return DuplicatesOut(lead_id=root, items=items)
 
@@ -119,7 +119,8 @@ def duplicates_router(runtime: Runtime) -> APIRouter:
         asked = read_body(DismissInput, body)
 
         async def make(tx: Tx) -> Response:
-            one, other = await locked_persons(lead_id_of(lead_id), LeadId(asked.with_lead.lower()), tx.connection)
+            with_lead = LeadId(asked.with_lead.lower())
+            one, other = await locked_persons(lead_id_of(lead_id), with_lead, tx.connection, runtime.keys)
             await dismiss(tx.connection, one, other)
             out = DismissedOut(lead_id=one.root.lead_id, other_id=other.root.lead_id)
             return Response(out.model_dump_json(), media_type="application/json")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from shared.db import Connection
+from shared.db import COPIED_FROM, Connection
 from shared.ids import LeadId
 
 MOST_OF_A_KEY = 50
@@ -20,6 +20,7 @@ WITH kept AS (
 INSERT INTO likeness_checks (lead_id) SELECT lead_id FROM unnest($1::text[]) AS lead_id ORDER BY lead_id
 ON CONFLICT (lead_id) DO UPDATE SET settled_at = NULL, seen_at = NULL WHERE likeness_checks.settled_at IS NOT NULL
 """
+KEY_COLUMNS = ("key", "lead_id")
 GONE = """
 WITH gone AS (
     SELECT lead_id FROM leads WHERE merged_into = ANY($1)
@@ -42,11 +43,11 @@ WHERE lead_id IN (SELECT lead_id FROM likeness_checks WHERE settled_at IS NULL L
 CLAIM = """
 DELETE FROM likeness_checks WHERE lead_id IN (
     SELECT lead_id FROM likeness_checks
-    WHERE settled_at <= pg_snapshot_xmin(pg_current_snapshot()) OR seen_at < clock_timestamp() - interval '2 minutes'
-    ORDER BY lead_id LIMIT $1 FOR UPDATE SKIP LOCKED
+    WHERE seen_at IS NOT NULL
+      AND (settled_at <= pg_snapshot_xmin(pg_current_snapshot()) OR seen_at < clock_timestamp() - interval '2 minutes')
+    ORDER BY seen_at, lead_id LIMIT $1 FOR UPDATE SKIP LOCKED
 ) RETURNING lead_id
 """
-WAITING = "SELECT EXISTS (SELECT 1 FROM likeness_checks)"
 # Of a popular key only some, so that a common name costs no more than a rare one.
 OTHERS = """
 SELECT asked.lead_id, found.lead_id AS other_id
@@ -74,8 +75,22 @@ ORDER BY -score, lead_id, other_id LIMIT $5
 
 async def put_keys(connection: Connection, keys: Mapping[LeadId, frozenset[bytes]]) -> None:
     """Let people be found by these keys and no others."""
-    pairs = sorted((key, lead_id) for lead_id, theirs in keys.items() for key in theirs)
+    pairs = _pairs(keys)
     await connection.execute(PUT_KEYS, sorted(keys), [key for key, _ in pairs], [lead_id for _, lead_id in pairs])
+
+
+async def add_keys(connection: Connection, keys: Mapping[LeadId, frozenset[bytes]]) -> None:
+    """Let people be found who were not known until now."""
+    if len(keys) < COPIED_FROM:
+        await put_keys(connection, keys)
+        return
+    await connection.copy_records_to_table("likeness_keys", records=_pairs(keys), columns=KEY_COLUMNS)
+    checks = [(lead_id,) for lead_id in sorted(keys)]
+    await connection.copy_records_to_table("likeness_checks", records=checks, columns=("lead_id",))
+
+
+def _pairs(keys: Mapping[LeadId, frozenset[bytes]]) -> list[tuple[bytes, LeadId]]:
+    return sorted((key, lead_id) for lead_id, theirs in keys.items() for key in theirs)
 
 
 async def forget_merged(connection: Connection, lead_ids: Sequence[LeadId]) -> None:
@@ -96,11 +111,6 @@ async def claim_checks(connection: Connection, limit: int) -> list[LeadId]:
 async def see_checks(connection: Connection, limit: int) -> None:
     """Say of new entries of the list who must have finished before they are due."""
     await connection.execute(SEE, limit)
-
-
-async def is_waiting(connection: Connection) -> bool:
-    """Whether somebody is still to be compared."""
-    return bool(await connection.fetchval(WAITING))
 
 
 async def others_of(connection: Connection, lead_ids: Sequence[LeadId]) -> dict[LeadId, list[LeadId]]:

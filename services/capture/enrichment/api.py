@@ -122,7 +122,7 @@ def enrichment_router(runtime: Runtime) -> APIRouter:
     ) -> EnrichmentOut:
         """For each field of a lead the value, who said so and how sure they are; and how it went with each provider."""
         async with runtime.database.reading() as connection:
-            family = await family_of(connection, lead_id_of(lead_id))
+            family = await family_of(connection, lead_id_of(lead_id), runtime.keys)
             return await enrichment_out(connection, family, runtime.settings.enrichment_off, field)
 
     @router.post("/v1/leads/{lead_id}:enrich", status_code=ACCEPTED, responses={ACCEPTED: {"model": EnrichmentOut}})
@@ -131,7 +131,7 @@ def enrichment_router(runtime: Runtime) -> APIRouter:
         await authorise(request, SCOPE)
 
         async def make(tx: Tx) -> Response:
-            family = await family_of(tx.connection, lead_id_of(lead_id))
+            family = await family_of(tx.connection, lead_id_of(lead_id), runtime.keys)
             await queries.force(tx.connection, family.root.lead_id, runtime.clock.now())
             out = await enrichment_out(tx.connection, family, runtime.settings.enrichment_off)
             return Response(out.model_dump_json(), ACCEPTED, media_type=JSON)

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import phonenumbers
 from phonenumbers import timezone
 
 from services.capture.enrichment.countries import country_code
 from services.capture.enrichment.names import cased
 from services.capture.enrichment.titles import department_of, seniority_of
 from shared.emails import company_domain, is_disposable, is_free
-from shared.phones import country_of
+from shared.phones import country_of, parts_of
 
 ATTRIBUTE = "attributes."
 ATTRIBUTES = ("time_zone", "time_zones", "free_mail", "disposable_mail", "company_domain", "seniority", "department")
@@ -61,7 +60,7 @@ def _of_phone(phone: str) -> Sequence[Derived]:
     country = country_of(phone)
     if country is None:
         return ()
-    found = timezone.time_zones_for_number(phonenumbers.parse(phone))
+    found = timezone.time_zones_for_number(parts_of(phone))
     zones = [zone for zone in found if zone != "Etc/Unknown"]
     derived = [Derived("country", country, "phone", "phone", 0.7)]
     if 0 < len(zones) <= MOST_ZONES:

@@ -279,7 +279,7 @@ class _Turn:
             if not await leads.lock_roots(tx.connection, [self._lead_id]):
                 raise TurnLost
             await self._keep_turn(tx.connection)
-            family = (await leads.families_of(tx.connection, [self._lead_id]))[self._lead_id]
+            family = (await leads.families_of(tx.connection, self._runtime.keys, [self._lead_id]))[self._lead_id]
             if family.root.erased_at is not None:
                 raise TurnLost
             now = self._runtime.clock.now()
@@ -292,7 +292,7 @@ class _Turn:
             before, profile = profile_of(known, off), profile_of(statements, off)
             if found != root.statements:
                 revision = root.revision + (profile != before)
-                await leads.save_lead(tx.connection, root.lead_id, found, root.captured_at, revision)
+                await leads.save_lead(tx, self._runtime.keys, root.lead_id, found, root.captured_at, revision, now)
                 if profile != before:
                     change = Change(
                         lead_id=root.lead_id,
@@ -312,7 +312,7 @@ class _Turn:
         async with self._runtime.database.reading() as connection:
             if await leads.root_of(connection, self._lead_id) != self._lead_id:
                 raise TurnLost
-            family = (await leads.families_of(connection, [self._lead_id])).get(self._lead_id)
+            family = (await leads.families_of(connection, self._runtime.keys, [self._lead_id])).get(self._lead_id)
             if family is None or family.root.erased_at is not None or family.root.revision == 0:
                 raise TurnLost
             consents = await consents_of(connection, sorted(family.members))
@@ -364,7 +364,7 @@ class _Turn:
         async with self._runtime.database.transaction() as tx:
             if not await leads.lock_roots(tx.connection, [self._lead_id]):
                 return
-            family = (await leads.families_of(tx.connection, [self._lead_id]))[self._lead_id]
+            family = (await leads.families_of(tx.connection, self._runtime.keys, [self._lead_id]))[self._lead_id]
             if family.root.erased_at is None:
                 await tx.connection.execute(queries.SAVE_ANSWER, provider.provider_id, key, sealed, about, at, until)
 

@@ -29,10 +29,9 @@ NOBODY = LeadId("00000000-0000-0000-0000-000000000000")
 
 async def try_provider(provider_id: str, asked: TryInput, catalogue: ProviderCatalogue, runtime: Runtime) -> TriedOut:
     """Ask a provider about a lead, or about what one could look like. The call counts; nothing else is kept."""
-    off = runtime.settings.enrichment_off
     async with runtime.database.reading() as connection:
         row = await catalogue.row(connection, provider_id)
-        person = await _person(connection, asked, off, runtime.clock.now())
+        person = await _person(connection, asked, runtime)
     provider = CompiledProviders(runtime).of(row)
     wanted = wanted_fields(provider, person.statements)
     try:
@@ -78,14 +77,15 @@ def _winning(
     }
 
 
-async def _person(connection: Connection, asked: TryInput, off: frozenset[Any], now: datetime) -> Person:
+async def _person(connection: Connection, asked: TryInput, runtime: Runtime) -> Person:
+    off = runtime.settings.enrichment_off
     if asked.lead_id is not None:
-        family = await family_of(connection, LeadId(asked.lead_id.lower()))
+        family = await family_of(connection, LeadId(asked.lead_id.lower()), runtime.keys)
         consents = await consents_of(connection, sorted(family.members))
         statements = together((row.lead_id, row.statements) for row in family.rows)
         return Person(
             family.root.lead_id, statements, profile_of(statements, off), marketing_words(latest_consents(consents))
         )
     lead = asked.lead or TriedLead()
-    told = learn({}, dict(statements_of(lead.__dict__, lead.attributes, {})), now, "api")
+    told = learn({}, dict(statements_of(lead.__dict__, lead.attributes, {})), runtime.clock.now(), "api")
     return Person(NOBODY, told, profile_of(told, off), {})

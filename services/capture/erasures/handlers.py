@@ -1,6 +1,7 @@
 """A receipt is opened with its erasure, and filled in by what the services report."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from urllib.parse import unquote_plus
@@ -12,14 +13,20 @@ from services.capture.erasures.domain import Wish, gives_away
 from services.capture.errors import NamesSomebody
 from services.capture.hooks.sealing import request_in
 from shared.db import Connection, Tx
+from shared.emails import parse_email
 from shared.errors import FieldError
 from shared.events import ErasureReported
+from shared.identity import LeadIds
 from shared.ids import EventId, LeadId, derived_id
 from shared.personal import SealBroken
+from shared.phones import parse_phone
 from shared.service import Runtime
 
 PAGE = 500
 AT_ONCE = timedelta(0)
+GENERATIONS = 4
+EMAIL = re.compile(r"[^\s\"'<>(),;:=&]+@[^\s\"'<>(),;:=&/]+")
+PHONE = re.compile(r"\+[0-9][0-9 ()./-]{5,20}[0-9]")
 ERASED = (
     *("profiles", "identifiers", "browser_links", "consent_evidence", "form_answers", "optin_texts", "likeness_keys"),
     *("provider_answers", "keys"),
@@ -59,11 +66,15 @@ async def reopen_receipt(  # noqa: PLR0913  # whose receipt, of which of their i
     tx: Tx,
     runtime: Runtime,
 ) -> None:
-    """Have the receipt of an erasure that this database, an older copy, does not know of; nothing if it does."""
+    """Have the receipt of an erasure that this database, an older copy, does not know of; nothing if it does.
+
+    Where the copy came back without keys there are no traces: then requests are looked through for the erased ids.
+    """
     sealed = _sealed(traces, receipt_id, runtime)
     wish = Wish(actor="kafka")
     await queries.open_receipt(tx.connection, receipt_id, person_id, at, wish, sealed, due=sealed is not None)
-    await queries.cover(tx.connection, [lead_id], receipt_id)
+    if await queries.cover(tx.connection, [lead_id], receipt_id):
+        await queries.make_due(tx.connection, receipt_id)
 
 
 def _sealed(traces: tuple[str, ...], receipt_id: str, runtime: Runtime) -> str | None:
@@ -102,21 +113,37 @@ async def look_through_requests(runtime: Runtime) -> timedelta | None:
             return None
         kept = runtime.keys.open_request(erasure["traces"], erasure["receipt_id"]) if erasure["traces"] else {}
         traces = [str(trace) for trace in kept.get("traces", [])]  # type: ignore[attr-defined]  # a list, as it was sealed
-        dropped = await _drop_requests(tx.connection, traces, runtime)
+        erased = (await queries.ids_of(tx.connection, [erasure["receipt_id"]]))[erasure["receipt_id"]]
+        dropped = await _drop_requests(tx.connection, traces, frozenset() if traces else frozenset(erased), runtime)
         await queries.done(tx.connection, erasure["receipt_id"], dropped)
     return AT_ONCE
 
 
-async def _drop_requests(connection: Connection, traces: Sequence[str], runtime: Runtime) -> int:
+async def _drop_requests(
+    connection: Connection, traces: Sequence[str], erased: frozenset[LeadId], runtime: Runtime
+) -> int:
+    def names(text: str) -> bool:
+        return gives_away(text, traces) or bool(erased and not erased.isdisjoint(_ids_in(text, runtime.ids)))
+
     dropped, after = 0, ("", "")
     while page := await queries.kept_requests(connection, after, PAGE):
-        found = [(row["source_id"], row["delivery_id"]) for row in page if gives_away(_text_of(row, runtime), traces)]
+        found = [(row["source_id"], row["delivery_id"]) for row in page if names(_text_of(row, runtime))]
         if found:
             await queries.forget_requests(connection, found)
         dropped += len(found)
         after = (page[-1]["source_id"], page[-1]["delivery_id"])
         await asyncio.sleep(0)  # opening a page is work for the processor: others are let through
     return dropped
+
+
+def _ids_in(text: str, ids: LeadIds) -> set[LeadId]:
+    """The ids, of the first generations, that are made from the emails and phones in a text."""
+    emails = {parsed for word in EMAIL.findall(text) if (parsed := parse_email(word)) is not None}
+    phones = {parsed for word in PHONE.findall(text) if (parsed := parse_phone(word)) is not None}
+    return {
+        *(ids.of_email(email, generation) for email in emails for generation in range(GENERATIONS)),
+        *(ids.of_phone(phone, generation) for phone in phones for generation in range(GENERATIONS)),
+    }
 
 
 def _text_of(row: asyncpg.Record, runtime: Runtime) -> str:

@@ -24,6 +24,7 @@ SELECT receipt_id, lead_id, erased_at, reason, requested_by, reference, origin, 
 WHERE receipt_id = $1
 """
 IDS = "SELECT receipt_id, lead_id FROM erased_ids WHERE receipt_id = ANY($1) ORDER BY lead_id"
+MAKE_DUE = "UPDATE erasures SET due = true WHERE receipt_id = $1"
 REPORTS = """
 SELECT receipt_id, lead_id, service, erased, kept, why_kept, at FROM erasure_reports WHERE receipt_id = ANY($1)
 ORDER BY at, lead_id
@@ -41,9 +42,9 @@ TAKE_DUE = """
 SELECT receipt_id, lead_id, erased_at, traces FROM erasures WHERE due ORDER BY erased_at LIMIT 1
 FOR UPDATE SKIP LOCKED
 """
-DONE = "UPDATE erasures SET due = false, traces = NULL, requests = $2 WHERE receipt_id = $1"
+DONE = "UPDATE erasures SET due = false, traces = NULL, requests = requests + $2 WHERE receipt_id = $1"
 COUNTS = """
-SELECT (SELECT count(*) FROM leads WHERE lead_id = $1 AND statements <> '{}') AS profiles,
+SELECT (SELECT count(*) FROM leads WHERE lead_id = $1 AND (sealed IS NOT NULL OR statements <> '{}')) AS profiles,
        (SELECT count(*) FROM identifiers WHERE own_id = $1) AS identifiers,
        (SELECT count(*) FROM links WHERE lead_id = $1) AS browser_links,
        (SELECT count(*) FROM consent_entries WHERE lead_id = $1 AND evidence IS NOT NULL) AS consent_evidence,
@@ -101,9 +102,14 @@ async def open_receipt(  # noqa: PLR0913  # a row
     return row is not None
 
 
-async def cover(connection: Connection, lead_ids: Sequence[LeadId], receipt_id: str) -> None:
-    """Say that ids were erased by this erasure."""
-    await connection.execute(COVER, lead_ids, receipt_id)
+async def cover(connection: Connection, lead_ids: Sequence[LeadId], receipt_id: str) -> bool:
+    """Say that ids were erased by this erasure; answers whether any of them is new."""
+    return await connection.execute(COVER, lead_ids, receipt_id) != "INSERT 0 0"
+
+
+async def make_due(connection: Connection, receipt_id: str) -> None:
+    """Kept requests are to be looked through, again if they were."""
+    await connection.execute(MAKE_DUE, receipt_id)
 
 
 async def receipt_of(connection: Connection, lead_id: LeadId) -> str | None:

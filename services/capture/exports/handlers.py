@@ -12,6 +12,7 @@ from services.capture.exports.files import ExportKind, as_csv, as_ndjson, header
 from services.capture.imports.rows import Format
 from shared.db import TRANSIENT, Connection
 from shared.errors import Unavailable
+from shared.personal import PersonKeys
 from shared.service import Runtime
 
 AT_ONCE = 2
@@ -32,11 +33,12 @@ class Exports:
         try:
             connection = await self._connection()
             try:
+                await self._runtime.keys.refuse_while_awaited(connection)
                 async with connection.transaction(isolation="repeatable_read", readonly=True):
                     await connection.execute(queries.PATIENCE)
                     if form == "csv":
                         yield header(kind)
-                    async for rows in _pages(kind, since, connection):
+                    async for rows in _pages(kind, since, connection, self._runtime.keys):
                         yield as_csv(kind, rows) if form == "csv" else as_ndjson(rows)
             finally:
                 with suppress(*TRANSIENT):
@@ -52,12 +54,12 @@ class Exports:
 
 
 async def _pages(
-    kind: ExportKind, since: datetime | None, connection: Connection
+    kind: ExportKind, since: datetime | None, connection: Connection, keys: PersonKeys
 ) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
     match kind:
         case "leads":
             last = ""
-            while persons := await queries.persons_after(connection, last, since):
+            while persons := await queries.persons_after(connection, keys, last, since):
                 yield [person_row(family, consents) for family, consents in persons]
                 last = persons[-1][0].root.lead_id
         case "consent":

@@ -8,6 +8,7 @@ from services.capture.leads.queries import Family
 from shared.consents import Consent
 from shared.db import Connection
 from shared.ids import LeadId
+from shared.personal import PersonKeys
 
 PAGE = 500
 # The snapshot lasts as long as somebody reads; who reads nothing for so long is not there any more.
@@ -32,11 +33,11 @@ AUDIT = "INSERT INTO audit_entries (actor, action, target, detail) VALUES ($1, '
 
 
 async def persons_after(
-    connection: Connection, after: str, since: datetime | None
+    connection: Connection, keys: PersonKeys, after: str, since: datetime | None
 ) -> list[tuple[Family, list[Consent]]]:
     """Persons by the ids of the leads that stand for them, each with what they allow."""
     roots = [LeadId(row["lead_id"]) for row in await connection.fetch(PERSONS, after, since, PAGE)]
-    families = await leads.families_of(connection, roots) if roots else {}
+    families = await leads.families_of(connection, keys, roots) if roots else {}
     members = {lead_id: root for root, family in families.items() for lead_id in family.members}
     consents: dict[LeadId, list[Consent]] = {}
     for row in await connection.fetch(CONSENTS, sorted(members)) if members else ():

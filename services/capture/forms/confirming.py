@@ -20,15 +20,15 @@ from shared.consents import latest_consents
 from shared.db import Connection, Tx
 from shared.events import ConsentEvidence, OptinPersonal, OptinRequested
 from shared.ids import EventId, LeadId, derived_id
-from shared.personal import Draft
+from shared.personal import Draft, PersonKeys
 from shared.service import Runtime
 
 METHOD = "double_opt_in"
 
 
-async def granted_already(lead_id: LeadId, words: Sequence[ConsentWord], tx: Tx) -> bool:
+async def granted_already(lead_id: LeadId, words: Sequence[ConsentWord], tx: Tx, keys: PersonKeys) -> bool:
     """Whether a person allows all of this anyway, so that there is nothing to confirm."""
-    members = sorted((await family_of(tx.connection, lead_id)).members)
+    members = sorted((await family_of(tx.connection, lead_id, keys)).members)
     known = latest_consents(await consents_of(tx.connection, members))
     found = [known.get((word.channel, word.purpose)) for word in words]
     return all(consent is not None and consent.state == "granted" for consent in found)

@@ -168,7 +168,7 @@ async def _carry_out(sent: Submission, tx: Tx, runtime: Runtime, settings: Captu
     assert captured is not None, "nobody is erased since a call that is answered now"
     await _tell_touch(sent, captured, tx, runtime)
     pending = [word for word in words if word.state == "pending"]
-    if pending and person.email and not await granted_already(captured.lead_id, pending, tx):
+    if pending and person.email and not await granted_already(captured.lead_id, pending, tx, runtime.keys):
         await ask_to_confirm(
             sent.form_id,
             sent.version,

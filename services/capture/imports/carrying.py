@@ -1,5 +1,6 @@
 """The worker's part of imports: rows by the hundred, each batch in one transaction with the place where it ends."""
 
+import asyncio
 import time
 import zlib
 from collections import deque
@@ -9,6 +10,7 @@ from datetime import timedelta
 import orjson
 
 from services.capture.imports import queries
+from services.capture.imports.domain import BadRow, Told
 from services.capture.imports.files import piece_at
 from services.capture.imports.queries import Counts, Import
 from services.capture.imports.rows import Place, Row
@@ -23,9 +25,14 @@ ROWS = counter("throughline_import_rows_total", "Rows of imports by what became 
 FIRST_BATCH, SMALLEST_BATCH, LARGEST_BATCH = 200, 100, 500
 BATCH_S = 0.3
 READ_AT_ONCE = 64 * 1024  # some hundred rows
+READ_BETWEEN = 8
+MOST_BYTES = 4 * 1024 * 1024  # in a batch, unless one row is longer
 SLICE_S = 5.0
 FURTHEST_BEHIND = 20_000
 BEHIND_PAUSE = timedelta(seconds=0.5)
+
+
+_Read = tuple[Row, Told | BadRow]
 
 
 class _TakenBack(Exception):
@@ -68,7 +75,7 @@ class _Turn:
         self._runtime = runtime
         self._reader = job.shape.reader(job.format)
         self._read_up_to = job.position
-        self._place = job.place
+        self._place = self._taken = job.place
         self._piece = memoryview(b"")
         self._waiting: deque[Row] = deque()
         self._size = FIRST_BATCH
@@ -79,21 +86,37 @@ class _Turn:
     async def run(self) -> None:
         """Go on until the file ends, the turn is over, or the import is somebody else's."""
         until = time.monotonic() + SLICE_S
-        while time.monotonic() < until:
-            began = time.monotonic()
-            await self._read()
-            batch = [self._waiting.popleft() for _ in range(min(self._size, len(self._waiting)))]
-            if not batch:
-                await self._end()
-                return
-            if not await self._carry_out(batch, began):
-                return
-            took = time.monotonic() - began
-            self._size = max(SMALLEST_BATCH, min(LARGEST_BATCH, int(self._size * min(BATCH_S / took, 2))))
+        ahead = asyncio.create_task(self._next())
+        try:
+            while time.monotonic() < until:
+                began = time.monotonic()
+                batch = await ahead
+                if not batch:
+                    await self._end()
+                    return
+                ahead = asyncio.create_task(self._next())  # read while the database works
+                if not await self._carry_out(batch, began):
+                    return
+                took = time.monotonic() - began
+                self._size = max(SMALLEST_BATCH, min(LARGEST_BATCH, int(self._size * min(BATCH_S / took, 2))))
+        finally:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+
+    async def _next(self) -> list[_Read]:
+        """The next rows and what they say, a few at a time, so that whatever else runs here is not held up."""
+        await self._read()
+        batch: list[_Read] = []
+        for row in [self._waiting.popleft() for _ in range(min(self._size, len(self._waiting)))]:
+            self._taken = Place(row.end, row.next_line)
+            batch.append((row, self._teller.read(row)))
+            if len(batch) % READ_BETWEEN == 0:
+                await asyncio.sleep(0)
+        return batch
 
     async def _read(self) -> None:
         size = self._job.file_bytes or 0
-        while len(self._waiting) < self._size and self._read_up_to < size:
+        while self._read_up_to < size and not self._has_enough():
             if not self._piece:
                 self._piece = memoryview(await piece_at(self._job, self._read_up_to, self._runtime))
             if not self._piece:
@@ -102,9 +125,14 @@ class _Turn:
             self._read_up_to += len(part)
             self._waiting.extend(self._reader.feed(part, last=self._read_up_to >= size))
 
-    async def _carry_out(self, batch: Sequence[Row], began: float) -> bool:
+    def _has_enough(self) -> bool:
+        """Whether a batch is there, by its rows, or because they are long."""
+        began = self._taken.position
+        return len(self._waiting) >= self._size or (bool(self._waiting) and self._read_up_to - began >= MOST_BYTES)
+
+    async def _carry_out(self, batch: Sequence[_Read], began: float) -> bool:
         """Carry out rows and move on behind them, or neither. False if the import is not this worker's any more."""
-        job, after = self._job, Place(batch[-1].end, batch[-1].next_line)
+        job, after = self._job, Place(batch[-1][0].end, batch[-1][0].next_line)
         async with self._runtime.database.transaction() as tx:
             if not await tx.connection.fetchval(queries.HOLD, job.import_id, self._owner, self._place.position):
                 return False
@@ -123,14 +151,15 @@ class _Turn:
                 ROWS.labels(job.kind, state).inc(number)
         return True
 
-    async def _tell(self, batch: Sequence[Row], tx: Tx) -> list[Outcome]:
+    async def _tell(self, batch: Sequence[_Read], tx: Tx) -> list[Outcome]:
+        said = [each for _, each in batch]
         if not self._job.dry_run:
-            return await self._teller.tell(batch, tx)
+            return await self._teller.tell(said, tx)
         outcomes: list[Outcome] = []
         mark = tx.mark()
         try:
             async with tx.connection.transaction():
-                outcomes = await self._teller.tell(batch, tx)
+                outcomes = await self._teller.tell(said, tx)
                 raise _TakenBack
         except _TakenBack:
             tx.take_back(mark)
@@ -147,10 +176,10 @@ class _Turn:
             for each in outcomes
         ]
 
-    async def _keep_bad(self, batch: Sequence[Row], outcomes: Sequence[Outcome], tx: Tx) -> None:
+    async def _keep_bad(self, batch: Sequence[_Read], outcomes: Sequence[Outcome], tx: Tx) -> None:
         bad = [
             (row.line, each.reason, row.text if row.fault else row.values)
-            for row, each in zip(batch, outcomes, strict=True)
+            for (row, _), each in zip(batch, outcomes, strict=True)
             if each.state == "failed"
         ]
         label = f"{self._job.import_id}/{bad[0][0]}"

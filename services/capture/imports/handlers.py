@@ -165,7 +165,7 @@ async def _tried(job: Import, rows: list[Row], runtime: Runtime) -> list[Outcome
     try:
         async with runtime.database.transaction() as tx:
             teller = Teller(job, job.told_at or runtime.clock.now(), runtime)
-            outcomes = await teller.tell(rows, tx)
+            outcomes = await teller.tell([teller.read(row) for row in rows], tx)
             raise _TakenBack
     except _TakenBack:
         return outcomes

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import asyncpg
 import orjson
 
+from services.capture.enrichment.builtin import derive
 from services.capture.errors import Contended
 from services.capture.facts.domain import conversion_fact, cost_fact, encode_touch
 from services.capture.facts.inputs import ConversionInput, CostInput, TouchFields, TouchInput, latest_allowed
@@ -54,7 +55,17 @@ class Teller:
         self._links = ToldLinks()
         self._mapping = RowMapping(job.kind, job.columns, job.mapping or {}, job.defaults, job.source)
 
-    async def tell(self, rows: Sequence[Row], tx: Tx) -> list[Outcome]:
+    def read(self, row: Row) -> Told | BadRow:
+        """What a row says, or why nothing can be made of it."""
+        try:
+            told = self._mapping.told_by(row)
+        except BadRow as exc:
+            return exc
+        if isinstance(told.content, LeadInput):  # remembered until it is asked for, between two statements
+            derive(told.content.__dict__, self._runtime.settings.enrichment_off)
+        return told
+
+    async def tell(self, rows: Sequence[Told | BadRow], tx: Tx) -> list[Outcome]:
         """Do what each row says; a bad one does not hold up the others. Raises Contended: try the transaction again."""
         outcomes = await self._stored(rows, tx)
         if outcomes is not None:
@@ -62,7 +73,7 @@ class Teller:
         each = [await self._stored([row], tx) for row in rows]  # one of them cannot be stored: it alone is bad
         return [one[0] if one else Outcome("failed", "holds a value that cannot be stored") for one in each]
 
-    async def _stored(self, rows: Sequence[Row], tx: Tx) -> list[Outcome] | None:
+    async def _stored(self, rows: Sequence[Told | BadRow], tx: Tx) -> list[Outcome] | None:
         mark = tx.mark()
         try:
             async with tx.connection.transaction():
@@ -72,14 +83,9 @@ class Teller:
             log.warning("import_rows_not_storable", import_id=self._job.import_id, error=type(exc).__name__)
             return None
 
-    async def _tell(self, rows: Sequence[Row], tx: Tx) -> list[Outcome]:
-        outcomes: dict[int, Outcome] = {}
-        told: dict[int, Told] = {}
-        for index, row in enumerate(rows):
-            try:
-                told[index] = self._mapping.told_by(row)
-            except BadRow as exc:
-                outcomes[index] = Outcome("failed", str(exc))
+    async def _tell(self, rows: Sequence[Told | BadRow], tx: Tx) -> list[Outcome]:
+        outcomes = {index: Outcome("failed", str(row)) for index, row in enumerate(rows) if isinstance(row, BadRow)}
+        told = {index: row for index, row in enumerate(rows) if isinstance(row, Told)}
         try:
             match self._job.kind:
                 case "leads":

@@ -43,7 +43,6 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     """The endpoints about leads."""
     router = APIRouter(tags=["leads"])
     may_read = [Depends(requires("capture:read"))]
-    off = runtime.settings.enrichment_off
     gathering = Gathering(runtime)
 
     @router.post(
@@ -71,7 +70,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
             assert captured is not None, "nobody is erased since a call that is answered now"
             touches = [touch] if (touch := touch_of(captured)) is not None else []
             await runtime.keys.emit_drafts(tx, touches)
-            return _captured(captured, await lead_out(tx.connection, captured.lead_id, off))
+            return _captured(captured, await lead_out(tx.connection, captured.lead_id, runtime))
 
         if "idempotency-key" in request.headers:
             return await decided(runtime.database, request, body, make)
@@ -112,7 +111,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         return Page(items=items, next_cursor=more)
 
     async def _page(lead_ids: Sequence[LeadId], connection: Connection) -> list[LeadOut]:
-        shown = await leads_out(connection, lead_ids, off)
+        shown = await leads_out(connection, lead_ids, runtime)
         return [shown[lead_id] for lead_id in lead_ids]
 
     async def _of_account(account_id: str, cursor: str | None, limit: int, connection: Connection) -> Page[LeadOut]:
@@ -138,13 +137,13 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     async def get_lead(lead_id: str) -> LeadOut:
         """The profile of the person behind a lead id; that of the survivor where the lead was merged."""
         async with runtime.database.reading() as connection:
-            return await lead_out(connection, lead_id_of(lead_id), off)
+            return await lead_out(connection, lead_id_of(lead_id), runtime)
 
     @router.get("/v1/leads/{lead_id}/fields", dependencies=may_read)
     async def get_fields(lead_id: str) -> FieldsOut:
         """Each field of the person's profile: the value that counts, by which rule, and those that lost against it."""
         async with runtime.database.reading() as connection:
-            return await fields_out(connection, lead_id_of(lead_id))
+            return await fields_out(connection, lead_id_of(lead_id), runtime.keys)
 
     @router.post("/v1/leads/{lead_id}:merge", openapi_extra=body_of(MergeInput), responses={OK: {"model": LeadOut}})
     async def merge_leads(request: Request, lead_id: str) -> Response:
@@ -158,7 +157,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
             into = LeadId(asked.into.lower()) if asked.into else None
             one, other = lead_id_of(lead_id), LeadId(asked.with_lead.lower())
             survivor = await merge_by_hand(one, other, into, Cause(API, now, now), tx, runtime)
-            return _answer(await lead_out(tx.connection, survivor, off))
+            return _answer(await lead_out(tx.connection, survivor, runtime))
 
         return await decided(runtime.database, request, body, make)
 
@@ -170,7 +169,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         async def make(tx: Tx) -> Response:
             now = runtime.clock.now()
             await unmerge_by_hand(lead_id_of(lead_id), Cause(API, now, now), tx, runtime)
-            return _answer(await lead_out(tx.connection, lead_id_of(lead_id), off))
+            return _answer(await lead_out(tx.connection, lead_id_of(lead_id), runtime))
 
         return await decided(runtime.database, request, await request.body(), make)
 

@@ -1,7 +1,7 @@
 """Many calls about people at once, in a constant number of statements, with the results they have one after another.
 
-Calls that share an identifier, or are about one known person, are looked at together. Where all of them are plainly
-about that one person they are carried out here; merges, contradictions and visitors are left to `capture_lead`.
+Calls that share an identifier, or are about one known person, are looked at together. Where it is plain whom each of
+them is about they are carried out here; those that tie people together and visitors are left to `capture_lead`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,15 +9,18 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 
+import asyncpg
+
 from services.capture.consent.handlers import tell_words_of_each
 from services.capture.leads import queries
 from services.capture.leads.changes import Change, tell_changes
 from services.capture.leads.domain import (
     Identifier,
+    Person,
     Profile,
     Statements,
-    attached_by_each,
     learn,
+    one_after_another,
     profile_of,
     strongest,
 )
@@ -25,15 +28,18 @@ from services.capture.leads.handlers import Captured, LeadCall, capture_lead
 from services.capture.leads.identifying import Identified, identify_each
 from services.capture.leads.queries import Family
 from services.capture.leads.telling import identity_linked, lead_merged
-from shared.db import Tx
+from shared.db import COPIED_FROM, Tx
 from shared.errors import Rejected
 from shared.events import IdentifierKind, IdentityLinked
 from shared.ids import LeadId
 from shared.service import Runtime
 
+LEAD_COLUMNS = ("lead_id", "made_from", "origin", "captured_at", "sealed", "revision")
+IDENTIFIER_COLUMNS = ("own_id", "kind", "lead_id")
+ATTEMPTS = 2
 ADD_LEADS = """
-INSERT INTO leads (lead_id, made_from, origin, captured_at, statements, revision)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::jsonb[], $6::integer[]) AS new (lead_id)
+INSERT INTO leads (lead_id, made_from, origin, captured_at, sealed, revision)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::integer[]) AS new (lead_id)
 ORDER BY lead_id ON CONFLICT DO NOTHING RETURNING lead_id
 """
 ATTACH = """
@@ -42,10 +48,9 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS new (own_id) ORDER B
 ON CONFLICT DO NOTHING RETURNING own_id
 """
 SAVE = """
-UPDATE leads SET statements = new.statements, captured_at = new.captured_at, revision = new.revision,
+UPDATE leads SET sealed = new.sealed, statements = '{}', captured_at = new.captured_at, revision = new.revision,
     updated_at = clock_timestamp()
-FROM unnest($1::text[], $2::timestamptz[], $3::jsonb[], $4::integer[])
-    AS new (lead_id, captured_at, statements, revision)
+FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::integer[]) AS new (lead_id, captured_at, sealed, revision)
 WHERE leads.lead_id = new.lead_id
 """
 LINK = """
@@ -56,7 +61,7 @@ ON CONFLICT DO NOTHING RETURNING anonymous_id, at, lead_id
 
 
 class _Outrun(Exception):
-    """What one call says depends on another, or others were faster; one call after another can deal with that."""
+    """Others were faster: whoever was not known is by now, or is somebody else."""
 
 
 @dataclass(slots=True)
@@ -80,20 +85,28 @@ async def capture_leads(calls: Sequence[LeadCall], tx: Tx, runtime: Runtime) -> 
     A call that is rejected leaves nothing behind and does not hold up the others. Deadlocks with calls elsewhere are
     possible: try the transaction again.
     """
-    mark = tx.mark()
-    done: dict[int, Captured | Rejected | None] = {}
-    try:
-        if len({call.may_return for call in calls}) > 1:
-            raise _Outrun  # one call may bring somebody back whom the next one may then be about
-        async with tx.connection.transaction():
-            done |= await _Batch(calls, tx, runtime).carry_out()
-    except (_Outrun, Rejected):
-        tx.take_back(mark)
-        done = {}
+    done = await _together(calls, tx, runtime)
     for index, call in enumerate(calls):
         if index not in done:
             done[index] = await _by_itself(call, tx, runtime)
     return [done[index] for index in range(len(calls))]
+
+
+async def _together(calls: Sequence[LeadCall], tx: Tx, runtime: Runtime) -> dict[int, Captured | Rejected | None]:
+    """What became of the calls that could be carried out together; if others were faster, in the light of that."""
+    if len({call.may_return for call in calls}) > 1:
+        return {}  # one call may bring somebody back whom the next one may then be about
+    mark = tx.mark()
+    for _ in range(ATTEMPTS):
+        try:
+            async with tx.connection.transaction():
+                return {**await _Batch(calls, tx, runtime).carry_out()}
+        except (_Outrun, asyncpg.UniqueViolationError):
+            tx.take_back(mark)
+        except Rejected:
+            tx.take_back(mark)
+            break
+    return {}
 
 
 async def _by_itself(call: LeadCall, tx: Tx, runtime: Runtime) -> Captured | Rejected | None:
@@ -107,7 +120,7 @@ async def _by_itself(call: LeadCall, tx: Tx, runtime: Runtime) -> Captured | Rej
 
 
 class _Batch:
-    """The calls of a batch that are plainly about one person each."""
+    """The calls of a batch of which it is plain whom they are about."""
 
     def __init__(self, calls: Sequence[LeadCall], tx: Tx, runtime: Runtime) -> None:
         self._calls = calls
@@ -143,35 +156,51 @@ class _Batch:
 
     async def _find_people(self, owners: Mapping[LeadId, LeadId]) -> None:
         """Whom the calls are about, where that is plain; with the rows locked of those who are known."""
-        groups = _groups(self._identified, owners)
-        plain: list[tuple[list[int], LeadId | None, list[tuple[Identifier, ...]]]] = []
-        for indexes in groups:
-            each = [self._identified[index] for index in indexes]
-            known = {id_.own_id for one in each for id_ in one.strong if id_.own_id in owners}
-            roots = {owners[own_id] for own_id in known}
-            if len(roots) > 1 or any(one.anonymous and one.anonymous.own_id in owners for one in each):
+        groups = [group for group in _groups(self._identified, owners) if not self._has_visitor(group, owners)]
+        families = await self._lock({owners[own_id] for group in groups for own_id in self._known_in(group, owners)})
+        persons, apart = await self._persons(families)
+        people: dict[LeadId, _Person] = {}
+        for group in groups:
+            known = {own_id: owners[own_id] for own_id in self._known_in(group, owners)}
+            if any(len(families[root].rows) > 1 or families[root].root.erased_at for root in known.values()):
                 continue
-            attached = attached_by_each([one.strong for one in each], known)
-            if attached is not None:
-                plain.append((indexes, next(iter(roots), None), attached))
-        families = await self._lock([root for _, root, _ in plain if root is not None])
-        for indexes, root, attached in plain:
-            if root is None:
-                person = _new_person(strongest(attached[0]), self._calls[indexes[0]])
-            elif len(families[root].rows) > 1 or families[root].root.erased_at is not None:
+            strong = [self._identified[index].strong for index in group]
+            found = one_after_another(strong, {own_id: persons[root] for own_id, root in known.items()}, apart)
+            if found is None:
                 continue
-            else:
-                person = _known_person(families[root], self._runtime.settings.enrichment_off)
-            for index, identifiers in zip(indexes, attached, strict=True):
-                self._person_of[index] = person
+            for index, (lead_id, identifiers) in zip(group, found, strict=True):
+                if lead_id not in people:
+                    people[lead_id] = (
+                        _known_person(families[lead_id], self._runtime.settings.enrichment_off)
+                        if lead_id in families
+                        else _new_person(strongest(identifiers), self._calls[index])
+                    )
+                self._person_of[index] = people[lead_id]
                 self._attached[index] = identifiers
 
-    async def _lock(self, roots: Sequence[LeadId]) -> dict[LeadId, Family]:
+    def _has_visitor(self, group: Iterable[int], owners: Mapping[LeadId, LeadId]) -> bool:
+        browsers = [self._identified[index].anonymous for index in group]
+        return any(browser is not None and browser.own_id in owners for browser in browsers)
+
+    def _known_in(self, group: Iterable[int], owners: Mapping[LeadId, LeadId]) -> set[LeadId]:
+        return {one.own_id for index in group for one in self._identified[index].strong if one.own_id in owners}
+
+    async def _lock(self, roots: AbstractSet[LeadId]) -> dict[LeadId, Family]:
         if not roots:
             return {}
-        if await queries.lock_roots(self._tx.connection, roots) != set(roots):
+        if await queries.lock_roots(self._tx.connection, sorted(roots)) != roots:
             raise _Outrun
-        return await queries.families_of(self._tx.connection, roots)
+        return await queries.families_of(self._tx.connection, self._runtime.keys, sorted(roots))
+
+    async def _persons(
+        self, families: Mapping[LeadId, Family]
+    ) -> tuple[Mapping[LeadId, Person], frozenset[frozenset[LeadId]]]:
+        """Those who are known, with their emails, and whom of them somebody told apart."""
+        if not families:
+            return {}, frozenset()
+        members = sorted(lead_id for family in families.values() for lead_id in family.members)
+        connection = self._tx.connection
+        return await queries.persons_of(connection, families), await queries.told_apart(connection, members)
 
     def _learn(self, index: int) -> Change | None:
         """Add what a call tells; answers what of it has to be told."""
@@ -205,18 +234,32 @@ class _Batch:
         new = [people[lead_id] for lead_id in sorted(people) if not people[lead_id].known]
         told = [people[lead_id] for lead_id in sorted(people) if people[lead_id].known and not people[lead_id].saved]
         connection = self._tx.connection
-        if new:
-            made = [person.made_from for person in new], [person.origin for person in new]
-            ids, *state = _columns(new)
-            if len(await connection.fetch(ADD_LEADS, ids, *made, *state)) < len(new):
-                raise _Outrun
-        gained = [(one, self._person_of[index].lead_id) for index, each in self._attached.items() for one in each]
-        if gained:
-            own_ids, kinds = [one.own_id for one, _ in gained], [one.kind for one, _ in gained]
-            if len(await connection.fetch(ATTACH, own_ids, kinds, [lead_id for _, lead_id in gained])) < len(gained):
-                raise _Outrun
+        texts = {person.lead_id: person.statements for person in (*new, *told)}
+        blocks: Mapping[LeadId, str | None] = {}
+        if texts:
+            blocks = await queries.sealed(self._tx, self._runtime.keys, texts, self._calls[0].cause.received_at)
+        gained = [
+            (one.own_id, one.kind, self._person_of[index].lead_id)
+            for index, identifiers in self._attached.items()
+            for one in identifiers
+        ]
+        await self._add("leads", LEAD_COLUMNS, [_row_of(person, blocks[person.lead_id]) for person in new], ADD_LEADS)
+        await self._add("identifiers", IDENTIFIER_COLUMNS, sorted(gained), ATTACH)
         if told:
-            await connection.execute(SAVE, *_columns(told))
+            rows = [
+                (one.lead_id, one.captured_at, blocks[one.lead_id], one.revision)
+                for one in sorted(told, key=lambda one: one.lead_id)
+            ]
+            await connection.execute(SAVE, *(list(column) for column in zip(*rows, strict=True)))
+
+    async def _add(self, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]], add: str) -> None:
+        """Add rows that nobody else may have added meanwhile."""
+        if len(rows) >= COPIED_FROM:
+            await self._tx.connection.copy_records_to_table(table, records=rows, columns=columns)
+        elif rows:
+            added = await self._tx.connection.fetch(add, *(list(column) for column in zip(*rows, strict=True)))
+            if len(added) < len(rows):
+                raise _Outrun
 
     def _tell_aliases(self, order: Iterable[int]) -> None:
         for index in order:
@@ -287,12 +330,14 @@ def _known_person(family: Family, off: AbstractSet[str]) -> _Person:
     )
 
 
-def _columns(people: Sequence[_Person]) -> tuple[list[LeadId], list[datetime], list[dict[str, object]], list[int]]:
+def _row_of(person: _Person, sealed: str | None) -> tuple[object, ...]:
     return (
-        [person.lead_id for person in people],
-        [person.captured_at for person in people],
-        [queries.dumped(person.statements) for person in people],
-        [person.revision for person in people],
+        person.lead_id,
+        person.made_from,
+        person.origin,
+        person.captured_at,
+        sealed,
+        person.revision,
     )
 
 

@@ -60,7 +60,8 @@ async def tell_changes(changes: Sequence[Change], tx: Tx, runtime: Runtime) -> N
         if change.before is None or change.merged or keys_of(change.before) != keys_of(change.profile)
     }
     if others_now:
-        await note_likeness(others_now, tx.connection, runtime)
+        new = {change.lead_id for change in changes if change.revision == 1}
+        await note_likeness(others_now, tx.connection, runtime, new=new)
     drafts = [
         captured_draft(
             change.lead_id,

@@ -11,9 +11,9 @@ country of a phone number, is worked out then too and not kept.
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from services.capture.enrichment import builtin
 from shared.events import IdentifierKind
@@ -109,26 +109,33 @@ def decide(
     return Decision(survivor, tuple(person for person in group if person is not survivor), attach)
 
 
-def attached_by_each(
-    calls: Sequence[Sequence[Identifier]], known: AbstractSet[LeadId]
-) -> list[tuple[Identifier, ...]] | None:
-    """What each of several calls gives one person; None where it takes more than that to say who they are about.
+def one_after_another(
+    calls: Sequence[Sequence[Identifier]],
+    owners: Mapping[LeadId, Person],
+    apart: AbstractSet[frozenset[LeadId]] = frozenset(),
+) -> list[tuple[LeadId, tuple[Identifier, ...]]] | None:
+    """Whom each of several calls is about, and what is new of them by it: what `decide` says of each after the others.
 
-    The calls name identifiers of one person alone, of which `known` are known; none are known of somebody new. Calls
-    are ordinary if each is tied to the person by those before it, and not by a phone that an email might speak against.
+    None where it takes more than that: a call ties people together, or names nothing that says who somebody is.
     """
-    theirs = set(known)
-    attached: list[tuple[Identifier, ...]] = []
+    persons = {person.lead_id: person for person in owners.values()}
+    theirs = {own_id: person.lead_id for own_id, person in owners.items()}
+    found: list[tuple[LeadId, tuple[Identifier, ...]]] = []
     for call in calls:
-        matching = {identifier.kind for identifier in call if identifier.own_id in theirs}
-        new = tuple(identifier for identifier in call if identifier.own_id not in theirs)
-        if not call or (theirs and not matching):
+        known = {one.own_id: persons[theirs[one.own_id]] for one in call if one.own_id in theirs}
+        decision = decide(call, known, apart)
+        if not call or decision.merged:
             return None
-        if matching == {"phone"} and any(identifier.kind == "email" for identifier in new):
-            return None
-        theirs |= {identifier.own_id for identifier in new}
-        attached.append(new)
-    return attached
+        first = decision.survivor or _made_from(strongest(decision.attach))
+        emails = first.emails.union(one.own_id for one in decision.attach if one.kind == "email")
+        persons[first.lead_id] = replace(first, emails=emails)
+        theirs |= {one.own_id: first.lead_id for one in decision.attach}
+        found.append((first.lead_id, decision.attach))
+    return found
+
+
+def _made_from(identifier: Identifier) -> Person:
+    return Person(identifier.own_id, identifier.kind, frozenset({identifier.own_id}))
 
 
 def are_told_apart(
@@ -138,8 +145,7 @@ def are_told_apart(
     return any(frozenset((one, other)) in apart for one in members for other in others) if apart else False
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """What a source told about a field, and when that was so. A value of None takes back what was told before.
 
     Of what was found, `confidence` is how sure the provider is (0 to 1), `order` its place among the providers, and
@@ -198,7 +204,7 @@ def counting(statements: Statements) -> dict[str, Statement]:
     Of several providers the first in their order counts, then the surer one, then the newer one; in whatever order they
     answered. Who takes something back has told that there is nothing, so nothing that was found fills it again.
     """
-    if not any(name.startswith(FOUND) for name in statements):
+    if not [name for name in statements if name.startswith(FOUND)]:
         return dict(statements)
     found: dict[str, list[Statement]] = {}
     for name, statement in statements.items():
@@ -290,7 +296,9 @@ def profile_of(statements: Statements, off: AbstractSet[str] = frozenset()) -> P
 
 
 def _below(prefix: str, told: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.removeprefix(prefix): told[name] for name in sorted(told) if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): told[name] for name in sorted([name for name in told if name.startswith(prefix)])
+    }
 
 
 def linked_person(links: Sequence[tuple[datetime, LeadId]], at: datetime) -> LeadId | None:

@@ -30,7 +30,7 @@ SELECT EXISTS (SELECT 1 FROM person_keys WHERE lead_id = $1)
 """
 ERASED_AT = "SELECT erased_at FROM leads WHERE lead_id = $1"
 STRIP = """
-UPDATE leads SET statements = '{}', origin = '', erased_at = $2, updated_at = $2 WHERE lead_id = ANY($1)
+UPDATE leads SET statements = '{}', sealed = NULL, origin = '', erased_at = $2, updated_at = $2 WHERE lead_id = ANY($1)
 """
 FORGET_IDENTIFIERS = "DELETE FROM identifiers WHERE own_id = ANY($1)"
 FORGET_LINKS = "DELETE FROM links WHERE lead_id = ANY($1) OR anonymous_id = ANY($1)"
@@ -71,7 +71,7 @@ async def erase(lead_id: LeadId, wish: Wish, tx: Tx, runtime: Runtime) -> Erased
     if erased_at is not None:
         return await _erased_before(root, erased_at, connection)
     now = runtime.clock.now()
-    family = (await queries.families_of(connection, [root]))[root]
+    family = (await queries.families_of(connection, runtime.keys, [root]))[root]
     members = sorted(family.members)
     receipt_id = await open_receipt(root, now, wish, traces_in(family), tx, runtime)
     assert receipt_id is not None, "the row of the lead is locked"

@@ -9,7 +9,7 @@ from services.capture.enrichment import queries as enrichments
 from services.capture.enrichment.builtin import derive
 from services.capture.erasures.handlers import reopen_receipt
 from services.capture.leads import queries
-from services.capture.leads.domain import ATTRIBUTE, EXTERNAL, FIELDS, Identifier
+from services.capture.leads.domain import ATTRIBUTE, EXTERNAL, FIELDS, Identifier, Statement
 from services.capture.leads.erasure import (
     FORGET_EVIDENCE,
     FORGET_EXPORTS,
@@ -18,7 +18,7 @@ from services.capture.leads.erasure import (
     erase_browser,
     traces_in,
 )
-from shared.db import Connection, Tx
+from shared.db import Tx
 from shared.events import (
     IdentifierKind,
     IdentityLinked,
@@ -29,6 +29,7 @@ from shared.events import (
     LeadUnmerged,
 )
 from shared.ids import LeadId
+from shared.personal import PersonKeys
 from shared.service import Runtime
 from shared.web import forget_answers
 
@@ -38,10 +39,10 @@ LEFT JOIN leads USING (lead_id)
 WHERE leads.lead_id IS NULL OR (leads.revision < told.revision AND leads.erased_at IS NULL)
 """
 RESTORE = """
-INSERT INTO leads AS known (lead_id, made_from, revision, statements, origin, captured_at)
+INSERT INTO leads AS known (lead_id, made_from, revision, sealed, origin, captured_at)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (lead_id) DO UPDATE SET revision = excluded.revision, made_from = excluded.made_from,
-    statements = known.statements || excluded.statements,
+    sealed = excluded.sealed, statements = '{}',
     captured_at = least(known.captured_at, excluded.captured_at), updated_at = clock_timestamp()
 WHERE known.revision < excluded.revision AND known.erased_at IS NULL
 """
@@ -70,23 +71,28 @@ async def on_captured(events: Sequence[LeadCaptured], tx: Tx, runtime: Runtime) 
     await standings.ask_again(tx.connection, [("every", "")])
     for lead_id, personal in zip(behind, opened, strict=True):
         if personal is not None:
-            await _restore(newest[lead_id], LeadPersonal.model_validate_json(personal), tx.connection)
+            await _restore(newest[lead_id], LeadPersonal.model_validate_json(personal), tx, runtime.keys)
 
 
-async def _restore(event: LeadCaptured, personal: LeadPersonal, connection: Connection) -> None:
+async def _restore(event: LeadCaptured, personal: LeadPersonal, tx: Tx, keys: PersonKeys) -> None:
     told = {name: getattr(source, name) for source in (event, personal) for name in FIELDS if hasattr(source, name)}
     told |= {f"{ATTRIBUTE}{name}": value for name, value in personal.attributes.items()}
     for each in derive({name: value for name, value in told.items() if value is not None}):
         if told.get(each.field) == each.value:
             del told[each.field]  # it follows from the rest, and nobody told it
     told |= {f"{EXTERNAL}{name}": value for name, value in personal.external_ids.items()}
-    at = event.occurred_at.isoformat()
-    statements = {name: [value, at, event.origin] for name, value in told.items() if value is not None}
+    await queries.lock_roots(tx.connection, [event.lead_id])
+    families = await queries.families_of(tx.connection, keys, [event.lead_id])
+    known = families[event.lead_id].root.statements if families else {}
+    statements = dict(known) | {
+        name: Statement(value, event.occurred_at, event.origin) for name, value in told.items() if value is not None
+    }
     made_from: IdentifierKind = event.made_from or "external"
-    await connection.execute(
-        RESTORE, event.lead_id, made_from, event.revision, statements, event.origin, event.captured_at
+    block = (await queries.sealed(tx, keys, {event.lead_id: statements}, event.received_at))[event.lead_id]
+    await tx.connection.execute(
+        RESTORE, event.lead_id, made_from, event.revision, block, event.origin, event.captured_at
     )
-    await queries.attach(connection, event.lead_id, [Identifier(made_from, event.lead_id)])
+    await queries.attach(tx.connection, event.lead_id, [Identifier(made_from, event.lead_id)])
 
 
 async def on_merged(event: LeadMerged | LeadUnmerged, tx: Tx) -> None:
@@ -121,7 +127,7 @@ async def on_erased(event: LeadErased, tx: Tx, runtime: Runtime) -> None:
     connection = tx.connection
     traces: tuple[str, ...] = ()
     if await connection.fetchval(IS_KNOWN, event.lead_id):
-        family = (await queries.families_of(connection, [event.lead_id]))[event.lead_id]
+        family = (await queries.families_of(connection, runtime.keys, [event.lead_id]))[event.lead_id]
         traces = traces_in(family)
         await connection.execute(STRIP, [event.lead_id], event.occurred_at)
     if event.receipt_id is not None and event.person_id is not None:

@@ -90,7 +90,7 @@ class Gathering:
             if touches:
                 await runtime.keys.emit_drafts(tx, touches)
             known = sorted({captured.lead_id for captured in became if isinstance(captured, Captured)})
-            profiles = await leads_out(tx.connection, known, runtime.settings.enrichment_off)
+            profiles = await leads_out(tx.connection, known, runtime)
         for waiting, captured in zip(batch, became, strict=True):
             assert captured is not None, "nobody is erased since a call that is answered now"
             if waiting.answer.done():

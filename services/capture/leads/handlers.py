@@ -26,6 +26,7 @@ from services.capture.leads.queries import Family, LeadRow
 from services.capture.leads.telling import Cause, identity_linked, lead_merged
 from shared.db import Connection, Tx
 from shared.ids import LeadId
+from shared.personal import PersonKeys
 from shared.service import Runtime
 
 ATTEMPTS = 8
@@ -91,7 +92,7 @@ async def capture_lead(call: LeadCall, tx: Tx, runtime: Runtime) -> Captured | N
         (identified,) = await identify_each(tx.connection, runtime.ids, [call.sought])
         if identified is None:
             return None
-        place = await _find_place(identified, call, tx.connection, gained)
+        place = await _find_place(identified, call, tx.connection, runtime.keys, gained)
         if place is not None:
             break
     else:
@@ -125,7 +126,7 @@ def moment_after(row: LeadRow, now: datetime) -> datetime:
 
 
 async def _find_place(
-    identified: Identified, call: LeadCall, connection: Connection, gained: dict[Identifier, LeadId]
+    identified: Identified, call: LeadCall, connection: Connection, keys: PersonKeys, gained: dict[Identifier, LeadId]
 ) -> _Place | None:
     """Lock what the call is about and give it the call's identifiers. None when others were faster: look again."""
     strong, anonymous = identified.strong, identified.anonymous
@@ -143,7 +144,7 @@ async def _find_place(
     if roots:
         if await queries.lock_roots(connection, roots) != set(roots):
             return None
-        families = await queries.families_of(connection, roots)
+        families = await queries.families_of(connection, keys, roots)
         if any(family.root.erased_at for family in families.values()):
             return None
     decision = await _decide(strong, owners, families, connection)
@@ -155,7 +156,7 @@ async def _find_place(
     if len(ours) < len(decision.attach):
         return None
     if survivor not in families:
-        families |= await queries.families_of(connection, [survivor])
+        families |= await queries.families_of(connection, keys, [survivor])
     merged = [families[person.lead_id] for person in decision.merged]
     visitor = families.get(owners[anonymous.own_id]) if anonymous and anonymous.own_id in owners else None
     if call.proven and visitor and visitor.root.made_from == "anonymous" and visitor.root.lead_id != survivor:
@@ -206,7 +207,7 @@ async def _attached(strong: Sequence[Identifier], place: _Place, connection: Con
 
 async def _save(place: _Place, call: LeadCall, tx: Tx, runtime: Runtime) -> None:
     """Save what was told, and tell the profile if it is another one now."""
-    root = place.survivor.root
+    root, now = place.survivor.root, call.cause.received_at
     rows = {row.lead_id: row for family in (place.survivor, *place.merged) for row in family.rows}
     before = {row.lead_id: row.statements for row in place.survivor.rows}
     told_to = rows[place.attached]
@@ -222,12 +223,12 @@ async def _save(place: _Place, call: LeadCall, tx: Tx, runtime: Runtime) -> None
     revision = root.revision + 1 if changed else root.revision
     if told_to.lead_id == root.lead_id:
         if changed or learnt != told_to.statements:
-            await queries.save_lead(tx.connection, root.lead_id, learnt, told_first, revision)
+            await queries.save_lead(tx, runtime.keys, root.lead_id, learnt, told_first, revision, now)
     else:
         if learnt != told_to.statements or told_first != told_to.captured_at:
-            await queries.save_lead(tx.connection, told_to.lead_id, learnt, told_first, told_to.revision)
+            await queries.save_lead(tx, runtime.keys, told_to.lead_id, learnt, told_first, told_to.revision, now)
         if changed:
-            await queries.save_lead(tx.connection, root.lead_id, root.statements, root.captured_at, revision)
+            await queries.raise_revision(tx.connection, root.lead_id, revision)
     if changed:
         change = Change(
             lead_id=root.lead_id,

@@ -10,6 +10,7 @@ from services.capture.leads.telling import Cause, lead_unmerged
 from shared.db import Connection, Tx
 from shared.errors import FieldError, Invalid
 from shared.ids import LeadId
+from shared.personal import PersonKeys
 from shared.service import Runtime
 
 
@@ -18,7 +19,7 @@ async def merge_by_hand(  # noqa: PLR0913  # two leads, and who is to stand for 
 ) -> LeadId:
     """Let two leads be one person. `into` picks who stands for both; else it is the same whoever is named first."""
     connection = tx.connection
-    families = {one.root.lead_id: one for one in await locked_persons(lead_id, other_id, connection)}
+    families = {one.root.lead_id: one for one in await locked_persons(lead_id, other_id, connection, runtime.keys)}
     persons = await queries.persons_of(connection, families)
     survivor = survivor_of(persons.values()).lead_id
     if into is not None:
@@ -40,7 +41,7 @@ async def unmerge_by_hand(lead_id: LeadId, cause: Cause, tx: Tx, runtime: Runtim
     """
     connection = tx.connection
     root = await _root(connection, lead_id)
-    family = (await _locked(connection, [root]))[root]
+    family = (await _locked(connection, runtime.keys, [root]))[root]
     row = next(row for row in family.rows if row.lead_id == lead_id) if lead_id in family.members else None
     if row is None or row.merged_into is None:
         raise LeadNotMerged(f"{lead_id} is not merged into another lead")
@@ -57,10 +58,10 @@ async def tell_profile(
     lead_id: LeadId, cause: Cause, tx: Tx, runtime: Runtime, merged: tuple[LeadId, ...] = ()
 ) -> None:
     """Tell the profile of a person whose leads, or whose account, changed."""
-    family = (await queries.families_of(tx.connection, [lead_id]))[lead_id]
+    family = (await queries.families_of(tx.connection, runtime.keys, [lead_id]))[lead_id]
     root = family.root
     revision = root.revision + 1
-    await queries.save_lead(tx.connection, lead_id, root.statements, root.captured_at, revision)
+    await queries.raise_revision(tx.connection, lead_id, revision)
     statements = together((row.lead_id, row.statements) for row in family.rows)
     profile = profile_of(statements, runtime.settings.enrichment_off)
     change = Change(
@@ -76,18 +77,18 @@ async def tell_profile(
     await tell_changes([change], tx, runtime)
 
 
-async def locked_person(lead_id: LeadId, connection: Connection) -> Family:
+async def locked_person(lead_id: LeadId, connection: Connection, keys: PersonKeys) -> Family:
     """The person behind a lead id, locked. Raises NoSuchLead."""
     root = await _root(connection, lead_id)
-    return (await _locked(connection, [root]))[root]
+    return (await _locked(connection, keys, [root]))[root]
 
 
-async def locked_persons(one: LeadId, other: LeadId, connection: Connection) -> tuple[Family, Family]:
+async def locked_persons(one: LeadId, other: LeadId, connection: Connection, keys: PersonKeys) -> tuple[Family, Family]:
     """The two persons behind lead ids, locked. Raises NoSuchLead, SamePerson."""
     roots = [await _root(connection, one), await _root(connection, other)]
     if roots[0] == roots[1]:
         raise SamePerson(f"{one} and {other} are one person already: {roots[0]}")
-    families = await _locked(connection, roots)
+    families = await _locked(connection, keys, roots)
     return families[roots[0]], families[roots[1]]
 
 
@@ -98,10 +99,10 @@ async def _root(connection: Connection, lead_id: LeadId) -> LeadId:
     return root
 
 
-async def _locked(connection: Connection, roots: list[LeadId]) -> dict[LeadId, Family]:
+async def _locked(connection: Connection, keys: PersonKeys, roots: list[LeadId]) -> dict[LeadId, Family]:
     if await queries.lock_roots(connection, roots) != set(roots):
         raise Contended("somebody else merged these leads just now")
-    families = await queries.families_of(connection, roots)
+    families = await queries.families_of(connection, keys, roots)
     for root, family in families.items():
         if family.root.erased_at is not None:
             raise NoSuchLead(f"the person behind lead {root} was erased")

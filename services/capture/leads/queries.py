@@ -3,20 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 import asyncpg
+import orjson
 
-from services.capture.leads.domain import Identifier, Person, Statement, Statements, found_field
-from shared.db import Connection
+from services.capture.leads.domain import FOUND, Identifier, Person, Statement, Statements
+from shared.db import Connection, Tx
+from shared.errors import Invalid
 from shared.events import IdentifierKind
 from shared.ids import LeadId
+from shared.personal import PersonKeys
 
+# OFFSET 0 keeps the planner, which cannot know how small these sets are, from reading the whole table instead.
 OWNERS = """
 WITH RECURSIVE up AS (
     SELECT own_id, lead_id AS here, 0 AS depth FROM identifiers WHERE own_id = ANY($1)
     UNION ALL
     SELECT up.own_id, leads.merged_into, depth + 1
-    FROM up JOIN leads ON leads.lead_id = up.here WHERE leads.merged_into IS NOT NULL AND depth < 64
+    FROM up CROSS JOIN LATERAL (SELECT merged_into FROM leads WHERE lead_id = up.here OFFSET 0) AS leads
+    WHERE leads.merged_into IS NOT NULL AND depth < 64
 )
 SELECT DISTINCT ON (own_id) own_id, here FROM up ORDER BY own_id, depth DESC
 """
@@ -35,10 +41,14 @@ FAMILIES = """
 WITH RECURSIVE down AS (
     SELECT lead_id AS root, lead_id, 0 AS depth FROM leads WHERE lead_id = ANY($1)
     UNION ALL
-    SELECT down.root, leads.lead_id, depth + 1
-    FROM down JOIN leads ON leads.merged_into = down.lead_id WHERE depth < 64
+    SELECT down.root, below.lead_id, depth + 1
+    FROM down CROSS JOIN LATERAL (SELECT lead_id FROM leads WHERE merged_into = down.lead_id OFFSET 0) AS below
+    WHERE depth < 64
 )
-SELECT down.root, leads.* FROM down JOIN leads USING (lead_id) ORDER BY down.root, leads.lead_id
+SELECT down.root, leads.*, held.wrapped_key
+FROM down CROSS JOIN LATERAL (SELECT * FROM leads WHERE lead_id = down.lead_id OFFSET 0) AS leads
+LEFT JOIN LATERAL (SELECT wrapped_key FROM person_keys WHERE lead_id = down.lead_id OFFSET 0) AS held ON true
+ORDER BY down.root, leads.lead_id
 """
 EMAILS = "SELECT own_id, lead_id FROM identifiers WHERE lead_id = ANY($1) AND kind = 'email'"
 SEPARATED = """
@@ -57,9 +67,11 @@ ON CONFLICT DO NOTHING RETURNING own_id
 """
 ATTACHED = "SELECT own_id, lead_id FROM identifiers WHERE own_id = ANY($1)"
 SAVE = """
-UPDATE leads SET statements = $2, captured_at = $3, revision = $4, updated_at = clock_timestamp() WHERE lead_id = $1
+UPDATE leads SET sealed = $2, statements = '{}', captured_at = $3, revision = $4, updated_at = clock_timestamp()
+WHERE lead_id = $1
 """
 RAISE = "UPDATE leads SET revision = revision + 1, updated_at = clock_timestamp() WHERE lead_id = ANY($1)"
+RAISE_TO = "UPDATE leads SET revision = $2, updated_at = clock_timestamp() WHERE lead_id = $1"
 MERGE = "UPDATE leads SET merged_into = $2, alias_at = $3, updated_at = clock_timestamp() WHERE lead_id = $1"
 LINKS = "SELECT at, lead_id FROM links WHERE anonymous_id = $1"
 LINK = "INSERT INTO links (anonymous_id, at, lead_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING lead_id"
@@ -126,11 +138,14 @@ async def lock_roots(connection: Connection, lead_ids: Sequence[LeadId]) -> set[
     return {LeadId(row["lead_id"]) for row in await connection.fetch(LOCK, sorted(set(lead_ids)))}
 
 
-async def families_of(connection: Connection, roots: Sequence[LeadId]) -> dict[LeadId, Family]:
-    """The persons that leads stand for."""
+async def families_of(connection: Connection, keys: PersonKeys, roots: Sequence[LeadId]) -> dict[LeadId, Family]:
+    """The persons that leads stand for. Raises KeysAwaited while, after a restore, their keys are still to be read."""
     rows: dict[LeadId, list[LeadRow]] = {}
-    for row in await connection.fetch(FAMILIES, sorted(set(roots))):
-        rows.setdefault(LeadId(row["root"]), []).append(_lead_row(row))
+    found = await connection.fetch(FAMILIES, sorted(set(roots)))
+    if any(row["sealed"] and row["wrapped_key"] is None and row["erased_at"] is None for row in found):
+        await keys.refuse_while_awaited(connection)
+    for row in found:
+        rows.setdefault(LeadId(row["root"]), []).append(_lead_row(row, keys))
     return {
         root: Family(next(row for row in members if row.lead_id == root), tuple(members))
         for root, members in rows.items()
@@ -192,11 +207,23 @@ async def attached_leads(connection: Connection, own_ids: Sequence[LeadId]) -> d
     return {LeadId(row["own_id"]): LeadId(row["lead_id"]) for row in rows}
 
 
-async def save_lead(
-    connection: Connection, lead_id: LeadId, statements: Statements, captured_at: datetime, revision: int
+async def save_lead(  # noqa: PLR0913  # a row
+    tx: Tx,
+    keys: PersonKeys,
+    lead_id: LeadId,
+    statements: Statements,
+    captured_at: datetime,
+    revision: int,
+    at: datetime,
 ) -> None:
-    """Save what was told about a lead."""
-    await connection.execute(SAVE, lead_id, dumped(statements), captured_at, revision)
+    """Save what was told about a lead; `at` as by `sealed`."""
+    blocks = await sealed(tx, keys, {lead_id: statements}, at)
+    await tx.connection.execute(SAVE, lead_id, blocks[lead_id], captured_at, revision)
+
+
+async def raise_revision(connection: Connection, lead_id: LeadId, revision: int) -> None:
+    """A locked lead of which nothing else was told is told anew."""
+    await connection.execute(RAISE_TO, lead_id, revision)
 
 
 async def raise_revisions(connection: Connection, lead_ids: Sequence[LeadId]) -> None:
@@ -238,15 +265,15 @@ async def newest_leads(
     return [(LeadId(row["lead_id"]), row["created_at"]) for row in await connection.fetch(NEWEST, at, lead_id, limit)]
 
 
-def _lead_row(row: asyncpg.Record) -> LeadRow:
+_moment = lru_cache(maxsize=1_000)(datetime.fromisoformat)  # most was told at one time
+
+
+def _lead_row(row: asyncpg.Record, keys: PersonKeys) -> LeadRow:
     return LeadRow(
         lead_id=LeadId(row["lead_id"]),
         made_from=row["made_from"],
         revision=row["revision"],
-        statements={
-            name: Statement(value, datetime.fromisoformat(at), *(rest or [row["origin"]]))
-            for name, (value, at, *rest) in row["statements"].items()
-        },
+        statements=_statements(row, keys),
         origin=row["origin"],
         captured_at=row["captured_at"],
         created_at=row["created_at"],
@@ -257,11 +284,43 @@ def _lead_row(row: asyncpg.Record) -> LeadRow:
     )
 
 
+def _statements(row: asyncpg.Record, keys: PersonKeys) -> Statements:
+    """What was told, opened; nothing of somebody whose key is gone."""
+    told = row["statements"]  # in clear as an earlier version wrote it, until `seal_clear` comes by
+    if row["sealed"] is not None:
+        wrapped = row["wrapped_key"]
+        told = orjson.loads(keys.open_with(LeadId(row["lead_id"]), wrapped, row["sealed"])) if wrapped else {}
+    return {
+        name: Statement(value, _moment(at), *(rest or [row["origin"]])) for name, (value, at, *rest) in told.items()
+    }
+
+
+async def sealed(tx: Tx, keys: PersonKeys, told: Mapping[LeadId, Statements], at: datetime) -> dict[LeadId, str | None]:
+    """Statements as they stand in rows: sealed with the key of each person; None where nothing was told.
+
+    `at` is when the keys that are made for it were made.
+    """
+    texts = {lead_id: _written(statements) for lead_id, statements in told.items() if statements}
+    blocks = await keys.seal_texts(tx, texts, at) if texts else {}
+    return {lead_id: blocks.get(lead_id) for lead_id in told}
+
+
+def _written(statements: Statements) -> bytes:
+    """Statements as JSON. Raises Invalid for text that PostgreSQL, which others keep it in, does not hold."""
+    try:
+        text = orjson.dumps(dumped(statements), default=str)
+    except TypeError as exc:  # half of a surrogate pair, a number over 64 bits
+        raise Invalid("holds a value that cannot be stored") from exc
+    if b"\\u0000" in text.replace(b"\\\\", b""):
+        raise Invalid("holds a value that cannot be stored: a NUL character")
+    return text
+
+
 def dumped(statements: Statements) -> dict[str, object]:
     """Statements as they stand in a row."""
-    return {
-        name: [told.value, told.at.isoformat(), told.origin]
-        if found_field(name) is None
-        else [told.value, told.at.isoformat(), told.origin, told.confidence, told.order, told.overwrite]
-        for name, told in statements.items()
-    }
+    times: dict[datetime, str] = {}  # most were told at one time
+    written: dict[str, object] = {}
+    for name, (value, at, origin, *found) in statements.items():
+        told_at = times.get(at) or times.setdefault(at, at.isoformat())
+        written[name] = [value, told_at, origin, *(found if name.startswith(FOUND) else ())]
+    return written

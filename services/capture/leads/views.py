@@ -26,28 +26,30 @@ from services.capture.leads.queries import Family, LeadRow
 from shared.consents import Consent, latest_consents, marketing_words
 from shared.db import Connection
 from shared.ids import LeadId
-from shared.personal import PersonErased
+from shared.personal import PersonErased, PersonKeys
 from shared.secrets import Secrets
+from shared.service import Runtime
 
 
-async def lead_out(connection: Connection, lead_id: LeadId, off: AbstractSet[str] = frozenset()) -> LeadOut:
-    """The profile of the person behind a lead id, without the built-ins that are `off`. NoSuchLead, PersonErased."""
-    root = (await family_of(connection, lead_id)).root.lead_id
-    return (await leads_out(connection, [root], off))[root]
+async def lead_out(connection: Connection, lead_id: LeadId, runtime: Runtime) -> LeadOut:
+    """The profile of the person behind a lead id. Raises NoSuchLead, or PersonErased."""
+    root = (await family_of(connection, lead_id, runtime.keys)).root.lead_id
+    return (await leads_out(connection, [root], runtime))[root]
 
 
-async def leads_out(
-    connection: Connection, lead_ids: Sequence[LeadId], off: AbstractSet[str] = frozenset()
-) -> dict[LeadId, LeadOut]:
+async def leads_out(connection: Connection, lead_ids: Sequence[LeadId], runtime: Runtime) -> dict[LeadId, LeadOut]:
     """The profiles of known persons by the ids of leads, those merged away too, in a few statements."""
-    families = await queries.families_of(connection, lead_ids)
+    off = runtime.settings.enrichment_off
+    families = await queries.families_of(connection, runtime.keys, lead_ids)
     plain = {lead_id: family for lead_id, family in families.items() if _stands_for_somebody(family.root)}
     members = sorted({member for family in plain.values() for member in family.members})
     accounts = await standings.shown(connection, lead_ids)
     words = await consents_of_each(connection, members)
     said = {lead_id: [*chain(*(words.get(one, ()) for one in family.members))] for lead_id, family in plain.items()}
     shown = {lead_id: _shown(family, accounts.get(lead_id), said[lead_id], off) for lead_id, family in plain.items()}
-    return shown | {lead_id: await lead_out(connection, lead_id, off) for lead_id in lead_ids if lead_id not in plain}
+    return shown | {
+        lead_id: await lead_out(connection, lead_id, runtime) for lead_id in lead_ids if lead_id not in plain
+    }
 
 
 def _stands_for_somebody(row: LeadRow) -> bool:
@@ -84,9 +86,9 @@ def _shown(family: Family, account: asyncpg.Record | None, words: Sequence[Conse
     )
 
 
-async def fields_out(connection: Connection, lead_id: LeadId) -> FieldsOut:
+async def fields_out(connection: Connection, lead_id: LeadId, keys: PersonKeys) -> FieldsOut:
     """Where each field of a person's profile comes from. Raises NoSuchLead, or PersonErased."""
-    family = await family_of(connection, lead_id)
+    family = await family_of(connection, lead_id, keys)
     fields = {
         name: FieldOut(
             **_value(told[0]).model_dump(),
@@ -124,10 +126,10 @@ async def receipt_of_erasure(connection: Connection, secrets: Secrets, erased: E
     )
 
 
-async def family_of(connection: Connection, lead_id: LeadId) -> Family:
+async def family_of(connection: Connection, lead_id: LeadId, keys: PersonKeys) -> Family:
     """All leads of the person behind a lead id. Raises NoSuchLead, or PersonErased."""
     root = await queries.root_of(connection, lead_id)
-    family = root and (await queries.families_of(connection, [root])).get(root)
+    family = root and (await queries.families_of(connection, keys, [root])).get(root)
     if not family or (family.root.revision == 0 and family.root.erased_at is None):
         raise NoSuchLead(f"there is no lead {lead_id}")
     if family.root.erased_at is not None:

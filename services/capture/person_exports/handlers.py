@@ -10,7 +10,7 @@ from shared.db import Connection, Tx
 from shared.events import TOPICS, ExportAnswered, ExportRequested
 from shared.exports import Rows, answer_of, chunks_of, opened
 from shared.ids import EventId, LeadId, derived_id, new_id
-from shared.personal import Draft
+from shared.personal import Draft, PersonKeys
 from shared.service import Runtime
 
 KEPT_FOR = timedelta(days=7)
@@ -23,7 +23,7 @@ async def request_export(lead_id: LeadId, actor: str, tx: Tx, runtime: Runtime) 
     Raises NoSuchLead for an id that nobody has, PersonErased.
     """
     now = runtime.clock.now()
-    root, members = await _whom(lead_id, tx.connection)
+    root, members = await _whom(lead_id, tx.connection, runtime.keys)
     lead_ids = sorted({*members, *await queries.identifiers_of(tx.connection, members)})
     export = ExportRow(new_id(), root, lead_ids, now, now + KEPT_FOR)
     await queries.open_export(tx.connection, export)
@@ -41,10 +41,10 @@ async def request_export(lead_id: LeadId, actor: str, tx: Tx, runtime: Runtime) 
     return export
 
 
-async def _whom(lead_id: LeadId, connection: Connection) -> tuple[LeadId, list[LeadId]]:
+async def _whom(lead_id: LeadId, connection: Connection, keys: PersonKeys) -> tuple[LeadId, list[LeadId]]:
     """The lead that stands for a person, and all their leads; an id that only touches came with stands for itself."""
     try:
-        family = await family_of(connection, lead_id)
+        family = await family_of(connection, lead_id, keys)
     except NoSuchLead:
         if not await queries.has_key(connection, lead_id):
             raise
@@ -57,6 +57,8 @@ async def _keep_own(asked: ExportRequested, members: list[LeadId], tx: Tx, runti
     for name, statement in queries.HELD.items():
         rows = [dict(row) for row in await tx.connection.fetch(statement, members)]
         held[name] = await opened(tx.connection, rows, runtime.keys)
+    for row in held["leads"]:
+        row["statements"] = row.pop("sealed") or row["statements"]
     for index, chunk in enumerate(chunks := chunks_of(held)):
         draft = Draft(ExportAnswered(**answer_of(asked, "capture", index, len(chunks))), chunk)
         (answer,) = await runtime.keys.seal_drafts(tx, [draft])

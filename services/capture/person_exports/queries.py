@@ -34,7 +34,8 @@ HAS_KEY = "SELECT EXISTS (SELECT 1 FROM person_keys WHERE lead_id = $1 AND wrapp
 IDENTIFIERS = "SELECT own_id FROM identifiers WHERE lead_id = ANY($1) AND kind <> 'anonymous'"
 HELD = {
     "leads": """
-        SELECT lead_id, made_from, revision, statements, origin, captured_at, created_at, updated_at, merged_into
+        SELECT lead_id, made_from, revision, statements, sealed, origin, captured_at, created_at, updated_at,
+            merged_into
         FROM leads WHERE lead_id = ANY($1) ORDER BY captured_at, lead_id
     """,
     "identifiers": "SELECT own_id, kind, lead_id, since FROM identifiers WHERE lead_id = ANY($1) ORDER BY own_id",

@@ -191,7 +191,7 @@ async def meet(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> list[Someone
     persons = sorted(set((await people.lock_persons(tx.connection, lead_ids)).values()))
     if not persons:
         return []
-    loaded = await people.load_persons(tx.connection, parts.addresses, persons)
+    loaded = await people.load_persons(tx.connection, parts.addresses, parts.runtime.keys, persons)
     families = await people.load_families(tx.connection, persons)
     ids = sorted({lead_id for person in loaded.values() for lead_id in person.ids})
     runs = await queries.runs_of(tx.connection, ids)

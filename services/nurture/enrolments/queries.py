@@ -137,7 +137,7 @@ async def keep_pending(connection: Connection, sequence_id: SequenceId, fact: Fa
         fact.event_id,
         fact.occurred_at,
         fact.received_at,
-        dict(fact.fields),
+        {name: value for name, value in fact.fields.items() if name != "properties"},  # they are in the block
         fact.sealed,
         KEPT_FOR,
     )

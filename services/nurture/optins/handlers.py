@@ -21,6 +21,7 @@ from services.nurture.sending import queries as ledger
 from services.nurture.sending.domain import TRIES, Outcome, message_id, pause_before
 from services.nurture.sending.handlers import Sender, tell
 from services.nurture.sending.mail import Envelope, NotMailable, compose, name_and_address
+from services.nurture.sending.sealing import Said, sealed
 from services.nurture.sending.smtp import Mailer
 from services.nurture.templates.rendering import CannotRender, Rendered, Renderer
 from services.nurture.tracking.links import Links
@@ -146,7 +147,7 @@ class OptinSender:
             connection, parts.addresses.hash_of(personal.email), "", MOST_ADDRESS_ENTRIES
         )
         act = next_act(
-            await people.load_person(connection, parts.addresses, person_id),
+            await people.load_person(connection, parts.addresses, parts.runtime.keys, person_id),
             personal.email,
             [Suppression(row["reason"], row["since"]) for row in rows],
             await self._sender.readiness(connection),
@@ -175,8 +176,9 @@ class OptinSender:
     async def _claim_message(self, tx: Tx, due: DueOptin, person_id: LeadId, rendered: Rendered) -> int | None:
         this, run = _message_id(due), _run(due)
         await ledger.plan_message(tx.connection, this, run, due.optin_id, 1, person_id, "planned", None)
+        said = await sealed(tx.connection, self._parts.runtime.keys, due.lead_id, Said(rendered.subject))
         claimed = await ledger.claim_message(
-            tx.connection, this, self._claim, self._parts.settings.claim_for, rendered.subject, (), person_id
+            tx.connection, this, self._claim, self._parts.settings.claim_for, said, person_id
         )
         if claimed is None:
             return None

@@ -20,22 +20,15 @@ from shared.rules import present
 
 
 async def on_profiles(events: Sequence[LeadCaptured], tx: Tx, parts: Parts) -> None:
-    """Keep each id's newest profile, opened."""
+    """Keep each id's newest profile, sealed. A block that will not open when it is needed is refused here."""
     texts = await parts.runtime.keys.open_many(tx.connection, [(event.lead_id, event.personal) for event in events])
-    await queries.save_profiles(
-        tx.connection, [(event, _fields(event, text)) for event, text in zip(events, texts, strict=True)]
-    )
+    for text in texts:
+        LeadPersonal.model_validate_json(text or b"{}")
+    await queries.save_profiles(tx.connection, [(event, _fields(event)) for event in events])
 
 
-def _fields(event: LeadCaptured, text: bytes | None) -> dict[str, Any]:
-    personal = LeadPersonal() if text is None else LeadPersonal.model_validate_json(text)
+def _fields(event: LeadCaptured) -> dict[str, Any]:
     return present(
-        email=personal.email,
-        phone=personal.phone,
-        first_name=personal.first_name,
-        last_name=personal.last_name,
-        title=personal.title,
-        attributes=personal.attributes or None,
         company=event.company,
         country=event.country,
         region=event.region,

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import asyncpg
+import orjson
 
 from services.nurture.enrolments.domain import Fact
 from services.nurture.people.domain import (
@@ -18,13 +19,16 @@ from shared.db import Connection, one
 from shared.events import ConsentChanged, LeadCaptured, StageChanged
 from shared.identity import Member, members, resolve_many
 from shared.ids import EventId, LeadId, derived_id
+from shared.personal import PersonKeys
 from shared.profiles import combine_profiles
 
+PERSONAL = ("email", "phone", "first_name", "last_name", "title", "attributes")
 PUT_PROFILES = """
-INSERT INTO profiles AS known (lead_id, revision, captured_at, fields)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::jsonb[])
+INSERT INTO profiles AS known (lead_id, revision, captured_at, fields, personal)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::jsonb[], $5::text[])
 ON CONFLICT (lead_id) DO UPDATE
-SET revision = excluded.revision, captured_at = excluded.captured_at, fields = excluded.fields
+SET revision = excluded.revision, captured_at = excluded.captured_at, fields = excluded.fields,
+    personal = excluded.personal
 WHERE known.revision < excluded.revision
 """
 PUT_CONSENTS = """
@@ -58,7 +62,7 @@ WITH gone AS (DELETE FROM profiles WHERE lead_id = ANY($1)),
      purposes AS (DELETE FROM purpose_consents WHERE lead_id = ANY($1))
 DELETE FROM consents WHERE lead_id = ANY($1)
 """
-PROFILES = "SELECT lead_id, captured_at, fields FROM profiles WHERE lead_id = ANY($1)"
+PROFILES = "SELECT lead_id, captured_at, fields, personal FROM profiles WHERE lead_id = ANY($1)"
 CONSENTS = """
 SELECT lead_id, channel, 'marketing' AS purpose, state, at FROM consents WHERE lead_id = ANY($1)
 UNION ALL
@@ -118,6 +122,7 @@ async def save_profiles(connection: Connection, snapshots: Sequence[tuple[LeadCa
             [event.revision for event, _ in rows],
             [event.captured_at for event, _ in rows],
             [fields for _, fields in rows],
+            [event.personal for event, _ in rows],
         )
 
 
@@ -182,16 +187,16 @@ async def erased(connection: Connection, lead_ids: Iterable[LeadId]) -> set[Lead
 
 
 async def load_persons(
-    connection: Connection, addresses: Addresses, person_ids: Iterable[LeadId]
+    connection: Connection, addresses: Addresses, keys: PersonKeys, person_ids: Iterable[LeadId]
 ) -> dict[LeadId, Person]:
-    """All that is known of persons, from all their ids: a handful of statements, however many persons."""
+    """All that is known of persons, from all their ids: a handful of statements, however many persons.
+
+    Raises KeysAwaited while a key is still on its way.
+    """
     families = await load_families(connection, person_ids)
     owner = {(member.lead_id, person_id) for person_id, family in families.items() for member in family}
     ids = sorted({lead_id for lead_id, _ in owner})
-    profiles: dict[str, Profile] = {
-        row["lead_id"]: Profile(LeadId(row["lead_id"]), row["captured_at"], row["fields"])
-        for row in await connection.fetch(PROFILES, ids)
-    }
+    profiles = await _profiles(connection, keys, ids)
     consents: dict[str, list[Consent]] = {}
     for row in await connection.fetch(CONSENTS, ids):
         consents.setdefault(row["lead_id"], []).append(Consent(row["channel"], row["state"], row["at"], row["purpose"]))
@@ -231,9 +236,24 @@ async def load_persons(
     return persons
 
 
-async def load_person(connection: Connection, addresses: Addresses, person_id: LeadId) -> Person:
+async def load_person(connection: Connection, addresses: Addresses, keys: PersonKeys, person_id: LeadId) -> Person:
     """All that is known of one person."""
-    return (await load_persons(connection, addresses, [person_id]))[person_id]
+    return (await load_persons(connection, addresses, keys, [person_id]))[person_id]
+
+
+async def _profiles(connection: Connection, keys: PersonKeys, ids: Sequence[LeadId]) -> dict[str, Profile]:
+    rows = await connection.fetch(PROFILES, ids)
+    texts = await keys.open_many(connection, [(LeadId(row["lead_id"]), row["personal"]) for row in rows])
+    return {
+        row["lead_id"]: Profile(LeadId(row["lead_id"]), row["captured_at"], {**row["fields"], **_told(text)})
+        for row, text in zip(rows, texts, strict=True)
+    }
+
+
+def _told(text: bytes | None) -> dict[str, Any]:
+    """What is personal of a profile, as expressions name it."""
+    told = {} if text is None else orjson.loads(text)
+    return {name: told[name] for name in PERSONAL if told.get(name)}
 
 
 async def load_families(connection: Connection, person_ids: Iterable[LeadId]) -> dict[LeadId, list[Member]]:

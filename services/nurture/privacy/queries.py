@@ -6,7 +6,8 @@ SELECT (SELECT count(*) FROM profiles WHERE lead_id = $1) AS profiles,
             + (SELECT count(*) FROM purpose_consents WHERE lead_id = $1)) AS consents,
        (SELECT count(*) FROM pending_triggers WHERE lead_id = $1) AS waiting_facts,
        (SELECT count(*) FROM optins WHERE lead_id = $1) AS optins,
-       (SELECT count(*) FROM messages WHERE lead_id = $1 AND (subject IS NOT NULL OR links <> '{}')) AS message_texts,
+       (SELECT count(*) FROM messages WHERE lead_id = $1
+            AND (sealed IS NOT NULL OR subject IS NOT NULL OR links <> '{}')) AS message_texts,
        (SELECT count(*) FROM messages WHERE lead_id = $1) AS messages,
        (SELECT count(*) FROM enrolments WHERE lead_id = $1) AS enrolments,
        (SELECT count(*) FROM suppressions WHERE lead_id = $1) AS suppressions

@@ -11,6 +11,7 @@ from services.nurture.errors import NoSuchLead
 from services.nurture.parts import Parts
 from services.nurture.people import queries as people
 from services.nurture.sending import queries
+from services.nurture.sending.sealing import opened
 from shared.db import Connection
 from shared.emails import Email
 from shared.identity import find_by_email
@@ -95,7 +96,8 @@ def messages_router(parts: Parts) -> APIRouter:
         before = (datetime.fromisoformat(place[0]), str(place[1])) if place else (END_OF_TIME, "")
         ids = await known_ids(connection, person_id)
         rows = await queries.messages_of(connection, ids, before, limit + 1)
-        items = [await message_out(connection, row) for row in rows[:limit]]
+        said = await opened(connection, runtime.keys, rows[:limit])
+        items = [await message_out(connection, row, one.subject) for row, one in zip(rows[:limit], said, strict=True)]
         last = rows[limit - 1] if len(rows) > limit else None
         more = (
             make_cursor(runtime.secrets, "messages", [last["created_at"].isoformat(), last["message_id"]])
@@ -109,12 +111,12 @@ def messages_router(parts: Parts) -> APIRouter:
         return Page(items=[_run_out(row) for row in await enrolments.listed_runs(connection, ids)])
 
     async def known_ids(connection: Connection, person_id: LeadId) -> tuple[LeadId, ...]:
-        person = await people.load_person(connection, parts.addresses, person_id)
+        person = await people.load_person(connection, parts.addresses, runtime.keys, person_id)
         if not person.known and not await enrolments.runs_of(connection, person.ids):
             raise NoSuchLead(f"nothing is known of a lead {person_id}")
         return person.ids
 
-    async def message_out(connection: Connection, row: Any) -> MessageOut:
+    async def message_out(connection: Connection, row: Any, subject: str | None) -> MessageOut:
         try:
             plan = await parts.catalogue.plan(connection, SequenceId(row["sequence_id"]), row["version"])
             name = plan.name
@@ -125,7 +127,7 @@ def messages_router(parts: Parts) -> APIRouter:
             state=row["state"],
             reason=row["reason"],
             channel=row["channel"],
-            subject=row["subject"],
+            subject=subject,
             sequence_id=row["sequence_id"],
             sequence=name,
             sequence_version=row["version"],

@@ -34,6 +34,7 @@ from services.nurture.sending.domain import (
 )
 from services.nurture.sending.mail import Envelope, NotMailable, compose, name_and_address
 from services.nurture.sending.queries import Due
+from services.nurture.sending.sealing import Said, sealed
 from services.nurture.sending.smtp import Mailer
 from services.nurture.sequences.domain import Plan, SendStep
 from services.nurture.templates.rendering import CannotRender, Rendered, Renderer
@@ -152,7 +153,7 @@ class Sender:
         plan = await parts.catalogue.plan(connection, run.sequence_id, run.version)
         if person_id is None:
             person_id = await people.person_of(connection, run.lead_id)
-        person = await people.load_person(connection, parts.addresses, person_id)
+        person = await people.load_person(connection, parts.addresses, parts.runtime.keys, person_id)
         family = (await people.load_families(connection, [person_id]))[person_id]
         act = next_act(
             plan,
@@ -294,9 +295,10 @@ class Sender:
         this, visit = self._message_id(due, step), due.visit(step.step_id)
         person_id = look.person.person_id
         await queries.plan_message(connection, this, run, step.step_id, visit, person_id, "planned", None)
-        claimed = await queries.claim_message(
-            connection, this, self._claim, lasting, draft.rendered.subject, draft.rendered.links, person_id
+        said = await sealed(
+            connection, self._parts.runtime.keys, run.lead_id, Said(draft.rendered.subject, draft.rendered.links)
         )
+        claimed = await queries.claim_message(connection, this, self._claim, lasting, said, person_id)
         if claimed is None:  # the person has this visit of this step in the ledger under another message
             await self._close(tx, due, look, step, Outcome("suppressed", "the person had this already"))
             return None
@@ -356,7 +358,7 @@ class Sender:
                 await self._go_on(tx, due, claimed.plan, claimed.step, claimed.claimed_at)
 
     async def _suppress_address(self, tx: Tx, person_id: LeadId, at: datetime) -> None:
-        person = await people.load_person(tx.connection, self._parts.addresses, person_id)
+        person = await people.load_person(tx.connection, self._parts.addresses, self._parts.runtime.keys, person_id)
         address = self._parts.addresses.hash_of(person.email) if person.email else None
         await people.suppress(tx.connection, person_id, address, "bounced", at, "nurture")
 

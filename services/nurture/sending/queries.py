@@ -10,6 +10,7 @@ import asyncpg
 from services.nurture.enrolments.domain import Run
 from services.nurture.enrolments.queries import RUN, as_run
 from services.nurture.sending.domain import Outcome
+from services.nurture.sending.sealing import Said
 from shared.db import Connection, one
 from shared.events import MessageClaimed, MessageSettled, MessageState
 from shared.ids import EventId, LeadId, MessageId, SequenceId
@@ -43,7 +44,7 @@ WHERE enrolment_id = $1 AND active
 """
 RELEASE_HELD = "UPDATE enrolments SET due_at = clock_timestamp() WHERE active AND hold = $1"
 MESSAGE = """message_id, enrolment_id, sequence_id, version, run, step_id, visit, channel, lead_id, state, reason,
-    subject, attempts, claimed_at, sent_at, created_at, settled_at"""
+    subject, links, sealed, attempts, claimed_at, sent_at, created_at, settled_at"""
 PLAN_MESSAGE = """
 INSERT INTO messages (message_id, enrolment_id, sequence_id, version, run, step_id, visit, channel, lead_id, person_id,
     state, reason, settled_at)
@@ -59,7 +60,7 @@ WHERE (lead_id = ANY($1) OR person_id = ANY($1)) AND sequence_id = $2 AND run = 
 """
 CLAIM_MESSAGE = """
 UPDATE messages SET claim = $2, claimed_at = clock_timestamp(), claim_until = clock_timestamp() + $3,
-    attempts = attempts + 1, reason = NULL, subject = $4, links = $5, person_id = $6
+    attempts = attempts + 1, reason = NULL, subject = $4, links = $5, sealed = $6, person_id = $7
 WHERE message_id = $1 AND state = 'planned' AND claim_until IS NULL
 RETURNING claimed_at, attempts
 """
@@ -108,7 +109,9 @@ WHERE message_id = $1 AND settled_at < $4 AND claim_until IS NULL
 RUN_OF_MESSAGE = f"""
 SELECT {RUN}, step_id, visits FROM enrolments WHERE enrolment_id = $1 AND active AND step_id = $2 FOR UPDATE
 """
-FORGET = "UPDATE messages SET subject = NULL, links = '{}' WHERE lead_id = ANY($1) OR person_id = ANY($1)"
+FORGET = """
+UPDATE messages SET subject = NULL, links = '{}', sealed = NULL WHERE lead_id = ANY($1) OR person_id = ANY($1)
+"""
 OF_PERSON = f"""
 SELECT {MESSAGE} FROM messages
 WHERE (lead_id = ANY($1) OR person_id = ANY($1)) AND (created_at, message_id) < ($2, $3)
@@ -247,12 +250,13 @@ async def claim_message(  # noqa: PLR0913  # what is known before the provider i
     message_id: MessageId,
     claim: str,
     lasting: timedelta,
-    subject: str,
-    links: Sequence[str],
+    said: Said,
     person_id: LeadId,
 ) -> tuple[datetime, int] | None:
     """Claim a planned message: from the commit on it is never claimed again unless it certainly did not leave."""
-    row = await connection.fetchrow(CLAIM_MESSAGE, message_id, claim, lasting, subject, list(links), person_id)
+    row = await connection.fetchrow(
+        CLAIM_MESSAGE, message_id, claim, lasting, said.subject, list(said.links), said.sealed, person_id
+    )
     return None if row is None else (row["claimed_at"], row["attempts"])
 
 

@@ -19,7 +19,8 @@ async def record_response(  # noqa: PLR0913  # what tells a person from a machin
     tx: Tx, parts: Parts, kind: ResponseKind, place: Place, *, method: str, user_agent: str | None
 ) -> SentMessage | None:
     """Tell an open or a click, each once; None when there is no such message."""
-    message = await queries.sent_message(tx.connection, place.message_id)
+    keys = parts.runtime.keys if kind == "email_clicked" else None
+    message = await queries.sent_message(tx.connection, place.message_id, keys)
     if message is None or (kind == "email_clicked" and place.number >= len(message.links)):
         return None
     automated = is_machine(

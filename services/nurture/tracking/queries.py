@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.nurture.sending.sealing import opened
 from shared.db import Connection
 from shared.ids import LeadId, MessageId, SequenceId, TouchId
+from shared.personal import PersonKeys
 
 SENT_MESSAGE = """
-SELECT message_id, sequence_id, version, step_id, lead_id, links, claimed_at FROM messages
+SELECT message_id, sequence_id, version, step_id, lead_id, subject, links, sealed, claimed_at FROM messages
 WHERE message_id = $1 AND claimed_at IS NOT NULL
 """
 PUT_RESPONSE = """
@@ -28,18 +30,21 @@ class SentMessage:
     claimed_at: datetime
 
 
-async def sent_message(connection: Connection, message_id: MessageId) -> SentMessage | None:
-    """The message; None when no such message ever left."""
+async def sent_message(
+    connection: Connection, message_id: MessageId, keys: PersonKeys | None = None
+) -> SentMessage | None:
+    """The message, its links only with `keys`; None when no such message ever left."""
     row = await connection.fetchrow(SENT_MESSAGE, message_id)
     if row is None:
         return None
+    links = (await opened(connection, keys, [row]))[0].links if keys is not None else ()
     return SentMessage(
         message_id=MessageId(row["message_id"]),
         sequence_id=SequenceId(row["sequence_id"]),
         version=row["version"],
         step_id=row["step_id"],
         lead_id=LeadId(row["lead_id"]),
-        links=tuple(row["links"]),
+        links=links,
         claimed_at=row["claimed_at"],
     )
 

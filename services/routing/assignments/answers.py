@@ -18,11 +18,12 @@ from services.routing.rules.domain import BY_HAND
 from shared.db import Connection, Tx
 from shared.errors import FieldError, Invalid
 from shared.ids import AssignmentId, EventId, LeadId, RepId, new_id
+from shared.personal import PersonKeys
 
 
-async def known_person(connection: Connection, lead_id: LeadId) -> Person:
-    """The person behind a lead id. Raises NoSuchLead when nothing was ever told about it."""
-    who = await person(connection, lead_id)
+async def known_person(connection: Connection, lead_id: LeadId, keys: PersonKeys | None = None) -> Person:
+    """The person behind a lead id; opened if there are `keys`. Raises NoSuchLead if nothing was told about it."""
+    who = await person(connection, lead_id, keys=keys)
     if not await is_known(connection, who.ids):
         raise no_such_lead(lead_id)
     return who
@@ -62,7 +63,7 @@ async def reject(
 ) -> tuple[Assignment, Assignment | None]:
     """The rep gives the lead back, and it goes to the next one. Answers both; raises NotCurrent."""
     at = parts.runtime.clock.now()
-    async with dispatching(tx, await parts.rules.current(tx.connection), at) as dispatcher:
+    async with dispatching(tx, await parts.rules.current(tx.connection), parts.runtime.keys, at) as dispatcher:
         latest = await latest_assignment(tx.connection, lead_id)
         if assignment_id is not None and assignment_id != latest.assignment_id:
             raise _not_current(f"the lead's assignment is {latest.assignment_id}")
@@ -73,7 +74,7 @@ async def reject(
             raise _not_current(f"it is {latest.state} by now")
         fact = assignment_rejected(rejected, reason, at)
         tx.emit(fact)
-        who = await person(tx.connection, lead_id)
+        who = await person(tx.connection, lead_id, keys=parts.runtime.keys)
         return rejected, await dispatcher.offer_to_next(rejected, who, fact.event_id)
 
 
@@ -82,8 +83,9 @@ async def reassign(tx: Tx, parts: Parts, lead_id: LeadId, rep_id: RepId | None, 
 
     Raises Invalid for a rep who cannot be given leads, NobodyElse when the rules find nobody.
     """
-    async with dispatching(tx, await parts.rules.current(tx.connection), parts.runtime.clock.now()) as dispatcher:
-        who = await known_person(tx.connection, lead_id)
+    keys, rules = parts.runtime.keys, await parts.rules.current(tx.connection)
+    async with dispatching(tx, rules, keys, parts.runtime.clock.now()) as dispatcher:
+        who = await known_person(tx.connection, lead_id, keys)
         current = await queries.current(tx.connection, who.person_id)
         if current is not None and current.rep_id == rep_id:
             return current

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from services.routing.assignments import answers, holds, queries
+from services.routing.assignments import answers, holds, inputs, queries
 from services.routing.assignments.domain import Assignment, State
 from services.routing.params import PathId, QueryEmail, QueryId, lead_asked_for, the_lead_asked_for
 from services.routing.parts import Parts
@@ -132,14 +132,14 @@ def _add_reading(routes: APIRouter, runtime: Runtime) -> None:
     async def get_assignment(lead_id: PathId) -> AssignmentOut:
         """The lead's current assignment, else its last one, with the rules that were tried and why."""
         async with runtime.database.reading() as connection:
-            return AssignmentOut.of(await answers.latest_assignment(connection, LeadId(lead_id)))
+            return await _shown(connection, runtime, await answers.latest_assignment(connection, LeadId(lead_id)))
 
     @routes.get("/assignment", dependencies=reading)
     async def get_assignment_by_email(email: QueryEmail = None) -> AssignmentOut:
         """The same by `?email=`."""
         async with runtime.database.reading() as connection:
             lead_id = await the_lead_asked_for(connection, runtime, email)
-            return AssignmentOut.of(await answers.latest_assignment(connection, lead_id))
+            return await _shown(connection, runtime, await answers.latest_assignment(connection, lead_id))
 
 
 def _add_lists(routes: APIRouter, runtime: Runtime) -> None:
@@ -159,10 +159,11 @@ def _add_lists(routes: APIRouter, runtime: Runtime) -> None:
         async with runtime.database.reading() as connection:
             ids = await _person_ids(connection, runtime, lead_id, email)
             found = await queries.listed(connection, before, ids, rep_id, state, current, limit + 1)
+            shown = await inputs.opened(connection, runtime.keys, found[:limit])
         last = found[limit - 1] if len(found) > limit else None
         place = last and [last.assigned_at.isoformat(), last.assignment_id]
         return Page(
-            items=[AssignmentOut.of(one) for one in found[:limit]],
+            items=[AssignmentOut.of(one) for one in shown],
             next_cursor=make_cursor(runtime.secrets, "assignments", place) if place else None,
         )
 
@@ -220,7 +221,8 @@ def _add_answers(routes: APIRouter, parts: Parts) -> None:
         assignment_id = AssignmentId(told.assignment_id) if told and told.assignment_id else None
 
         async def carry_out(tx: Tx) -> AssignmentOut:
-            return AssignmentOut.of(await answers.accept(tx, parts, LeadId(lead_id), assignment_id))
+            accepted = await answers.accept(tx, parts, LeadId(lead_id), assignment_id)
+            return await _shown(tx.connection, runtime, accepted)
 
         return await answered(request, carry_out)
 
@@ -231,7 +233,7 @@ def _add_answers(routes: APIRouter, parts: Parts) -> None:
 
         async def carry_out(tx: Tx) -> AssignmentOut:
             rejected, after = await answers.reject(tx, parts, LeadId(lead_id), assignment_id, told.reason)
-            return AssignmentOut.of(rejected, after=after)
+            return await _shown(tx.connection, runtime, rejected, after=after)
 
         return await answered(request, carry_out)
 
@@ -241,7 +243,8 @@ def _add_answers(routes: APIRouter, parts: Parts) -> None:
         rep_id = RepId(told.rep_id) if told.rep_id else None
 
         async def carry_out(tx: Tx) -> AssignmentOut:
-            return AssignmentOut.of(await answers.reassign(tx, parts, LeadId(lead_id), rep_id, told.reason))
+            given = await answers.reassign(tx, parts, LeadId(lead_id), rep_id, told.reason)
+            return await _shown(tx.connection, runtime, given)
 
         return await answered(request, carry_out)
 
@@ -251,6 +254,13 @@ async def _person_ids(
 ) -> list[LeadId] | None:
     asked = await lead_asked_for(connection, runtime, lead_id, email)
     return None if asked is None else [(await person(connection, asked)).person_id]
+
+
+async def _shown(
+    connection: Connection, runtime: Runtime, assignment: Assignment, *, after: Assignment | None = None
+) -> AssignmentOut:
+    (opened,) = await inputs.opened(connection, runtime.keys, [assignment])
+    return AssignmentOut.of(opened, after=after)
 
 
 def _hold_out(hold: holds.Hold) -> HoldOut:

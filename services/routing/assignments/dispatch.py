@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from fractions import Fraction
 
-from services.routing.assignments import holds, queries
+from services.routing.assignments import holds, inputs, queries
 from services.routing.assignments.domain import MOST_OFFERS, Assignment, Case, Choice, Nobody, Pool, Trial, choose
 from services.routing.assignments.facts import assignment_id_of, lead_assigned
 from services.routing.assignments.holds import Hold
@@ -16,6 +16,7 @@ from services.routing.reps.queries import active_reps
 from services.routing.rules.domain import Rules
 from shared.db import Tx
 from shared.ids import EventId, LeadId, RepId
+from shared.personal import PersonKeys
 from shared.telemetry import counter, log
 
 ASSIGNED = counter(
@@ -29,12 +30,13 @@ RETRY_DOUBLINGS = 4
 class Dispatcher:
     """The decisions of one transaction. It holds the lock, the pool as each decision leaves it, and what to write."""
 
-    def __init__(self, tx: Tx, rules: Rules, pool: Pool, at: datetime) -> None:
+    def __init__(self, tx: Tx, rules: Rules, pool: Pool, keys: PersonKeys, at: datetime) -> None:
         self.tx = tx
         self.rules = rules
         self.pool = pool
         self.at = at
-        self._made: list[Assignment] = []
+        self._keys = keys
+        self._made: list[tuple[Assignment, Sequence[LeadId]]] = []
         self._holds: list[Hold] = []
         self._credits: dict[str, dict[RepId, Fraction]] = defaultdict(dict)
         self._account_owners: dict[str, RepId] = {}
@@ -128,7 +130,7 @@ class Dispatcher:
             inputs={**person.values(), "now": self.at.isoformat()},
             company=person.company,
         )
-        self._made.append(assignment)
+        self._made.append((assignment, (person.person_id, *person.ids)))
         self._credits[choice.queue] |= choice.credits
         self.pool = self.pool.after(choice, self.at)
         if person.company is not None:
@@ -185,8 +187,8 @@ class Dispatcher:
         """Write what was decided so far."""
         connection = self.tx.connection
         if self._made:
-            await queries.insert(connection, self._made)
-            await holds.drop(connection, [one.person_id for one in self._made])
+            await queries.insert(connection, await inputs.sealed(connection, self._keys, self._made))
+            await holds.drop(connection, [one.person_id for one, _ in self._made])
         for queue, credits in sorted(self._credits.items()):
             if credits:
                 await queries.put_credits(connection, queue, credits)
@@ -196,10 +198,10 @@ class Dispatcher:
 
 
 @asynccontextmanager
-async def dispatching(tx: Tx, rules: Rules, at: datetime) -> AsyncIterator[Dispatcher]:
+async def dispatching(tx: Tx, rules: Rules, keys: PersonKeys, at: datetime) -> AsyncIterator[Dispatcher]:
     """Wait for the turn, look at the pool (what others decided before is committed by then), decide, write."""
     await queries.lock_dispatcher(tx.connection)
     reps = await active_reps(tx.connection)
-    dispatcher = Dispatcher(tx, rules, Pool(reps, await queries.all_credits(tx.connection)), at)
+    dispatcher = Dispatcher(tx, rules, Pool(reps, await queries.all_credits(tx.connection)), keys, at)
     yield dispatcher
     await dispatcher.save()

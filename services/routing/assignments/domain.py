@@ -113,7 +113,8 @@ class Assignment:
 
     It is the person's current one until `ended_at`; `lead_id` is the id it was made with, `person_id` who that is now.
     `cause_id` is the fact that it follows from, `entry_id` the one that brought the lead in: offers after a refusal
-    share the entry of the first. `inputs` are the values the rules saw.
+    share the entry of the first. `inputs` are the values the rules saw; as it is stored, what is personal of them is in
+    the block `sealed`, by the key of `sealed_for`.
     """
 
     assignment_id: AssignmentId
@@ -137,6 +138,8 @@ class Assignment:
     end_reason: str | None = None
     inputs: Mapping[str, Any] | None = None
     company: str | None = None
+    sealed: str | None = None
+    sealed_for: LeadId | None = None
 
     @property
     def is_current(self) -> bool:

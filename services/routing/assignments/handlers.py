@@ -20,6 +20,7 @@ from shared.db import Connection, Tx
 from shared.events import LeadCaptured, LeadErased, StageChanged
 from shared.identity import resolve_many
 from shared.ids import LeadId
+from shared.personal import PersonKeys
 from shared.telemetry import counter
 
 EXPIRED = counter("throughline_routing_expired_total", "Offers that were not answered in time: are reps overrun")
@@ -43,8 +44,10 @@ async def on_stages_changed(events: Sequence[StageChanged], tx: Tx, *, parts: Pa
         await holds.retry(tx.connection, persons, at)
     if not concerned:
         return
-    async with dispatching(tx, rules, at) as dispatcher:
-        known = await people(tx.connection, [(event.lead_id, event.occurred_at) for event in concerned])
+    async with dispatching(tx, rules, parts.runtime.keys, at) as dispatcher:
+        known = await people(
+            tx.connection, [(event.lead_id, event.occurred_at) for event in concerned], parts.runtime.keys
+        )
         for round_of_events in _one_each(list(zip(concerned, known, strict=True))):
             await _consider(dispatcher, round_of_events)
 
@@ -56,9 +59,9 @@ async def on_leads_captured(events: Sequence[LeadCaptured], tx: Tx, *, parts: Pa
     if not waiting:
         return
     rules = await parts.rules.current(tx.connection)
-    async with dispatching(tx, rules, parts.runtime.clock.now()) as dispatcher:
+    async with dispatching(tx, rules, parts.runtime.keys, parts.runtime.clock.now()) as dispatcher:
         for hold in waiting:
-            who = await person(tx.connection, hold.lead_id)
+            who = await person(tx.connection, hold.lead_id, keys=parts.runtime.keys)
             if hold.awaits is None or hold.awaits <= who.revision:
                 await _try_again(dispatcher, hold, who)
 
@@ -88,9 +91,9 @@ async def expire_overdue(parts: Parts) -> datetime | None:
         return due
     async with parts.runtime.database.transaction() as tx:
         rules = await parts.rules.current(tx.connection)
-        async with dispatching(tx, rules, at) as dispatcher:
+        async with dispatching(tx, rules, parts.runtime.keys, at) as dispatcher:
             for offer in await queries.overdue(tx.connection, at, AT_ONCE):
-                await _expire(dispatcher, offer)
+                await _expire(dispatcher, offer, parts.runtime.keys)
     return at
 
 
@@ -104,10 +107,10 @@ async def retry_holds(parts: Parts) -> datetime | None:
         return due
     async with parts.runtime.database.transaction() as tx:
         rules = await parts.rules.current(tx.connection)
-        async with dispatching(tx, rules, at) as dispatcher:
+        async with dispatching(tx, rules, parts.runtime.keys, at) as dispatcher:
             await holds.retry_under_other_rules(tx.connection, rules.version, at)
             for hold in await holds.due(tx.connection, at, AT_ONCE):
-                await _try_again(dispatcher, hold, await person(tx.connection, hold.lead_id))
+                await _try_again(dispatcher, hold, await person(tx.connection, hold.lead_id, keys=parts.runtime.keys))
     return at
 
 
@@ -172,14 +175,14 @@ async def _consider_one(dispatcher: Dispatcher, event: StageChanged, who: Person
     )
 
 
-async def _expire(dispatcher: Dispatcher, offer: Assignment) -> None:
+async def _expire(dispatcher: Dispatcher, offer: Assignment, keys: PersonKeys) -> None:
     connection, at = dispatcher.tx.connection, dispatcher.at
     expired = await queries.end(connection, offer.assignment_id, at, "expired", states=("offered",), state="expired")
     if expired is not None:
         EXPIRED.inc()
         fact = assignment_expired(expired, at)
         dispatcher.tx.emit(fact)
-        who = await person(connection, expired.lead_id, expired.assigned_at)
+        who = await person(connection, expired.lead_id, expired.assigned_at, keys=keys)
         await dispatcher.offer_to_next(expired, who, fact.event_id)
 
 

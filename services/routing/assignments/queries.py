@@ -106,7 +106,10 @@ WITH before AS (
 UPDATE reps SET open_leads = open_leads + CASE reps.rep_id WHEN $2 THEN 1 ELSE -1 END
 FROM before, changed WHERE changed.ended_at IS NULL AND reps.rep_id IN ($2, before.rep_id)
 """
-FORGET_INPUTS = "UPDATE assignments SET inputs = NULL, company = NULL WHERE lead_id = $1 OR person_id = $1"
+FORGET_INPUTS = """
+UPDATE assignments SET inputs = NULL, sealed = NULL, sealed_for = NULL, company = NULL
+WHERE lead_id = $1 OR person_id = $1 OR sealed_for = $1
+"""
 OVERDUE = f"""
 SELECT {COLUMNS} FROM assignments WHERE state = 'offered' AND ended_at IS NULL AND due_at <= $1
 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED

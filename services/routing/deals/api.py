@@ -10,6 +10,7 @@ from starlette.responses import Response
 from services.routing.deals import handlers, queries
 from services.routing.deals.domain import Deal
 from services.routing.deals.inputs import DealChange, DealInput
+from services.routing.deals.sealing import opened
 from services.routing.errors import NoSuchDeal
 from services.routing.params import PathId, QueryEmail, QueryId, lead_asked_for
 from services.routing.parts import Parts
@@ -110,10 +111,11 @@ def router(parts: Parts) -> APIRouter:
             asked = await lead_asked_for(connection, runtime, lead_id, email)
             ids = None if asked is None else (await person(connection, asked)).ids
             found = await queries.deals_of(connection, before, ids, rep_id, stage, external_id, limit + 1)
+            shown = await opened(connection, runtime.keys, found[:limit])
         last = found[limit - 1] if len(found) > limit else None
         place = last and [last.opened_at.isoformat(), last.deal_id]
         return Page(
-            items=[DealOut.of(deal) for deal in found[:limit]],
+            items=[DealOut.of(deal) for deal in shown],
             next_cursor=make_cursor(runtime.secrets, "deals", place) if place else None,
         )
 
@@ -121,7 +123,7 @@ def router(parts: Parts) -> APIRouter:
     async def get_deal(deal_id: PathId) -> DealWithHistory:
         """One deal, with its history."""
         async with runtime.database.reading() as connection:
-            deal = await queries.deal_by_id(connection, DealId(deal_id))
+            deal = await handlers.deal_by_id(connection, runtime.keys, DealId(deal_id))
             if deal is None:
                 raise NoSuchDeal(f"there is no deal {deal_id[:100]}")
             steps = await queries.history(connection, deal.deal_id)

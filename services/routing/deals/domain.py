@@ -18,7 +18,10 @@ DEAL_WON = "deal_won"
 
 @dataclass(frozen=True, slots=True)
 class Deal:
-    """A possible sale. `changed_at` is when the last change occurred, `closed_at` when it was won or lost."""
+    """A possible sale. `changed_at` is when the last change occurred, `closed_at` when it was won or lost.
+
+    As it is stored and told, `name` and `reason` are in the block `sealed`.
+    """
 
     deal_id: DealId
     lead_id: LeadId
@@ -38,6 +41,7 @@ class Deal:
     closed_at: datetime | None = None
     reason: str | None = None
     conversion_id: ConversionId | None = None
+    sealed: str | None = None
 
 
 def deal_id_of(told: DealInput) -> DealId:
@@ -116,6 +120,7 @@ def deal_changed(deal: Deal, pipeline: Pipeline, teams: Sequence[str], now: date
         conversion_id=deal.conversion_id,
         teams=tuple(teams),
         pipeline_stages=tuple(pipeline.probabilities),
+        personal=deal.sealed,
     )
 
 

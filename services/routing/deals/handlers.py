@@ -15,15 +15,17 @@ from services.routing.deals.domain import (
     open_deal,
 )
 from services.routing.deals.inputs import DealChange, DealInput
+from services.routing.deals.sealing import mark_of, opened, sealed
 from services.routing.errors import DealExists, NoSuchDeal
 from services.routing.parts import Parts
 from services.routing.people.handlers import person
 from services.routing.people.queries import is_known
 from services.routing.reps.queries import teams_of
-from shared.db import Tx
+from shared.db import Connection, Tx
 from shared.errors import FieldError, Invalid, Unavailable
 from shared.events import DealChanged
 from shared.ids import DealId, LeadId
+from shared.personal import PersonKeys
 from shared.telemetry import counter, log
 
 CLOSED = counter("throughline_routing_deals_closed_total", "Deals that ended: does revenue come in", ["status"])
@@ -58,12 +60,14 @@ async def open_new_deal(tx: Tx, parts: Parts, told: DealInput) -> tuple[Deal, bo
     who = await person(tx.connection, told.lead)
     rep_id = await queries.owner_of(tx.connection, who.ids)
     deal = open_deal(deal_id_of(told), told, pipeline, rep_id, now)
-    if await queries.insert_deal(tx.connection, deal, told.as_json()):
-        tx.emit(deal_changed(deal, pipeline, await teams_of(tx.connection, rep_id), now))
+    mark, keys = mark_of(told, parts.runtime.secrets), parts.runtime.keys
+    stored = await sealed(tx.connection, keys, deal)
+    if await queries.insert_deal(tx.connection, stored, mark):
+        tx.emit(deal_changed(stored, pipeline, await teams_of(tx.connection, rep_id), now))
         return deal, True
-    known = await queries.deal_by_id(tx.connection, deal.deal_id)
+    known = await deal_by_id(tx.connection, keys, deal.deal_id)
     before = await queries.opened_with(tx.connection, deal.deal_id)
-    if known is None or (before is not None and before != told.as_json()):
+    if known is None or (before is not None and before not in (mark, told.as_json())):
         detail = f"deal {deal.deal_id} has this external id and was opened with other values; change that one"
         raise DealExists(detail, [FieldError("/external_id", "is another deal's")])
     return known, False
@@ -73,20 +77,27 @@ async def change(tx: Tx, parts: Parts, deal_id: DealId, told: DealChange) -> Dea
     """Change a deal; the same change again changes nothing. What a won deal made is told as one conversion."""
     now = parts.runtime.clock.now()
     pipeline = await parts.pipeline.current(tx.connection)
-    before = await queries.deal_by_id(tx.connection, deal_id, locked=True)
+    before = await deal_by_id(tx.connection, parts.runtime.keys, deal_id, locked=True)
     if before is None:
         raise NoSuchDeal(f"there is no deal {deal_id[:100]}")
     after = change_deal(before, told, pipeline, now)
     if after is before:
         return before
-    await queries.update_deal(tx.connection, after)
-    tx.emit(deal_changed(after, pipeline, await teams_of(tx.connection, after.rep_id), now))
+    stored = await sealed(tx.connection, parts.runtime.keys, after)
+    await queries.update_deal(tx.connection, stored)
+    tx.emit(deal_changed(stored, pipeline, await teams_of(tx.connection, after.rep_id), now))
     conversion = conversion_of(after, now)
     if conversion is not None and earns_anew(before, after):
         tx.emit(conversion)
     if before.status != after.status:
         CLOSED.labels(after.status).inc()
     return after
+
+
+async def deal_by_id(connection: Connection, keys: PersonKeys, deal_id: DealId, *, locked: bool = False) -> Deal | None:
+    """A deal, opened."""
+    stored = await queries.deal_by_id(connection, deal_id, locked=locked)
+    return None if stored is None else (await opened(connection, keys, [stored]))[0]
 
 
 async def on_deals_changed(events: Sequence[DealChanged], tx: Tx) -> None:
@@ -118,4 +129,5 @@ def _deal(event: DealChanged) -> Deal:
         closed_at=event.closed_at,
         reason=event.reason,
         conversion_id=event.conversion_id,
+        sealed=event.personal,
     )

@@ -29,7 +29,7 @@ UPDATE deals SET ({COLUMNS}) = ROW ({PLACES}) WHERE deal_id = $1
 ONE = f"SELECT {COLUMNS} FROM deals WHERE deal_id = $1"
 LOCK_ONE = f"{ONE} FOR UPDATE"
 OPENED_WITH = "SELECT opened_with FROM deals WHERE deal_id = $1"
-FORGET_TEXTS = "UPDATE deals SET name = '', reason = NULL, opened_with = NULL WHERE lead_id = $1"
+FORGET_TEXTS = "UPDATE deals SET name = '', reason = NULL, sealed = NULL, opened_with = NULL WHERE lead_id = $1"
 REVISIONS = "SELECT deal_id, revision FROM deals WHERE deal_id = ANY($1)"
 ADD_HISTORY = """
 INSERT INTO deal_history (deal_id, revision, at, status, stage, probability, value_minor)

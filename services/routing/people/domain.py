@@ -27,12 +27,13 @@ FIELDS = {"lead": {**LEAD, "account": ACCOUNT}, "score": SCORE, "stage": TEXT, "
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What one id's newest snapshot said."""
+    """What one id's newest snapshot said; `personal` is the block with the rest."""
 
     lead_id: LeadId
     revision: int
     captured_at: datetime
     fields: Mapping[str, Any]
+    personal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

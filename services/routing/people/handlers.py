@@ -14,17 +14,13 @@ from shared.personal import PersonKeys
 
 
 async def on_leads_captured(events: Sequence[LeadCaptured], tx: Tx, *, keys: PersonKeys) -> None:
-    """Keep profiles, opened."""
+    """Keep profiles, sealed. A block that will not open when it is needed is refused here."""
     newest = {event.lead_id: event for event in sorted(events, key=lambda event: event.revision)}
-    opened = await keys.open_many(tx.connection, [(event.lead_id, event.personal) for event in newest.values()])
+    for text in await keys.open_many(tx.connection, [(event.lead_id, event.personal) for event in newest.values()]):
+        LeadPersonal.model_validate_json(text or b"{}")
     profiles = [
-        Profile(
-            event.lead_id,
-            event.revision,
-            event.captured_at,
-            queries.profile_fields(event, LeadPersonal.model_validate_json(block).model_dump() if block else None),
-        )
-        for event, block in zip(newest.values(), opened, strict=True)
+        Profile(event.lead_id, event.revision, event.captured_at, queries.profile_fields(event), event.personal)
+        for event in newest.values()
     ]
     await queries.fold_profiles(tx.connection, profiles)
 
@@ -49,13 +45,20 @@ async def on_lead_erased(event: LeadErased, tx: Tx) -> None:
     await queries.strip_profile(tx.connection, event.lead_id)
 
 
-async def person(connection: Connection, lead_id: LeadId, at: datetime | None = None) -> Person:
-    """The person behind a lead id, with all that is known of them."""
-    return (await people(connection, [(lead_id, at)]))[0]
+async def person(
+    connection: Connection, lead_id: LeadId, at: datetime | None = None, *, keys: PersonKeys | None = None
+) -> Person:
+    """The person behind a lead id; a decision about them needs `keys`, as by `people`."""
+    return (await people(connection, [(lead_id, at)], keys))[0]
 
 
-async def people(connection: Connection, leads: Sequence[tuple[LeadId, datetime | None]]) -> list[Person]:
-    """The persons behind lead ids at moments, in the same order."""
+async def people(
+    connection: Connection, leads: Sequence[tuple[LeadId, datetime | None]], keys: PersonKeys | None
+) -> list[Person]:
+    """The persons behind lead ids at moments, in the same order; without `keys` what is personal stays sealed.
+
+    Raises KeysAwaited while a key is still on its way.
+    """
     person_ids = await resolve_many(connection, leads)
-    known = await queries.people_of(connection, list(dict.fromkeys(person_ids)))
+    known = await queries.people_of(connection, list(dict.fromkeys(person_ids)), keys)
     return [known[person_id] for person_id in person_ids]

@@ -1,10 +1,11 @@
 """The statements that fold other services' facts about people, and read them back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any
 
 import asyncpg
+import orjson
 
 from services.routing.people.domain import (
     DEAL,
@@ -19,13 +20,15 @@ from shared.consents import Consent, latest_consents, marketing_words
 from shared.db import Connection
 from shared.events import ConsentChanged, LeadCaptured, StageChanged
 from shared.ids import AccountId, LeadId
+from shared.personal import PersonKeys
 from shared.profiles import combine_profiles
 
 FOLD_PROFILES = """
-INSERT INTO profiles AS known (lead_id, revision, captured_at, fields)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::jsonb[])
+INSERT INTO profiles AS known (lead_id, revision, captured_at, fields, personal)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::jsonb[], $5::text[])
 ON CONFLICT (lead_id) DO UPDATE
-SET revision = excluded.revision, captured_at = excluded.captured_at, fields = excluded.fields
+SET revision = excluded.revision, captured_at = excluded.captured_at, fields = excluded.fields,
+    personal = excluded.personal
 WHERE known.revision < excluded.revision
 """
 FOLD_CONSENTS = """
@@ -67,7 +70,7 @@ WITH RECURSIVE up AS (
 )
 SELECT * FROM accounts WHERE account_id IN (SELECT account_id FROM up)
 """
-STRIP_PROFILE = "UPDATE profiles SET fields = '{}' WHERE lead_id = $1"
+STRIP_PROFILE = "UPDATE profiles SET fields = '{}', personal = NULL WHERE lead_id = $1"
 FORGET_CONSENTS = "DELETE FROM consents WHERE lead_id = $1"
 # All ids of each person: those merged into it, and the browsers linked to any of them.
 IDS = """
@@ -81,14 +84,15 @@ SELECT person_id, id FROM below
 UNION
 SELECT below.person_id, link.anonymous_lead_id FROM below JOIN identity_links AS link ON link.lead_id = below.id
 """
-PROFILES = "SELECT lead_id, revision, captured_at, fields FROM profiles WHERE lead_id = ANY($1)"
+PROFILES = "SELECT lead_id, revision, captured_at, fields, personal FROM profiles WHERE lead_id = ANY($1)"
 CONSENTS = "SELECT lead_id, channel, state, at FROM consents WHERE lead_id = ANY($1)"
 STANDINGS = """
 SELECT lead_id, revision, stage, engagement, fit, total, grade FROM standings WHERE lead_id = ANY($1)
 """
 ERASED = "SELECT lead_id FROM identity_erased WHERE lead_id = ANY($1)"
 OPEN_DEALS = """
-SELECT lead_id, changed_at, deal_id, external_id, name, stage, probability, value_minor, currency, recurring_minor
+SELECT lead_id, changed_at, deal_id, external_id, name, sealed, stage, probability, value_minor, currency,
+    recurring_minor
 FROM deals WHERE lead_id = ANY($1) AND status = 'open' ORDER BY changed_at DESC, deal_id
 """
 IS_KNOWN = """
@@ -109,6 +113,7 @@ async def fold_profiles(connection: Connection, profiles: Sequence[Profile]) -> 
         [profile.revision for profile in ordered],
         [profile.captured_at for profile in ordered],
         [dict(profile.fields) for profile in ordered],
+        [profile.personal for profile in ordered],
     )
 
 
@@ -152,8 +157,10 @@ async def strip_profile(connection: Connection, lead_id: LeadId) -> None:
     await connection.execute(FORGET_CONSENTS, lead_id)
 
 
-async def people_of(connection: Connection, person_ids: Sequence[LeadId]) -> dict[LeadId, Person]:
-    """Persons put together from what is known of all their ids: seven statements, however many persons."""
+async def people_of(
+    connection: Connection, person_ids: Sequence[LeadId], keys: PersonKeys | None
+) -> dict[LeadId, Person]:
+    """Persons put together from what is known of all their ids: eight statements, however many persons."""
     ids: dict[LeadId, set[LeadId]] = {person_id: {person_id} for person_id in person_ids}
     for row in await connection.fetch(IDS, sorted(ids)):
         ids[row["person_id"]].add(row["id"])
@@ -166,18 +173,58 @@ async def people_of(connection: Connection, person_ids: Sequence[LeadId]) -> dic
     account_ids = {row["fields"].get("account_id") for rows in profiles.values() for row in rows} - {None}
     rows = await connection.fetch(ACCOUNTS, sorted(account_ids)) if account_ids else []
     companies = {AccountId(row["account_id"]): Company(**row) for row in rows}
+    opened = await _opened(connection, keys, profiles)
+    newest_deals = {
+        person_id: max(
+            (row for one in theirs for row in deals.get(one, ())), key=lambda row: row["changed_at"], default=None
+        )
+        for person_id, theirs in ids.items()
+    }
+    shown = await _deals_shown(connection, keys, newest_deals)
     return {
         person_id: _person(
             person_id,
             sorted(theirs),
             companies,
-            [Profile(**row) for one in theirs for row in profiles.get(one, ())],
+            [opened[one] for one in theirs if one in opened],
             [Consent(row["channel"], row["state"], row["at"]) for one in theirs for row in consents.get(one, ())],
             [Standing(**row) for one in theirs for row in standings.get(one, ())],
-            max((row for one in theirs for row in deals.get(one, ())), key=lambda row: row["changed_at"], default=None),
+            shown.get(person_id),
             erased=not erased.isdisjoint(theirs),
         )
         for person_id, theirs in ids.items()
+    }
+
+
+async def _opened(
+    connection: Connection, keys: PersonKeys | None, profiles: Mapping[LeadId, Sequence[asyncpg.Record]]
+) -> dict[LeadId, Profile]:
+    known = {lead_id: Profile(**row) for lead_id, (row,) in profiles.items()}
+    if keys is None:
+        return known
+    texts = await keys.open_many(connection, [(one.lead_id, one.personal) for one in known.values()])
+    return {
+        lead_id: replace(one, fields={**one.fields, **_told(text)}) if text is not None else one
+        for (lead_id, one), text in zip(known.items(), texts, strict=True)
+    }
+
+
+def _told(text: bytes) -> dict[str, Any]:
+    """What is personal of a profile as rules name it, without what is absent."""
+    return {name: value for name, value in orjson.loads(text).items() if value not in (None, {})}
+
+
+async def _deals_shown(
+    connection: Connection, keys: PersonKeys | None, newest: Mapping[LeadId, asyncpg.Record | None]
+) -> dict[LeadId, dict[str, Any]]:
+    """The deals as rules see them, by whose they are."""
+    found = {person_id: dict(row) for person_id, row in newest.items() if row is not None}
+    if keys is not None:
+        texts = await keys.open_many(connection, [(LeadId(row["lead_id"]), row["sealed"]) for row in found.values()])
+        for row, text in zip(found.values(), texts, strict=True):
+            row.update(orjson.loads(text) if text is not None else {})
+    return {
+        person_id: {name: row[name] for name in DEAL if row[name] not in (None, "")} for person_id, row in found.items()
     }
 
 
@@ -195,7 +242,7 @@ def _person(  # noqa: PLR0913  # what a person is put together from
     profiles: Sequence[Profile],
     consents: Sequence[Consent],
     standings: Sequence[Standing],
-    deal: asyncpg.Record | None,
+    deal: Mapping[str, Any] | None,
     *,
     erased: bool,
 ) -> Person:
@@ -210,7 +257,7 @@ def _person(  # noqa: PLR0913  # what a person is put together from
         lead=lead | ({"consent": consent} if consent else {}),
         revision=max((profile.revision for profile in profiles if profile.lead_id == person_id), default=0),
         standing=current_standing(person_id, standings),
-        deal=None if deal is None else {name: deal[name] for name in DEAL if deal[name] is not None},
+        deal=deal,
         erased=erased,
         account_id=account_id,
         companies=() if account_id is None else chain(companies, account_id),
@@ -223,8 +270,8 @@ async def is_known(connection: Connection, ids: Sequence[LeadId]) -> bool:
     return known
 
 
-def profile_fields(event: LeadCaptured, personal: dict[str, Any] | None) -> dict[str, Any]:
-    """A snapshot's fields as rules name them, without what is absent."""
+def profile_fields(event: LeadCaptured) -> dict[str, Any]:
+    """A snapshot's fields as rules name them, without what is absent or sealed."""
     fields = {
         "company": event.company,
         "country": event.country,
@@ -235,6 +282,5 @@ def profile_fields(event: LeadCaptured, personal: dict[str, Any] | None) -> dict
         "use_case": event.use_case,
         "free_mail": event.free_mail,
         "account_id": event.account_id,
-        **(personal or {}),
     }
-    return {name: value for name, value in fields.items() if value not in (None, {})}
+    return {name: value for name, value in fields.items() if value is not None}

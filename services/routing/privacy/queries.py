@@ -5,7 +5,7 @@ SELECT (SELECT count(*) FROM profiles WHERE lead_id = $1 AND fields <> '{}') AS 
        (SELECT count(*) FROM consents WHERE lead_id = $1) AS consents,
        (SELECT count(*) FROM assignments WHERE lead_id = $1 AND inputs IS NOT NULL) AS assignment_inputs,
        (SELECT count(*) FROM holds WHERE lead_id = $1) AS holds,
-       (SELECT count(*) FROM deals WHERE lead_id = $1 AND name <> '') AS deal_texts,
+       (SELECT count(*) FROM deals WHERE lead_id = $1 AND (name <> '' OR sealed IS NOT NULL)) AS deal_texts,
        (SELECT count(*) FROM assignments WHERE lead_id = $1) AS assignments,
        (SELECT count(*) FROM deals WHERE lead_id = $1) AS deals
 """

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from services.routing.assignments import inputs
 from services.routing.assignments import queries as assignments
 from services.routing.assignments.domain import Assignment, Case, Choice, Pool, choose
 from services.routing.deals import queries as deals
@@ -45,7 +46,8 @@ async def simulate_rules(parts: Parts, draft: Rules, days: int) -> dict[str, Any
     async with parts.runtime.database.reading() as connection:
         active = await parts.rules.current(connection)
         reps = tuple(_fresh(rep) for rep in await active_reps(connection))
-        leads = await assignments.made_since(connection, since, MOST_LEADS)
+        stored = await assignments.made_since(connection, since, MOST_LEADS)
+        leads = await inputs.opened(connection, parts.runtime.keys, stored)
     before = await asyncio.to_thread(outcomes, active, reps, leads)
     after = await asyncio.to_thread(outcomes, draft, reps, leads)
     changes = [

@@ -16,6 +16,7 @@ from services.capture.leads.domain import (
     decide,
     learn,
     linked_person,
+    one_after_another,
     profile_of,
     ranked,
     strongest,
@@ -75,6 +76,28 @@ def test_a_phone_ties_those_who_have_no_email_or_the_same() -> None:
 def test_an_external_id_ties_people_with_different_emails() -> None:
     ann, other = person("a", "email", "e"), person("b", "email", "e2")
     assert decide([EMAIL, EXTERNAL], {EMAIL.own_id: ann, EXTERNAL.own_id: other}).merged == (other,)
+
+
+def test_calls_of_one_batch_are_about_whom_they_are_about_one_by_one() -> None:
+    other = Identifier("email", LeadId("e2"))
+    calls = [(EMAIL, PHONE), (other, PHONE), (other, EXTERNAL), (PHONE,)]
+    assert one_after_another(calls, {}) == [
+        (EMAIL.own_id, (EMAIL, PHONE)),
+        (other.own_id, (other,)),  # the phone stays with whom it is known of
+        (other.own_id, (EXTERNAL,)),
+        (EMAIL.own_id, ()),
+    ]
+
+
+def test_calls_of_one_batch_that_tie_people_together_are_left() -> None:
+    other = Identifier("email", LeadId("e2"))
+    assert one_after_another([(EMAIL,), (other, EXTERNAL), (EMAIL, EXTERNAL)], {}) is None
+    assert one_after_another([(EMAIL,), ()], {}) is None
+    ann, ben = person("a", "email", "e"), person("b", "external")
+    known = {EMAIL.own_id: ann, EXTERNAL.own_id: ben}
+    assert one_after_another([(EMAIL, EXTERNAL)], known) is None
+    apart = frozenset({frozenset({LeadId("a"), LeadId("b")})})
+    assert one_after_another([(EMAIL, EXTERNAL)], known, apart) == [(LeadId("a"), ())]
 
 
 def test_people_told_apart_stay_apart() -> None:

@@ -1,11 +1,12 @@
 """One spelling per phone number."""
 
+import phonenumbers
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from shared.phones import Phone, country_of, known_country, parse_phone
+from shared.phones import Phone, country_of, known_country, parse_phone, parts_of
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,26 @@ def test_what_is_no_number_is_none(text: str, country: str | None) -> None:
 def test_no_text_breaks_it_and_a_result_stands(text: str, country: str | None) -> None:
     phone = parse_phone(text, country)
     assert phone is None or parse_phone(phone) == phone
+
+
+@given(
+    st.sampled_from(sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)),
+    st.from_regex(r"[0-9]{3,13}", fullmatch=True),
+)
+@example(44, "07946001800")
+@example(39, "0612345678")
+@example(54, "91123456789")
+def test_what_is_read_without_the_grammar_is_read_as_by_it(code: int, digits: str) -> None:
+    text = f"+{code}{digits}"
+    try:
+        number = phonenumbers.parse(text)
+    except phonenumbers.NumberParseException:
+        assert parse_phone(text) is None
+        return
+    written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    assert parse_phone(text) == (written if phonenumbers.is_possible_number(number) else None)
+    if written == text:
+        assert parts_of(text) == number
 
 
 def test_a_number_tells_its_country() -> None:

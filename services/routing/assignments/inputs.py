@@ -1,0 +1,79 @@
+"""What the rules saw of a person, as it is kept: what is personal of it sealed with the person's key."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from services.routing.assignments.domain import Assignment
+from shared.db import Connection
+from shared.events import LeadPersonal
+from shared.ids import LeadId
+from shared.personal import PersonKeys
+from shared.service import Runtime
+
+AT_ONCE = 200
+NAMES = ", ".join(f"'{name}'" for name in sorted(LeadPersonal.model_fields))
+IN_CLEAR = f"""
+SELECT assignment_id, lead_id, inputs FROM assignments JOIN person_keys USING (lead_id)
+WHERE inputs->'lead' ?| ARRAY[{NAMES}] AND wrapped_key IS NOT NULL
+ORDER BY assignment_id LIMIT $1 FOR UPDATE OF assignments SKIP LOCKED
+"""
+SEAL = "UPDATE assignments SET inputs = $2, sealed = $3, sealed_for = $4 WHERE assignment_id = $1"
+PERSONAL = {"lead": frozenset(LeadPersonal.model_fields), "deal": frozenset({"name"})}
+
+
+def parted(inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inputs without what is personal, and that."""
+    clear, personal = dict(inputs), {}
+    for part, names in PERSONAL.items():
+        values = inputs.get(part) or {}
+        if told := {name: values[name] for name in names if name in values}:
+            personal[part] = told
+            clear[part] = {name: value for name, value in values.items() if name not in names}
+    return clear, personal
+
+
+def joined(clear: Mapping[str, Any], personal: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs as the rules saw them."""
+    return {**clear} | {part: {**clear.get(part, {}), **told} for part, told in personal.items()}
+
+
+async def sealed(
+    connection: Connection, keys: PersonKeys, made: Sequence[tuple[Assignment, Sequence[LeadId]]]
+) -> list[Assignment]:
+    """Assignments as they are stored, each by the first of the person's ids that has a key."""
+    stored = []
+    for assignment, ids in made:
+        clear, personal = parted(assignment.inputs or {})
+        block = await keys.seal_by_any(connection, ids, orjson.dumps(personal)) if personal else None
+        sealed_for, text = block or (None, None)
+        stored.append(replace(assignment, inputs=clear, sealed=text, sealed_for=sealed_for))
+    return stored
+
+
+async def opened(connection: Connection, keys: PersonKeys, stored: Sequence[Assignment]) -> list[Assignment]:
+    """Assignments with all that the rules saw; of somebody whose key is gone without what is personal."""
+    blocks = [(one.sealed_for or one.lead_id, one.sealed) for one in stored]
+    texts = await keys.open_many(connection, blocks)
+    return [
+        replace(one, inputs=joined(one.inputs or {}, orjson.loads(text))) if text is not None else one
+        for one, text in zip(stored, texts, strict=True)
+    ]
+
+
+async def seal_clear(runtime: Runtime) -> None:
+    """Seal what an earlier version kept in clear."""
+    while True:
+        async with runtime.database.transaction() as tx:
+            rows = await tx.connection.fetch(IN_CLEAR, AT_ONCE)
+            done = 0
+            for row in rows:
+                clear, personal = parted(row["inputs"])
+                block = await runtime.keys.seal_by_any(tx.connection, [row["lead_id"]], orjson.dumps(personal))
+                if block is not None:
+                    await tx.connection.execute(SEAL, row["assignment_id"], clear, block[1], block[0])
+                    done += 1
+        if done < AT_ONCE:
+            return
