@@ -235,14 +235,15 @@ class PersonKeys:
         }
 
     async def seal_by_any(
-        self, connection: Connection, lead_ids: Sequence[LeadId], text: bytes
-    ) -> tuple[LeadId, str] | None:
-        """A block by the first of these ids that has a key here, and that id; None if none has."""
-        held = await self._here(connection, set(lead_ids))
-        for lead_id in lead_ids:
-            if lead_id in held:
-                return lead_id, self.seal(lead_id, held[lead_id], text).decode()
-        return None
+        self, connection: Connection, wanted: Sequence[tuple[Sequence[LeadId], bytes]]
+    ) -> list[tuple[LeadId, str] | None]:
+        """For each text a block by the first of its ids that has a key here, and that id; None if none has."""
+        held = await self._here(connection, {lead_id for lead_ids, _ in wanted for lead_id in lead_ids})
+        first = [next((lead_id for lead_id in lead_ids if lead_id in held), None) for lead_ids, _ in wanted]
+        return [
+            (lead_id, self.seal(lead_id, held[lead_id], text).decode()) if lead_id is not None else None
+            for lead_id, (_, text) in zip(first, wanted, strict=True)
+        ]
 
     def open_with(self, lead_id: LeadId, wrapped_key: str, block: str) -> bytes:
         """The plain text of a block, by the key that was read along with it. Raises SealBroken."""
