@@ -206,7 +206,7 @@ async def test_who_was_erased_since_cannot_be_read_in_it_and_the_others_come_bac
     assert (await throughline("restore", str(file))).exit_code == 3
     async with harness(service_code("capture"), given) as capture:  # nobody has read the keys yet
         assert (await capture.client.get(f"/v1/leads/{stays}")).status_code == 503
-        told = {"email": NAMED % "qzemailstays", "type": "page_view"}
+        told = {"email": NAMED % "qzemailstays", "type": "page_view", "url": "https://a.example/?q=1"}
         assert (await capture.client.post("/v1/touches", json=told)).status_code == 503
         assert (await capture.client.post("/v1/leads", json={"email": "new@example.com"})).status_code == 503
     async with running(given) as everybody:
