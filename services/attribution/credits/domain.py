@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 from services.attribution.channels.domain import NOT_SET
 from services.attribution.domain import (
@@ -109,53 +110,20 @@ def _path_row(person: Person, conversion: Conversion, deal: Deal | None, path: P
     )
 
 
-class CreditCell(NamedTuple):
-    """A row of `credit_sums`, in the order of its key."""
+# Keys of the tables of sums, in the order of their columns: plain tuples, since crediting makes them by the thousand.
+CreditCell = tuple[int, str, str, date, str, str, int]
+"""A row of `credit_sums`: run, basis, level, day, currency, conversion type, combo."""
 
-    run: int
-    basis: str
-    level: str
-    day: date
-    currency: str
-    conversion_type: str
-    combo_id: int
+ChannelCell = tuple[int, str, str, date, str, str, str]
+"""A row of `channel_sums`: run, basis, level, day, currency, conversion type, channel."""
 
+ConversionCell = tuple[str, date, str, str, str, str, str]
+"""A row of `conversion_sums`: level, day, currency, conversion type, country, account, rep."""
 
-class ChannelCell(NamedTuple):
-    """A row of `channel_sums`, in the order of its key."""
+OwnerCell = tuple[str, str, date, str, str, str]
+"""A row of `owner_sums`: dimension, level, day, currency, conversion type, key."""
 
-    run: int
-    basis: str
-    level: str
-    day: date
-    currency: str
-    conversion_type: str
-    channel: str
-
-
-class ConversionCell(NamedTuple):
-    """A row of `conversion_sums`, in the order of its key."""
-
-    level: str
-    day: date
-    currency: str
-    conversion_type: str
-    country: str
-    account: str
-    rep: str
-
-
-class OwnerCell(NamedTuple):
-    """A row of `owner_sums`, in the order of its key."""
-
-    dimension: str
-    level: str
-    day: date
-    currency: str
-    conversion_type: str
-    key: str
-
-
+Cell = TypeVar("Cell", bound=tuple[Any, ...])
 Pair = list[int]
 """Two sums: units and value, or conversions and value."""
 
@@ -206,28 +174,34 @@ class Moves:
         cells: dict[CreditCell, Pair] = _sums()
         for (run, day, touch_day, currency, kind, combo_id), (units, minor) in self._by_days.items():
             if units or minor:
-                for basis, at in (("c", day), ("t", touch_day)):
-                    for level, first in (("day", at), ("month", at.replace(day=1))):
-                        pair = cells[CreditCell(run, basis, level, first, currency, kind, combo_id)]
-                        pair[0] += units
-                        pair[1] += minor
-        return {cell: cells[cell] for cell in sorted(cells) if any(cells[cell])}
+                for basis, level, first in _places(day, touch_day):
+                    pair = cells[run, basis, level, first, currency, kind, combo_id]
+                    pair[0] += units
+                    pair[1] += minor
+        return _moved(cells)
 
     def channel_cells(self) -> dict[ChannelCell, Pair]:
         """The rows of `channel_sums` that move."""
-        by_days: dict[tuple[int, date, date, str, str, str], Pair] = _sums()
-        for (*place, combo_id), (units, minor) in self._by_days.items():
-            pair = by_days[*place, self._channels[combo_id]]  # type: ignore[index]  # mypy loses the types in `*place`
-            pair[0] += units
-            pair[1] += minor
         cells: dict[ChannelCell, Pair] = _sums()
-        for (run, day, touch_day, currency, kind, channel), (units, minor) in by_days.items():
-            for basis, at in (("c", day), ("t", touch_day)):
-                for level, first in (("day", at), ("month", at.replace(day=1))):
-                    pair = cells[ChannelCell(run, basis, level, first, currency, kind, channel)]
+        channels = self._channels
+        for (run, day, touch_day, currency, kind, combo_id), (units, minor) in self._by_days.items():
+            if units or minor:
+                channel = channels[combo_id]
+                for basis, level, first in _places(day, touch_day):
+                    pair = cells[run, basis, level, first, currency, kind, channel]
                     pair[0] += units
                     pair[1] += minor
-        return {cell: cells[cell] for cell in sorted(cells) if any(cells[cell])}
+        return _moved(cells)
+
+    def conversion_cells(self) -> dict[ConversionCell, Pair]:
+        """The rows of `conversion_sums` that move."""
+        cells: dict[ConversionCell, Pair] = _sums()
+        for (day, currency, kind, country, account, rep), (number, minor) in self._conversions.items():
+            for level, first in (("day", day), ("month", day.replace(day=1))):
+                pair = cells[level, first, currency, kind, country, account, rep]
+                pair[0] += number
+                pair[1] += minor
+        return _moved(cells)
 
     def owner_cells(self) -> dict[OwnerCell, Pair]:
         """The rows of `owner_sums` that move."""
@@ -235,21 +209,26 @@ class Moves:
         for (day, currency, kind, country, _, rep), (number, minor) in self._conversions.items():
             for dimension, key in (("country", country), ("rep", rep)):
                 for level, first in (("day", day), ("month", day.replace(day=1))):
-                    pair = cells[OwnerCell(dimension, level, first, currency, kind, key)]
+                    pair = cells[dimension, level, first, currency, kind, key]
                     pair[0] += number
                     pair[1] += minor
-        return {cell: cells[cell] for cell in sorted(cells) if any(cells[cell])}
+        return _moved(cells)
 
-    def conversion_cells(self) -> dict[ConversionCell, Pair]:
-        """The rows of `conversion_sums` that move."""
-        cells: dict[ConversionCell, Pair] = _sums()
-        for (day, currency, kind, country, account, rep), (number, minor) in self._conversions.items():
-            if number or minor:
-                for level, first in (("day", day), ("month", day.replace(day=1))):
-                    pair = cells[ConversionCell(level, first, currency, kind, country, account, rep)]
-                    pair[0] += number
-                    pair[1] += minor
-        return {cell: cells[cell] for cell in sorted(cells) if any(cells[cell])}
+
+@lru_cache(maxsize=65_536)
+def _places(day: date, touch_day: date) -> tuple[tuple[str, str, date], ...]:
+    """Where a credit counts: by the day and the month of its conversion, and of its touch."""
+    return (
+        ("c", "day", day),
+        ("c", "month", day.replace(day=1)),
+        ("t", "day", touch_day),
+        ("t", "month", touch_day.replace(day=1)),
+    )
+
+
+def _moved(cells: dict[Cell, Pair]) -> dict[Cell, Pair]:
+    """The cells that move, in the order in which all lock them."""
+    return {cell: cells[cell] for cell in sorted(cells) if any(cells[cell])}
 
 
 def moves(before: Mapping[ConversionId, Credited], after: Mapping[ConversionId, Credited]) -> Moves:
