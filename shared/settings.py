@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     """The largest file that is taken for an import, in bytes, unpacked."""
     import_bad_rows_days: int = Field(default=14, ge=1)
     """How long the bad rows of an import can be downloaded; a file that is never started is kept as long."""
+    credits_topic_models: frozenset[str] = frozenset({"last_touch", "linear"})
+    """The models whose credits are told to the topic `credits`."""
     log_level: str = "info"
     failpoints: str = ""
     database_pool_size: int = 8

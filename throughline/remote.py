@@ -24,13 +24,13 @@ Url = Annotated[
 ]
 Token = Annotated[
     str | None,
-    typer.Option(envvar="THROUGHLINE_TOKEN", help="A token with capture:write; else one is made with its secret."),
+    typer.Option(envvar="THROUGHLINE_TOKEN", help="A token for what is asked; else one is made with its secret."),
 ]
 
 
 @contextmanager
-def connected(url: str | None, token: str | None, data_dir: Path) -> Iterator["httpx.Client"]:
-    """A client of the system; what goes wrong on the way is said in a sentence."""
+def connected(url: str | None, token: str | None, data_dir: Path, service: str = "capture") -> Iterator["httpx.Client"]:
+    """A client of one service of the system; what goes wrong on the way is said in a sentence."""
     import httpx
 
     from shared.secrets import Secrets
@@ -43,10 +43,10 @@ def connected(url: str | None, token: str | None, data_dir: Path) -> Iterator["h
         raise BadSettings(f"No stack runs on {data_dir}; name a system with --url, or its folder with --data-dir.")
     if token is None:
         secrets = Secrets(load_secret(data_dir))
-        token = create_token(secrets, ["capture:read", "capture:write"], TOKEN_FOR, datetime.now(UTC), "cli")
+        token = create_token(secrets, [f"{service}:read", f"{service}:write"], TOKEN_FOR, datetime.now(UTC), "cli")
     headers = {"authorization": f"Bearer {token}"}
     try:
-        with httpx.Client(base_url=f"{url.rstrip('/')}/capture/v1/", headers=headers, timeout=TIMEOUT_S) as client:
+        with httpx.Client(base_url=f"{url.rstrip('/')}/{service}/v1/", headers=headers, timeout=TIMEOUT_S) as client:
             yield client
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         raise CommandFailed(f"{url} did not answer: {type(exc).__name__}.") from exc

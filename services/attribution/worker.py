@@ -11,6 +11,7 @@ from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.handlers import settle_models, walk_models
 from services.attribution.remainders.handlers import keep_remainders
 from services.attribution.remainders.handlers import settle as settle_remainders
+from services.attribution.telling.handlers import tell_credits
 from services.attribution.totals.handlers import keep_totals
 from shared.service import Runtime, Timer
 
@@ -22,6 +23,7 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
     return (
         Timer("models", lambda: walk_models(runtime.database, catalogue), timedelta(seconds=1)),
         Timer("regrouping", lambda: regroup_touches(runtime.database, catalogue, groupings), timedelta(seconds=1)),
+        Timer("credits-told", lambda: tell_credits(runtime), timedelta(seconds=0.5)),
         Timer("exports", Exporter(runtime).step, timedelta(seconds=1)),
         Timer("remainders", lambda: keep_remainders(runtime.database), timedelta(seconds=1)),
         Timer("channel-totals", lambda: keep_totals(runtime.database, catalogue), timedelta(seconds=2)),

@@ -4,6 +4,7 @@ from shared.events._decisions import (
     AssignmentAccepted,
     AssignmentExpired,
     AssignmentRejected,
+    CreditsChanged,
     DealChanged,
     DealPersonal,
     EnrolmentEnded,
@@ -16,6 +17,7 @@ from shared.events._decisions import (
     MessageState,
     Stage,
     StageChanged,
+    TouchCredit,
 )
 from shared.events._event import Event, decoder, schema_of, with_position
 from shared.events._leads import (
@@ -66,6 +68,7 @@ __all__ = [
     "ConsentState",
     "ConversionRecorded",
     "CostRecorded",
+    "CreditsChanged",
     "DealChanged",
     "DealPersonal",
     "DeliveryReceived",
@@ -95,6 +98,7 @@ __all__ = [
     "Stage",
     "StageChanged",
     "Topic",
+    "TouchCredit",
     "TouchPersonal",
     "TouchRecorded",
     "VisitorIdentified",

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from shared.events._event import Event
-from shared.ids import AssignmentId, ConversionId, DealId, EventId, LeadId, MessageId, RepId, SequenceId
+from shared.ids import AssignmentId, ConversionId, DealId, EventId, LeadId, MessageId, RepId, SequenceId, TouchId
 
 Stage = Literal["subscriber", "lead", "mql", "sal", "sql", "opportunity", "customer", "disqualified", "recycled"]
 Grade = Literal["A", "B", "C", "D", "F"]
@@ -138,6 +138,43 @@ class DealChanged(Event):
     teams: tuple[str, ...] = ()
     pipeline_stages: tuple[str, ...] = ()
     personal: str | None = None
+
+
+class TouchCredit(BaseModel):
+    """What a touch earned from a conversion, or what nobody did; units are of 10,000,000,000 for all of it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    touch_id: TouchId | None = None
+    origin: str | None = None
+    channel: str
+    source: str
+    medium: str
+    campaign: str
+    units: int
+    value_minor: int
+
+
+class CreditsChanged(Event):
+    """Who earned a conversion by a model, after that changed: a whole snapshot, the highest `revision` wins.
+
+    `lead_id` is the person's, `converted_at` the time of the conversion. The credits sum to its value, but for those of
+    `participation`. Where `by_touch` is false the touches were too many to name, and each credit is of all that have
+    the same channel, source, medium and campaign.
+    """
+
+    ce_type: ClassVar[str] = "throughline.credits.changed.v1"
+
+    conversion_id: ConversionId
+    conversion_type: str
+    converted_at: datetime
+    model: str
+    model_version: int
+    revision: int
+    currency: str
+    value_minor: int
+    by_touch: bool = True
+    credits: tuple[TouchCredit, ...]
 
 
 class EnrolmentStarted(Event):

@@ -7,6 +7,7 @@ from shared.events._decisions import (
     AssignmentAccepted,
     AssignmentExpired,
     AssignmentRejected,
+    CreditsChanged,
     DealChanged,
     EnrolmentEnded,
     EnrolmentStarted,
@@ -46,13 +47,14 @@ FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A Kafka topic. `name` is without the installation's prefix."""
+    """A Kafka topic. `name` is without the installation's prefix; `outward` says that others than services read it."""
 
     name: str
     carries: tuple[type[Event], ...]
     writers: frozenset[str]
     readers: frozenset[str]
     config: dict[str, str] = field(default_factory=lambda: dict(FOREVER))
+    outward: bool = False
 
 
 TOPICS = (
@@ -132,6 +134,13 @@ TOPICS = (
         carries=(EnrolmentStarted, EnrolmentEnded, MessageClaimed, MessageSettled),
         writers=frozenset({"nurture"}),
         readers=frozenset({"nurture"}),
+    ),
+    Topic(
+        name="credits",
+        carries=(CreditsChanged,),
+        writers=frozenset({"attribution"}),
+        readers=frozenset(),
+        outward=True,
     ),
     Topic(
         name="erasures",

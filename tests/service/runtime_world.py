@@ -1,6 +1,7 @@
 """A service for the tests of the runtime: capture's schema, and routes that write down what they were given."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -153,7 +154,10 @@ def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
     given |= {"secret": settings.secret.get_secret_value(), "database_url": settings.database_url.get_secret_value()}
     return {
         "PATH": os.environ["PATH"],
-        **{f"THROUGHLINE_{name.upper()}": str(content) for name, content in {**given, **changes}.items()},
+        **{
+            f"THROUGHLINE_{name.upper()}": content if isinstance(content, str) else json.dumps(content)
+            for name, content in {**given, **changes}.items()
+        },
     }
 
 

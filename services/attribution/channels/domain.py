@@ -158,6 +158,7 @@ def group_touch(  # noqa: PLR0913  # the fields of a touch that say where it cam
     )
 
 
+@lru_cache(maxsize=16_384)
 def foreign_referrer(referrer_host: str | None, page: str | None) -> str | None:
     """The host that referred to a page, unless that is its own site: a site's pages refer to each other."""
     if referrer_host and page and _host_of(page) == _bare(referrer_host):

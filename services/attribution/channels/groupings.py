@@ -6,11 +6,11 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, field_validator
 
 from services.attribution.channels.domain import (
+    BY_CALLER,
     UNATTRIBUTED,
     Grouping,
     default_grouping,
     foreign_referrer,
-    group_touch,
 )
 from shared.events import TouchRecorded
 from shared.rules import (
@@ -95,7 +95,7 @@ class ChannelGrouping:
         self.version = version
         self._rules = rules
         self._keeps_given = document.keep_given
-        self._falls_back_to_given = document.keep_given or document.otherwise == GIVEN_CHANNEL
+        self._falls_back_to_given = document.otherwise == GIVEN_CHANNEL
         named = document.otherwise not in (DEFAULT_CHANNEL, GIVEN_CHANNEL)
         self._otherwise = (document.otherwise, f"grouping:{version}:otherwise") if named else None
         self._fields = tuple(name for name in Traffic._fields if any(when.reads("touch", name) for when, _, _ in rules))
@@ -109,21 +109,20 @@ class ChannelGrouping:
 
     def group(self, touch: Traffic) -> Grouping:
         """The channel of a touch and the rule that decided."""
-        if not (touch.given_channel and self._keeps_given) and (self._rules or self._otherwise):
-            default = default_grouping(touch.source, touch.medium, touch.campaign, touch.click_ids, touch.referrer_host)
+        _, given, source, medium, campaign, _, _, referrer_host, click_ids = touch
+        if given and self._keeps_given:
+            return Grouping(given, BY_CALLER, source, medium)
+        default = default_grouping(source, medium, campaign, click_ids, referrer_host)
+        if self._rules:
             values = tuple([getattr(touch, name) for name in self._fields])
-            decided = self._decide(values, default.channel if self._reads_default else None) or self._otherwise
+            decided = self._decide(values, default.channel if self._reads_default else None)
             if decided is not None:
                 return Grouping(*decided, default.source, default.medium)
-        return group_touch(
-            channel=touch.given_channel if self._falls_back_to_given else None,
-            source=touch.source,
-            medium=touch.medium,
-            campaign=touch.campaign,
-            click_ids=touch.click_ids,
-            referrer_host=touch.referrer_host,
-            page=None,
-        )
+        if given and self._falls_back_to_given:
+            return Grouping(given, BY_CALLER, source, medium)
+        if self._otherwise is not None:
+            return Grouping(*self._otherwise, default.source, default.medium)
+        return default
 
     def _first_that_holds(self, values: tuple[Any, ...], default_channel: str | None) -> tuple[str, str] | None:
         fields = dict(zip(self._fields, values, strict=True))
@@ -161,7 +160,7 @@ def active_grouping() -> ActiveDocument[ChannelGrouping]:
 def traffic_of(event: TouchRecorded, *, erased: bool = False) -> Traffic:
     """What a recorded touch tells of where it came from; read from the dict, which takes a third less time."""
     touch = event.__dict__
-    page = touch["page"]
+    page, referrer_host = touch["page"], touch["referrer_host"]
     return Traffic(
         touch["type"],
         touch["channel"] or None,
@@ -170,6 +169,6 @@ def traffic_of(event: TouchRecorded, *, erased: bool = False) -> Traffic:
         touch["campaign"] or None,
         None if erased else touch["content"],
         None if erased else page,
-        foreign_referrer(touch["referrer_host"], page),
+        foreign_referrer(referrer_host, page) if referrer_host else None,
         touch["click_ids"],
     )

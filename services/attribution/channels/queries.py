@@ -17,6 +17,7 @@ INPUTS = (
     "type, given_channel, source, medium, campaign, content, page, referrer_host, click_ids, tagged, channel, "
     "channel_rule"
 )
+INPUTS_OF_TOUCH = ", ".join(f"touch.{name}" for name in INPUTS.split(", "))
 # An estimate will do where counting takes seconds.
 TOUCHES = """
 SELECT CASE WHEN reltuples > 1000000 THEN reltuples::bigint ELSE (SELECT count(*) FROM touches) END
@@ -75,6 +76,15 @@ SELECT type, given_channel, source, medium, campaign, CASE WHEN $2 THEN content 
     CASE WHEN $2 THEN page END AS page, referrer_host, click_ids, tagged, channel, count(*) AS touches
 FROM touches TABLESAMPLE SYSTEM ($3) WHERE occurred_at >= $1
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 ORDER BY touches DESC LIMIT $4
+"""
+# What touches of the newest conversions earned by one run.
+EARNED = f"""
+SELECT path.currency, part.minor, {INPUTS_OF_TOUCH}
+FROM (SELECT * FROM paths WHERE occurred_at >= $1 ORDER BY occurred_at DESC, conversion_id LIMIT $2) AS path
+JOIN credits ON credits.conversion_id = path.conversion_id AND credits.run = $3
+CROSS JOIN LATERAL unnest(path.touch_ids, path.origins, credits.value_minor) AS part (touch_id, origin, minor)
+JOIN touches AS touch ON (touch.touch_id, touch.origin) = (part.touch_id, part.origin)
+WHERE part.minor <> 0
 """
 
 
@@ -159,6 +169,12 @@ async def kinds(
     """What that part of the touches since then tells, `whole` with page and content; its channel, and how often."""
     rows = await connection.fetch(KINDS, since, whole, percent, MOST_KINDS)
     return [(traffic_in(row), row["channel"], row["touches"]) for row in rows]
+
+
+async def earned(connection: Connection, run: int, since: datetime, limit: int) -> list[tuple[Traffic, str, str, int]]:
+    """What touches of the newest conversions since then tell, their channel, the currency, and what they earned."""
+    rows = await connection.fetch(EARNED, since, limit, run)
+    return [(traffic_in(row), row["channel"], row["currency"], row["minor"]) for row in rows]
 
 
 async def put_groupings(connection: Connection, groupings: Sequence[tuple[StoredTouch, Grouping]]) -> list[Fact]:

@@ -7,9 +7,11 @@ from pydantic import BaseModel
 
 from services.attribution.channels import queries
 from services.attribution.channels.groupings import ChannelGrouping
+from services.attribution.models.choosing import serving_run
 from shared.db import Connection
 
 MOST_TOUCHES = 200_000
+MOST_CONVERSIONS = 500
 
 
 class Move(BaseModel):
@@ -28,10 +30,20 @@ class Channel(BaseModel):
     after: int
 
 
-class Simulation(BaseModel):
-    """Which touches would move between channels, the most first.
+class Worth(BaseModel):
+    """What a channel earned by the model `linear`, and would have."""
 
-    `sampled` is the part of all touches that was tried: 1 for all, less where there are more than 200,000.
+    currency: str
+    channel: str
+    before_minor: int
+    after_minor: int
+
+
+class Simulation(BaseModel):
+    """Which touches would move between channels, the most first, and what that moves of the newest conversions' value.
+
+    `sampled` is the part of all touches that was tried: 1 for all, less where there are more than 200,000. Value is of
+    the newest 500 conversions.
     """
 
     touches: int
@@ -39,6 +51,7 @@ class Simulation(BaseModel):
     moved: int
     moves: list[Move]
     channels: list[Channel]
+    value: list[Worth]
 
 
 async def simulate(connection: Connection, grouping: ChannelGrouping, now: datetime, days: int) -> Simulation:
@@ -64,4 +77,24 @@ async def simulate(connection: Connection, grouping: ChannelGrouping, now: datet
         moved=sum(move.touches for move in moved),
         moves=moved,
         channels=[Channel(channel=name, before=before[name], after=after[name]) for name in channels],
+        value=await _value(connection, grouping, since),
     )
+
+
+async def _value(connection: Connection, grouping: ChannelGrouping, since: datetime) -> list[Worth]:
+    run = await serving_run(connection, "linear")
+    before: Counter[tuple[str, str]] = Counter()
+    after: Counter[tuple[str, str]] = Counter()
+    for traffic, channel, currency, minor in await queries.earned(connection, run.run, since, MOST_CONVERSIONS):
+        before[currency, channel] += minor
+        after[currency, grouping.group(traffic).channel] += minor
+    places = sorted({*before, *after}, key=lambda place: (place[0], -after[place], place[1]))
+    return [
+        Worth(
+            currency=currency,
+            channel=channel,
+            before_minor=before[currency, channel],
+            after_minor=after[currency, channel],
+        )
+        for currency, channel in places
+    ]

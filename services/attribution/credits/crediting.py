@@ -16,6 +16,7 @@ from services.attribution.journeys import queries as journeys
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.paths.moving import paths_moved
 from services.attribution.pipeline.queries import assigned_reps
+from services.attribution.telling.queries import mark_changed
 from shared.db import Connection
 from shared.identity import Member, members_of_many, resolve_many
 from shared.ids import ConversionId, LeadId
@@ -74,6 +75,7 @@ async def _store(connection: Connection, runs: Sequence[CreditingRun], after: Ma
     old = {key: before[key] for key in changed if key in before}
     await queries.replace(connection, old, new, moves(old, new))
     moved = [key for key in changed if key not in old or old[key].path != new[key].path]
+    await mark_changed(connection, old, new)
     await paths_moved(connection, [old[key].path for key in moved if key in old], [new[key].path for key in moved])
 
 

@@ -99,6 +99,7 @@ def _row(event: TouchRecorded, grouping: ChannelGrouping, *, erased: bool) -> tu
     """A touch as a row of `queries.TOUCH_COLUMNS`. Fields are read from the dict, which takes a third less time."""
     touch = event.__dict__
     traffic = traffic_of(event, erased=erased)
+    _, given, source, medium, _, content, page, referrer_host, click_ids = traffic
     found = grouping.group(traffic)
     return (
         touch["origin"],
@@ -113,11 +114,11 @@ def _row(event: TouchRecorded, grouping: ChannelGrouping, *, erased: bool) -> tu
         found.source,
         found.medium,
         touch["campaign"],
-        traffic.content,
-        traffic.page,
+        content,
+        page,
         touch["automated"],
-        traffic.given_channel,
-        traffic.referrer_host,
-        " ".join(traffic.click_ids) or None,
-        traffic.source is not None or traffic.medium is not None,
+        given,
+        referrer_host,
+        " ".join(click_ids) if click_ids else None,
+        source is not None or medium is not None,
     )

@@ -13,7 +13,7 @@ from shared.ids import LeadId
 
 TOPICS = ("leads", "touches", "conversions", "deals")
 IDS_OF_A_TURN = 250
-TURNS_AT_ONCE = 20
+TURNS_AT_ONCE = 8
 
 # `as_of`: until when everything that was told is in what was stored before these facts.
 PUT_TURN = """
@@ -93,7 +93,8 @@ class Remainder:
 
 async def put_turns(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
     """Remember that what is left of the journeys of these ids may be another now; a worker looks at them."""
-    await connection.execute(PUT_TURN, list(set(lead_ids)), IDS_OF_A_TURN, TOPICS)
+    if ids := list(set(lead_ids)):
+        await connection.execute(PUT_TURN, ids, IDS_OF_A_TURN, TOPICS)
 
 
 async def put_all_once(connection: Connection) -> None:

@@ -87,6 +87,21 @@ CREATE TABLE export_parts (
     PRIMARY KEY (export_id, number)
 );
 ALTER TABLE export_parts ALTER COLUMN content SET STORAGE EXTERNAL;
+
+-- Conversions whose credits by these runs changed and are to be told, and how far all conversions are told by the run
+-- of a model that serves.
+CREATE TABLE credit_changes (
+    change bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    conversion_ids text[] NOT NULL,
+    runs integer[] NOT NULL
+);
+CREATE TABLE credits_told (
+    model text PRIMARY KEY,
+    run integer NOT NULL,
+    after text NOT NULL DEFAULT '',
+    finished boolean NOT NULL DEFAULT false
+);
+CREATE SEQUENCE credits_revision;
 """
 
 

@@ -1,0 +1,1 @@
+"""Credits told to others: a fact for each conversion and model whose credits changed."""
