@@ -1,5 +1,6 @@
 """Conversions, their credits and the reasons for them over HTTP."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -156,7 +157,8 @@ def router(runtime: Runtime) -> APIRouter:
                 await serving_run(connection, model)
             found = await _conversion(connection, conversion_id)
             grouping = await groupings.current(connection)
-            return await explaining.explain(connection, catalogue, grouping, found, model)
+            material = await explaining.material_of(connection, catalogue, grouping, found)
+        return await asyncio.to_thread(explaining.explain, material, model)  # it may take long, and needs no database
 
     return made
 

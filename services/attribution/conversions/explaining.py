@@ -8,15 +8,19 @@ from pydantic import BaseModel
 
 from services.attribution.channels.groupings import ChannelGrouping
 from services.attribution.conversions import queries
+from services.attribution.credits.domain import Credited
 from services.attribution.credits.queries import stored
 from services.attribution.domain import (
     SHARE_UNITS,
     Conversion,
+    CreditingRun,
+    Deal,
     Division,
     Milestone,
     Model,
     Path,
     PathRow,
+    Profile,
     Reason,
     TotalsModel,
     Touch,
@@ -26,12 +30,12 @@ from services.attribution.domain import (
     told_weights,
 )
 from services.attribution.history import queries as history
-from services.attribution.history.telling import History, history_of
+from services.attribution.history.telling import History, Story, history_of, story_of
 from services.attribution.journeys.queries import journeys, profiles
 from services.attribution.models.catalogue import Catalogue
 from shared.db import Connection
 from shared.errors import Unavailable
-from shared.identity import Member, members, resolve, resolve_many
+from shared.identity import members, resolve, resolve_many
 from shared.ids import LeadId
 
 MOST_TOUCHES = 1_000
@@ -145,54 +149,97 @@ class _View:
         )
 
 
-async def explain(
-    connection: Connection, catalogue: Catalogue, grouping: ChannelGrouping, conversion: Conversion, told_by: str
-) -> Explanation:
-    """Lay out a conversion's path as it stands, with the credits that are stored, and how it came to that.
+@dataclass(frozen=True, slots=True)
+class Material:
+    """All that a conversion's explanation is made of, read from one state of the database.
 
-    `told_by` is the model by which the history tells what moved, or `ALL_MODELS`. Raises Unavailable where a new
-    installation has not credited the conversion yet.
+    `near` are touches of others on ids that were tied to the person, with whose they are; `replaced` those that were
+    told of the person and corrected since. `previous` is when the person's conversion before this one was.
     """
+
+    conversion: Conversion
+    person: LeadId
+    credited: Credited
+    runs: Sequence[CreditingRun]
+    touches: Sequence[Touch]
+    near: Sequence[tuple[Touch, LeadId]]
+    replaced: Sequence[Touch]
+    profile: Profile | None
+    deal: Deal | None
+    previous: datetime | None
+    story: Story
+
+    @property
+    def reach(self) -> timedelta | None:
+        """How far back the models that answer look."""
+        return longest_lookback(self.runs)
+
+
+async def material_of(
+    connection: Connection, catalogue: Catalogue, grouping: ChannelGrouping, conversion: Conversion
+) -> Material:
+    """Read what explains a conversion. Raises Unavailable where it has not been credited by every model yet."""
     runs = await catalogue.dividing(connection)
-    reach = longest_lookback(runs)
-    credited = (await stored(connection, [conversion.conversion_id], [run.run for run in runs], {})).get(
-        conversion.conversion_id
-    )
+    numbers = [run.run for run in runs]
+    credited = (await stored(connection, [conversion.conversion_id], numbers, {})).get(conversion.conversion_id)
     if credited is None or len(credited.divisions) < len(runs):
         raise Unavailable("this conversion is about to be credited; try again in a moment")
-    person = await resolve(connection, conversion.lead_id, conversion.occurred_at)
+    at, reach = conversion.occurred_at, longest_lookback(runs)
+    person = await resolve(connection, conversion.lead_id, at)
     people = {person: await members(connection, person)}
-    at = conversion.occurred_at
-    touches = (await journeys(connection, people, {person: (None, max(at, conversion.received_at))}))[person]
-    profile = (await profiles(connection, people)).get(person)
-    deal_id = conversion.deal_id
-    deal = (await queries.deals(connection, [deal_id])).get(deal_id) if deal_id else None
-    path, hidden = _path(credited.path, touches, reach)
+    span = (None if reach is None else at - reach, at)
+    near = await history.nearby(connection, people[person], span, MOST_TOUCHES)
+    owners = await resolve_many(connection, [(told.lead_id, told.touch.occurred_at) for told in near])
+    lead_ids = [member.lead_id for member in people[person]]
+    latest = max(at, conversion.received_at)
     sold = (await queries.conversions_of_people(connection, people)).get(person, [])
-    previous = max((one.occurred_at for one in sold if one.occurred_at < at), default=None)
+    deal_id = conversion.deal_id
+    return Material(
+        conversion=conversion,
+        person=person,
+        credited=credited,
+        runs=runs,
+        touches=(await journeys(connection, people, {person: (None, latest)}))[person],
+        near=[(told.touch, owner) for told, owner in zip(near, owners, strict=True) if owner != person],
+        replaced=await history.replaced(connection, lead_ids, span, grouping, MOST_TOUCHES),
+        profile=(await profiles(connection, people)).get(person),
+        deal=(await queries.deals(connection, [deal_id])).get(deal_id) if deal_id else None,
+        previous=max((one.occurred_at for one in sold if one.occurred_at < at), default=None),
+        story=await story_of(connection, conversion, reach, grouping),
+    )
+
+
+def explain(material: Material, told_by: str) -> Explanation:
+    """Lay out a conversion's path as it stands, with the credits that are stored, and how it came to that.
+
+    `told_by` is the model by which the history tells what moved, or `ALL_MODELS`.
+    """
+    conversion, credited, reach = material.conversion, material.credited, material.reach
+    path, hidden = _path(credited.path, material.touches, reach)
     views = [
-        _view(path, run.model, credited.divisions[run.run], hidden, previous)
-        for run in runs
+        _view(path, run.model, credited.divisions[run.run], hidden, material.previous)
+        for run in material.runs
         if not isinstance(run.model, TotalsModel)
     ]
     others = [
-        *_against(touches, at, reach),
-        *await _elsewhere(connection, person, people[person], (None if reach is None else at - reach, at), grouping),
+        *_against(material.touches, conversion.occurred_at, reach),
+        *(_not_counted(touch, "other_person", owner) for touch, owner in material.near),
+        *(_not_counted(touch, "corrected") for touch in material.replaced),
     ]
-    told_runs = [run for run in runs if told_by in (ALL_MODELS, run.model.model_id)]
-    history_told = await history_of(connection, conversion, told_runs, reach, grouping)
+    told_runs = [run for run in material.runs if told_by in (ALL_MODELS, run.model.model_id)]
+    first_received_at = material.story.first_received_at
     return Explanation(
         conversion_id=conversion.conversion_id,
-        lead_id=person,
+        lead_id=material.person,
         type=conversion.type,
         value_minor=conversion.value_minor,
         refunded_minor=conversion.refunded_minor,
         currency=conversion.currency,
-        occurred_at=at,
-        received_at=history_told.first_received_at,
+        occurred_at=conversion.occurred_at,
+        received_at=first_received_at,
         lookback_days=_days(reach),
-        lead_created_at=profile.created_at if profile else None,
-        deal_created_at=deal.opened_at if deal else None,
+        lead_created_at=material.profile.created_at if material.profile else None,
+        deal_created_at=material.deal.opened_at if material.deal else None,
         country=credited.path.country,
         account=credited.path.account,
         rep=credited.path.rep,
@@ -200,12 +247,11 @@ async def explain(
         not_counted=len(others),
         models={view.model.model_id: _divided(view, path) for view in views},
         touches=[
-            _counted(path, index, views, history_told.first_received_at)
-            for index in range(min(len(path.touches), MOST_TOUCHES))
+            _counted(path, index, views, first_received_at) for index in range(min(len(path.touches), MOST_TOUCHES))
         ],
         others=others[:MOST_TOUCHES],
         unattributed={view.model.model_id: earned for view in views if (earned := view.earned(-1)) is not None},
-        history=history_told,
+        history=history_of(material.story, told_runs, reach),
     )
 
 
@@ -266,30 +312,6 @@ def _against(touches: Iterable[Touch], at: datetime, reach: timedelta | None) ->
         if reason is not None:
             found.append(_not_counted(touch, reason))
     return found
-
-
-async def _elsewhere(
-    connection: Connection,
-    person: LeadId,
-    ids: Sequence[Member],
-    span: tuple[datetime | None, datetime],
-    grouping: ChannelGrouping,
-) -> list[NotCounted]:
-    """The touches that somebody might look for here: those of others who shared an id, and those corrected since."""
-    lead_ids = [member.lead_id for member in ids]
-    near = await history.nearby(connection, lead_ids, span, MOST_TOUCHES)
-    owners = await resolve_many(connection, [(told.lead_id, told.touch.occurred_at) for told in near])
-    return [
-        *(
-            _not_counted(told.touch, "other_person", owner)
-            for told, owner in zip(near, owners, strict=True)
-            if owner != person
-        ),
-        *(
-            _not_counted(touch, "corrected")
-            for touch in await history.replaced(connection, lead_ids, span, grouping, MOST_TOUCHES)
-        ),
-    ]
 
 
 def _not_counted(touch: Touch, reason: Reason, owner: LeadId | None = None) -> NotCounted:

@@ -28,6 +28,11 @@ from shared.ids import ConversionId, LeadId, TouchId
 
 T = TypeVar("T", TouchTold, ConversionTold, RefundTold, ProfileTold, DealTold, AssignmentTold)
 Moved = Literal["person", "touches", "milestones", "value", "conversion", "credited_to", "shares", "details"]
+MOST_MOMENTS = 1_000
+FEWEST_MOMENTS = 20
+MOST_TOUCHES_CREDITED = 60_000
+"""How many touches are looked at in all, one time for each moment: about a second's work by one model."""
+
 _DEEPEST = 64
 """How many merges are followed, as `shared.identity` does."""
 
@@ -168,32 +173,43 @@ class Change:
     after: Credited
 
 
-def first_received(told: Iterable[Told], conversion_id: ConversionId) -> datetime:
-    """When the conversion was told first."""
-    return min(
-        one.received_at
-        for one in told
-        if isinstance(one, ConversionTold) and one.conversion.conversion_id == conversion_id
-    )
-
-
 def changes(
-    told: Iterable[Told], conversion_id: ConversionId, runs: Sequence[CreditingRun], lookback: timedelta | None
+    told: Iterable[Told], since: datetime, known: Known, runs: Sequence[CreditingRun], lookback: timedelta | None
 ) -> Iterator[Change]:
-    """What came late to a conversion and moved it, in the order in which it was received."""
-    told = sorted(told, key=lambda one: one.received_at)
-    since = first_received(told, conversion_id)
-    known = Known(conversion_id)
-    place = bisect_right(told, since, key=lambda one: one.received_at)
+    """What came after a moment and moved the conversion, in the order in which it was received.
+
+    Nothing may be `known` yet, and the conversion must have been told by then.
+    """
+    told = sorted(told, key=_received)
+    place = bisect_right(told, since, key=_received)
     for one in told[:place]:
         known.take(one)
     before = known.credited(runs, lookback)
-    for received_at, together in groupby(told[place:], key=lambda one: one.received_at):
+    for received_at, together in groupby(told[place:], key=_received):
         came = [Late(one, known.take(one)) for one in together]
         after = known.credited(runs, lookback)
         if moved := _moved(before, after) | _stripped(came, known, after):
-            yield Change(received_at, _movers(came, conversion_id, moved, before, after), moved, before, after)
+            yield Change(received_at, _movers(came, known.conversion_id, moved, before, after), moved, before, after)
         before = after
+
+
+def last_moments(told: Iterable[Told], since: datetime) -> tuple[datetime, bool]:
+    """From when on the history can be told in a bearable time, and whether that is all of it.
+
+    To credit a conversion takes as long as there are touches, once for each moment.
+    """
+    touches, moments = 1, {since}
+    for one in told:
+        touches += isinstance(one, TouchTold)
+        if one.received_at > since:
+            moments.add(one.received_at)
+    most = min(MOST_MOMENTS, max(FEWEST_MOMENTS, MOST_TOUCHES_CREDITED // touches))
+    ordered = sorted(moments)
+    return ordered[max(0, len(ordered) - 1 - most)], len(ordered) - 1 <= most
+
+
+def _received(told: Told) -> datetime:
+    return told.received_at
 
 
 def _moved(before: Credited, after: Credited) -> frozenset[Moved]:
@@ -216,7 +232,8 @@ def _movers(
     came: Sequence[Late], conversion_id: ConversionId, moved: frozenset[Moved], before: Credited, after: Credited
 ) -> tuple[Late, ...]:
     """Those of what came together that can have moved this."""
-    places = {(touch.origin, touch.touch_id) for touch in {*before.path.touches} ^ {*after.path.touches}}
+    old, new = [{(touch.origin, touch.touch_id): touch for touch in one.path.touches} for one in (before, after)]
+    places = {name for name in {*old, *new} if old.get(name) != new.get(name)}
 
     def can_have(told: Told) -> bool:
         match told:

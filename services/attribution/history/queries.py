@@ -23,6 +23,7 @@ from services.attribution.history.told import (
 from services.attribution.journeys.queries import TOUCH_COLUMNS, touch_of
 from shared.db import Connection
 from shared.events import DealChanged, LeadCaptured
+from shared.identity import Member
 from shared.ids import ConversionId, LeadId
 
 MOST_TOUCHES = 10_000
@@ -88,14 +89,11 @@ WITH named AS (
 SELECT {", ".join(TOUCH_COLUMNS)} FROM touches JOIN named USING (touch_id, origin)
 UNION ALL SELECT {", ".join(TOUCH_COLUMNS)} FROM touch_versions JOIN named USING (touch_id, origin)
 """
-# What ids did that were tied to these, as far as it is not theirs; what is theirs is left out by who reads it.
-NEARBY = f"""
-SELECT touch.lead_id, {", ".join(f"touch.{name}" for name in TOUCH_COLUMNS if name != "lead_id")} FROM touches AS touch
-WHERE touch.lead_id IN (
-        SELECT lead_id FROM identity_log WHERE into_id = ANY($1) AND kind IN ('linked', 'merged')
-        UNION SELECT unnest($1::text[])
-    ) AND touch.occurred_at <= $3 AND ($2::timestamptz IS NULL OR touch.occurred_at >= $2)
-ORDER BY touch.occurred_at DESC, touch.touch_id LIMIT $4
+TIED = "SELECT DISTINCT lead_id FROM identity_log WHERE into_id = ANY($1) AND kind IN ('linked', 'merged')"
+OF_IDS = f"""
+SELECT {", ".join(TOUCH_COLUMNS)} FROM touches
+WHERE lead_id = ANY($1) AND occurred_at <= $3 AND ($2::timestamptz IS NULL OR occurred_at >= $2)
+ORDER BY occurred_at DESC, touch_id LIMIT $4
 """
 REPLACED = f"""
 SELECT {", ".join(TOUCH_COLUMNS)} FROM touch_versions
@@ -183,11 +181,14 @@ async def told_of(
 
 
 async def nearby(
-    connection: Connection, lead_ids: Sequence[LeadId], span: tuple[datetime | None, datetime], limit: int
+    connection: Connection, members: Sequence[Member], span: tuple[datetime | None, datetime], limit: int
 ) -> list[TouchTold]:
-    """The touches of these ids and of all that were ever tied to them, the newest first."""
-    rows = await connection.fetch(NEARBY, lead_ids, *span, limit)
-    return [TouchTold(row["lead_id"], row["position"], touch_of(row)) for row in rows]
+    """The touches of ids that were ever tied to a person's, and are not all the person's; the newest first."""
+    rows = await connection.fetch(TIED, [member.lead_id for member in members])
+    whole = {member.lead_id for member in members if member.since is None and member.until is None}
+    shared = ({row["lead_id"] for row in rows} | {member.lead_id for member in members}) - whole
+    found = await connection.fetch(OF_IDS, sorted(shared), *span, limit)
+    return [TouchTold(row["lead_id"], row["position"], touch_of(row)) for row in found]
 
 
 async def replaced(

@@ -1,8 +1,8 @@
 """The history of a conversion's credits, as the API tells it."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -13,7 +13,7 @@ from services.attribution.channels.groupings import ChannelGrouping
 from services.attribution.credits.domain import Credited
 from services.attribution.domain import SHARE_UNITS, Conversion, CreditingRun
 from services.attribution.history import queries
-from services.attribution.history.domain import Change, Late, Moved, changes
+from services.attribution.history.domain import Change, Known, Late, Moved, changes, last_moments
 from services.attribution.history.told import (
     AssignmentTold,
     ConversionTold,
@@ -27,7 +27,6 @@ from services.attribution.history.told import (
 from shared.db import Connection
 from shared.ids import ConversionId
 
-MOST_CHANGES = 1_000
 What = Literal[
     "touch",
     "touch_corrected",
@@ -94,43 +93,47 @@ class Recredit(BaseModel):
 
 
 class History(BaseModel):
-    """What came late and what it moved, in the order in which it was received; the newest 1,000 of `total`.
+    """What came late and what it moved, in the order in which it was received.
 
-    It is told by the models and the channels of today. `complete` is false, and nothing is told, where the person has
-    more than 10,000 touches or 1,000 ids to go through.
+    It is told by the models and the channels of today. `complete` is false where it is too long to go through: then
+    only its end is told, or nothing where the person has more than 10,000 touches or 1,000 ids.
     """
 
     first_received_at: datetime
     complete: bool
-    total: int
     items: list[Recredit]
 
 
-async def history_of(
-    connection: Connection,
-    conversion: Conversion,
-    runs: Sequence[CreditingRun],
-    lookback: timedelta | None,
-    grouping: ChannelGrouping,
-) -> History:
-    """The history of a conversion's credits by these runs, on paths that reach back as far as `lookback`."""
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What a conversion's history is told from; `told` is None where that is too much."""
+
+    conversion_id: ConversionId
+    first_received_at: datetime
+    told: Sequence[Told] | None
+
+
+async def story_of(
+    connection: Connection, conversion: Conversion, lookback: timedelta | None, grouping: ChannelGrouping
+) -> Story:
+    """All that was ever told of a conversion, with touches as far back as `lookback`."""
     versions = await queries.versions_of(connection, conversion.conversion_id)
     first = min(version.received_at for version in versions)
     times = [version.conversion.occurred_at for version in versions]
     span = (None if lookback is None else min(times) - lookback, max(times))
     everyone = await queries.everyone(connection, [version.conversion.lead_id for version in versions])
     told = await queries.told_of(connection, conversion.conversion_id, everyone, span, grouping)
-    if told is None:
-        return History(first_received_at=first, complete=False, total=0, items=[])
-    found = await asyncio.to_thread(_changes, told, conversion.conversion_id, runs, lookback)
-    items = [_recredit(change, runs) for change in found[-MOST_CHANGES:]]
-    return History(first_received_at=first, complete=True, total=len(found), items=items)
+    return Story(conversion.conversion_id, first, told)
 
 
-def _changes(
-    told: Sequence[Told], conversion_id: ConversionId, runs: Sequence[CreditingRun], lookback: timedelta | None
-) -> list[Change]:
-    return list(changes(told, conversion_id, runs, lookback))
+def history_of(story: Story, runs: Sequence[CreditingRun], lookback: timedelta | None) -> History:
+    """The history of a conversion's credits by these runs, on paths that reach back as far as `lookback`."""
+    if story.told is None:
+        return History(first_received_at=story.first_received_at, complete=False, items=[])
+    since, is_all = last_moments(story.told, story.first_received_at)
+    found = changes(story.told, since, Known(story.conversion_id), runs, lookback)
+    items = [_recredit(change, runs) for change in found]
+    return History(first_received_at=story.first_received_at, complete=is_all, items=items)
 
 
 def _recredit(change: Change, runs: Sequence[CreditingRun]) -> Recredit:
