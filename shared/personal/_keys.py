@@ -11,9 +11,7 @@ from binascii import b2a_base64
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 import orjson
 from cryptography.exceptions import InvalidTag
@@ -24,6 +22,7 @@ from shared.db import Connection, LogRow, Tx, log_row, one
 from shared.errors import Rejected, Unavailable
 from shared.events import TOPIC_OF, Event, PersonKeyCreated
 from shared.ids import EventId, LeadId, derived_id
+from shared.personal._drafts import Draft, Encoded
 from shared.secrets import Secrets
 
 KNOWN = "SELECT lead_id, wrapped_key FROM person_keys WHERE lead_id = ANY($1)"
@@ -81,39 +80,6 @@ class PersonErased(Rejected):
     slug = "personal/person-erased"
     status = 410
     title = "The person was erased"
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A fact that is not sealed yet: `personal` is the JSON that goes, encrypted, into its `personal` field."""
-
-    event: Event
-    personal: bytes | None = None
-
-    @property
-    def lead_id(self) -> LeadId:
-        """Whose key seals it."""
-        return self.event.lead_id
-
-    @property
-    def received_at(self) -> datetime:
-        """When it came in."""
-        return self.event.received_at
-
-
-class Encoded(NamedTuple):
-    """A draft of which all but the personal block is encoded already, as it will stand in the log.
-
-    For the hot path alone: it spares a model for each fact. `value` is a JSON object without `personal`.
-    """
-
-    kind: type[Event]
-    event_id: EventId
-    lead_id: LeadId
-    occurred_at: str
-    received_at: datetime
-    value: bytes
-    personal: bytes | None = None
 
 
 class PersonKeys:
@@ -236,14 +202,15 @@ class PersonKeys:
         }
 
     async def seal_by_any(
-        self, connection: Connection, lead_ids: Sequence[LeadId], text: bytes
-    ) -> tuple[LeadId, str] | None:
-        """A block by the first of these ids that has a key here, and that id; None if none has."""
-        held = await self._here(connection, set(lead_ids))
-        for lead_id in lead_ids:
-            if lead_id in held:
-                return lead_id, self.seal(lead_id, held[lead_id], text).decode()
-        return None
+        self, connection: Connection, wanted: Sequence[tuple[Sequence[LeadId], bytes]]
+    ) -> list[tuple[LeadId, str] | None]:
+        """For each text a block by the first of its ids that has a key here, and that id; None if none has."""
+        held = await self._here(connection, {lead_id for lead_ids, _ in wanted for lead_id in lead_ids})
+        first = [next((lead_id for lead_id in lead_ids if lead_id in held), None) for lead_ids, _ in wanted]
+        return [
+            (lead_id, self.seal(lead_id, held[lead_id], text).decode()) if lead_id is not None else None
+            for lead_id, (_, text) in zip(first, wanted, strict=True)
+        ]
 
     def open_with(self, lead_id: LeadId, wrapped_key: str, block: str) -> bytes:
         """The plain text of a block, by the key that was read along with it. Raises SealBroken."""

@@ -37,6 +37,7 @@ HAND_ON_THE_ENVIRONMENT = {
     "deploy/embedded/processes.py": "what it starts gets it",
     "deploy/embedded/supervisor.py": "what it starts gets it",
     "deploy/embedded/template.py": "a copy takes over what its order names",
+    "throughline/backups.py": "PostgreSQL's programs get it, and its own settings are read there",
     "throughline/demo/system.py": "what it starts gets it",
 }
 LOOKS_BEHIND = {

@@ -32,6 +32,10 @@ STATEMENTS_ELSEWHERE = {
     "services/capture/leads/batches.py": "the same as in queries, for many at once: beside the one that uses them",
     "services/capture/leads/erasure.py": "erasing is statements one after another",
     "services/capture/leads/folding.py": "restoring is statements one after another",
+    "services/capture/leads/sealing.py": "sealing what an earlier version wrote is one thing, in one place",
+    "services/nurture/sending/sealing.py": "the same",
+    "services/routing/assignments/inputs.py": "the same",
+    "services/routing/deals/sealing.py": "the same",
     "services/routing/assignments/holds.py": "about holds alone: those of assignments fill a file",
 }
 STATEMENTS = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "cursor"}

@@ -84,7 +84,7 @@ MOVES = st.builds(
     st.integers(0, 3),
     st.booleans(),
 )
-HISTORIES = st.lists(MOVES, min_size=2, max_size=10)
+HISTORIES = st.lists(MOVES, min_size=2, max_size=7)
 
 
 def draw_move(dice: random.Random) -> Move:

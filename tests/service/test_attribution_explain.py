@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from prometheus_client import REGISTRY
 
 from services.attribution.channels.domain import UNATTRIBUTED
 from services.attribution.credits.domain import Credited
@@ -20,6 +21,8 @@ from tests.service.attribution_facts import Teller, World
 from tests.service.attribution_late import draw_move, told
 from tests.service.test_attribution_histories import crediting_runs, in_any_order
 from throughline.services import service_code
+
+RECREDITED = "throughline_attribution_recredited_total"
 
 
 @pytest_asyncio.fixture
@@ -298,3 +301,48 @@ async def test_history_is_what_the_world_looked_like_when_each_fact_was_received
             ] == plain_history(history, conversion_id, runs), history
             entries += len(items)
     assert entries > 50
+
+
+async def test_late_touch_rewrites_the_credits_of_its_own_leads_conversions_alone(
+    attribution: Harness, teller: Teller
+) -> None:
+    for number in range(60):
+        await attribution.deliver(
+            teller.touch(f"lead{number}", 5), teller.conversion(f"lead{number}", 1, 100, external_id=f"c{number}")
+        )
+    await attribution.deliver(teller.conversion("lead7", 95, 100, external_id="too-early"))
+
+    async def writers() -> dict[str, set[tuple[str, int]]]:
+        """Which transaction wrote each row of paths and credits last."""
+        async with attribution.runtime.database.reading() as connection:
+            return {
+                table: {
+                    (row["conversion_id"], row["xmin"])
+                    for row in await connection.fetch(f"SELECT conversion_id, xmin::text::bigint FROM {table}")
+                }
+                for table in ("paths", "credits")
+            }
+
+    before, counted = await writers(), REGISTRY.get_sample_value(RECREDITED)
+    await attribution.deliver(teller.touch("lead7", 3), *(teller.touch(f"visitor{number}", 3) for number in range(20)))
+    after = await writers()
+    for table, rows in after.items():
+        assert {conversion_id for conversion_id, _ in rows ^ before[table]} == {teller.conversion_id("c7")}, table
+    assert REGISTRY.get_sample_value(RECREDITED) == (counted or 0) + 1
+
+
+async def test_erasing_a_shared_browser_moves_what_each_of_its_people_is_counted_under(
+    attribution: Harness, teller: Teller
+) -> None:
+    await attribution.deliver(
+        teller.touch("kiosk", 9, touch_id="hers", content="for-nora"),
+        teller.touch("kiosk", 4, touch_id="his", content="for-otto"),
+        teller.linked("kiosk", "nora", 10),
+        teller.linked("kiosk", "otto", 5),
+        teller.conversion("nora", 1, 1_000, external_id="order"),
+        teller.conversion("otto", 1, 500, external_id="other"),
+        teller.erased("kiosk"),
+    )
+    query = {"model": "linear", "dimension": "content", "from": "2026-11-01", "to": "2026-12-01"}
+    found = (await attribution.client.get("/v1/reports/attribution", params=query)).json()
+    assert [(row["key"], row["value_minor"]) for row in found["rows"]] == [("(not set)", 1_500)]

@@ -32,7 +32,15 @@ AT_ONCE = 100
 
 @pytest_asyncio.fixture
 async def attribution(settings: Settings) -> AsyncIterator[Harness]:
+    anew = {
+        "title": "Anew after each conversion",
+        "base": "linear",
+        "lookback_days": 60,
+        "reset_after_conversion": True,
+    }
     async with harness(service_code("attribution"), settings) as service:
+        assert (await service.client.put("/v1/models/anew", json=anew)).status_code == 200
+        await settle(service)
         yield service
 
 
@@ -88,6 +96,7 @@ async def assert_follows(service: Harness, stories: Sequence[Sequence[Move]]) ->
     assert await service.parked() == []
 
 
+@pytest.mark.timeout(1_800)
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")  # an example is long; what failed is short
 @settings(
     max_examples=20,

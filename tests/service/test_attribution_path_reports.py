@@ -132,6 +132,13 @@ async def all_pages(service: Harness, name: str, **query: Any) -> list[dict[str,
     return rows
 
 
+async def behind(service: Harness, links: dict[str, int]) -> None:
+    """Each address lists so many conversions, all of which count whole."""
+    for link, number in links.items():
+        answer = await service.client.get(link.removeprefix("/attribution"))
+        assert [one["share"] for one in answer.json()["items"]] == [1.0] * number
+
+
 async def test_a_small_history_by_hand(attribution: Harness) -> None:
     teller = Teller()
     await attribution.deliver(
@@ -151,7 +158,10 @@ async def test_a_small_history_by_hand(attribution: Harness) -> None:
         "unattributed_conversions": 1,
         "unattributed_value_minor": 70,
     }
-    assert await report(attribution, "assisted") == head | {
+    found = await report(attribution, "assisted")
+    await behind(attribution, {row.pop("last_drill_url"): row["last_conversions"] for row in found["rows"]})
+    await behind(attribution, {row.pop("first_drill_url"): row["first_conversions"] for row in found["rows"]})
+    assert found == head | {
         "rows": [
             {
                 "key": "Email",
@@ -204,6 +214,7 @@ async def test_a_small_history_by_hand(attribution: Harness) -> None:
     assert (found["mean_touches"], [row["touches"] for row in found["rows"]]) == (1.333333, [0, 1, 3])
     found = await report(attribution, "participation")
     assert found["overlapping"] is True
+    await behind(attribution, {row["drill_url"]: row["conversions"] for row in found["rows"]})
     assert [(row["key"], row["conversions"]) for row in found["rows"]] == [
         ("Email", 2),
         ("Direct", 1),

@@ -68,7 +68,7 @@ async def test_funnel_tells_who_entered_went_on_and_left(attribution: Harness, t
     subscriber, lead, mql, *_, customer = found["rows"]
     assert (subscriber["next"]["number"], subscriber["next"]["rate"]) == (2, 1.0)
     assert subscriber["next"]["mean_seconds"] == 3 * DAY_S
-    assert 2 * DAY_S / 1.2 <= subscriber["next"]["median_seconds"] <= 2 * DAY_S
+    assert 0.7 * 2 * DAY_S <= subscriber["next"]["median_seconds"] <= 2 * DAY_S
     assert (lead["next"]["number"], lead["next"]["rate"]) == (1, 0.333333)
     assert (mql["next"]["number"], mql["next"]["median_seconds"]) == (1, None)
     assert (customer["next"], customer["last"]) == (None, None)
@@ -148,13 +148,9 @@ async def test_deals_have_a_funnel_of_their_own(attribution: Harness, teller: Pi
         (1, 0, 0),
         (1, 0, 0),
     ]
-    assert found["rows"][0]["last"] == {
-        "number": 1,
-        "rate": 0.5,
-        "median_seconds": 10 * DAY_S,
-        "p90_seconds": 10 * DAY_S,
-        "mean_seconds": 10 * DAY_S,
-    }
+    assert (last := found["rows"][0]["last"])["number"] == 1
+    assert (last["rate"], last["mean_seconds"]) == (0.5, 10 * DAY_S)
+    assert 10 * DAY_S <= last["median_seconds"] == last["p90_seconds"] <= 10 * DAY_S / 0.7
 
 
 async def a_quarter(attribution: Harness, teller: PipelineTeller) -> None:
@@ -192,7 +188,8 @@ async def test_pipeline_tells_what_is_open_and_what_happened(attribution: Harnes
     assert row["created"] == {"number": 3, "value_minor": 24_000}
     assert (row["won"], row["lost"]) == ({"number": 1, "value_minor": 12_000}, {"number": 1, "value_minor": 4_000})
     assert (row["win_rate"], row["win_rate_by_value"], row["mean_deal_minor"]) == (0.5, 0.75, 12_000)
-    assert row["cycle"] == {"median_days": 10, "p90_days": 10, "mean_days": 10}
+    assert row["cycle"]["mean_days"] == 10
+    assert 10 <= row["cycle"]["median_days"] == row["cycle"]["p90_days"] <= 10 / 0.7
     # 4 deals (one was open before, three came) x 12 000 x 0.5 / 10 days
     assert row["velocity_minor_per_day"] == 2_400
     assert row["recurring"] == {

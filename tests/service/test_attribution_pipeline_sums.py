@@ -1,6 +1,6 @@
 """What is read from months, days and moments is what the marks add up to, mark by mark."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from datetime import date, datetime
 from typing import Any
@@ -25,13 +25,19 @@ async def attribution(settings: Settings) -> AsyncIterator[Harness]:
         yield service
 
 
+def in_order(found: Found) -> Found:
+    """The same, its times without empty ones and in order."""
+    return found._replace(times=tuple(sorted((bucket, number) for bucket, number in found.times if number)))
+
+
 def plainly(world: PipelineWorld, question: Question, kinds: list[Kind], periods: list[Any]) -> set[Found]:
     """The sums that were asked for, added up mark by mark."""
     sums: dict[tuple[Any, ...], Total] = defaultdict(Total)
+    times: dict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
     wanted = question.dimension or "all"
     for circumstances, marks in world.marks().values():
         for mark in (mark for mark in marks if mark.kind in kinds):
-            cells = [cell for cell in cells_of(mark, circumstances) if cell[2] == "day"]
+            cells = [cell for cell in cells_of(mark, circumstances) if cell[2] == "month"]
             under = {(dimension, key) for _, dimension, _, _, key, *_ in cells}
             if not set(question.only.items()) <= under:
                 continue
@@ -39,9 +45,10 @@ def plainly(world: PipelineWorld, question: Question, kinds: list[Kind], periods
                 if (first is None or first <= mark.at) and (until is None or mark.at < until):
                     for dimension, key in under:
                         if dimension == wanted:
-                            name = (place, mark.kind, key, mark.step, mark.bucket, mark.currency)
+                            name = (place, mark.kind, key, mark.step, mark.currency)
                             sums[name] = sums[name].plus(total_of(mark))
-    return {Found._make((*name, total)) for name, total in sums.items() if any(total)}
+                            times[name][mark.bucket] += mark.number
+    return {in_order(Found._make((*name, total, times[name].items()))) for name, total in sums.items() if any(total)}
 
 
 KINDS: list[Kind] = ["lead_entered", "lead_next", "offered", "sla", "open", "won", "recurring", "revenue"]
@@ -70,4 +77,4 @@ async def test_what_is_read_from_sums_is_what_the_marks_add_up_to(attribution: H
             found = await sums_in(connection, question, KINDS, moments)
         expected = plainly(world, question, KINDS, moments)
         assert expected
-        assert {one for one in found if any(one.total)} == expected, question
+        assert {in_order(one) for one in found if any(one.total)} == expected, question

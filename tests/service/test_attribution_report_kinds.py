@@ -229,6 +229,8 @@ async def test_a_comparison_leads_to_the_conversions_of_each_model(attribution: 
     for model, expected in (("linear", [(1_001, 0.5, 501)]), ("last_touch", [])):
         page = await attribution.client.get(row[model]["drill_url"].removeprefix("/attribution"))
         assert [(i["value_minor"], i["share"], i["credited_minor"]) for i in page.json()["items"]] == expected
+    answer = await attribution.client.put("/v1/models/keys", json={"base": "linear"})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "path:model_id")
     bare = await attribution.client.get("/v1/reports/attribution/conversions")
     assert [(item["share"], item["credited_minor"]) for item in bare.json()["items"]] == [(1.0, 1_001)]
 

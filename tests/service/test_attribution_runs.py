@@ -262,8 +262,9 @@ async def worker(settings: Settings, failpoints: str = "") -> AsyncIterator[asyn
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_worker_killed_in_the_middle_of_a_walk_is_taken_over(attribution: Harness, settings: Settings) -> None:
-    facts = await some_conversions(attribution, 3 * STEP)
+    facts = await some_conversions(attribution, STEP + 20)
     await put(attribution, "mine", LAST)
     async with worker(settings, "model_walk_before_commit:2") as first:
         assert await first.wait() == -signal.SIGKILL
@@ -271,8 +272,8 @@ async def test_worker_killed_in_the_middle_of_a_walk_is_taken_over(attribution: 
 
     async def serves() -> bool:
         told = await get(attribution, "/v1/models/mine")
-        return told["building"] is None and told["serving"]["done"] == 3 * STEP
+        return told["building"] is None and told["serving"]["done"] == STEP + 20
 
     async with worker(settings):
-        await eventually(serves, within=60)
+        await eventually(serves, within=150)
     await check(attribution, facts)

@@ -26,6 +26,7 @@ from services.attribution.reports.asking import Asked, Day, NameQuery, asked
 from services.attribution.reports.domain import Period, bucket_of, choose_currency, nth_bucket
 from services.attribution.reports.figures import OneCurrency
 from services.attribution.reports.handlers import MOST_ROWS, Settled
+from services.attribution.reports.sheets import document
 from shared.db import Connection
 from shared.errors import FieldError, Invalid
 from shared.money import Currency
@@ -51,7 +52,7 @@ def router(runtime: Runtime) -> APIRouter:
         ages: Annotated[int, Query(ge=1, le=MOST_AGES, description="How many ages are told of each")] = 24,
         convert_to: ConvertQuery = None,
         convert_through: ThroughQuery = None,
-    ) -> CohortsOut | Response:
+    ) -> Response:
         """Persons by when they were first heard of: how many bought, when, and for how much.
 
         A person belongs to the week or month of their first touch, and its channel; who bought before any touch to
@@ -65,7 +66,7 @@ def router(runtime: Runtime) -> APIRouter:
         rows = [cohort_row(one, ages, link) for one in found[:MOST_ROWS]]
         if wanted.as_csv:
             return cohort_sheet(rows, read.settled.currency)
-        return CohortsOut(**read.told(interval, len(found)), rows=rows)
+        return document(CohortsOut(**read.told(interval, len(found)), rows=rows))
 
     @made.get("/v1/reports/new-and-returning", response_model=SplitsOut)
     async def new_and_returning(
@@ -74,7 +75,7 @@ def router(runtime: Runtime) -> APIRouter:
         dimension: DimensionQuery = "none",
         convert_to: ConvertQuery = None,
         convert_through: ThroughQuery = None,
-    ) -> SplitsOut | Response:
+    ) -> Response:
         """What was bought by new customers, whose first conversion it was, and what by returning ones.
 
         `from` and `to` choose weeks or months that begin between them.
@@ -92,7 +93,7 @@ def router(runtime: Runtime) -> APIRouter:
         rows = [split_row(one, link) for one in splits[:MOST_ROWS]]
         if wanted.as_csv:
             return split_sheet(rows, read.settled.currency)
-        return SplitsOut(**read.told(interval, len(splits)), rows=rows)
+        return document(SplitsOut(**read.told(interval, len(splits)), rows=rows))
 
     @made.get(PATH)
     async def conversions(  # noqa: PLR0913  # what a cell is, and a place in its list

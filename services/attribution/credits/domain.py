@@ -109,34 +109,20 @@ def _path_row(person: Person, conversion: Conversion, deal: Deal | None, path: P
     )
 
 
-class CreditCell(NamedTuple):
-    """A row of `credit_sums`, in the order of its key."""
+class Place(NamedTuple):
+    """What a credit counts under, whoever gives it: the day of the conversion, that of the touch, and the rest."""
 
-    run: int
-    basis: str
-    level: str
     day: date
+    touch_day: date
     currency: str
     conversion_type: str
     combo_id: int
-
-
-class ChannelCell(NamedTuple):
-    """A row of `channel_sums`, in the order of its key."""
-
-    run: int
-    basis: str
-    level: str
-    day: date
-    currency: str
-    conversion_type: str
     channel: str
 
 
-class ConversionCell(NamedTuple):
-    """A row of `conversion_sums`, in the order of its key."""
+class Owner(NamedTuple):
+    """What a conversion counts under."""
 
-    level: str
     day: date
     currency: str
     conversion_type: str
@@ -145,19 +131,8 @@ class ConversionCell(NamedTuple):
     rep: str
 
 
-class OwnerCell(NamedTuple):
-    """A row of `owner_sums`, in the order of its key."""
-
-    dimension: str
-    level: str
-    day: date
-    currency: str
-    conversion_type: str
-    key: str
-
-
-Pair = list[int]
-"""Two sums: units and value, or conversions and value."""
+Sums = dict[Any, list[int]]
+"""Two sums by a key: units and value, or conversions and value."""
 
 
 def _sums() -> Any:
@@ -166,90 +141,40 @@ def _sums() -> Any:
 
 @dataclass(slots=True)
 class Moves:
-    """By how much sums move when conversions are credited otherwise than before."""
+    """By how much the sums of days move when conversions are credited otherwise than before.
 
-    _by_days: dict[tuple[int, date, date, str, str, int], Pair] = field(default_factory=_sums)
-    _conversions: dict[tuple[date, str, str, str, str, str], Pair] = field(default_factory=_sums)
-    combos: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    """How many places on paths each combo gains."""
+    `credits` are by run and the number of a place, `combos` the places on paths that each combo gains.
+    """
 
-    known: dict[int, Combo] = field(default_factory=dict)
-    _channels: dict[int, str] = field(default_factory=lambda: {NOBODY.combo_id: NOBODY.channel})
+    places: dict[Place, int] = field(default_factory=dict)
+    credits: Sums = field(default_factory=_sums)
+    conversions: Sums = field(default_factory=_sums)
+    combos: dict[Combo, int] = field(default_factory=lambda: defaultdict(int))
 
-    def path(self, row: PathRow, sign: int) -> None:
+    def count(self, row: PathRow, sign: int) -> None:
         """A conversion counts, or counts no more (-1)."""
-        place = (row.day, row.currency, row.conversion_type, row.country, row.account, row.rep)
-        pair = self._conversions[place]
-        pair[0] += sign
-        pair[1] += sign * row.value_minor
+        owner = Owner(row.day, row.currency, row.conversion_type, row.country, row.account, row.rep)
+        sums = self.conversions[owner]
+        sums[0] += sign
+        sums[1] += sign * row.value_minor
         for touch in row.touches:
-            self.combos[touch.combo.combo_id] += sign
-            self.known[touch.combo.combo_id] = touch.combo
+            self.combos[touch.combo] += sign
 
-    def credits(self, row: PathRow, run: int, division: Division, sign: int) -> None:
-        """The credits of a conversion count, or count no more (-1)."""
+    def credit(self, row: PathRow, divisions: Divisions, sign: int) -> None:
+        """These credits of a conversion count, or count no more (-1)."""
         day, currency, kind = row.day, row.currency, row.conversion_type
-        by_days = self._by_days
-        for index, (units, minor) in enumerate(zip(division.units, division.value_minor, strict=True)):
-            if units or minor:
-                touch = row.touches[index - 1] if index else None
-                touch_day = touch.occurred_at.date() if touch else day
-                combo_id = touch.combo.combo_id if touch else NOBODY.combo_id
-                if touch:
-                    self._channels[combo_id] = touch.combo.channel
-                pair = by_days[run, day, touch_day, currency, kind, combo_id]
-                pair[0] += sign * units
-                pair[1] += sign * minor
-
-    def credit_cells(self) -> dict[CreditCell, Pair]:
-        """The rows of `credit_sums` that move."""
-        cells: dict[CreditCell, Pair] = _sums()
-        for (run, day, touch_day, currency, kind, combo_id), (units, minor) in self._by_days.items():
-            if units or minor:
-                for basis, at in (("c", day), ("t", touch_day)):
-                    for level, first in (("day", at), ("month", at.replace(day=1))):
-                        pair = cells[CreditCell(run, basis, level, first, currency, kind, combo_id)]
-                        pair[0] += units
-                        pair[1] += minor
-        return {cell: cells[cell] for cell in sorted(cells) if any(cells[cell])}
-
-    def channel_cells(self) -> dict[ChannelCell, Pair]:
-        """The rows of `channel_sums` that move."""
-        by_days: dict[tuple[int, date, date, str, str, str], Pair] = _sums()
-        for (*place, combo_id), (units, minor) in self._by_days.items():
-            pair = by_days[*place, self._channels[combo_id]]  # type: ignore[index]  # mypy loses the types in `*place`
-            pair[0] += units
-            pair[1] += minor
-        cells: dict[ChannelCell, Pair] = _sums()
-        for (run, day, touch_day, currency, kind, channel), (units, minor) in by_days.items():
-            for basis, at in (("c", day), ("t", touch_day)):
-                for level, first in (("day", at), ("month", at.replace(day=1))):
-                    pair = cells[ChannelCell(run, basis, level, first, currency, kind, channel)]
-                    pair[0] += units
-                    pair[1] += minor
-        return {cell: cells[cell] for cell in sorted(cells) if any(cells[cell])}
-
-    def owner_cells(self) -> dict[OwnerCell, Pair]:
-        """The rows of `owner_sums` that move."""
-        cells: dict[OwnerCell, Pair] = _sums()
-        for (day, currency, kind, country, _, rep), (number, minor) in self._conversions.items():
-            for dimension, key in (("country", country), ("rep", rep)):
-                for level, first in (("day", day), ("month", day.replace(day=1))):
-                    pair = cells[OwnerCell(dimension, level, first, currency, kind, key)]
-                    pair[0] += number
-                    pair[1] += minor
-        return {cell: cells[cell] for cell in sorted(cells) if any(cells[cell])}
-
-    def conversion_cells(self) -> dict[ConversionCell, Pair]:
-        """The rows of `conversion_sums` that move."""
-        cells: dict[ConversionCell, Pair] = _sums()
-        for (day, currency, kind, country, account, rep), (number, minor) in self._conversions.items():
-            if number or minor:
-                for level, first in (("day", day), ("month", day.replace(day=1))):
-                    pair = cells[ConversionCell(level, first, currency, kind, country, account, rep)]
-                    pair[0] += number
-                    pair[1] += minor
-        return {cell: cells[cell] for cell in sorted(cells) if any(cells[cell])}
+        places, credits = self.places, self.credits
+        found = [Place(day, day, currency, kind, NOBODY.combo_id, NOBODY.channel)]
+        for touch in row.touches:
+            combo = touch.combo
+            found.append(Place(day, touch.occurred_at.date(), currency, kind, combo.combo_id, combo.channel))
+        numbers = [places.setdefault(place, len(places)) for place in found]
+        for run, division in divisions.items():
+            for number, units, minor in zip(numbers, division.units, division.value_minor, strict=True):
+                if units or minor:
+                    sums = credits[run, number]
+                    sums[0] += sign * units
+                    sums[1] += sign * minor
 
 
 def moves(before: Mapping[ConversionId, Credited], after: Mapping[ConversionId, Credited]) -> Moves:
@@ -257,15 +182,15 @@ def moves(before: Mapping[ConversionId, Credited], after: Mapping[ConversionId, 
     found = Moves()
     for conversion_id, new in after.items():
         old = before.get(conversion_id)
-        moved = old is None or old.path != new.path
+        if old is None:
+            found.count(new.path, 1)
+            found.credit(new.path, new.divisions, 1)
+            continue
+        moved = old.path != new.path
         if moved:
-            found.path(new.path, 1)
-            if old is not None:
-                found.path(old.path, -1)
-        for run, division in new.divisions.items():
-            known = old.divisions.get(run) if old else None
-            if moved or division != known:
-                found.credits(new.path, run, division, 1)
-                if old is not None and known is not None:
-                    found.credits(old.path, run, known, -1)
+            found.count(new.path, 1)
+            found.count(old.path, -1)
+        changed = [run for run, division in new.divisions.items() if moved or old.divisions.get(run) != division]
+        found.credit(new.path, {run: new.divisions[run] for run in changed}, 1)
+        found.credit(old.path, {run: old.divisions[run] for run in changed if run in old.divisions}, -1)
     return found

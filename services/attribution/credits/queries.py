@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -10,8 +10,6 @@ from services.attribution.credits.domain import Credited, Moves
 from services.attribution.domain import NOBODY, Combo, Division, PathRow, PathTouch
 from shared.db import Connection
 from shared.ids import ConversionId, TouchId
-
-K = TypeVar("K", bound=tuple[Any, ...])
 
 PATH_COLUMNS = (
     "conversion_id",
@@ -53,77 +51,121 @@ TAKE_CREDITS = """
 DELETE FROM credits USING unnest($1::integer[], $2::text[]) AS gone (run, conversion_id)
 WHERE credits.run = gone.run AND credits.conversion_id = gone.conversion_id
 """
-# What nothing is credited to any more leaves no trace, so that the sums are the same however they came about.
+# Rows that many share are locked in one order everywhere. Each statement answers the keys that come to nothing: these
+# leave no trace, so that the sums are the same however they came about.
 ADD_COMBOS = """
-INSERT INTO combos AS known
-SELECT * FROM unnest(
-    $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bigint[])
-ON CONFLICT (combo_id) DO UPDATE SET uses = known.uses + excluded.uses
+WITH moved AS (
+    INSERT INTO combos AS known
+    SELECT * FROM unnest(
+        $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bigint[]
+    ) AS more (combo_id) ORDER BY combo_id
+    ON CONFLICT (combo_id) DO UPDATE SET uses = known.uses + excluded.uses
+    RETURNING combo_id, uses
+)
+SELECT combo_id FROM moved WHERE uses = 0
 """
-SWEEP_COMBOS = """
-DELETE FROM combos USING unnest(
-    $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]
-) AS moved (combo_id) WHERE combos.combo_id = moved.combo_id AND combos.uses = 0
-"""
+SWEEP_COMBOS = "DELETE FROM combos WHERE combo_id = ANY($1::bigint[])"
 ADD_CREDITS = """
-INSERT INTO credit_sums AS known
-SELECT * FROM unnest(
-    $1::integer[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[])
-ON CONFLICT (run, basis, level, day, currency, conversion_type, combo_id) DO UPDATE
-SET units = known.units + excluded.units, value_minor = known.value_minor + excluded.value_minor
+WITH place AS (
+    SELECT * FROM unnest($1::date[], $2::date[], $3::text[], $4::text[], $5::bigint[], $6::text[])
+        WITH ORDINALITY AS place (day, touch_day, currency, conversion_type, combo_id, channel, number)
+), cells AS MATERIALIZED (
+    SELECT more.run, cell.basis, cell.level, cell.day, place.currency, place.conversion_type, place.combo_id,
+        place.channel, sum(more.units)::bigint AS units, sum(more.value_minor)::bigint AS value_minor
+    FROM unnest($7::integer[], $8::bigint[], $9::bigint[], $10::bigint[]) AS more (run, number, units, value_minor)
+    JOIN place ON place.number = more.number + 1
+    CROSS JOIN LATERAL (
+        VALUES ('c', 'day', place.day), ('c', 'month', date_trunc('month', place.day)::date),
+            ('t', 'day', place.touch_day), ('t', 'month', date_trunc('month', place.touch_day)::date)
+    ) AS cell (basis, level, day)
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+), by_combo AS (
+    INSERT INTO credit_sums AS known
+    SELECT run, basis, level, day, currency, conversion_type, combo_id, units, value_minor FROM cells
+    WHERE units <> 0 OR value_minor <> 0 ORDER BY 1, 2, 3, 4, 5, 6, 7
+    ON CONFLICT (run, basis, level, day, currency, conversion_type, combo_id) DO UPDATE
+    SET units = known.units + excluded.units, value_minor = known.value_minor + excluded.value_minor
+    RETURNING *
+), by_channel AS (
+    INSERT INTO channel_sums AS known
+    SELECT run, basis, level, day, currency, conversion_type, channel, sum(units)::bigint, sum(value_minor)::bigint
+    FROM cells GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(units) <> 0 OR sum(value_minor) <> 0
+    ORDER BY 1, 2, 3, 4, 5, 6, 7
+    ON CONFLICT (run, basis, level, day, currency, conversion_type, channel) DO UPDATE
+    SET units = known.units + excluded.units, value_minor = known.value_minor + excluded.value_minor
+    RETURNING *
+)
+SELECT run, basis, level, day, currency, conversion_type, combo_id, NULL::text AS channel FROM by_combo
+WHERE units = 0 AND value_minor = 0
+UNION ALL
+SELECT run, basis, level, day, currency, conversion_type, NULL, channel FROM by_channel
+WHERE units = 0 AND value_minor = 0
 """
 SWEEP_CREDITS = """
-DELETE FROM credit_sums AS known
-USING unnest($1::integer[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::bigint[])
-    AS moved (run, basis, level, day, currency, conversion_type, combo_id)
-WHERE known.run = moved.run AND known.basis = moved.basis AND known.level = moved.level AND known.day = moved.day
-    AND known.currency = moved.currency AND known.conversion_type = moved.conversion_type
-    AND known.combo_id = moved.combo_id AND known.units = 0 AND known.value_minor = 0
+WITH gone AS (
+    SELECT * FROM unnest(
+        $1::integer[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::bigint[], $8::text[]
+    ) AS gone (run, basis, level, day, currency, conversion_type, combo_id, channel)
+), by_channel AS (
+    DELETE FROM channel_sums AS known USING gone
+    WHERE known.run = gone.run AND known.basis = gone.basis AND known.level = gone.level AND known.day = gone.day
+        AND known.currency = gone.currency AND known.conversion_type = gone.conversion_type
+        AND known.channel = gone.channel
+)
+DELETE FROM credit_sums AS known USING gone
+WHERE known.run = gone.run AND known.basis = gone.basis AND known.level = gone.level AND known.day = gone.day
+    AND known.currency = gone.currency AND known.conversion_type = gone.conversion_type
+    AND known.combo_id = gone.combo_id
 """
-ADD_CHANNELS = """
-INSERT INTO channel_sums AS known
-SELECT * FROM unnest(
-    $1::integer[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[])
-ON CONFLICT (run, basis, level, day, currency, conversion_type, channel) DO UPDATE
-SET units = known.units + excluded.units, value_minor = known.value_minor + excluded.value_minor
+TOLD_CONVERSIONS = """
+unnest($1::date[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[])
+    AS more (day, currency, conversion_type, country, account, rep, conversions, value_minor)
+CROSS JOIN LATERAL (VALUES ('day', more.day), ('month', date_trunc('month', more.day)::date)) AS cell (level, day)
 """
-SWEEP_CHANNELS = """
-DELETE FROM channel_sums AS known
-USING unnest($1::integer[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::text[])
-    AS moved (run, basis, level, day, currency, conversion_type, channel)
-WHERE known.run = moved.run AND known.basis = moved.basis AND known.level = moved.level AND known.day = moved.day
-    AND known.currency = moved.currency AND known.conversion_type = moved.conversion_type
-    AND known.channel = moved.channel AND known.units = 0 AND known.value_minor = 0
-"""
-ADD_OWNERS = """
-INSERT INTO owner_sums AS known
-SELECT * FROM unnest(
-    $1::text[], $2::text[], $3::date[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[])
-ON CONFLICT (dimension, level, day, currency, conversion_type, key) DO UPDATE
-SET conversions = known.conversions + excluded.conversions, value_minor = known.value_minor + excluded.value_minor
+ADD_OWNERS = f"""
+WITH moved AS (
+    INSERT INTO owner_sums AS known
+    SELECT owner.dimension, cell.level, cell.day, more.currency, more.conversion_type, owner.key,
+        sum(more.conversions)::bigint, sum(more.value_minor)::bigint
+    FROM {TOLD_CONVERSIONS}
+    CROSS JOIN LATERAL (VALUES ('country', more.country), ('rep', more.rep)) AS owner (dimension, key)
+    GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(more.conversions) <> 0 OR sum(more.value_minor) <> 0
+    ORDER BY 1, 2, 3, 4, 5, 6
+    ON CONFLICT (dimension, level, day, currency, conversion_type, key) DO UPDATE SET
+        conversions = known.conversions + excluded.conversions, value_minor = known.value_minor + excluded.value_minor
+    RETURNING *
+)
+SELECT dimension, level, day, currency, conversion_type, key FROM moved WHERE conversions = 0 AND value_minor = 0
 """
 SWEEP_OWNERS = """
 DELETE FROM owner_sums AS known
 USING unnest($1::text[], $2::text[], $3::date[], $4::text[], $5::text[], $6::text[])
-    AS moved (dimension, level, day, currency, conversion_type, key)
-WHERE known.dimension = moved.dimension AND known.level = moved.level AND known.day = moved.day
-    AND known.currency = moved.currency AND known.conversion_type = moved.conversion_type
-    AND known.key = moved.key AND known.conversions = 0 AND known.value_minor = 0
+    AS gone (dimension, level, day, currency, conversion_type, key)
+WHERE known.dimension = gone.dimension AND known.level = gone.level AND known.day = gone.day
+    AND known.currency = gone.currency AND known.conversion_type = gone.conversion_type AND known.key = gone.key
 """
-ADD_CONVERSIONS = """
-INSERT INTO conversion_sums AS known
-SELECT * FROM unnest(
-    $1::text[], $2::date[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[])
-ON CONFLICT (level, day, currency, conversion_type, country, account, rep) DO UPDATE
-SET conversions = known.conversions + excluded.conversions, value_minor = known.value_minor + excluded.value_minor
+ADD_CONVERSIONS = f"""
+WITH moved AS (
+    INSERT INTO conversion_sums AS known
+    SELECT cell.level, cell.day, more.currency, more.conversion_type, more.country, more.account, more.rep,
+        sum(more.conversions)::bigint, sum(more.value_minor)::bigint
+    FROM {TOLD_CONVERSIONS}
+    GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(more.conversions) <> 0 OR sum(more.value_minor) <> 0
+    ORDER BY 1, 2, 3, 4, 5, 6, 7
+    ON CONFLICT (level, day, currency, conversion_type, country, account, rep) DO UPDATE SET
+        conversions = known.conversions + excluded.conversions, value_minor = known.value_minor + excluded.value_minor
+    RETURNING *
+)
+SELECT level, day, currency, conversion_type, country, account, rep FROM moved
+WHERE conversions = 0 AND value_minor = 0
 """
 SWEEP_CONVERSIONS = """
 DELETE FROM conversion_sums AS known
 USING unnest($1::text[], $2::date[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-    AS moved (level, day, currency, conversion_type, country, account, rep)
-WHERE known.level = moved.level AND known.day = moved.day AND known.currency = moved.currency
-    AND known.conversion_type = moved.conversion_type AND known.country = moved.country
-    AND known.account = moved.account AND known.rep = moved.rep AND known.conversions = 0 AND known.value_minor = 0
+    AS gone (level, day, currency, conversion_type, country, account, rep)
+WHERE known.level = gone.level AND known.day = gone.day AND known.currency = gone.currency
+    AND known.conversion_type = gone.conversion_type AND known.country = gone.country
+    AND known.account = gone.account AND known.rep = gone.rep
 """
 
 
@@ -187,24 +229,27 @@ async def replace(
     """Store what conversions come to in place of what was stored, and move the sums by the difference."""
     await _replace_paths(connection, before, after)
     await _replace_divisions(connection, before, after)
-    # Rows that many share come last, and are locked in one order everywhere.
-    combos = {astuple(moved.known[key]): [uses] for key, uses in sorted(moved.combos.items()) if uses}
-    await _add(connection, ADD_COMBOS, combos, SWEEP_COMBOS)
-    await _add(connection, ADD_CREDITS, moved.credit_cells(), SWEEP_CREDITS)
-    await _add(connection, ADD_CHANNELS, moved.channel_cells(), SWEEP_CHANNELS)
-    await _add(connection, ADD_CONVERSIONS, moved.conversion_cells(), SWEEP_CONVERSIONS)
-    await _add(connection, ADD_OWNERS, moved.owner_cells(), SWEEP_OWNERS)
+    combos = {combo: uses for combo, uses in moved.combos.items() if uses}
+    if combos:
+        rows = [(*astuple(combo), uses) for combo, uses in combos.items()]
+        await _add(connection, ADD_COMBOS, SWEEP_COMBOS, *_columns(rows))
+    if moved.credits:
+        rows = [(run, number, *sums) for (run, number), sums in moved.credits.items()]
+        await _add(connection, ADD_CREDITS, SWEEP_CREDITS, *_columns(moved.places), *_columns(rows))
+    if moved.conversions:
+        rows = [(*owner, *sums) for owner, sums in moved.conversions.items()]
+        await _add(connection, ADD_CONVERSIONS, SWEEP_CONVERSIONS, *_columns(rows))
+        await _add(connection, ADD_OWNERS, SWEEP_OWNERS, *_columns(rows))
 
 
-async def _add(connection: Connection, add: str, sums: Mapping[K, Sequence[int]], sweep: str) -> None:
-    """Add to sums, by their keys, and remove those that come to nothing."""
-    if not sums:
-        return
-    keys = [list(column) for column in zip(*sums, strict=True)]
-    amounts = [list(column) for column in zip(*sums.values(), strict=True)]
-    await connection.execute(add, *keys, *amounts)
-    if any(amount < 0 for column in amounts for amount in column):
-        await connection.execute(sweep, *keys)
+async def _add(connection: Connection, add: str, sweep: str, *columns: list[Any]) -> None:
+    """Add to sums, and remove those that come to nothing."""
+    if gone := await connection.fetch(add, *columns):
+        await connection.execute(sweep, *_columns([tuple(row.values()) for row in gone]))
+
+
+def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 async def _replace_paths(

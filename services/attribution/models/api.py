@@ -17,11 +17,15 @@ from services.attribution.models.handlers import begin_runs
 from services.attribution.models.queries import Run, RunState
 from services.attribution.models.simulating import Simulation, simulate
 from shared.db import Connection
+from shared.errors import FieldError, Invalid
 from shared.rules import NoSuchVersion, StoredDocument
 from shared.service import Runtime
 from shared.web import Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
 
 NEWEST = 2**31 - 1
+COLUMNS = frozenset({"key", "keys", "period"})
+"""What stands beside the models in a row of a comparison."""
+
 ModelId = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
 
@@ -131,6 +135,9 @@ def router(runtime: Runtime) -> APIRouter:
         """Save a new version and make it active, unless it is a draft; all conversions are credited by it anew."""
         if model_id in SHIPPED:
             raise ShippedModel(f"{model_id} is the name of a model that ships with the product; take another")
+        if model_id in COLUMNS:
+            fault = FieldError("path:model_id", "is what rows of a comparison are named by; take another")
+            raise Invalid(f"{model_id} cannot name a model", [fault])
         document = _document(await request.body())
         compile_model(model_id, 0, document)
         async with database.transaction() as tx:

@@ -3,7 +3,7 @@
 A run is built by a walk through all conversions, serves, and is taken away once another serves in its place.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -63,6 +63,23 @@ TAKE_SUMS = "DELETE FROM {table} WHERE run = $1"
 FORGET = "DELETE FROM model_runs WHERE run = $1"
 # A projection that was built meanwhile may hold what was taken away from the one that served.
 TAKE_STRANGERS = "DELETE FROM {table} WHERE run <> ALL (SELECT run FROM model_runs)"
+# The first element of every array stands for nobody, and ages come in the order of the path.
+PATHS_SINCE = """
+SELECT conversion_id, currency, value_minor, combos[2:] AS combos, lead_place - 2 AS lead, deal_place - 2 AS deal,
+    ARRAY(
+        SELECT (extract(epoch FROM paths.occurred_at - touched) * 1000000)::bigint
+        FROM unnest(times[2:]) WITH ORDINALITY AS touch (touched, place) ORDER BY place
+    ) AS ages_us
+FROM paths WHERE occurred_at >= $1 ORDER BY occurred_at DESC, conversion_id LIMIT $2
+"""
+CHANNELS_OF = "SELECT combo_id, channel FROM combos WHERE combo_id = ANY($1)"
+CREDITED_BY_CHANNEL = """
+SELECT paths.currency, combos.channel, sum(part.units)::bigint AS units, sum(part.value_minor)::bigint AS value_minor
+FROM unnest($1::text[]) AS wanted (conversion_id) JOIN paths USING (conversion_id) JOIN credits USING (conversion_id)
+CROSS JOIN LATERAL unnest(paths.combos, credits.units, credits.value_minor) AS part (combo_id, units, value_minor)
+JOIN combos USING (combo_id)
+WHERE credits.run = $2 AND (part.units <> 0 OR part.value_minor <> 0) GROUP BY 1, 2
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +213,20 @@ async def take_credits(connection: Connection, run: Run, limit: int) -> bool:
 
 def _run(row: asyncpg.Record) -> Run:
     return Run(*row.values())
+
+
+async def paths_since(connection: Connection, since: datetime, limit: int) -> list[asyncpg.Record]:
+    """The newest paths to conversions since then, in arrays of combos and of ages before the conversion."""
+    rows: list[asyncpg.Record] = await connection.fetch(PATHS_SINCE, since, limit)
+    return rows
+
+
+async def channels_of(connection: Connection, combo_ids: Collection[int]) -> dict[int, str]:
+    """The channels that combos count under."""
+    return {row["combo_id"]: row["channel"] for row in await connection.fetch(CHANNELS_OF, list(combo_ids))}
+
+
+async def credited_by_channel(connection: Connection, conversion_ids: Sequence[str], run: int) -> list[asyncpg.Record]:
+    """What a run credits of these conversions, by currency and channel."""
+    rows: list[asyncpg.Record] = await connection.fetch(CREDITED_BY_CHANNEL, conversion_ids, run)
+    return rows

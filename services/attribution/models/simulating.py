@@ -8,7 +8,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import asyncpg
 import numpy as np
@@ -26,9 +25,9 @@ from services.attribution.domain import (
     is_longer,
     longest_lookback,
 )
+from services.attribution.models import queries
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.columns import NOWHERE, Integers, Paths, divide, divides, totals
-from services.attribution.models.queries import serving
 from services.attribution.reports.domain import Sum
 from shared.db import Connection
 from shared.identity import members_of_many, resolve_many
@@ -40,23 +39,6 @@ TRIED = 0
 """The run of what is tried: no stored one has this number."""
 
 _MICROSECOND = timedelta(microseconds=1)
-# The first element of every array stands for nobody, and ages come in the order of the path.
-PATHS = """
-SELECT conversion_id, currency, value_minor, combos[2:] AS combos, lead_place - 2 AS lead, deal_place - 2 AS deal,
-    ARRAY(
-        SELECT (extract(epoch FROM paths.occurred_at - touched) * 1000000)::bigint
-        FROM unnest(times[2:]) WITH ORDINALITY AS touch (touched, place) ORDER BY place
-    ) AS ages_us
-FROM paths WHERE occurred_at >= $1 ORDER BY occurred_at DESC, conversion_id LIMIT $2
-"""
-CHANNELS = "SELECT combo_id, channel FROM combos WHERE combo_id = ANY($1)"
-BEFORE = """
-SELECT paths.currency, combos.channel, sum(part.units)::bigint AS units, sum(part.value_minor)::bigint AS value_minor
-FROM unnest($1::text[]) AS wanted (conversion_id) JOIN paths USING (conversion_id) JOIN credits USING (conversion_id)
-CROSS JOIN LATERAL unnest(paths.combos, credits.units, credits.value_minor) AS part (combo_id, units, value_minor)
-JOIN combos USING (combo_id)
-WHERE credits.run = $2 AND (part.units <> 0 OR part.value_minor <> 0) GROUP BY 1, 2
-"""
 
 Place = tuple[str, str]
 """A currency and a channel."""
@@ -96,7 +78,7 @@ async def simulate(connection: Connection, catalogue: Catalogue, model: Model, s
         names, after = await _at_once(connection, model, since)
     else:
         names, after = await _anew(connection, model, since)
-    run = await serving(connection, model.model_id)
+    run = await queries.serving(connection, model.model_id)
     before = await _stored(connection, names, run.run) if run else {}
     rows = [
         Change(currency=place[0], key=place[1], before=_amount(before, place), after=_amount(after, place))
@@ -107,9 +89,9 @@ async def simulate(connection: Connection, catalogue: Catalogue, model: Model, s
 
 
 async def _at_once(connection: Connection, model: Model, since: datetime) -> tuple[list[str], Mapping[Place, Sum]]:
-    rows = await connection.fetch(PATHS, since, MOST_AT_ONCE)
+    rows = await queries.paths_since(connection, since, MOST_AT_ONCE)
     used = {combo for row in rows for combo in row["combos"]}
-    channel_of = {row["combo_id"]: row["channel"] for row in await connection.fetch(CHANNELS, list(used))}
+    channel_of = await queries.channels_of(connection, used)
     sums: dict[Place, Sum] = {}
     for currency in sorted({row["currency"] for row in rows}):
         theirs = [row for row in rows if row["currency"] == currency]
@@ -181,7 +163,7 @@ async def _anew(connection: Connection, model: Model, since: datetime) -> tuple[
 
 
 async def _stored(connection: Connection, names: Sequence[str], run: int) -> Mapping[Place, Sum]:
-    rows: list[Any] = await connection.fetch(BEFORE, names, run)
+    rows = await queries.credited_by_channel(connection, names, run)
     return {(row["currency"], row["channel"]): Sum(row["units"], row["value_minor"]) for row in rows}
 
 

@@ -21,7 +21,9 @@ from services.attribution.paths.reporting import (
 )
 from services.attribution.reports.asking import Asked, asked, asked_types
 from services.attribution.reports.domain import choose_currency
+from services.attribution.reports.drilling import link_of
 from services.attribution.reports.queries import as_of
+from services.attribution.reports.questions import Question as CreditQuestion
 from services.attribution.reports.sheets import sheet
 from shared.db import Connection
 from shared.service import Runtime
@@ -48,7 +50,7 @@ class Report(BaseModel):
 class AssistedRow(BaseModel):
     """The conversions in which a channel was on any touch but the last, was the last, was the first.
 
-    `ratio`: assisted / last; null where it was never the last.
+    `ratio`: assisted / last; null where it was never the last. The addresses list the conversions behind the latter.
     """
 
     key: str
@@ -59,6 +61,8 @@ class AssistedRow(BaseModel):
     first_conversions: int
     first_value_minor: int
     ratio: float | None
+    last_drill_url: str
+    first_drill_url: str
 
 
 class AssistedReport(Report):
@@ -68,12 +72,16 @@ class AssistedReport(Report):
 
 
 class ParticipationRow(BaseModel):
-    """The conversions with a channel on their path, each of them whole; `share` of all conversions."""
+    """The conversions with a channel on their path, each of them whole; `share` of all conversions.
+
+    `drill_url` lists them.
+    """
 
     key: str
     conversions: int
     value_minor: int
     share: float
+    drill_url: str
 
 
 class ParticipationReport(Report):
@@ -144,6 +152,12 @@ class _Found:
     lengths: list[Counted]
     sums: list[Counted]
 
+    def link(self, model: str, channel: str) -> str:
+        """The address of the conversions that a model credits to a channel."""
+        wanted = self.wanted
+        question = CreditQuestion(("channel",), wanted.period, types=wanted.types, currency=wanted.currency)
+        return link_of(question, model)((None, (channel,)))
+
     @property
     def head(self) -> dict[str, Any]:
         """The fields of `Report`."""
@@ -193,6 +207,8 @@ def router(runtime: Runtime) -> APIRouter:
                 first_conversions=one.first.journeys,
                 first_value_minor=one.first.value_minor,
                 ratio=one.ratio,
+                last_drill_url=found.link("last_touch", one.key),
+                first_drill_url=found.link("first_touch", one.key),
             )
             for one in parts_of(found.sums)
         ]
@@ -208,6 +224,7 @@ def router(runtime: Runtime) -> APIRouter:
                 conversions=amount.journeys,
                 value_minor=amount.value_minor,
                 share=found.total.share(amount.journeys),
+                drill_url=found.link("participation", key),
             )
             for key, amount in participation_of(found.sums, found.total)
         ]

@@ -39,6 +39,9 @@ NO_LAG = -1
 
 _DAY = timedelta(days=1)
 _INSTANT = timedelta.resolution
+SHORT = 16
+"""Sequences up to this length come again and again, so that what follows from them is remembered."""
+
 _OVER_ALL_TIME = frozenset({"gram", "tail"})
 
 
@@ -114,53 +117,95 @@ def remainder(channels: Sequence[str], last_at: datetime) -> Journey:
 
 
 def moved(before: Iterable[Journey], after: Iterable[Journey]) -> dict[Cell, Amount]:
-    """By how much each sum moves when journeys take the place of others."""
+    """By how much each sum moves when journeys take the place of others.
+
+    Sums over all time do not tell types of conversions apart.
+    """
     times = Counter(after)
     times.subtract(before)
-    sums: dict[Cell, list[int]] = {}
+    days: dict[tuple[date, str, str], Facets] = {}
     for journey, number in times.items():
         if number:
-            for cell in cells(journey):
-                amount = sums.setdefault(cell, [0, 0])
-                amount[0] += number
-                amount[1] += number * journey.value_minor
-    return {cell: Amount(*amount) for cell, amount in sums.items() if any(amount)}
+            facets = days.setdefault((journey.day, journey.currency, journey.conversion_type), {})
+            _add(facets, _facets(journey), number, number * journey.value_minor)
+    months: dict[tuple[date, str, str], Facets] = {}
+    over_all: dict[str, Facets] = {}
+    for (day, currency, kind), facets in days.items():
+        into_month = months.setdefault((day.replace(day=1), currency, kind), {})
+        into_all = over_all.setdefault(currency, {})
+        for facet, (number, value) in facets.items():
+            if facet[0] not in _OVER_ALL_TIME:
+                _add(into_month, (facet,), number, value)
+            _add(into_all, (facet,), number, value)
+    cells: dict[Cell, Amount] = {}
+    levels: tuple[tuple[Level, dict[tuple[date, str, str], Facets]], ...] = (
+        ("day", days),
+        ("month", months),
+        ("all", {(EPOCH, currency, ""): facets for currency, facets in over_all.items()}),
+    )
+    for level, sums in levels:
+        for (day, currency, kind), facets in sums.items():
+            for (subject, number_of, keys), (number, value) in facets.items():
+                if (number or value) and (level == "all" or subject not in _OVER_ALL_TIME):
+                    cells[Cell(subject, level, day, currency, kind, number_of, keys)] = Amount(number, value)
+    return cells
 
 
-def cells(journey: Journey) -> Iterator[Cell]:
-    """The sums that a journey is part of. Sums over all time do not tell types of conversions apart."""
-    month = journey.day.replace(day=1)
-    for subject, key_id, keys in _facets(journey):
-        if subject not in _OVER_ALL_TIME:
-            yield Cell(subject, "day", journey.day, journey.currency, journey.conversion_type, key_id, keys)
-            yield Cell(subject, "month", month, journey.currency, journey.conversion_type, key_id, keys)
-        yield Cell(subject, "all", EPOCH, journey.currency, "", key_id, keys)
+def _add(facets: "Facets", more: Iterable["Facet"], number: int, value: int) -> None:
+    for facet in more:
+        known = facets.get(facet)
+        if known is None:
+            facets[facet] = [number, value]
+        else:
+            known[0] += number
+            known[1] += value
 
 
-def _facets(journey: Journey) -> Iterator[tuple[Subject, int, Keys]]:
-    channels = journey.channels
-    visits = collapsed(channels)
-    if visits:
-        for index, channel in enumerate(visits):
-            yield _named("step", (*visits[max(0, index - 1) : index], channel))
-            yield _named("gram", (*visits[max(0, index - LONGEST_STATE) : index], channel))
-        yield _named("last", visits[-1:])
-        yield _named("tail", visits[-LONGEST_STATE:])
-        yield _named("set", tuple(sorted(set(visits))))
+Facet = tuple[Subject, int, Keys]
+"""What a journey counts under on its day: a subject, the number of the keys, the keys."""
+
+Facets = dict[Facet, list[int]]
+
+
+def _facets(journey: Journey) -> Iterator[Facet]:
+    is_short = len(journey.channels) <= SHORT  # what is long does not come again
+    yield from (_steps if is_short else _steps.__wrapped__)(collapsed(journey.channels))
     if journey.converted:
-        for channel in sorted(set(channels[:-1])):
-            yield _named("assist", (channel,))
-        yield "length", len(channels), ()
+        yield from (_ways if is_short else _ways.__wrapped__)(journey.channels)
         yield "lag", journey.lag_days, ()
-        yield _named("path", channels)
-        yield _named("route", visits)
 
 
-def _named(subject: Subject, keys: Keys) -> tuple[Subject, int, Keys]:
-    return subject, key_id(keys), keys
+@lru_cache(maxsize=2_048)
+def _steps(visits: Keys) -> tuple[Facet, ...]:
+    """What every journey counts under."""
+    if not visits:
+        return ()
+    places = range(len(visits))
+    return (
+        *(_named("step", visits[max(0, place - 1) : place + 1]) for place in places),
+        *(_named("gram", visits[max(0, place - LONGEST_STATE) : place + 1]) for place in places),
+        _named("last", visits[-1:]),
+        _named("tail", visits[-LONGEST_STATE:]),
+        _named("set", tuple(sorted(set(visits)))),
+    )
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=2_048)
+def _ways(channels: Keys) -> tuple[Facet, ...]:
+    """What a path to a conversion counts under, but for its lag."""
+    return (
+        *(_named("assist", (channel,)) for channel in sorted(set(channels[:-1]))),
+        ("length", len(channels), ()),
+        _named("path", channels),
+        _named("route", collapsed(channels)),
+    )
+
+
+def _named(subject: Subject, keys: Keys) -> Facet:
+    return subject, (key_id if len(keys) <= SHORT else key_id.__wrapped__)(keys), keys
+
+
+@lru_cache(maxsize=16_384)
 def key_id(keys: Keys) -> int:
     """The number that names keys: the same everywhere."""
     return int.from_bytes(blake2b("\0".join(keys).encode(), digest_size=8).digest(), "big", signed=True)

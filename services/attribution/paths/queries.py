@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from services.attribution.paths.domain import (
+    SHORT,
     Amount,
     Arrival,
     Cell,
@@ -183,19 +186,20 @@ async def move_sums(connection: Connection, by: Mapping[Cell, Amount]) -> None:
 
 
 def _columns(cells: Sequence[Cell], names: Iterable[str]) -> list[list[Any]]:
-    return [[getattr(cell, name) for cell in cells] for name in names]
+    return [list(map(attrgetter(name), cells)) for name in names]
 
 
 def _rest(cells: Sequence[Cell], by: Mapping[Cell, Amount]) -> tuple[list[str], list[int], list[int]]:
     """Keys, journeys and value."""
-    journeys, values = zip(*(by[cell] for cell in cells), strict=True)
+    journeys, values = zip(*map(by.__getitem__, cells), strict=True)
     return array_literals(cell.keys for cell in cells), list(journeys), list(values)
 
 
 def array_literals(arrays: Iterable[Keys]) -> list[str]:
     """Arrays as the server writes them: an array of arrays of unlike lengths cannot be sent."""
-    return ["{" + ",".join(map(_quoted, each)) + "}" for each in arrays]
+    return [(_literal if len(each) <= SHORT else _literal.__wrapped__)(each) for each in arrays]
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+@lru_cache(maxsize=4_096)
+def _literal(keys: Keys) -> str:
+    return "{" + ",".join(['"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"' for key in keys]) + "}"

@@ -133,5 +133,5 @@ def _previous(asked: Wanted) -> dict[str, Any]:
 def _known_days(within_days: int | None) -> None:
     """Raises Invalid for a number of days that times are not counted by."""
     if within_days is not None and within_days not in WITHIN_DAYS:
-        days = f"1 to 31, {', '.join(str(days) for days in WITHIN_DAYS if days > 31)}"
+        days = ", ".join(str(days) for days in WITHIN_DAYS)
         raise Invalid("within_days is not valid", [FieldError("query:within_days", f"send one of {days}")])

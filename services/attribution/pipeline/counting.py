@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from services.attribution.channels.domain import NOT_SET
 from services.attribution.pipeline.answering import answer_marks
-from services.attribution.pipeline.domain import NOBODY, Circumstances, Mark, Story
+from services.attribution.pipeline.domain import NOBODY, TIMED, Circumstances, Mark, Story
 from services.attribution.pipeline.earning import deals_marks, payment_marks
 from services.attribution.pipeline.funnels import lead_way
 
@@ -44,7 +44,7 @@ def marks_of(story: Story) -> list[Mark]:
 
 
 def cells_of(mark: Mark, circumstances: Circumstances) -> Iterator[Cell]:
-    """The sums that a mark is part of. Of a rep in several teams it is in the sum of each."""
+    """The sums that a mark is part of. Of a rep in several teams it is in the sum of each. See `TIMED` for the days."""
     kind, step, bucket, currency, day = mark.kind, mark.step, mark.bucket, mark.currency, mark.at.date()
     keys = [
         ("all", ""),
@@ -55,9 +55,11 @@ def cells_of(mark: Mark, circumstances: Circumstances) -> Iterator[Cell]:
         ("campaign", circumstances.campaign),
         ("country", circumstances.country),
     ]
-    for level, first in (("day", day), ("month", day.replace(day=1))):
-        for dimension, key in keys:
-            yield kind, dimension, level, first, key, step, bucket, currency
+    month = day.replace(day=1)
+    for dimension, key in keys:
+        yield kind, dimension, "month", month, key, step, bucket, currency
+    for dimension, key in keys[:1] if kind in TIMED else keys:
+        yield kind, dimension, "day", day, key, step, bucket, currency
 
 
 def total_of(mark: Mark) -> Total:

@@ -34,6 +34,11 @@ Kind = Literal[
     "recurring",
     "revenue",
 ]
+TIMED: frozenset[Kind] = frozenset(
+    {"lead_next", "lead_last", "deal_next", "deal_last", "captured", "mql", "offered", "won", "lost"}
+)
+"""What tells how long something took. By dimension and day nearly each of these would be a sum of its own, so that they
+are summed by month only."""
 Dimension = Literal["rep", "team", "channel", "source", "campaign", "country"]
 Outcome = Literal["kept", "breached", "rejected", "replaced", "withdrawn", "pending"]
 

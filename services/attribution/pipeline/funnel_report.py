@@ -16,7 +16,7 @@ from services.attribution.pipeline.tables import Between, Place, ratio
 class Reached(BaseModel):
     """How many went on, as a part of those who entered too, and how long it took them.
 
-    `mean_seconds` is exact and null with `within_days`; median and p90 are right to a fifth.
+    `mean_seconds` is exact and null with `within_days`; median and p90 are right to three tenths.
     """
 
     number: int
@@ -71,7 +71,7 @@ def funnel_lines(
     for one in found:
         place = Place(one.place, one.key, one.step)
         numbers[one.kind, place] += one.total.number
-        lapses[one.kind, place].add(one.bucket, one.total.number, one.total.seconds)
+        lapses[one.kind, place].add(one.times, one.total.seconds)
         whole = Place(one.place, one.key)
         sizes[whole] = sizes.get(whole, 0) + (one.total.number if one.kind == funnel.entered else 0)
 

@@ -38,10 +38,13 @@ DEALS = Funnel("deal_entered", "deal_skipped", "deal_next", "deal_last", "deal_l
 def passed_at(order: Sequence[str], entered: Mapping[str, datetime]) -> dict[str, datetime]:
     """When each stage was passed first: entered, or left out on the way to a later one."""
     passed: dict[str, datetime] = {}
+    later: datetime | None = None
     for stage in reversed(order):
-        known = [at for at in (entered.get(stage), *passed.values()) if at is not None]
-        if known:
-            passed[stage] = min(known)
+        at = entered.get(stage)
+        if at is not None and (later is None or at < later):
+            later = at
+        if later is not None:
+            passed[stage] = later
     return passed
 
 

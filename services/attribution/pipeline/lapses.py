@@ -1,19 +1,20 @@
 """Times between two moments, counted in buckets that can be added and subtracted: pure.
 
-A bucket is at most a fifth as wide as the times in it are long. Its upper end belongs to it, and the named times (five
-minutes, an hour, whole days) are such ends: so "within an hour" is exact, and a percentile is right to its bucket.
+From half a minute on, a bucket is at most three tenths as wide as its upper end, which belongs to it. The named times
+(five minutes, an hour, a week) are such ends: so "within an hour" is exact, and a percentile is right to its bucket.
 """
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 DAY_S = 86_400
-WITHIN_DAYS = (*range(1, 32), 45, 60, 90, 120, 180, 270, 365, 730)
+WITHIN_DAYS = (1, 2, 3, 7, 14, 30, 60, 90, 180, 365)
 """The days within which something can be asked to have happened."""
-NAMED_S = (60, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, *(days * DAY_S for days in WITHIN_DAYS))
-ENDS_S = tuple(sorted({0, *NAMED_S, *(round(2 ** (step / 4)) for step in range(115))}))
-"""The upper ends of the buckets in seconds: four to an octave up to twelve years, and the named times."""
+NAMED_S = (60, 300, 900, 3_600, 14_400, 43_200, *(days * DAY_S for days in WITHIN_DAYS))
+ENDS_S = tuple(sorted({0, *NAMED_S, *(round(2 ** (step / 2)) for step in range(58))}))
+"""The upper ends of the buckets in seconds: two to an octave up to twelve years, and the named times."""
 UNTIMED = -1
 """The bucket of what took no time that could be told."""
 
@@ -35,9 +36,10 @@ class Lapses:
         self.numbers: Counter[int] = Counter()
         self.seconds: int | None = 0
 
-    def add(self, bucket: int, number: int, seconds: int) -> None:
-        """So many more in a bucket."""
-        self.numbers[bucket] += number
+    def add(self, times: Iterable[tuple[int, int]], seconds: int) -> None:
+        """So many more in each of some buckets, and what they took together."""
+        for bucket, number in times:
+            self.numbers[bucket] += number
         self.seconds = (self.seconds or 0) + seconds
 
     @property

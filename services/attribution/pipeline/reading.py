@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any, NamedTuple
 
 from services.attribution.channels.domain import NOT_SET
 from services.attribution.pipeline.counting import Total
-from services.attribution.pipeline.domain import Dimension, Kind
-from services.attribution.pipeline.spans import Spans, spans
+from services.attribution.pipeline.domain import TIMED, Dimension, Kind
+from services.attribution.pipeline.spans import Spans, midnight, spans
 from services.attribution.reports.queries import AS_OF
 from shared.db import Connection
 
@@ -27,26 +28,29 @@ PERSONAL = ("channel", "source", "campaign", "country")
 TEAMS = (
     f"CROSS JOIN LATERAL unnest(CASE mark.teams WHEN '{{}}' THEN ARRAY['{NOT_SET}'] ELSE mark.teams END) AS team (name)"
 )
-COLUMNS = "kind, step, bucket, currency, number, value_minor, weighted_minor"
 SUMS = """
-SELECT place, kind, key, step, bucket, currency, sum(number) AS number, sum(value_minor) AS value_minor,
-    sum(weighted_minor) AS weighted_minor, sum(seconds) AS seconds
-FROM (
+WITH found AS (
     SELECT span.place, sums.kind, sums.key, sums.step, sums.bucket, sums.currency, sums.number, sums.value_minor,
         sums.weighted_minor, sums.seconds
-    FROM unnest($1::text[]) AS wanted (kind)
-    CROSS JOIN unnest($2::integer[], $3::text[], $4::date[], $5::date[]) AS span (place, level, first, until)
-    JOIN mark_sums AS sums ON sums.kind = wanted.kind AND sums.dimension = $6 AND sums.level = span.level
+    FROM unnest($1::text[], $2::integer[], $3::text[], $4::date[], $5::date[])
+        AS span (kind, place, level, first, until)
+    JOIN mark_sums AS sums ON sums.kind = span.kind AND sums.dimension = $6 AND sums.level = span.level
         AND sums.day >= span.first AND sums.day < span.until
     UNION ALL
     SELECT span.place, mark.kind, {key}, mark.step, mark.bucket, mark.currency, mark.number, mark.value_minor,
         mark.weighted_minor, coalesce(mark.lapse, 0)
-    FROM unnest($1::text[]) AS wanted (kind)
-    CROSS JOIN unnest($7::integer[], $8::timestamptz[], $9::timestamptz[]) AS span (place, first, until)
-    JOIN marks AS mark ON mark.kind = wanted.kind AND mark.at >= span.first AND mark.at < span.until
+    FROM unnest($7::text[], $8::integer[], $9::timestamptz[], $10::timestamptz[]) AS span (kind, place, first, until)
+    JOIN marks AS mark ON mark.kind = span.kind AND mark.at >= span.first AND mark.at < span.until
     {joins} {where}
-) AS found
-GROUP BY place, kind, key, step, bucket, currency
+), summed AS (
+    SELECT place, kind, key, step, currency, bucket, sum(number)::bigint AS number, sum(value_minor) AS value_minor,
+        sum(weighted_minor) AS weighted_minor, sum(seconds)::bigint AS seconds
+    FROM found GROUP BY place, kind, key, step, currency, bucket
+)
+SELECT place, kind, key, step, currency, sum(number)::bigint AS number, sum(value_minor) AS value_minor,
+    sum(weighted_minor) AS weighted_minor, sum(seconds)::bigint AS seconds, array_agg(bucket) AS buckets,
+    array_agg(number) AS numbers
+FROM summed GROUP BY place, kind, key, step, currency
 """
 OVERDUE = """
 SELECT span.place, {key} AS key, count(*) AS number
@@ -87,23 +91,27 @@ class Question:
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         return template.format(key=KEY_OF[self.dimension], joins=joins, where=where)
 
-    def spans(self, moments: Moments) -> Spans:
+    def spans(self, kind: Kind, moments: Moments) -> Spans:
         """What a period is read from."""
         if self.only:
             return Spans(moments=((moments[0] or EARLIEST, moments[1] or LATEST),))
-        return spans(*moments)
+        found = spans(*moments)
+        if self.dimension is None or kind not in TIMED:
+            return found
+        days = tuple((midnight(first), midnight(until)) for first, until in found.days)
+        return Spans(months=found.months, moments=(*days, *found.moments))
 
 
 class Found(NamedTuple):
-    """A sum of marks in one of the periods asked for."""
+    """A sum of marks in one of the periods asked for; `times` are their buckets, and how many are in each."""
 
     place: int
     kind: Kind
     key: str
     step: str
-    bucket: int
     currency: str
     total: Total
+    times: tuple[tuple[int, int], ...]
 
 
 async def sums_in(
@@ -112,20 +120,15 @@ async def sums_in(
     """The sums of some kinds of marks in several periods, told by their place in the list."""
     whole: list[tuple[Any, ...]] = []
     parts: list[tuple[Any, ...]] = []
-    for place, moments in enumerate(periods):
-        found = question.spans(moments)
-        whole += [
-            (place, level, *one) for level, some in (("month", found.months), ("day", found.days)) for one in some
-        ]
-        parts += [(place, *one) for one in found.moments]
-    statement = question.statement(SUMS, 10)
+    for kind, (place, moments) in product(kinds, enumerate(periods)):
+        found = question.spans(kind, moments)
+        whole += [(kind, place, "month", *one) for one in found.months]
+        whole += [(kind, place, "day", *one) for one in found.days]
+        parts += [(kind, place, *one) for one in found.moments]
+    statement = question.statement(SUMS, 11)
+    dimension = question.dimension or "all"
     rows = await connection.fetch(
-        statement,
-        list(kinds),
-        *_columns(whole, 4),
-        question.dimension or "all",
-        *_columns(parts, 3),
-        *question.only.values(),
+        statement, *_columns(whole, 5), dimension, *_columns(parts, 4), *question.only.values()
     )
     return [
         Found(
@@ -133,9 +136,9 @@ async def sums_in(
             row["kind"],
             row["key"],
             row["step"],
-            row["bucket"],
             row["currency"],
-            Total(int(row["number"]), int(row["value_minor"]), int(row["weighted_minor"]), int(row["seconds"])),
+            Total(row["number"], int(row["value_minor"]), int(row["weighted_minor"]), row["seconds"]),
+            tuple(zip(row["buckets"], row["numbers"], strict=True)),
         )
         for row in rows
     ]

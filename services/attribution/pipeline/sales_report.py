@@ -41,7 +41,7 @@ class OpenInStage(Open):
 
 
 class Cycle(BaseModel):
-    """How long it took from opening to winning a deal. The mean is exact, median and p90 are right to a fifth."""
+    """How long it took from opening to winning a deal. The mean is exact, median and p90 are right to three tenths."""
 
     median_days: float | None
     p90_days: float | None
@@ -123,7 +123,7 @@ class Tally:
         """One more sum."""
         self.totals[one.kind, one.step] = self.totals[one.kind, one.step].plus(one.total)
         if one.kind == "won":
-            self.cycles.add(one.bucket, one.total.number, one.total.seconds)
+            self.cycles.add(one.times, one.total.seconds)
 
     def standing(self) -> dict[tuple[Kind, str], Total]:
         """What goes on after the period."""

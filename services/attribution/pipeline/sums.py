@@ -120,11 +120,13 @@ async def _put_circumstances(
 
 def _move(moved: dict[Cell, list[int]], marks: Iterable[Mark], circumstances: Circumstances, sign: int) -> None:
     for mark in marks:
-        total = total_of(mark)
+        number, value, weighted, seconds = (sign * amount for amount in total_of(mark))
         for cell in cells_of(mark, circumstances):
             sums = moved[cell]
-            for place, amount in enumerate(total):
-                sums[place] += sign * amount
+            sums[0] += number
+            sums[1] += value
+            sums[2] += weighted
+            sums[3] += seconds
 
 
 def _row(person: LeadId, mark: Mark) -> tuple[Any, ...]:

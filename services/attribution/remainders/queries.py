@@ -13,7 +13,7 @@ from shared.ids import LeadId
 
 TOPICS = ("leads", "touches", "conversions", "deals")
 IDS_OF_A_TURN = 250
-TURNS_AT_ONCE = 20
+TURNS_AT_ONCE = 8
 
 # `as_of`: until when everything that was told is in what was stored before these facts.
 PUT_TURN = """
@@ -21,8 +21,12 @@ INSERT INTO path_turns (projection, lead_ids, as_of)
 SELECT current_schema(), array_agg(lead_id), (SELECT min(at) FROM feed_watermarks WHERE topic = ANY($3))
 FROM unnest($1::text[]) WITH ORDINALITY AS told (lead_id, place) GROUP BY (place - 1) / $2::bigint
 """
-# Of two that look at the same person at once the second must see what the first wrote.
-TAKE_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '/paths', 0))"
+# Of two that look at the same person at once the second must see what the first wrote. Nobody but them waits for what
+# is locked here, so that a slow machine may take its time between the statements.
+TAKE_TURN = """
+SELECT set_config('idle_in_transaction_session_timeout', '30s', true),
+    pg_advisory_xact_lock(hashtextextended(current_schema() || '/paths', 0))
+"""
 TAKE_TURNS = """
 DELETE FROM path_turns WHERE turn IN (
     SELECT turn FROM path_turns WHERE projection = current_schema() ORDER BY turn LIMIT $1)
@@ -93,7 +97,8 @@ class Remainder:
 
 async def put_turns(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
     """Remember that what is left of the journeys of these ids may be another now; a worker looks at them."""
-    await connection.execute(PUT_TURN, list(set(lead_ids)), IDS_OF_A_TURN, TOPICS)
+    if ids := list(set(lead_ids)):
+        await connection.execute(PUT_TURN, ids, IDS_OF_A_TURN, TOPICS)
 
 
 async def put_all_once(connection: Connection) -> None:

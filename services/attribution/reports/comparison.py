@@ -13,7 +13,7 @@ from services.attribution.reports.drilling import Link, link_of
 from services.attribution.reports.figures import Line, Place, compared, lines_of, ratio
 from services.attribution.reports.handlers import MOST_ROWS, read, settle
 from services.attribution.reports.questions import Question, asked_question
-from services.attribution.reports.sheets import sheet
+from services.attribution.reports.sheets import document, sheet
 from shared.service import Runtime
 
 MOST_MODELS = 6
@@ -42,11 +42,11 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
     """The endpoint of the comparison report."""
     made = APIRouter()
 
-    @made.get("/v1/reports/compare", response_model=ComparisonReport, response_model_exclude_unset=True)
+    @made.get("/v1/reports/compare", response_model=ComparisonReport)
     async def compare(
         question: Annotated[Question, Depends(asked_question)],
         models: Annotated[str, Query(max_length=700, description="Up to six models, separated by commas")],
-    ) -> ComparisonReport | Response:
+    ) -> Response:
         """The same conversions by several models, side by side, with what each differs from the first."""
         names = listed("models", models, MOST_MODELS)
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
@@ -74,7 +74,8 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
             },
             rows=[_row(place, by, names, links, question) for place, by in lines[:MOST_ROWS]],
         )
-        return report if settled.crossed is None else report.model_copy(update={"crossed": settled.crossed})
+        crossed = {} if settled.crossed is None else {"crossed": settled.crossed}
+        return document(report.model_copy(update=crossed))
 
     return made
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from datetime import date, datetime
+from functools import cache
 from typing import Annotated
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, StringConstraints
@@ -50,12 +51,16 @@ def link_of(question: Question, model: str) -> Link:
     fixed += [("currency", question.currency)] if question.currency is not None else []
     begin = f"/attribution{PATH}?{urlencode(fixed)}"
 
+    quoted = cache(quote_plus)
+
+    @cache
+    def days_of(bucket: date | None) -> str:
+        part = period.part(bucket, question.interval) if bucket is not None and question.interval else period
+        return "".join(f"&{name}={day}" for name, day in (("from", part.first), ("to", part.end)) if day is not None)
+
     def link(place: Place) -> str:
         bucket, keys = place
-        part = period.part(bucket, question.interval) if bucket is not None and question.interval else period
-        days: list[tuple[str, date | None]] = [("from", part.first), ("to", part.end)]
-        chosen = [("key", key) for key in keys] + [(name, str(day)) for name, day in days if day is not None]
-        return f"{begin}&{urlencode(chosen)}" if chosen else begin
+        return "".join([begin, *(f"&key={quoted(key)}" for key in keys), days_of(bucket)])
 
     return link
 

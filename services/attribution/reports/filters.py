@@ -101,7 +101,7 @@ def _check(source: str, vocabulary: Vocabulary) -> None:
     try:
         compile_expression(source, vocabulary, POINTER)
     except ExpressionFault as fault:
-        if _is_cel(source) and len(source) <= LONGEST:
+        if len(source) <= LONGEST and _is_cel(source):
             _Reader(source, vocabulary).whole()
         raise fault from None
 

@@ -19,7 +19,7 @@ from services.attribution.reports.drilling import link_of
 from services.attribution.reports.figures import Cell, Cost, Line, Money, Place, lines_of, ratio
 from services.attribution.reports.handlers import MOST_ROWS, read_with_costs, settle
 from services.attribution.reports.questions import Question, asked_question
-from services.attribution.reports.sheets import sheet
+from services.attribution.reports.sheets import document, sheet
 from shared.errors import FieldError, Invalid
 from shared.service import Runtime
 
@@ -78,12 +78,12 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
     """The endpoint of the ROI report."""
     made = APIRouter()
 
-    @made.get("/v1/reports/roi", response_model=ReturnsReport, response_model_exclude_unset=True)
+    @made.get("/v1/reports/roi", response_model=ReturnsReport)
     async def roi(
         question: Annotated[Question, Depends(asked_question)],
         model: ModelQuery = DEFAULT_MODEL,
         margin: Margin = Decimal(1),
-    ) -> ReturnsReport | Response:
+    ) -> Response:
         """What was spent on channels and campaigns, what came back, and when it was earned back."""
         if not question.has_costs:
             detail = "costs are known by channel and campaign: group by these, and filter by these and currency"
@@ -110,7 +110,8 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
             total=None if model in found.whole else Returns(**_returns(total, share)),
             rows=rows,
         )
-        return report if settled.crossed is None else report.model_copy(update={"crossed": settled.crossed})
+        crossed = {} if settled.crossed is None else {"crossed": settled.crossed}
+        return document(report.model_copy(update=crossed))
 
     return made
 
@@ -124,11 +125,13 @@ def paid_back(days: Mapping[date, Day], margin: Fraction) -> tuple[date, int] | 
 
     And how many days that is after the first one with a cost. None if that never happened, or nothing was spent.
     """
-    earned, spent, first = Fraction(), Fraction(), None
+    earned: int | Fraction = 0
+    spent: int | Fraction = 0
+    first: date | None = None
     for day in sorted(days):
         earned, spent = earned + days[day][0], spent + days[day][1]
         first = day if first is None and spent else first
-        if first is not None and earned * margin >= spent:
+        if first is not None and earned * margin.numerator >= spent * margin.denominator:
             return day, (day - first).days
     return None
 

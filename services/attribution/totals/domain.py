@@ -19,7 +19,7 @@ MOST_CHANNELS = 300
 """Channels that are more are no channels but, for instance, campaigns."""
 
 _MANY_STATES = 60
-_MANY_PLAYERS = 12
+_MANY_PLAYERS = 8
 
 _DIGITS = 10**13
 """Computed shares are compared to this many parts of all, so that equal ones stay equal on every machine."""

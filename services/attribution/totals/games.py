@@ -85,13 +85,18 @@ def shapley(sets: Mapping[tuple[str, ...], SetCount], game: Game) -> Values:
 
 
 def _equal_split(sets: Mapping[tuple[str, ...], SetCount]) -> Values:
-    conversions: dict[str, Fraction] = {}
-    value: dict[str, Fraction] = {}
+    sums: dict[tuple[str, int], list[int]] = {}
     for channels, count in sets.items():
         for channel in channels:
-            conversions[channel] = conversions.get(channel, Fraction()) + Fraction(count.conversions, len(channels))
-            value[channel] = value.get(channel, Fraction()) + Fraction(count.value_minor, len(channels))
-    return Values({**conversions}, {**value})
+            both = sums.setdefault((channel, len(channels)), [0, 0])
+            both[0] += count.conversions
+            both[1] += count.value_minor
+    conversions: dict[str, float | Fraction] = {}
+    value: dict[str, float | Fraction] = {}
+    for (channel, size), (number, minor) in sums.items():
+        conversions[channel] = conversions.get(channel, Fraction()) + Fraction(number, size)
+        value[channel] = value.get(channel, Fraction()) + Fraction(minor, size)
+    return Values(conversions, value)
 
 
 def _table(sets: Mapping[tuple[str, ...], SetCount]) -> _Table:

@@ -23,7 +23,7 @@ EVERYTHING = Wanted(Period(None, None, ZoneInfo("UTC")))
 
 
 async def totals_of(connection: Connection, model: TotalsModel, wanted: Wanted) -> Totals:
-    """What channels earned by a model in one currency. Raises TooManyChannels.
+    """What channels earned by a model in one currency, read in the open transaction. Raises TooManyChannels.
 
     Over all time what is kept answers; its `as_of` is when it was computed.
     """
@@ -70,6 +70,7 @@ async def _divide(model: TotalsModel, read: _Read) -> Totals:
 
 
 async def _read(connection: Connection, model: TotalsModel, wanted: Wanted) -> _Read:
+    await queries.have_patience(connection)
     until = await as_of(connection)
     lengths = await counted(connection, wanted, ["length"])
     nobody = next((Amount(one.journeys, one.value_minor) for one in lengths if one.key_id == 0), Amount(0, 0))

@@ -8,6 +8,8 @@ from services.attribution.paths.domain import Amount
 from services.attribution.totals.domain import Credit
 from shared.db import Connection
 
+# What is read is weighed while the transaction, which holds nothing, is open.
+HAVE_PATIENCE = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
 STORED = """
 SELECT as_of, result FROM channel_totals WHERE projection = current_schema() AND model = $1 AND currency = $2
 """
@@ -40,6 +42,11 @@ class Totals:
     credits: list[Credit]
     unattributed: Amount
     as_of: datetime | None
+
+
+async def have_patience(connection: Connection) -> None:
+    """Let a transaction that only reads stand still for as long as weighing channels may take."""
+    await connection.execute(HAVE_PATIENCE)
 
 
 async def stored(connection: Connection, model: str, currency: str) -> Totals | None:

@@ -4,7 +4,7 @@ Calls that share an identifier, or are about one known person, are looked at tog
 them is about they are carried out here; those that tie people together and visitors are left to `capture_lead`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
@@ -158,7 +158,7 @@ class _Batch:
         """Whom the calls are about, where that is plain; with the rows locked of those who are known."""
         groups = [group for group in _groups(self._identified, owners) if not self._has_visitor(group, owners)]
         families = await self._lock({owners[own_id] for group in groups for own_id in self._known_in(group, owners)})
-        persons, apart = await self._persons(families)
+        persons, apart = await self._persons(families, groups, owners)
         people: dict[LeadId, _Person] = {}
         for group in groups:
             known = {own_id: owners[own_id] for own_id in self._known_in(group, owners)}
@@ -193,14 +193,18 @@ class _Batch:
         return await queries.families_of(self._tx.connection, self._runtime.keys, sorted(roots))
 
     async def _persons(
-        self, families: Mapping[LeadId, Family]
+        self, families: Mapping[LeadId, Family], groups: Iterable[Collection[int]], owners: Mapping[LeadId, LeadId]
     ) -> tuple[Mapping[LeadId, Person], frozenset[frozenset[LeadId]]]:
-        """Those who are known, with their emails, and whom of them somebody told apart."""
-        if not families:
-            return {}, frozenset()
-        members = sorted(lead_id for family in families.values() for lead_id in family.members)
+        """Those who are known, with their emails where a phone could contradict them, and who was told apart."""
         connection = self._tx.connection
-        return await queries.persons_of(connection, families), await queries.told_apart(connection, members)
+        apart: frozenset[frozenset[LeadId]] = frozenset()
+        if any(len({owners[own_id] for own_id in self._known_in(group, owners)}) > 1 for group in groups):
+            members = sorted(lead_id for family in families.values() for lead_id in family.members)
+            apart = await queries.told_apart(connection, members)
+        if families and any(one.kind == "phone" for each in self._identified.values() for one in each.strong):
+            return await queries.persons_of(connection, families), apart
+        plain = {root: Person(root, family.root.made_from, family.members) for root, family in families.items()}
+        return plain, apart
 
     def _learn(self, index: int) -> Change | None:
         """Add what a call tells; answers what of it has to be told."""

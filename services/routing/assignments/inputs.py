@@ -44,13 +44,15 @@ async def sealed(
     connection: Connection, keys: PersonKeys, made: Sequence[tuple[Assignment, Sequence[LeadId]]]
 ) -> list[Assignment]:
     """Assignments as they are stored, each by the first of the person's ids that has a key."""
-    stored = []
-    for assignment, ids in made:
-        clear, personal = parted(assignment.inputs or {})
-        block = await keys.seal_by_any(connection, ids, orjson.dumps(personal)) if personal else None
-        sealed_for, text = block or (None, None)
-        stored.append(replace(assignment, inputs=clear, sealed=text, sealed_for=sealed_for))
-    return stored
+    parts = [parted(assignment.inputs or {}) for assignment, _ in made]
+    wanted = [
+        (ids if personal else (), orjson.dumps(personal)) for (_, ids), (_, personal) in zip(made, parts, strict=True)
+    ]
+    blocks = [block or (None, None) for block in await keys.seal_by_any(connection, wanted)]
+    return [
+        replace(assignment, inputs=clear, sealed=text, sealed_for=sealed_for)
+        for (assignment, _), (clear, _), (sealed_for, text) in zip(made, parts, blocks, strict=True)
+    ]
 
 
 async def opened(connection: Connection, keys: PersonKeys, stored: Sequence[Assignment]) -> list[Assignment]:
@@ -68,12 +70,17 @@ async def seal_clear(runtime: Runtime) -> None:
     while True:
         async with runtime.database.transaction() as tx:
             rows = await tx.connection.fetch(IN_CLEAR, AT_ONCE)
-            done = 0
-            for row in rows:
-                clear, personal = parted(row["inputs"])
-                block = await runtime.keys.seal_by_any(tx.connection, [row["lead_id"]], orjson.dumps(personal))
-                if block is not None:
-                    await tx.connection.execute(SEAL, row["assignment_id"], clear, block[1], block[0])
-                    done += 1
-        if done < AT_ONCE:
+            parts = [parted(row["inputs"]) for row in rows]
+            wanted = [
+                ([LeadId(row["lead_id"])], orjson.dumps(personal))
+                for row, (_, personal) in zip(rows, parts, strict=True)
+            ]
+            blocks = await runtime.keys.seal_by_any(tx.connection, wanted)
+            done = [
+                (row["assignment_id"], clear, block[1], block[0])
+                for row, (clear, _), block in zip(rows, parts, blocks, strict=True)
+                if block is not None
+            ]
+            await tx.connection.executemany(SEAL, done)
+        if len(done) < AT_ONCE:
             return
