@@ -78,7 +78,7 @@ async def attribution(settings: Settings) -> AsyncIterator[Harness]:
 
 @pytest_asyncio.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    made = System(settings)
+    made = System(settings.model_copy(update={"lease_seconds": 10.0}))
     await made.start()
     try:
         yield made

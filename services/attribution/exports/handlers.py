@@ -24,7 +24,7 @@ from shared.telemetry import log
 AT_ONCE = 2
 MOST_WAITING = 20
 KEPT_DAYS = 7
-MOST_FAILURES = 5
+MOST_FAILURES = 20
 STATEMENT_S = 330.0
 
 
