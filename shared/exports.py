@@ -34,7 +34,9 @@ async def rows_of(connection: Connection, statement: str, event: ExportRequested
 async def opened(connection: Connection, rows: Rows, keys: PersonKeys) -> Rows:
     """The rows with what is sealed in them opened."""
     places = [(row, name) for row in rows for name in SEALED if row.get(name)]
-    blocks = await keys.open_many(connection, [(row["lead_id"], row[name]) for row, name in places])
+    blocks = await keys.open_many(
+        connection, [(row.get("sealed_for") or row["lead_id"], row[name]) for row, name in places]
+    )
     for (row, name), block in zip(places, blocks, strict=True):
         row[name] = orjson.loads(block) if block else None
     return rows

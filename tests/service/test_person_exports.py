@@ -78,8 +78,8 @@ async def test_an_export_has_what_every_service_holds_by_all_ids_of_the_person(e
     assert {"size": "L"} in properties
     assert [row["personal"]["email"] for row in held["scoring"]["profiles"] if "email" in row["personal"]] != []
     assert held["scoring"]["stages"] and held["scoring"]["scores"]
-    assert [row["name"] for row in held["routing"]["deals"]] == ["Ann's shoes"]
-    assert held["routing"]["assignments"]
+    assert [row["sealed"]["name"] for row in held["routing"]["deals"]] == ["Ann's shoes"]
+    assert [row["sealed"]["lead"]["first_name"] for row in held["routing"]["assignments"]] == ["Ann"]
     assert held["nurture"]["enrolments"] and held["nurture"]["consents"][0]["state"] == "granted"
     assert {row["type"] for row in held["attribution"]["journey"]} == {"form_submitted", "demo_requested"}
     assert [row["value_minor"] for row in held["attribution"]["conversions"]] == [900]
