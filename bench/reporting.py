@@ -18,6 +18,7 @@ import numpy as np
 
 from bench.journeys import CHANNELS, Journeys, journeys
 from bench.stack import Servers, role, settings_of, token
+from shared.db import Connection
 
 SIZES = (10_000, 100_000, 1_000_000)
 TIMES = 25
@@ -96,7 +97,7 @@ async def _measure(servers: Servers, people: int) -> Answered:
     return Answered(people, found, seconds)
 
 
-async def _finished(connection: asyncpg.Connection[Any]) -> None:
+async def _finished(connection: Connection) -> None:
     while True:
         if await connection.fetchval(DONE):
             return
@@ -112,7 +113,7 @@ def _median_ms(client: httpx.Client, path: str) -> float:
     return statistics.median(taken)
 
 
-async def _seed(connection: asyncpg.Connection[Any], of: Journeys) -> None:
+async def _seed(connection: Connection, of: Journeys) -> None:
     for start in range(0, len(of.converted), AT_ONCE):
         some = range(start, min(start + AT_ONCE, len(of.converted)))
         leads, touches, conversions = zip(*(_rows(of, person) for person in some), strict=True)
@@ -123,7 +124,7 @@ async def _seed(connection: asyncpg.Connection[Any], of: Journeys) -> None:
     await connection.execute("ANALYZE")
 
 
-async def _copy(connection: asyncpg.Connection[Any], table: str, rows: Sequence[dict[str, Any]]) -> None:
+async def _copy(connection: Connection, table: str, rows: Sequence[dict[str, Any]]) -> None:
     if rows:
         records = [tuple(row.values()) for row in rows]
         await connection.copy_records_to_table(table, records=records, columns=list(rows[0]))
