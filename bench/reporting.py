@@ -30,8 +30,10 @@ YEAR = timedelta(days=365)
 AT_ONCE = 20_000
 DONE = """
 SELECT (SELECT count(*) = 0 FROM attribution.model_runs WHERE state <> 'serving' OR finished_at IS NULL)
-    AND (SELECT count(*) > 0 FROM attribution.path_movements) AND (SELECT count(*) = 0 FROM attribution.path_turns)
+    AND (SELECT count(*) > 0 FROM attribution.path_moves) AND (SELECT count(*) = 0 FROM attribution.path_turns)
 """
+# The walk through all conversions, as after a migration.
+WALK_AGAIN = "UPDATE model_runs SET after = '', done = 0, finished_at = NULL"
 MODELS = (
     "first_touch",
     "last_touch",
@@ -121,6 +123,7 @@ async def _seed(connection: Connection, of: Journeys) -> None:
         await _copy(connection, "touches", [touch for theirs in touches for touch in theirs])
         await _copy(connection, "conversions", [one for one in conversions if one is not None])
     await connection.execute("INSERT INTO converting_leads SELECT lead_id FROM conversions ON CONFLICT DO NOTHING")
+    await connection.execute(WALK_AGAIN)
     await connection.execute("ANALYZE")
 
 
