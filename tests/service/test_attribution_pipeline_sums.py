@@ -11,8 +11,8 @@ import pytest_asyncio
 from services.attribution.pipeline.counting import Total, cells_of, total_of
 from services.attribution.pipeline.domain import Kind
 from services.attribution.pipeline.reading import Found, Question, sums_in
-from services.attribution.pipeline.spans import Interval, pieces
-from services.attribution.reports.domain import Period
+from services.attribution.pipeline.spans import pieces
+from services.attribution.reports.domain import Interval, Period
 from shared.settings import Settings
 from shared.testing import Harness, harness
 from tests.service.pipeline_facts import PipelineWorld, random_pipeline

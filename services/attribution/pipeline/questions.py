@@ -8,9 +8,9 @@ from fastapi import Depends, Query
 
 from services.attribution.pipeline.domain import Dimension
 from services.attribution.pipeline.reading import Moments, Question
-from services.attribution.pipeline.spans import Against, Interval, pieces, shifted
+from services.attribution.pipeline.spans import pieces, shifted
 from services.attribution.reports.asking import Asked, asked
-from services.attribution.reports.domain import Period
+from services.attribution.reports.domain import Against, Interval, Period
 from shared.errors import FieldError, Invalid
 
 MOST_PIECES = 1_100

@@ -3,13 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Literal
 from zoneinfo import ZoneInfo
 
-from services.attribution.reports.domain import Period
+from services.attribution.reports.domain import Against, Interval, Period
 
-Interval = Literal["day", "week", "month"]
-Against = Literal["previous_period", "previous_year"]
 DAY = timedelta(days=1)
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.attribution.pipeline.spans import Interval, midnight, pieces, shifted, spans
-from services.attribution.reports.domain import Period
+from services.attribution.pipeline.spans import midnight, pieces, shifted, spans
+from services.attribution.reports.domain import Interval, Period
 
 ZONES = ("UTC", "Europe/Berlin", "America/St_Johns", "Pacific/Apia", "Asia/Kathmandu")
 MOMENTS = st.datetimes(datetime(2019, 1, 1), datetime(2022, 1, 1)).map(lambda at: at.replace(tzinfo=UTC))
