@@ -15,7 +15,7 @@ SEED ?= 1
 # Code that is compiled anew at every start costs more than everything else a start does.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo test check bench soak up down
+.PHONY: help install demo test check bench histories faults soak trial up down
 
 help:
 	@echo "make install   virtual environment and Kafka's jars"
@@ -23,6 +23,9 @@ help:
 	@echo "make up        the whole system at http://127.0.0.1:$(PORT); make down stops it"
 	@echo "make test      everything; make check: what is fast, before a commit"
 	@echo "make bench     speed as ratios; make soak MINUTES=n SEED=s: random faults under load"
+	@echo "make faults    every failpoint before every kind of server, and faults that take minutes"
+	@echo "make trial MINUTES=n SEED=s: a whole stack whose processes are killed at random"
+	@echo "make histories thousands of random histories in any order against plain recomputation"
 
 install: .venv/.installed .kafka/.archived
 
@@ -63,6 +66,15 @@ check: install
 
 bench: install
 	@$(BIN)/python -m bench
+
+histories: install
+	@$(BIN)/python -m pytest --hypothesis-profile=histories tests/service/test_attribution_late.py tests/service/test_capture_batches.py
+
+faults: install
+	@$(BIN)/python -m pytest -q tests/faults/sweep_*.py
+
+trial: install
+	@$(BIN)/python -m tests.faults.trial --minutes $(MINUTES) --seed $(SEED)
 
 soak: install
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)

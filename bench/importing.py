@@ -59,11 +59,27 @@ def _measure(servers: Servers, rows: int) -> Measured:
 def _file(rows: int) -> Iterator[bytes]:
     yield HEADER
     for start in range(0, rows, 1_000):
-        yield "".join(
-            f"person{n}@company{n % 5_000}.example,+4930{n:08d},First{n % 900},Last{n % 7_000},"
-            f"Company {n % 5_000},DE,{n % 2_000},pro\r\n"
-            for n in range(start, min(start + 1_000, rows))
-        ).encode()
+        yield "".join(_row(n) for n in range(start, min(start + 1_000, rows))).encode()
+
+
+def _row(number: int) -> str:
+    """A person of a company. Firms are large and small, names differ in their sound, and some write from home."""
+    first, last = _name(number * 7_919 % 900), _name(900 + number * 104_729 % 60_000)
+    company = int(20_000 * (number * 0.618034 % 1) ** 2)
+    domain = "gmail.com" if number % 7 == 0 else f"{_name(70_000 + company)}.example"
+    return (
+        f"{first}.{last}{number}@{domain},+4930{number:08d},{first.title()},{last.title()},"
+        f"{_name(70_000 + company).title()} GmbH,DE,{number % 2_000},pro\r\n"
+    )
+
+
+def _name(number: int) -> str:
+    """A word that can be spoken: one syllable for each digit of the number to the base of 60."""
+    place, syllables = number, ""
+    while place or not syllables:
+        place, digit = divmod(place, 60)
+        syllables += "bdfgklmnprst"[digit // 5] + "aeiou"[digit % 5]
+    return syllables
 
 
 def _peak_mib(pid: int) -> float:

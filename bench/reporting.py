@@ -1,13 +1,16 @@
 """Reports over HTTP at growing sizes: histories are put into the projection, the worker does the rest.
 
 A person is a lead with the touches of one journey; a converting one has a conversion in the same instant as its last
-touch. The worker credits them by every model and counts their sequences, as it does after a migration.
+touch. Journeys end evenly over a year, so that every size fills the same days. What the worker does after a migration
+credits them by every model, in steps as large as those of a rebuild, and counts their sequences.
 """
 
 import asyncio
+import multiprocessing
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,9 +19,13 @@ import asyncpg
 import httpx
 import numpy as np
 
-from bench.journeys import CHANNELS, Journeys, journeys
+from bench.journeys import CHANNELS, Integers, Journeys, journeys
 from bench.stack import Servers, role, settings_of, token
+from services.attribution.models.catalogue import Catalogue
+from services.attribution.models.handlers import STEP_ALONE, walk_models
+from services.attribution.remainders.handlers import count_remainders, keep_remainders
 from shared.db import Connection
+from shared.service import build_runtime
 
 SIZES = (10_000, 100_000, 1_000_000)
 TIMES = 25
@@ -28,6 +35,41 @@ FILTERED_GOAL = 1_000
 END = datetime(2026, 11, 1, tzinfo=UTC)
 YEAR = timedelta(days=365)
 AT_ONCE = 20_000
+SEED_TIMEOUT_S = 600
+SPENT_ON = 4
+"""Channels with a cost every day."""
+COUNTRIES = 8
+CAMPAIGNS = 5
+"""Of each channel."""
+_INSTANT = timedelta.resolution
+_CHANNEL = f"(ARRAY[{', '.join(repr(name) for name in CHANNELS)}])[channel]"
+SEED_TOUCHES = f"""
+INSERT INTO touches (origin, touch_id, position, lead_id, occurred_at, received_at, type, channel, channel_rule,
+    campaign, automated)
+SELECT 'api', 'touch' || lpad(place::text, 9, '0'), place, 'lead' || lpad(person::text, 7, '0'), at, at, 'page_view',
+    {_CHANNEL}, 'caller', {_CHANNEL} || ' ' || place % {CAMPAIGNS}, false
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS touch (place, person, ago, channel)
+CROSS JOIN LATERAL (SELECT timestamptz '{END}' + ago * interval '1 microsecond' AS at) AS happened
+"""
+SEED_LEADS = f"""
+INSERT INTO leads (lead_id, revision, captured_at, country)
+SELECT 'lead' || lpad(person::text, 7, '0'), 1, timestamptz '{END}' + ago * interval '1 microsecond',
+    'country ' || person % {COUNTRIES}
+FROM unnest($1::bigint[], $2::bigint[]) AS lead (person, ago)
+"""
+SEED_CONVERSIONS = f"""
+INSERT INTO conversions (conversion_id, position, origin, external_id, lead_id, type, value_minor, currency,
+    occurred_at, received_at)
+SELECT 'conversion' || lpad(person::text, 7, '0'), person, 'api', 'order' || person,
+    'lead' || lpad(person::text, 7, '0'), 'purchase', value, 'EUR', at, at
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS conversion (person, ago, value)
+CROSS JOIN LATERAL (SELECT timestamptz '{END}' + ago * interval '1 microsecond' AS at) AS happened
+"""
+SEED_COSTS = """
+INSERT INTO costs (day, channel, campaign, currency, origin, position, received_at, amount_minor)
+SELECT $1::date - ago, channel, '', 'EUR', 'api', ago, now(), 10000
+FROM generate_series(1, 365) AS ago, unnest($2::text[]) AS channel
+"""
 DONE = """
 SELECT (SELECT count(*) = 0 FROM attribution.model_runs WHERE state <> 'serving' OR finished_at IS NULL)
     AND (SELECT count(*) > 0 FROM attribution.path_moves) AND (SELECT count(*) = 0 FROM attribution.path_turns)
@@ -87,7 +129,9 @@ async def _measure(servers: Servers, people: int) -> Answered:
     await connection.execute("SET search_path TO attribution_projection, attribution")
     await _seed(connection, journeys(people))
     began = time.perf_counter()
-    with role("attribution", ["worker"], environment):
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(_carry_out, (_credit, _count), (environment, environment)))
+    with role("attribution", ["worker"], environment):  # what is kept of models that take long
         await _finished(connection)
     seconds = time.perf_counter() - began
     await connection.execute("VACUUM ANALYZE")
@@ -106,6 +150,10 @@ async def _finished(connection: Connection) -> None:
         await asyncio.sleep(0.5)
 
 
+def _carry_out(duty: Callable[[dict[str, str]], Coroutine[Any, Any, None]], environment: dict[str, str]) -> None:
+    asyncio.run(duty(environment))
+
+
 def _median_ms(client: httpx.Client, path: str) -> float:
     taken = []
     for _ in range(TIMES):
@@ -116,61 +164,44 @@ def _median_ms(client: httpx.Client, path: str) -> float:
 
 
 async def _seed(connection: Connection, of: Journeys) -> None:
-    for start in range(0, len(of.converted), AT_ONCE):
-        some = range(start, min(start + AT_ONCE, len(of.converted)))
-        leads, touches, conversions = zip(*(_rows(of, person) for person in some), strict=True)
-        await _copy(connection, "leads", leads)
-        await _copy(connection, "touches", [touch for theirs in touches for touch in theirs])
-        await _copy(connection, "conversions", [one for one in conversions if one is not None])
+    people = len(of.converted)
+    for start in range(0, people, AT_ONCE):
+        some = np.arange(start, min(start + AT_ONCE, people))
+        ended = (some - people) * (YEAR // _INSTANT) // people  # microseconds before the end of the year
+        places = np.arange(of.starts[some[0]], of.starts[some[-1] + 1])
+        owners = np.repeat(some, np.diff(of.starts[some[0] : some[-1] + 2]))
+        times = ended[owners - start] - of.ages_us[places]
+        await _fill(connection, SEED_TOUCHES, places, owners, times, of.channels[places] + 1)
+        known = times[(of.starts[some] + of.starts[some + 1]) // 2 - places[0]]
+        await _fill(connection, SEED_LEADS, some, known)
+        buyers = some[of.converted[some]]
+        await _fill(connection, SEED_CONVERSIONS, buyers, ended[buyers - start], of.values[buyers])
+    await connection.execute(SEED_COSTS, END.date(), CHANNELS[:SPENT_ON])
     await connection.execute("INSERT INTO converting_leads SELECT lead_id FROM conversions ON CONFLICT DO NOTHING")
     await connection.execute(WALK_AGAIN)
-    await connection.execute("ANALYZE")
+    await connection.execute("VACUUM ANALYZE")
 
 
-async def _copy(connection: Connection, table: str, rows: Sequence[dict[str, Any]]) -> None:
-    if rows:
-        records = [tuple(row.values()) for row in rows]
-        await connection.copy_records_to_table(table, records=records, columns=list(rows[0]))
+async def _fill(connection: Connection, statement: str, *columns: Integers) -> None:
+    """Rows out of numbers: the server makes the texts."""
+    await connection.execute(statement, *(column.tolist() for column in columns), timeout=SEED_TIMEOUT_S)
 
 
-def _rows(of: Journeys, person: int) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any] | None]:
-    """The rows of a person; their journeys end evenly over a year."""
-    ended = END - YEAR * (((person * 7919) % 100_003) / 100_003)
-    lead_id = f"lead{person:07}"
-    places = range(int(of.starts[person]), int(of.starts[person + 1]))
-    touches = [_touch(of, lead_id, place, ended) for place in places]
-    lead = {"lead_id": lead_id, "revision": 1, "captured_at": touches[len(touches) // 2]["occurred_at"]}
-    if not of.converted[person]:
-        return lead, touches, None
-    conversion = {
-        "conversion_id": f"conversion{person:07}",
-        "position": person,
-        "origin": "api",
-        "external_id": f"order{person}",
-        "lead_id": lead_id,
-        "type": "purchase",
-        "value_minor": int(of.values[person]),
-        "currency": "EUR",
-        "occurred_at": ended,
-        "received_at": ended,
-    }
-    return lead, touches, conversion
+async def _credit(environment: dict[str, str]) -> None:
+    """The walk of all models through all conversions, in steps as large as those of a rebuild."""
+    database, catalogue = build_runtime("attribution", settings_of(environment)).database, Catalogue()
+    while await walk_models(database, catalogue, STEP_ALONE) is not None:
+        pass
+    await database.close()
 
 
-def _touch(of: Journeys, lead_id: str, place: int, ended: datetime) -> dict[str, Any]:
-    at = ended - timedelta(microseconds=int(of.ages_us[place]))
-    return {
-        "origin": "api",
-        "touch_id": f"touch{place:09}",
-        "position": place,
-        "lead_id": lead_id,
-        "occurred_at": at,
-        "received_at": at,
-        "type": "page_view",
-        "channel": CHANNELS[of.channels[place]],
-        "channel_rule": "caller",
-        "automated": False,
-    }
+async def _count(environment: dict[str, str]) -> None:
+    """What is left of everybody's journeys."""
+    database = build_runtime("attribution", settings_of(environment)).database
+    await keep_remainders(database)
+    while await count_remainders(database) is not None:
+        pass
+    await database.close()
 
 
 def slower(found: Sequence[Answered]) -> Iterator[tuple[str, list[float], float]]:

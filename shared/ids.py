@@ -14,6 +14,7 @@ RepId = NewType("RepId", str)
 AssignmentId = NewType("AssignmentId", str)
 DealId = NewType("DealId", str)
 SequenceId = NewType("SequenceId", str)
+SegmentId = NewType("SegmentId", str)
 MessageId = NewType("MessageId", str)
 
 

@@ -54,6 +54,12 @@ class Settings(BaseSettings):
     """How long the bad rows of an import can be downloaded; a file that is never started is kept as long."""
     credits_topic_models: frozenset[str] = frozenset({"last_touch", "linear"})
     """The models whose credits are told to the topic `credits`."""
+    scoring_advances_at_once: int = Field(default=200, ge=1)
+    """Leads that a switch of the scoring rules lets advance at once."""
+    scoring_advances_per_minute: int = Field(default=300, ge=0)
+    """Leads that it lets advance in each minute after; 0 for no limit."""
+    rules_kept: timedelta = timedelta(minutes=15)
+    """How long scores under the rules before are kept up after a switch, so that a rollback takes no time."""
     log_level: str = "info"
     failpoints: str = ""
     database_pool_size: int = 8

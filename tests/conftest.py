@@ -6,6 +6,7 @@ What servers need is imported where they are started: most tests, and each proce
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -27,7 +29,9 @@ GIVEN_KAFKA = "TEST_KAFKA_BOOTSTRAP"
 CONTAINERS = "TEST_CONTAINERS"  # 0: not even where Docker answers
 IN_MEMORY = Path("/dev/shm")  # noqa: S108  # a fast place for databases that live as long as a test
 ROOM = 2 << 30
+hypothesis_settings.register_profile("histories", max_examples=600, deadline=None)  # make histories
 _used: dict[str, str] = {}
+gc.disable()  # until all is collected: nothing of it can be freed
 
 
 @cache
@@ -158,6 +162,13 @@ def kafka_settings(database_url: str, kafka_server: str) -> Settings:
     made = make_settings(database_url, kafka_server, prefix=f"t{uuid.uuid4().hex[:8]}.")
     asyncio.run(apply_topics(made))
     return made
+
+
+def pytest_collection_finish() -> None:
+    """Take what was imported and collected out of what the collector looks through during every test."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,6 +1,7 @@
 """`throughline run`, `migrate`, `topics`, `lag` and `rebuild`. Imports are inside: each command pays for its own."""
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -51,10 +52,13 @@ def run(
 ) -> int:
     """Run one process with these roles of a service, until SIGTERM."""
     settings = load_settings(data_dir)
+    gc.disable()  # what is imported stays; to look through it again and again is a sixth of a start
     from shared.service import run as run_process
 
     wanted: Any = tuple(dict.fromkeys(roles))
-    return run_process(service_code(service), wanted, settings)
+    code = service_code(service)
+    gc.enable()
+    return run_process(code, wanted, settings)
 
 
 def migrate(

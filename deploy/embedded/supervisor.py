@@ -44,7 +44,8 @@ BOOTSTRAP = "THROUGHLINE_KAFKA_BOOTSTRAP_SERVERS"
 SECRET = "THROUGHLINE_SECRET"
 PUBLIC_URL = "THROUGHLINE_PUBLIC_URL"
 
-READY_WITHIN = 120.0
+STANDS_STILL = 120.0
+"""Seconds in which nothing that starts becomes ready: it will not any more. A slow machine may take longer in all."""
 FAILURES_AT_START = 5
 SERVICES_STOP_WITHIN = 22.0  # they give themselves 20
 SERVERS_STOP_WITHIN = 20.0
@@ -73,7 +74,8 @@ class Stack:
         self._plan = plan
         self._folder = plan.folder
         self._tell = tell
-        self._began = time.monotonic()
+        self._began = self._moved = time.monotonic()
+        self._ready = 0
         self._publishing = Lock()
         self.url = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
         self._ports = kept_ports(self._folder.ports, self._port_names())
@@ -143,14 +145,20 @@ class Stack:
                 self._tell(f"{child.program.name} did not stop by itself and was killed")
 
     def _await(self, child: Child, stopping: Callable[[], bool]) -> None:
-        deadline = self._began + READY_WITHIN
         while not child.was_ready.wait(0.1):
             if stopping():
                 raise ProgramFailed("Stopped while starting.")
             if self._failed(child):
                 raise ProgramFailed(f"{child.failure}; its log is {child.log}{_last_line(child.log)}")
-            if time.monotonic() > deadline:
-                raise ProgramFailed(f"{child.program.name} was not ready within {READY_WITHIN:.0f} s: see {child.log}.")
+            if self._stands_still():
+                still = f"for {STANDS_STILL:.0f} s nothing has become ready"
+                raise ProgramFailed(f"{child.program.name} is not ready, and {still}: see {child.log}.")
+
+    def _stands_still(self) -> bool:
+        ready = sum(child.was_ready.is_set() for child in self.children)
+        if ready > self._ready:
+            self._ready, self._moved = ready, time.monotonic()
+        return time.monotonic() > self._moved + STANDS_STILL
 
     def _failed(self, child: Child) -> bool:
         """Whether a child that was never ready is not worth waiting for."""
@@ -171,6 +179,7 @@ class Stack:
             self._await(child, stopping)
         if process.poll() != 0:
             raise ProgramFailed(f"The schema and the topics were not made; the log is {log}{_last_line(log)}")
+        self._moved = time.monotonic()
 
     def _port_names(self) -> Iterator[str]:
         yield from ("postgres", "kafka", "kafka-controller")

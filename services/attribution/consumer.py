@@ -28,6 +28,7 @@ from shared.events import (
     RefundRecorded,
     StageChanged,
     TouchRecorded,
+    TouchWithdrawn,
 )
 from shared.identity import identity_routes
 from shared.ids import LeadId
@@ -57,6 +58,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on(LeadErased, lambda event, tx: channels.on_lead_erased(event, tx, catalogue, groupings)),
         on_batch(LeadCaptured, lambda events, tx: journeys.on_leads_captured(events, tx, catalogue)),
         on_batch(TouchRecorded, lambda events, tx: journeys.on_touches(events, tx, catalogue, groupings)),
+        on_batch(TouchWithdrawn, lambda events, tx: journeys.on_withdrawn(events, tx, catalogue)),
         on_batch(ConversionRecorded, lambda events, tx: conversions.on_conversions(events, tx, catalogue)),
         on_batch(RefundRecorded, lambda events, tx: conversions.on_refunds(events, tx, catalogue)),
         on_batch(DealChanged, history.on_deals_told),

@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 import orjson
 
 from services.attribution.channels.domain import NOT_SET, UNATTRIBUTED
+from shared.events import INTERNAL
 from shared.ids import ConversionId, DealId, LeadId, TouchId
 
 Dimension = Literal["channel", "source", "medium", "campaign", "content", "landing_page", "touch_type"]
@@ -30,7 +31,15 @@ DIMENSIONS: tuple[Dimension, ...] = (
     "touch_type",
 )
 Milestone = Literal["first", "lead", "deal", "close"]
-Reason = Literal["too_old", "after_conversion", "automated", "before_previous_conversion", "other_person", "corrected"]
+Reason = Literal[
+    "too_old",
+    "after_conversion",
+    "automated",
+    "internal",
+    "before_previous_conversion",
+    "other_person",
+    "corrected",
+]
 
 Game = Literal["subset_rate", "subset_conversions", "observed_set_rate"]
 
@@ -58,7 +67,7 @@ NOBODY = Combo(0, *[UNATTRIBUTED] * len(DIMENSIONS))
 """What the credit that no touch earned counts under."""
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=4_096)
 def combo_of(keys: tuple[str, ...]) -> Combo:
     """The combo of these keys, in the order of `DIMENSIONS`."""
     digest = blake2b(orjson.dumps(keys), digest_size=8).digest()
@@ -82,6 +91,7 @@ class Touch:
     content: str | None = None
     page: str | None = None
     automated: bool = False
+    automated_reason: str | None = None
 
     @property
     def place(self) -> tuple[datetime, TouchId, str]:
@@ -292,7 +302,9 @@ def reason_against(touch: Touch, at: datetime, lookback: timedelta | None) -> Re
         return "after_conversion"
     if lookback is not None and touch.occurred_at < at - lookback:
         return "too_old"
-    return "automated" if touch.automated else None
+    if not touch.automated:
+        return None
+    return "internal" if touch.automated_reason == INTERNAL else "automated"
 
 
 def path_to(

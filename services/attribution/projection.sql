@@ -12,8 +12,9 @@ CREATE TABLE leads (
     account_id text
 ) WITH (fillfactor = 70);
 
--- The last four columns are what the channel followed from, beside what stands before them; `tagged` says that source
--- and medium came with the touch and were not found by its click ids (separated by blanks) or its referrer.
+-- `given_channel` to `tagged` are what the channel followed from, beside what stands before them; `tagged` says that
+-- source and medium came with the touch and were not found by its click ids (separated by blanks) or its referrer.
+-- `withdrawn` says that `automated` was not told with the touch, but by a withdrawal.
 CREATE TABLE touches (
     origin text NOT NULL,
     touch_id text NOT NULL,
@@ -34,6 +35,8 @@ CREATE TABLE touches (
     referrer_host text,
     click_ids text,
     tagged boolean NOT NULL DEFAULT true,
+    automated_reason text,
+    withdrawn boolean NOT NULL DEFAULT false,
     PRIMARY KEY (touch_id, origin)
 );
 CREATE INDEX touches_journey ON touches (lead_id, occurred_at);

@@ -9,6 +9,7 @@ from services.capture.enrichment.api import enrichment_router
 from services.capture.erasures.api import erasures_router
 from services.capture.exports.api import exports_router
 from services.capture.facts.api import facts_router
+from services.capture.facts.withdrawals import withdrawals_router
 from services.capture.forgotten import Forgotten
 from services.capture.forms.api import forms_router
 from services.capture.hooks.api import hooks_router
@@ -30,6 +31,7 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
     settings = CaptureSettings()
     return (
         facts_router(runtime, forgotten),  # the busiest first: routes are tried in order
+        withdrawals_router(runtime),
         leads_router(runtime, forgotten),
         consent_router(runtime),
         accounts_router(runtime),

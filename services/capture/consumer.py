@@ -5,6 +5,7 @@ from services.capture.consent.handlers import on_consent
 from services.capture.erasures.handlers import on_reported
 from services.capture.hooks.handlers import on_deliveries
 from services.capture.leads import folding
+from services.capture.leads.requested import on_update_requested
 from services.capture.person_exports.handlers import on_answered
 from services.capture.sites.handlers import on_identified
 from shared.events import (
@@ -19,6 +20,7 @@ from shared.events import (
     LeadErased,
     LeadMerged,
     LeadUnmerged,
+    LeadUpdateRequested,
     VisitorIdentified,
 )
 from shared.kafka import Route, on, on_batch
@@ -37,6 +39,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on(ConsentChanged, on_consent, decides=True),
         on(ConsentRequested, on_consent, decides=True),
         on(VisitorIdentified, lambda event, tx: on_identified(event, tx, runtime), decides=True),
+        on(LeadUpdateRequested, lambda event, tx: on_update_requested(event, tx, runtime), decides=True),
         on(LeadErased, lambda event, tx: folding.on_erased(event, tx, runtime), decides=True),
         on(ErasureReported, on_reported, decides=True),
         on(ExportAnswered, on_answered, decides=True),

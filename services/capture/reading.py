@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -112,9 +113,15 @@ def lead_id_of(text: str) -> LeadId:
 
 def body_of(*models: type[BaseModel]) -> dict[str, Any]:
     """How a route that reads its own body declares it in OpenAPI; with several models, one of them."""
-    schemas = [_inlined(model.model_json_schema(by_alias=True), {}) for model in models]
+    schemas = [_inlined(_schema_of(model), {}) for model in models]
     schema = schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+@cache
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's schema: several routes take the same body, and to derive it is a good part of what a router costs."""
+    return model.model_json_schema(by_alias=True)
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:

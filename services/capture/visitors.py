@@ -1,54 +1,19 @@
-"""Requests that anybody on the internet may make: from which address they come, and how many of them are taken."""
+"""Requests that anybody on the internet may make: what is kept of their address, and how many of them are taken."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-
-from starlette.requests import Request
+from ipaddress import ip_address, ip_network
 
 from shared.errors import QuotaExceeded
+from shared.web import readable_address
 
-Network = IPv4Network | IPv6Network
 REMEMBERED = 50_000
-_NETWORK_BITS = {4: 24, 6: 48}
 _SITE_BITS = 64  # what one customer of an IPv6 provider has
-
-
-def address_of(request: Request, proxies: Sequence[Network] = ()) -> str:
-    """Who asks: the peer, or whom the proxies in front name. Those are believed that are `proxies` or private."""
-    peer = request.client.host if request.client else ""
-    named = [part.strip() for header in request.headers.getlist("x-forwarded-for") for part in header.split(",")]
-    found = peer
-    for address in reversed([*named, peer]):
-        if not _readable(address):
-            break
-        found = address
-        parsed = ip_address(address)
-        if not (parsed.is_private or any(parsed in network for network in proxies)):
-            break
-    return found
-
-
-def truncated(address: str) -> str | None:
-    """An address as evidence keeps it: the network without the host."""
-    if not _readable(address):
-        return None
-    parsed = ip_address(address)
-    return str(ip_network(f"{address}/{_NETWORK_BITS[parsed.version]}", strict=False).network_address)
-
-
-def _readable(address: str) -> bool:
-    try:
-        ip_address(address)
-    except ValueError:
-        return False
-    return True
 
 
 def _counted(address: str) -> str:
     """An IPv6 customer has more addresses than we could count: all of their network are one."""
-    if not _readable(address) or ip_address(address).version == 4:
+    if not readable_address(address) or ip_address(address).version == 4:
         return address
     return str(ip_network(f"{address}/{_SITE_BITS}", strict=False))
 

@@ -2,9 +2,19 @@
 
 from dataclasses import dataclass
 
+from services.nurture.channels.settings import ChannelSettings
 from services.nurture.people.domain import Addresses
+from services.nurture.permission.document import POLICIES, SendingPolicy
+from services.nurture.permission.document import checked as policy_checked
+from services.nurture.preferences.document import PAGES, PreferencePage
+from services.nurture.preferences.document import checked as page_checked
+from services.nurture.preferences.tokens import PreferenceLinks
 from services.nurture.sequences.catalogue import Catalogue
 from services.nurture.settings import NurtureSettings
+from services.nurture.takeover import document as takeover
+from services.nurture.templates.catalogue import Templates
+from services.nurture.templates.rendering import Renderer
+from shared.rules import ActiveDocument
 from shared.service import Runtime
 
 
@@ -14,8 +24,15 @@ class Parts:
 
     runtime: Runtime
     settings: NurtureSettings
+    channels: ChannelSettings
     catalogue: Catalogue
     addresses: Addresses
+    templates: Templates
+    renderer: Renderer
+    policy: ActiveDocument[SendingPolicy]
+    preferences: ActiveDocument[PreferencePage]
+    preference_links: PreferenceLinks
+    takeover: ActiveDocument[takeover.Policy]
 
     @property
     def site_url(self) -> str:
@@ -28,6 +45,13 @@ def make_parts(runtime: Runtime) -> Parts:
     return Parts(
         runtime=runtime,
         settings=NurtureSettings(),
+        channels=ChannelSettings(),
         catalogue=Catalogue(),
         addresses=Addresses(runtime.secrets.derive("nurture-addresses")),
+        templates=Templates(runtime.database),
+        renderer=Renderer(),
+        policy=ActiveDocument(POLICIES, lambda _, document: policy_checked(document)),
+        preferences=ActiveDocument(PAGES, lambda version, document: PreferencePage(version, page_checked(document))),
+        preference_links=PreferenceLinks(runtime.secrets.derive("nurture-preferences"), runtime.settings.public_url),
+        takeover=ActiveDocument(takeover.STORE, takeover.policy),
     )

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
-from services.routing.errors import NoSuchLead
+from services.routing.errors import NoSuchLead, NoSuchRep
 from shared.db import Connection
 from shared.emails import parse_email
 from shared.errors import FieldError, Invalid
@@ -48,3 +48,8 @@ async def the_lead_asked_for(connection: Connection, runtime: Runtime, email: st
 def no_such_lead(lead_id: str) -> NoSuchLead:
     """Nothing is known about it."""
     return NoSuchLead(f"nothing was told here about a lead {lead_id[:100]}")
+
+
+def no_such_rep(rep_id: str) -> NoSuchRep:
+    """There is none."""
+    return NoSuchRep(f"there is no rep {rep_id[:100]}")

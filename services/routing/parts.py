@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from services.routing.deals.pipeline import DEFAULT_PIPELINE, Pipeline, PipelineDocument
+from services.routing.deals.pipeline import PipelineDocument
+from services.routing.deals.pipelines import Pipelines
+from services.routing.deals.stages import Pipeline, compile_pipeline
 from services.routing.rules.document import DEFAULT, RoutingDocument
 from services.routing.rules.domain import Rules, compile_rules
 from shared.rules import ActiveDocument, DocumentStore
@@ -16,7 +18,7 @@ class Parts:
 
     runtime: Runtime
     rules: ActiveDocument[Rules]
-    pipeline: ActiveDocument[Pipeline]
+    pipelines: Pipelines
 
 
 def make_parts(runtime: Runtime) -> Parts:
@@ -24,7 +26,7 @@ def make_parts(runtime: Runtime) -> Parts:
     return Parts(
         runtime=runtime,
         rules=ActiveDocument(DocumentStore("routing", DEFAULT.as_json()), rules_of),
-        pipeline=ActiveDocument(DocumentStore("pipeline", DEFAULT_PIPELINE.as_json()), pipeline_of),
+        pipelines=Pipelines(),
     )
 
 
@@ -34,5 +36,5 @@ def rules_of(version: int, document: dict[str, Any]) -> Rules:
 
 
 def pipeline_of(version: int, document: dict[str, Any]) -> Pipeline:
-    """A pipeline. Raises ValidationError for a document that is none."""
-    return Pipeline.of(version, PipelineDocument.model_validate(document))
+    """A pipeline. Raises ValidationError for a wrong shape, InvalidDocument for parts that cannot work."""
+    return compile_pipeline(version, PipelineDocument.model_validate(document))

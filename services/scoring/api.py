@@ -1,32 +1,51 @@
 """Scoring over HTTP."""
 
-from datetime import datetime
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import BaseModel
+from pydantic import AfterValidator, AwareDatetime, BaseModel
 
-from services.scoring.parts import make_parts, scoring_documents
+from services.scoring.accounts.api import accounts_router
+from services.scoring.decisions import api as decisions
+from services.scoring.decisions.domain import Move
+from services.scoring.parts import make_parts
 from services.scoring.people.explain import ScoreOut, explained_score
-from services.scoring.rules import queries as rule_queries
-from services.scoring.rules.document import rule_set
-from services.scoring.rules.simulation import simulate
+from services.scoring.predictive import api as predictive
+from services.scoring.rules.api import rules_router
+from services.scoring.segments.api import members_router, segments_router
 from services.scoring.stages.queries import stage_changes
 from shared.emails import Email
 from shared.events import Grade, Stage
 from shared.identity import find_by_email, resolve
 from shared.ids import LeadId
-from shared.rules import documents_router
 from shared.service import Runtime
 from shared.web import Limit, Page, make_cursor, read_cursor, requires
 
 NEWEST = 2**62
 LeadIdParam = Annotated[str, Path(pattern=r"^[\x21-\x7e]{1,200}$")]
+AsOf = Annotated[
+    AwareDatetime | None,
+    Query(description="Past: as it was by then. To come: what time alone makes of it"),
+    AfterValidator(lambda at: at and at.astimezone(UTC)),
+]
 EmailParam = Annotated[Email, Query(description="Instead of a lead id")]
 
 
+class TouchOut(BaseModel):
+    """The touch that moved a lead."""
+
+    event_id: str
+    touch_id: str
+    type: str
+    occurred_at: datetime
+
+
 class StageChangeOut(BaseModel):
-    """A lead entered a stage: why, with which scores, and the fact that caused it."""
+    """A lead entered a stage: why, with which scores, and the fact, the touch or the decision that caused it.
+
+    `move` says whether that was an advance, a step back, being set aside, or what a person decided.
+    """
 
     revision: int
     stage: Stage
@@ -39,19 +58,24 @@ class StageChangeOut(BaseModel):
     grade: Grade
     rules_version: int
     cause: str
-
-
-class RescoringOut(BaseModel):
-    """How far scoring everybody anew has come since other rules became active."""
-
-    rules_version: int
-    persons: int
-    remaining: int
+    move: Move | None
+    until: datetime | None
+    touch: TouchOut | None
+    decision_id: str | None
 
 
 def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
-    """Scores with their reasons, stage histories, and the rules."""
-    return (leads_router(runtime), rules_router(runtime))
+    """Scores of leads and accounts, with reasons; stages and decisions; rules; what deals teach; segments."""
+    parts = make_parts(runtime)
+    return (
+        leads_router(runtime),
+        *decisions.routers(runtime, parts),
+        accounts_router(runtime, parts),
+        rules_router(runtime),
+        predictive.router(runtime, parts),
+        segments_router(runtime, parts),
+        members_router(runtime, parts),
+    )
 
 
 def leads_router(runtime: Runtime) -> APIRouter:
@@ -60,16 +84,17 @@ def leads_router(runtime: Runtime) -> APIRouter:
     router = APIRouter(prefix="/v1/leads", tags=["scores"], dependencies=[Depends(requires("scoring:read"))])
 
     @router.get("")
-    async def score_by_email(email: EmailParam) -> ScoreOut:
+    async def score_by_email(email: EmailParam, as_of: AsOf = None) -> ScoreOut:
         """The score of the person with an email address."""
         async with database.reading() as connection, connection.transaction(readonly=True):
-            return await explained_score(connection, parts, await find_by_email(connection, runtime.ids, email))
+            lead_id = await find_by_email(connection, runtime.ids, email)
+            return await explained_score(connection, parts, lead_id, as_of)
 
     @router.get("/{lead_id}")
-    async def score(lead_id: LeadIdParam) -> ScoreOut:
-        """A lead's score at this moment, and every point that makes it."""
+    async def score(lead_id: LeadIdParam, as_of: AsOf = None) -> ScoreOut:
+        """A lead's score at this moment or at another, and every point that makes it."""
         async with database.reading() as connection, connection.transaction(readonly=True):
-            return await explained_score(connection, parts, LeadId(lead_id))
+            return await explained_score(connection, parts, LeadId(lead_id), as_of)
 
     @router.get("/{lead_id}/stages")
     async def stages(lead_id: LeadIdParam, limit: Limit = 50, cursor: str | None = None) -> Page[StageChangeOut]:
@@ -80,31 +105,5 @@ def leads_router(runtime: Runtime) -> APIRouter:
             rows = await stage_changes(connection, person_id, before, limit + 1)
         more = make_cursor(runtime.secrets, "stage-changes", rows[limit - 1]["revision"]) if len(rows) > limit else None
         return Page(items=[StageChangeOut(**dict(row)) for row in rows[:limit]], next_cursor=more)
-
-    return router
-
-
-def rules_router(runtime: Runtime) -> APIRouter:
-    """The scoring document's life."""
-    parts, database = make_parts(runtime), runtime.database
-
-    async def what_if(document: dict[str, Any], days: int) -> dict[str, Any]:
-        return await simulate(database, parts, document, days)
-
-    router = documents_router(
-        database,
-        runtime.secrets,
-        scoring_documents(),
-        validate=lambda document: rule_set(0, document),
-        simulate=what_if,
-    )
-
-    @router.get("/v1/rescoring", dependencies=[Depends(requires("scoring:read"))])
-    async def rescoring() -> RescoringOut:
-        """How far scoring everybody anew has come."""
-        async with database.reading() as connection:
-            rules = await parts.rules.current(connection)
-            persons, remaining = await rule_queries.progress(connection, rules.version)
-        return RescoringOut(rules_version=rules.version, persons=persons, remaining=remaining)
 
     return router

@@ -54,7 +54,9 @@ CREATE TABLE deals (
     deal_id text PRIMARY KEY,
     lead_id text NOT NULL,
     revision bigint NOT NULL,
-    status text NOT NULL
+    status text NOT NULL,
+    opened_at timestamptz,
+    closed_at timestamptz
 );
 CREATE INDEX deals_lead ON deals (lead_id);
 
@@ -76,7 +78,11 @@ CREATE TABLE scores (
     lead jsonb NOT NULL,
     assignment text,
     deal text,
-    rejected_at timestamptz
+    rejected_at timestamptz,
+    settled_at timestamptz,
+    -- When somebody was last connected with the person, and the attempts since; in microseconds.
+    connected_at bigint,
+    attempts bigint[] NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 70);
 CREATE INDEX scores_rules ON scores (rules_version);
 
@@ -89,3 +95,9 @@ CREATE TABLE limited_days (
     more boolean NOT NULL,
     PRIMARY KEY (person_id, rule_id, day)
 ) WITH (fillfactor = 70);
+
+-- The version of the rules that all rows of persons were made under, and that new ones are made under.
+CREATE TABLE serving_rules (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    version integer NOT NULL
+);

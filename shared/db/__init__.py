@@ -4,11 +4,13 @@ A service's migration `0001` is `run_sql(op, schema_sql("<service>"))` followed 
 `op` is `alembic.op`. Tables of the projection stand in `services/<service>/projection.sql`.
 """
 
+from shared.db._clock import agreed_now
 from shared.db._database import (
     API_LOG,
     CONSUMER_LOG,
     COPIED_FROM,
     TRANSIENT,
+    Bell,
     Connection,
     Database,
     LogRow,
@@ -17,23 +19,25 @@ from shared.db._database import (
     log_row,
     one,
 )
-from shared.db._migrations import heads, migrate, migrated, projection_sql, run_sql, schema_sql
+from shared.db._migrations import migrate, migrated, package_sql, projection_sql, run_sql, schema_sql
 
 __all__ = [
     "API_LOG",
     "CONSUMER_LOG",
     "COPIED_FROM",
     "TRANSIENT",
+    "Bell",
     "Connection",
     "Database",
     "LogRow",
     "Tx",
+    "agreed_now",
     "append_rows",
-    "heads",
     "log_row",
     "migrate",
     "migrated",
     "one",
+    "package_sql",
     "projection_sql",
     "run_sql",
     "schema_sql",

@@ -1,4 +1,4 @@
-"""Facts that services derive or decide: scores, stages, assignments, deals, messages."""
+"""Facts that services decide: assignments, credit, messages."""
 
 from datetime import datetime
 from typing import ClassVar, Literal
@@ -6,49 +6,18 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from shared.events._event import Event
-from shared.ids import AssignmentId, ConversionId, DealId, EventId, LeadId, MessageId, RepId, SequenceId, TouchId
+from shared.ids import (
+    AssignmentId,
+    ConversionId,
+    EventId,
+    LeadId,
+    MessageId,
+    RepId,
+    SequenceId,
+    TouchId,
+)
 
-Stage = Literal["subscriber", "lead", "mql", "sal", "sql", "opportunity", "customer", "disqualified", "recycled"]
-Grade = Literal["A", "B", "C", "D", "F"]
 MessageState = Literal["planned", "sent", "failed", "suppressed", "unknown", "delivered", "bounced"]
-
-
-class LeadScored(Event):
-    """A lead's scores after they changed: a whole snapshot, the highest `revision` wins.
-
-    `engagement` is exact at `occurred_at` and decays after it; `total` is engagement plus fit.
-    """
-
-    ce_type: ClassVar[str] = "throughline.lead.scored.v1"
-
-    revision: int
-    engagement: float
-    fit: int
-    total: float
-    grade: Grade
-    stage: Stage
-    rules_version: int
-
-
-class StageChanged(Event):
-    """A lead entered another lifecycle stage; the highest `revision` wins. Carries the scores that decided.
-
-    `profile_revision` is that of the newest `LeadCaptured` of the person that scoring had read (0: none), so that who
-    decides upon the stage can wait for that profile.
-    """
-
-    ce_type: ClassVar[str] = "throughline.stage.changed.v1"
-
-    revision: int
-    stage: Stage
-    previous: Stage | None = None
-    reason: str
-    engagement: float
-    fit: int
-    total: float
-    grade: Grade
-    rules_version: int
-    profile_revision: int | None = None
 
 
 class LeadAssigned(Event):
@@ -100,44 +69,32 @@ class AssignmentExpired(Event):
     rep_id: RepId
 
 
-class DealPersonal(BaseModel):
-    """What is written about a deal with a person; it travels only encrypted, with the key of the person."""
+class SlaKept(Event):
+    """The rep accepted the lead, or was first in touch with it, within the time for that (`clock`).
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    name: str = ""
-    reason: str | None = None
-
-
-class DealChanged(Event):
-    """A deal as it stands after a change: a whole snapshot, the highest `revision` wins.
-
-    `status` is `open`, `won` or `lost`; `opened_at` is when it was created, `closed_at` when it was won or lost.
-    `recurring_minor` is what it brings every month, part of `value_minor` or not. `teams` are those of the rep,
-    `pipeline_stages` the stages of open deals in their order, both as they were at the time of the change. What is
-    written about it is encrypted in `personal`, a `DealPersonal`; `name` and `reason` are empty then.
+    Told after an `SlaBreached` of the same clock it corrects it: the contact was in time, and heard of late.
+    `took_s` are the seconds since the assignment, `worked_s` those of them that were working time of the rep.
     """
 
-    ce_type: ClassVar[str] = "throughline.deal.changed.v1"
+    ce_type: ClassVar[str] = "throughline.sla.kept.v1"
 
-    deal_id: DealId
-    revision: int
-    external_id: str | None = None
-    name: str
-    status: Literal["open", "won", "lost"]
-    stage: str
-    probability: int
-    value_minor: int
-    currency: str
-    recurring_minor: int | None = None
-    rep_id: RepId | None = None
-    opened_at: datetime
-    closed_at: datetime | None = None
-    reason: str | None = None
-    conversion_id: ConversionId | None = None
-    teams: tuple[str, ...] = ()
-    pipeline_stages: tuple[str, ...] = ()
-    personal: str | None = None
+    assignment_id: AssignmentId
+    rep_id: RepId
+    clock: Literal["accept", "touch"]
+    due_at: datetime
+    took_s: int
+    worked_s: int
+
+
+class SlaBreached(Event):
+    """The time in which the rep was to accept the lead, or to be in touch with it, is over, and neither happened."""
+
+    ce_type: ClassVar[str] = "throughline.sla.breached.v1"
+
+    assignment_id: AssignmentId
+    rep_id: RepId
+    clock: Literal["accept", "touch"]
+    due_at: datetime
 
 
 class TouchCredit(BaseModel):
@@ -178,7 +135,10 @@ class CreditsChanged(Event):
 
 
 class EnrolmentStarted(Event):
-    """A lead began a run of a sequence; `cause_event_id` is the fact that triggered it, `triggered_at` its time."""
+    """A lead began a run of a sequence; `cause_event_id` is the fact that triggered it, `triggered_at` its time.
+
+    `held_out`: they would have, and are kept out so that what the sequence does can be measured. Nothing is sent.
+    """
 
     ce_type: ClassVar[str] = "throughline.enrolment.started.v1"
 
@@ -188,6 +148,7 @@ class EnrolmentStarted(Event):
     run: int
     cause_event_id: EventId | None = None
     triggered_at: datetime | None = None
+    held_out: bool = False
 
 
 class EnrolmentEnded(Event):
@@ -200,8 +161,61 @@ class EnrolmentEnded(Event):
     reason: str
 
 
+class StepPerformed(Event):
+    """A step let a person enter another sequence or leave it; `act_id` names it, `came_to` says what came of it."""
+
+    ce_type: ClassVar[str] = "throughline.step.performed.v1"
+
+    act_id: EventId
+    kind: Literal["enrol", "remove"]
+    enrolment_id: str
+    sequence_id: SequenceId
+    sequence_version: int
+    run: int
+    step_id: str
+    visit: int
+    person_id: LeadId
+    came_to: str
+
+
+class PauseAsked(Event):
+    """Somebody paused marketing to a person, or to everybody in its company, from `occurred_at` on.
+
+    Without `until` it lasts until somebody ends it. `personal` opens to `PausePersonal`.
+    """
+
+    ce_type: ClassVar[str] = "throughline.pause.asked.v1"
+
+    pause_id: str
+    pauses: Literal["person", "account"]
+    until: datetime | None = None
+    author: str
+    personal: str | None = None
+
+
+class PausePersonal(BaseModel):
+    """Why somebody paused marketing to a person."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    reason: str
+
+
+class PauseEnded(Event):
+    """Somebody ended a pause: `wholly` one that was asked for, else any for this person alone."""
+
+    ce_type: ClassVar[str] = "throughline.pause.ended.v1"
+
+    pause_id: str
+    wholly: bool
+    author: str
+
+
 class MessageClaimed(Event):
-    """A message is about to be handed to a provider: from here on this step is never sent again."""
+    """A message is about to be handed to a provider: from here on this step is never sent again.
+
+    `variant` is the one of the experiment at its step.
+    """
 
     ce_type: ClassVar[str] = "throughline.message.claimed.v1"
 
@@ -213,10 +227,12 @@ class MessageClaimed(Event):
     channel: str
     person_id: LeadId
     run: int = 1
+    experiment_id: str | None = None
+    variant: str | None = None
 
 
 class MessageSettled(Event):
-    """What became of a message; the later `occurred_at` wins."""
+    """What became of a message; the later `occurred_at` wins. `provider` has it or may have it, as `provider_id`."""
 
     ce_type: ClassVar[str] = "throughline.message.settled.v1"
 
@@ -227,3 +243,64 @@ class MessageSettled(Event):
     channel: str
     state: MessageState
     reason: str | None = None
+    provider: str | None = None
+    provider_id: str | None = None
+
+
+class MessageReported(Event):
+    """What a provider tells of a message to `lead_id`'s address, whoever had it sent. One report may be told twice.
+
+    `event` is one of `delivered bounced blocked deferred dropped complained`, and of text messages also `sent
+    undelivered failed`. `message_id` is our own where the provider gives it back, else the provider's; `origin` the
+    source. `permanent` says that trying again is of no use, `code` is the provider's word for why.
+    """
+
+    ce_type: ClassVar[str] = "throughline.message.reported.v1"
+    waits_behind_parked: ClassVar[bool] = False
+
+    origin: str
+    channel: str
+    event: str
+    message_id: str | None = None
+    permanent: bool | None = None
+    code: str | None = None
+
+
+class VariantAssigned(Event):
+    """A person takes part in an experiment from now on, by this variant. `design` are its variants and weights."""
+
+    ce_type: ClassVar[str] = "throughline.variant.assigned.v1"
+
+    sequence_id: SequenceId
+    experiment_id: str
+    design: str
+    variant: str
+    enrolment_id: str
+
+
+class ExperimentRuled(Event):
+    """A variant won and is given to everybody new, or was stopped and is given to nobody new.
+
+    Of several winners the one ruled last counts; what was stopped stays so.
+    """
+
+    ce_type: ClassVar[str] = "throughline.experiment.ruled.v1"
+
+    lead_id: LeadId = LeadId("")
+    sequence_id: SequenceId
+    experiment_id: str
+    design: str
+    ruling: Literal["winner", "stopped"]
+    variant: str
+    reason: str
+    decided_by: str
+
+    @property
+    def key(self) -> str:
+        """The sequence: it is about no lead."""
+        return self.sequence_id
+
+    @property
+    def subject(self) -> str:
+        """The sequence."""
+        return self.sequence_id

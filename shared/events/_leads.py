@@ -25,6 +25,7 @@ class LeadPersonal(BaseModel):
     title: str | None = None
     attributes: dict[str, Any] = Field(default_factory=dict)
     external_ids: dict[str, str] = Field(default_factory=dict)
+    account_reason: str | None = None
 
 
 class LeadCaptured(Event):
@@ -32,7 +33,9 @@ class LeadCaptured(Event):
 
     The highest `revision` wins, so that folding needs no order. `captured_at` is when a call or delivery first told
     who the person is (`occurred_at` of that fact). `made_from` says which identifier the lead's id was made from,
-    `account_id` which company the person belongs to. `personal` opens to `LeadPersonal`.
+    `account_id` which company the person belongs to, and `account_matched_by` what said so: somebody's `hand`, the
+    `domain` of the email address, the company's `name`, or a `close_name` with a second sign. `personal` opens to
+    `LeadPersonal`.
     """
 
     ce_type: ClassVar[str] = "throughline.lead.captured.v1"
@@ -50,6 +53,7 @@ class LeadCaptured(Event):
     free_mail: bool | None = None
     made_from: IdentifierKind | None = None
     account_id: AccountId | None = None
+    account_matched_by: Literal["hand", "domain", "name", "close_name"] | None = None
     personal: str | None = None
 
 

@@ -3,19 +3,25 @@
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from shared.events._deals import DealChanged, DealRotted, HandoffTaskChanged, LeadHandedOff
 from shared.events._decisions import (
     AssignmentAccepted,
     AssignmentExpired,
     AssignmentRejected,
     CreditsChanged,
-    DealChanged,
     EnrolmentEnded,
     EnrolmentStarted,
+    ExperimentRuled,
     LeadAssigned,
-    LeadScored,
     MessageClaimed,
+    MessageReported,
     MessageSettled,
-    StageChanged,
+    PauseAsked,
+    PauseEnded,
+    SlaBreached,
+    SlaKept,
+    StepPerformed,
+    VariantAssigned,
 )
 from shared.events._event import Event
 from shared.events._leads import (
@@ -31,12 +37,15 @@ from shared.events._leads import (
     PersonKeyCreated,
 )
 from shared.events._privacy import ErasureReported, ExportAnswered, ExportRequested
+from shared.events._requests import AssignmentRequested, LeadUpdateRequested, RepNoticeRequested, WebhookRequested
+from shared.events._scores import AccountScored, LeadScored, SegmentEntered, SegmentLeft, StageChanged
 from shared.events._touches import (
     ConversionRecorded,
     CostRecorded,
     DeliveryReceived,
     RefundRecorded,
     TouchRecorded,
+    TouchWithdrawn,
     VisitorIdentified,
 )
 
@@ -91,13 +100,13 @@ TOPICS = (
         name="accounts",
         carries=(AccountChanged,),
         writers=frozenset({"capture"}),
-        readers=frozenset({"capture", "routing"}),
+        readers=frozenset({"capture", "scoring", "routing", "nurture"}),
     ),
     Topic(
         name="touches",
-        carries=(TouchRecorded,),
-        writers=frozenset({"capture", "nurture"}),
-        readers=frozenset({"scoring", "nurture", "attribution"}),
+        carries=(TouchRecorded, TouchWithdrawn),
+        writers=frozenset({"capture", "routing", "nurture"}),
+        readers=frozenset({"scoring", "routing", "nurture", "attribution"}),
     ),
     Topic(
         name="conversions",
@@ -118,28 +127,63 @@ TOPICS = (
         readers=frozenset({"routing", "nurture", "attribution"}),
     ),
     Topic(
+        name="segments",
+        carries=(SegmentEntered, SegmentLeft),
+        writers=frozenset({"scoring"}),
+        readers=frozenset({"routing", "nurture"}),
+    ),
+    Topic(
+        name="account_scores",
+        carries=(AccountScored,),
+        writers=frozenset({"scoring"}),
+        readers=frozenset(),
+        outward=True,
+    ),
+    Topic(
         name="assignments",
-        carries=(LeadAssigned, AssignmentAccepted, AssignmentRejected, AssignmentExpired),
+        carries=(LeadAssigned, AssignmentAccepted, AssignmentRejected, AssignmentExpired, SlaKept, SlaBreached),
         writers=frozenset({"routing"}),
         readers=frozenset({"scoring", "routing", "nurture", "attribution"}),
     ),
     Topic(
         name="deals",
-        carries=(DealChanged,),
+        carries=(DealChanged, DealRotted, LeadHandedOff, HandoffTaskChanged),
         writers=frozenset({"routing"}),
-        readers=frozenset({"scoring", "routing", "attribution"}),
+        readers=frozenset({"scoring", "routing", "nurture", "attribution"}),
     ),
     Topic(
         name="messages",
-        carries=(EnrolmentStarted, EnrolmentEnded, MessageClaimed, MessageSettled),
+        carries=(
+            EnrolmentStarted,
+            EnrolmentEnded,
+            MessageClaimed,
+            MessageSettled,
+            VariantAssigned,
+            ExperimentRuled,
+            StepPerformed,
+            PauseAsked,
+            PauseEnded,
+        ),
         writers=frozenset({"nurture"}),
         readers=frozenset({"nurture"}),
+    ),
+    Topic(
+        name="message_reports",
+        carries=(MessageReported,),
+        writers=frozenset({"capture"}),
+        readers=frozenset({"nurture"}),
+    ),
+    Topic(
+        name="requests",
+        carries=(LeadUpdateRequested, RepNoticeRequested, WebhookRequested, AssignmentRequested),
+        writers=frozenset({"nurture"}),
+        readers=frozenset({"capture", "routing"}),
     ),
     Topic(
         name="credits",
         carries=(CreditsChanged,),
         writers=frozenset({"attribution"}),
-        readers=frozenset(),
+        readers=frozenset({"nurture"}),
         outward=True,
     ),
     Topic(

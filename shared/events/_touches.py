@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.events._event import Event
 from shared.ids import ConversionId, DealId, LeadId, SourceId, TouchId
 
+INTERNAL = "internal"
+"""The `automated_reason` of what own people did: like a machine's, it counts for nothing."""
+
 
 class TouchPersonal(BaseModel):
     """The part of a touch that travels only encrypted, with the key of the person."""
@@ -25,7 +28,9 @@ class TouchRecorded(Event):
 
     `origin` and `touch_id` name the touch; the same pair with other content is a correction, and the highest
     `position` wins. `page` and `referrer_host` are free of queries; `click_ids` names the click ids that were there
-    (`gclid`, …), not their values. `personal` opens to `TouchPersonal`.
+    (`gclid`, …), not their values. `automated` says that no customer made it, but a machine or, by the
+    `automated_reason` `internal`, own people; otherwise that reason says how it is known.
+    `personal` opens to `TouchPersonal`.
     """
 
     ce_type: ClassVar[str] = "throughline.touch.recorded.v1"
@@ -43,6 +48,32 @@ class TouchRecorded(Event):
     click_ids: tuple[str, ...] = ()
     automated: bool = False
     personal: str | None = None
+    automated_reason: str | None = None
+
+
+class TouchWithdrawn(Event):
+    """A touch turned out not to be a person's: it counts as automated from now on, however it was told or will be.
+
+    `origin` and `touch_id` name the touch, which may not be known yet; nobody says whose it is, so `lead_id` is empty.
+    """
+
+    ce_type: ClassVar[str] = "throughline.touch.withdrawn.v1"
+    waits_behind_parked: ClassVar[bool] = False
+
+    lead_id: LeadId = LeadId("")
+    origin: str = "api"
+    touch_id: TouchId
+    reason: str
+
+    @property
+    def key(self) -> str:
+        """The touch's name."""
+        return f"{self.origin}:{self.touch_id}"
+
+    @property
+    def subject(self) -> str:
+        """The touch."""
+        return self.touch_id
 
 
 class VisitorIdentified(Event):
@@ -84,7 +115,10 @@ class DeliveryReceived(Event):
 
 
 class ConversionRecorded(Event):
-    """Money, or a success that counts as such. `origin` and `external_id` name it; the highest `position` wins."""
+    """Money, or a success that counts as such. `origin` and `external_id` name it; the highest `position` wins.
+
+    `withdrawn` takes it back: it did not happen, and its value is 0; told again without it, it did.
+    """
 
     ce_type: ClassVar[str] = "throughline.conversion.recorded.v1"
 
@@ -95,6 +129,7 @@ class ConversionRecorded(Event):
     value_minor: int
     currency: str
     deal_id: DealId | None = None
+    withdrawn: bool = False
 
 
 class RefundRecorded(Event):

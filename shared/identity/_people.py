@@ -36,6 +36,23 @@ LINKS = """
 SELECT anonymous_lead_id, at, lead_id FROM identity_links
 WHERE anonymous_lead_id = ANY($1) ORDER BY anonymous_lead_id, at, lead_id
 """
+# Links, with a time, and the persons behind the ids and behind those they are linked to, without one.
+RESOLVE = """
+WITH RECURSIVE link AS MATERIALIZED (
+    SELECT anonymous_lead_id, at, lead_id FROM identity_links WHERE anonymous_lead_id = ANY($1::text[])
+), start AS (
+    SELECT unnest($1::text[]) AS id UNION SELECT lead_id FROM link
+), walk AS (
+    SELECT id AS origin, id AS here, 0 AS depth FROM start
+    UNION ALL
+    SELECT walk.origin, alias.into_id, walk.depth + 1
+    FROM walk JOIN identity_aliases AS alias ON alias.lead_id = walk.here AND alias.active
+    WHERE walk.depth < 64
+)
+(SELECT DISTINCT ON (origin) origin AS id, NULL AS at, here AS lead_id FROM walk ORDER BY origin, depth DESC)
+UNION ALL
+SELECT anonymous_lead_id, at, lead_id FROM link
+"""
 BELOW = """
 WITH RECURSIVE below AS (
     SELECT id AS person_id, id, 0 AS depth FROM unnest($1::text[]) AS id
@@ -83,12 +100,17 @@ async def resolve(connection: Connection, lead_id: LeadId, at: datetime | None =
 
 
 async def resolve_many(connection: Connection, facts: Sequence[tuple[LeadId, datetime | None]]) -> list[LeadId]:
-    """The persons behind many facts' ids, in the same order: two statements, however many facts."""
-    links = await _links(connection, sorted({lead_id for lead_id, _ in facts}))
-    owners = [_owner(links.get(lead_id), lead_id, at) for lead_id, at in facts]
-    rows = await connection.fetch(WALK, sorted(set(owners)))
-    person = {row["origin"]: LeadId(row["here"]) for row in rows}
-    return [person[owner] for owner in owners]
+    """The persons behind many facts' ids, in the same order: one statement, however many facts."""
+    links: dict[str, list[tuple[datetime, LeadId]]] = {}
+    person: dict[str, LeadId] = {}
+    for lead_id, at, found in await connection.fetch(RESOLVE, sorted({lead_id for lead_id, _ in facts})):
+        if at is None:
+            person[lead_id] = LeadId(found)
+        else:
+            links.setdefault(lead_id, []).append((at, LeadId(found)))
+    for its in links.values():
+        its.sort()
+    return [person[_owner(links.get(lead_id), lead_id, at)] for lead_id, at in facts]
 
 
 async def members(connection: Connection, person_id: LeadId) -> list[Member]:

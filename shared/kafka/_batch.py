@@ -1,19 +1,21 @@
 """One batch is one transaction: positions, inbox, handlers, derived facts, commit.
 
 Positions come first: the row lock makes a zombie wait, and the comparison with the position it expects makes it give
-up. Then the inbox tells which facts are fresh. A run of facts of one kind goes to its handlers in a savepoint; where a
-handler fails, the run is tried fact by fact, and what can never succeed is parked with its lead.
+up. Then the inbox tells which facts are fresh, and runs of facts of one kind go to their handlers. Where one fails, the
+batch is done over with savepoints, and what can never succeed is found and parked with its lead.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import groupby
 
 import asyncpg
 
-from shared.db import TRANSIENT, Connection, Database, Tx, append_rows
+from shared.db import COPIED_FROM, TRANSIENT, Connection, Database, Tx, append_rows, one
 from shared.errors import Rejected, Unavailable
 from shared.events import EVENT_OF, TOPIC_OF, Event, decoder
 from shared.faults import failpoint
@@ -26,22 +28,30 @@ from shared.telemetry import counter, describe, log, set_trace, span
 PROCESSED = counter("throughline_events_processed_total", "Facts by what became of them", ["type", "outcome"])
 PARKED = counter("throughline_consumer_parked_total", "Facts parked because they can never succeed", ["slug"])
 
+# Locked in one order, so that two who want the same wait and do not stop each other.
 MOVE = """
+WITH held AS MATERIALIZED (
+    SELECT topic, partition FROM consumer_positions WHERE consumer = $1 AND (topic, partition) IN
+        (SELECT * FROM unnest($2::text[], $3::integer[])) ORDER BY topic, partition FOR UPDATE
+)
 UPDATE consumer_positions AS known
 SET next_offset = moved.next_offset, last_event_id = moved.last_event_id,
     last_timestamp_ms = moved.last_timestamp_ms, updated_at = clock_timestamp()
 FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[])
     AS moved (topic, partition, expected, next_offset, last_event_id, last_timestamp_ms)
+JOIN held USING (topic, partition)
 WHERE known.consumer = $1 AND known.topic = moved.topic AND known.partition = moved.partition
   AND known.next_offset = moved.expected
 """
-LOCK_POSITIONS = """
-SELECT 1 FROM consumer_positions WHERE consumer = $1 AND (topic, partition) IN
-    (SELECT * FROM unnest($2::text[], $3::integer[])) ORDER BY topic, partition FOR UPDATE
-"""
-INBOX = """
-INSERT INTO inbox (day, version, event_id) SELECT * FROM unnest($1::date[], $2::smallint[], $3::text[])
-ON CONFLICT DO NOTHING RETURNING event_id
+TAKE_IN = """
+WITH taken AS (
+    INSERT INTO inbox (day, version, event_id) SELECT * FROM unnest($1::date[], $2::smallint[], $3::text[])
+    ON CONFLICT DO NOTHING RETURNING event_id
+)
+SELECT version, ARRAY(SELECT event_id FROM taken) AS fresh,
+       ARRAY(SELECT DISTINCT key FROM parked_events WHERE consumer = $4 AND key = ANY($5)) AS parked,
+       CASE WHEN $6 THEN set_config('synchronous_commit', 'off', true) END
+FROM projections
 """
 PARKED_KEYS = "SELECT DISTINCT key FROM parked_events WHERE consumer = $1 AND key = ANY($2)"
 AWAIT_RETRIES = """
@@ -64,7 +74,6 @@ ON CONFLICT (topic, partition, source) DO UPDATE
 SET at = greatest(known.at, excluded.at), repair = greatest(known.repair, excluded.repair),
     appended_ms = greatest(known.appended_ms, excluded.appended_ms)
 """
-VERSION = "SELECT version FROM projections"
 PARKED_OF_KEY = (
     "SELECT id, type, value, folded FROM parked_events WHERE consumer = $1 AND key = $2 ORDER BY id FOR UPDATE"
 )
@@ -79,6 +88,10 @@ class Fenced(Exception):
 
 class Superseded(Fenced):
     """Another version of the projection was swapped in."""
+
+
+class _HandlerFailed(Exception):
+    """A handler failed while the batch was tried without savepoints."""
 
 
 @dataclass(slots=True)
@@ -122,23 +135,38 @@ class Processor:
         self._handlers: dict[type[Event], list[Route]] = {}
         for route in routes:
             self._handlers.setdefault(route.event_type, []).append(route)
+        self._choosy = {
+            kind: [route.only for route in its if route.only is not None]
+            for kind, its in self._handlers.items()
+            if all(route.only is not None for route in its)
+        }
         self._order = {topic: index for index, topic in enumerate(topic_order)}
+        self._outcomes = Counter[tuple[str, str]]()
 
     async def process(self, connection: asyncpg.Connection[asyncpg.Record], batch: Batch) -> None:
         """Carry out a batch and commit.
 
         Raises Fenced, PartitionStopped, Unavailable, or a transient database error: then nothing is done.
         """
+        try:
+            tx = await self._attempt(connection, batch, careful=False)
+        except _HandlerFailed:  # rare enough not to pay for savepoints each time
+            tx = await self._attempt(connection, batch, careful=True)
+        failpoint("after_tx_before_kafka_commit")
+        if tx.rows:
+            await self._database.wake_relay(connection)
+
+    async def _attempt(self, connection: asyncpg.Connection[asyncpg.Record], batch: Batch, *, careful: bool) -> Tx:
+        """The transaction of a batch; `careful` finds the facts that fail, otherwise _HandlerFailed is raised."""
         self._guard.begin()
+        self._outcomes.clear()
         newest_fact_ms.set(lambda: max((record.timestamp_ms for record in batch.records), default=0))
         async with connection.transaction():
-            await move_positions(connection, self._consumer, self._version if self.serving else None, batch)
-            broken = [record for record in batch.records if record.error]
-            if broken:
+            await move_positions(connection, self._consumer, batch)
+            if broken := [record for record in batch.records if record.error]:
                 self._guard.unreadable(batch.records)
-            fresh = await self._take_in(connection, batch)
             tx = Tx(connection, muted=self._database.muted)
-            await self._handle(tx, fresh)
+            await self._handle(tx, *await self._take_in(connection, batch), careful)
             await self._bury(connection, broken)
             if self.serving:  # a rebuild is ahead of what serves, which others ask how far it is
                 await put_watermarks(connection, batch)
@@ -146,9 +174,9 @@ class Processor:
             if tx.rows:
                 await append_rows(connection, self._database.namespace, self._database.log, tx.rows)
         self._guard.settle()
-        failpoint("after_tx_before_kafka_commit")
-        if tx.rows:
-            await self._database.wake_relay(connection)
+        for labels, number in self._outcomes.items():
+            PROCESSED.labels(*labels).inc(number)
+        return tx
 
     async def retry(self, key: str) -> bool:
         """Try the parked facts of a key again, in order. True when none is left."""
@@ -180,39 +208,47 @@ class Processor:
         await tx.connection.execute(UNPARK, row["id"])
         return True
 
-    async def _take_in(self, connection: Connection, batch: Batch) -> list[Decoded]:
-        """The records that were never processed before. Copying is fast; a duplicate makes it start over."""
+    async def _take_in(self, connection: Connection, batch: Batch) -> tuple[list[Decoded], set[str]]:
+        """The records that were never processed before, and which of their leads have parked facts."""
+        first = self._concerning(batch)
+        rows = [(first[event_id].event.received_at.date(), self._version, event_id) for event_id in sorted(first)]  # type: ignore[union-attr]  # all hold facts
+        copied = len(rows) >= COPIED_FROM and await self._copied(connection, rows)
+        columns = zip(*rows, strict=True) if rows and not copied else ((), (), ())
+        keys = sorted({_key(record) for record in first.values()})
+        idle = not batch.records  # nothing but watermarks, which are read again if that is lost
+        found = await one(connection, TAKE_IN, *columns, self._consumer, keys, idle)
+        if self.serving and found["version"] != self._version:  # only the lock of the positions keeps out a swap
+            raise Superseded(f"version {self._version} of the projection does not serve any more")
+        fresh = first.keys() if copied else set(found["fresh"])
+        ordered = [record for event_id, record in first.items() if event_id in fresh]
+        self._outcomes.update((first[event_id].ce_type, "duplicate") for event_id in first.keys() - fresh)
+        if len({record.topic for record in ordered}) > 1:
+            ordered.sort(key=lambda record: self._order.get(record.topic, 0))
+        return ordered, await self._parked(connection, keys) if found["parked"] else set()
+
+    def _concerning(self, batch: Batch) -> dict[str, Decoded]:
+        """The records that a handler wants, by event id."""
         first: dict[str, Decoded] = {}
         for record in batch.records:
-            if record.event is not None and type(record.event) in self._handlers:
-                first.setdefault(record.event.event_id, record)
-        if not first:
-            return []
-        version = self._version
-        rows = [(first[event_id].event.received_at.date(), version, event_id) for event_id in sorted(first)]  # type: ignore[union-attr]  # all hold facts
+            event = record.event
+            if event is None or (kind := type(event)) not in self._handlers:
+                continue
+            if kind not in self._choosy or any(only(event) for only in self._choosy[kind]):
+                first.setdefault(event.event_id, record)
+        return first
+
+    async def _copied(self, connection: Connection, rows: Sequence[tuple[date, int, str]]) -> bool:
+        """Whether the inbox took all rows by COPY, the fast way for many; not where one is there already."""
         try:
             async with connection.transaction():
                 await connection.copy_records_to_table("inbox", records=rows, columns=("day", "version", "event_id"))
-            fresh = set(first)
         except asyncpg.UniqueViolationError:
-            days, versions, ids = (list(column) for column in zip(*rows, strict=True))
-            fresh = {row["event_id"] for row in await connection.fetch(INBOX, days, versions, ids)}
-        if len(fresh) == len(first):
-            ordered = list(first.values())
-        else:
-            ordered = [record for event_id, record in first.items() if event_id in fresh]
-            for event_id, record in first.items():
-                if event_id not in fresh:
-                    PROCESSED.labels(record.ce_type, "duplicate").inc()
-        if len({record.topic for record in ordered}) > 1:
-            ordered.sort(key=lambda record: self._order.get(record.topic, 0))
-        return ordered
+            return False
+        return True
 
-    async def _handle(self, tx: Tx, fresh: Sequence[Decoded]) -> None:
-        keys = sorted({record.event.key for record in fresh if record.event is not None})
-        parked = await self._parked(tx.connection, keys)
+    async def _handle(self, tx: Tx, fresh: Sequence[Decoded], parked: set[str], careful: bool) -> None:
         for _, run in groupby(fresh, key=lambda record: type(record.event)):
-            parked |= await self._run(tx, await self._not_waiting(tx, list(run), parked))
+            parked |= await self._run(tx, await self._not_waiting(tx, list(run), parked), careful)
 
     async def _not_waiting(self, tx: Tx, run: list[Decoded], parked: set[str]) -> list[Decoded]:
         """Those of a run that are free to go; those that wait behind a parked fact of their lead join it."""
@@ -223,23 +259,29 @@ class Processor:
                 await self._park(tx.connection, record, WAITING_SLUG, "waits behind a parked fact of its lead", 0)
         return [record for record in run if _key(record) not in parked]
 
-    async def _run(self, tx: Tx, run: list[Decoded]) -> set[str]:
+    async def _run(self, tx: Tx, run: list[Decoded], careful: bool) -> set[str]:
         """Hand a run of one kind to its handlers; where that fails, half by half. Answers the keys parked."""
         if not run:
             return set()
         mark = tx.mark()
         try:
-            await self._call(tx, run)
+            if careful:
+                async with tx.connection.transaction():
+                    await self._call(tx, run)
+            else:
+                await self._call(tx, run)
         except (Unavailable, *TRANSIENT):
             raise
-        except Exception as exc:  # noqa: BLE001  # the one that is at fault is found, and parked with its trace
+        except Exception as exc:  # the one that is at fault is found, and parked with its trace
+            if not careful:
+                raise _HandlerFailed from exc
             tx.take_back(mark)
             if len(run) == 1:
                 return {await self._refuse(tx.connection, run[0], exc)}
             half = len(run) // 2
-            parked = await self._run(tx, run[:half])
-            return parked | await self._run(tx, await self._not_waiting(tx, run[half:], parked))
-        PROCESSED.labels(run[0].ce_type, "applied").inc(len(run))
+            parked = await self._run(tx, run[:half], careful)
+            return parked | await self._run(tx, await self._not_waiting(tx, run[half:], parked), careful)
+        self._outcomes[run[0].ce_type, "applied"] += len(run)
         self._guard.applied((record.topic, record.partition) for record in run)
         return set()
 
@@ -250,10 +292,9 @@ class Processor:
             tx.trace_causes((lambda: _traces(run)) if many else dict)
             set_trace(None if many else here or run[0].trace)
             events = [record.event for record in run]
-            async with tx.connection.transaction():
-                for route in self._handlers[kind]:  # type: ignore[index]  # fresh records hold facts
-                    tx.caused_by(None)
-                    await route.handle(events, tx)
+            for route in self._handlers[kind]:  # type: ignore[index]  # fresh records hold facts
+                tx.caused_by(None)
+                await route.handle(events, tx)
 
     async def _refuse(self, connection: Connection, record: Decoded, exc: Exception) -> str:
         self._guard.refused((record.topic, record.partition))
@@ -266,8 +307,6 @@ class Processor:
 
     async def _parked(self, connection: Connection, keys: Sequence[str]) -> set[str]:
         """Which of these keys have parked facts; waits for those that are being tried again."""
-        if not keys or not await connection.fetch(PARKED_KEYS, self._consumer, keys):
-            return set()
         await connection.execute(AWAIT_RETRIES, self._consumer, keys)
         return {row["key"] for row in await connection.fetch(PARKED_KEYS, self._consumer, keys)}
 
@@ -287,7 +326,7 @@ class Processor:
             error,
             attempts,
         )
-        PROCESSED.labels(record.ce_type, "parked").inc()
+        self._outcomes[record.ce_type, "parked"] += 1
 
     async def _bury(self, connection: Connection, broken: Iterable[Decoded]) -> None:
         for record in broken:
@@ -303,26 +342,19 @@ class Processor:
                 record.value,
                 record.error,
             )
-            PROCESSED.labels("unreadable", "dead").inc()
+            self._outcomes["unreadable", "dead"] += 1
             log.error("dead_letter", topic=record.topic, partition=record.partition, offset=record.offset)
 
 
-async def move_positions(connection: Connection, consumer: str, version: int | None, batch: Batch) -> None:
-    """Move the stored positions from where this batch expects them.
-
-    Raises Fenced when they are elsewhere, Superseded when `version` is not the projection that serves.
-    """
+async def move_positions(connection: Connection, consumer: str, batch: Batch) -> None:
+    """Move the stored positions from where this batch expects them. Raises Fenced when they are elsewhere."""
     keys = sorted(batch.spans)
     spans = [batch.spans[key] for key in keys]
-    topics, partitions = [topic for topic, _ in keys], [partition for _, partition in keys]
-    await connection.execute(LOCK_POSITIONS, consumer, topics, partitions)
-    if version is not None and await connection.fetchval(VERSION) != version:  # only the lock keeps out a swap
-        raise Superseded(f"version {version} of the projection does not serve any more")
     moved = await connection.execute(
         MOVE,
         consumer,
-        topics,
-        partitions,
+        [topic for topic, _ in keys],
+        [partition for _, partition in keys],
         [span.expected for span in spans],
         [span.next_offset for span in spans],
         [span.last_event_id for span in spans],

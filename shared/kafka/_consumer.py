@@ -27,9 +27,11 @@ from shared.db import TRANSIENT, Database
 from shared.errors import Unavailable
 from shared.events import WATERMARK_TYPE
 from shared.kafka._batch import Batch, Fenced, Span, Superseded
+from shared.kafka._clients import started
 from shared.kafka._guard import PartitionStopped
 from shared.kafka._positions import go_back, known_repairs, starting_offsets
 from shared.kafka._records import Decoded, Watermark, decode, event_id_of, watermark_in
+from shared.kafka._sessions import fetch_in_sessions
 from shared.kafka._watchdog import Watchdog
 from shared.personal import KeysAwaited
 from shared.settings import Settings
@@ -41,6 +43,7 @@ BATCH_SECONDS = histogram("throughline_consumer_batch_seconds", "Time of a batch
 BACKED_OFF = counter("throughline_consumer_backed_off_total", "Batches tried again", ["group", "error"])
 FETCH_RECORDS = 500
 PENDING_LIMIT = 4
+START_PATIENCE_S = 30
 BATCH_PATIENCE_S = 15.0
 KEYS_PATIENCE_S = 0.2
 
@@ -93,6 +96,7 @@ class Consumer:
         self._keys_arrived = keys_arrived
         self._expected: dict[TopicPartition, int] = {}
         self._reading: dict[TopicPartition, int] = {}
+        self._committed: dict[TopicPartition, int] = {}
         self._stopped: set[TopicPartition] = set()
         self._repairs: dict[tuple[str, int, str], int] = {}
         self._pending: deque[_Chunk] = deque()
@@ -106,6 +110,7 @@ class Consumer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._client: AIOKafkaConsumer | None = None
+        self._finding: asyncio.Task[None] | None = None
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
     @property
@@ -144,6 +149,7 @@ class Consumer:
     async def _serve(self) -> None:
         self._expected.clear()
         self._reading.clear()
+        self._committed.clear()
         self._clear_pending()
         self._broken = None
         consumer = AIOKafkaConsumer(
@@ -159,59 +165,77 @@ class Consumer:
             max_poll_interval_ms=600_000,
             max_partition_fetch_bytes=1_048_576,
             fetch_max_bytes=16_777_216,
-            fetch_max_wait_ms=200,
+            fetch_max_wait_ms=500,
             request_timeout_ms=30_000,
             metadata_max_age_ms=10_000,
         )
+        fetch_in_sessions(consumer._client)  # noqa: SLF001  # the client names all partitions in every fetch
         consumer.subscribe(self._topics, listener=_Listener(self, consumer))
         self._client = consumer
         self._watchdog.unassigned()
-        duties: list[asyncio.Task[None]] = []
         try:
-            async with asyncio.timeout(30):
-                await consumer.start()
-            writer = asyncio.create_task(self._write(), name=f"{self._group}-writer")
-            duties.append(writer)
-            for name, duty in (
-                ("reader", self._read(consumer)),
-                ("committer", self._commit_for_tools(consumer)),
-                ("watchdog", self._watchdog.run()),
-            ):
-                duties.append(asyncio.create_task(duty, name=f"{self._group}-{name}"))
+            async with started(consumer, START_PATIENCE_S, stopped_within_s=5):
+                await self._do_duties(consumer)
+        finally:
+            self._client = None
+            self._assigned.clear()
+
+    async def _do_duties(self, consumer: AIOKafkaConsumer) -> None:
+        """Read, write and watch until one of them is over."""
+        writer = asyncio.create_task(self._write(), name=f"{self._group}-writer")
+        duties = [writer]
+        for name, duty in (
+            ("reader", self._read(consumer)),
+            ("committer", self._commit_for_tools(consumer)),
+            ("watchdog", self._watchdog.run()),
+        ):
+            duties.append(asyncio.create_task(duty, name=f"{self._group}-{name}"))
+        try:
             done, _ = await asyncio.wait(duties, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 if (error := task.exception()) is not None:
                     raise error
             await asyncio.wait([writer], timeout=BATCH_PATIENCE_S)  # we are to stop: the batch under way is finished
         finally:
+            self._find_no_more()
             for task in duties:
                 task.cancel()
-            if duties:
-                await asyncio.wait(duties, timeout=5)
+            await asyncio.wait(duties, timeout=5)
             if self._stopping:
                 with suppress(KafkaError, TimeoutError):
                     async with asyncio.timeout(2):
                         await self._commit_once(consumer)
             self._client = None
-            leaving = asyncio.create_task(consumer.stop())
-            await asyncio.wait([leaving], timeout=5)
-            self._assigned.clear()
 
-    async def take_over(self, client: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> None:
-        """New partitions: find where they go on, seek there, and only then let their records in."""
-        if client is not self._client:
+    def take_over(self, client: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> None:
+        """New partitions: none of their records is let in until it is known where they go on.
+
+        That is found beside the group's own work: as long as this lasts the group hears nothing of the member, and
+        would give its partitions away again, and again, on a machine that is slow.
+        """
+        if self._client is None or client is not self._client:
             return
+        client.pause(*places)
+        self._find_no_more()
+        self._finding = asyncio.create_task(self._go_on(client, places), name=f"{self._group}-finding")
+
+    def _find_no_more(self) -> None:
+        if self._finding is not None:
+            self._finding.cancel()
+            self._finding = None
+
+    async def _go_on(self, client: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> None:
+        """Find where partitions go on, seek there, and only then let their records in."""
         try:
             offsets = await starting_offsets(self._settings, self._database, self._positions, places)
             self._repairs |= await known_repairs(self._database)
-        except BaseException as exc:
+            for place, offset in offsets.items():
+                self._set(place, offset)
+            client.resume(*places)
+        except Exception as exc:  # noqa: BLE001  # whoever reads has to hear of it, whatever it is
             self._broken = exc
             self._arrived.set()
-            raise
-        if client is not self._client:
             return
-        for place, offset in offsets.items():
-            self._set(place, offset)
         self._watchdog.assigned()
         self._assigned.set()
         log.info("partitions_assigned", group=self._group, partitions=len(places))
@@ -228,6 +252,7 @@ class Consumer:
         """Partitions that are given away: nothing new of them is begun, and what is under way is waited for."""
         if client is not self._client:
             return
+        self._find_no_more()
         self._watchdog.unassigned()
         self.let_go(places)
         with suppress(TimeoutError):
@@ -326,10 +351,12 @@ class Consumer:
     async def _carry_out(self, taken: Sequence[_Chunk]) -> None:
         """Try a batch until it is done, or nothing of it is ours any more."""
         attempt = 0
-        while mine := self._going_on(taken):
+        while self._going_on(taken):
             try:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._database.connect()
+                if not (mine := self._going_on(taken)):  # they may be another's since
+                    return
                 if await self._repaired(mine):
                     continue
                 batch = self._batch(mine)
@@ -450,9 +477,13 @@ class Consumer:
                     LAG_RECORDS.labels(*labels).set(max(end - expected, 0))
 
     async def _commit_once(self, consumer: AIOKafkaConsumer) -> None:
-        offsets = {place: offset for place, offset in self._expected.items() if place in consumer.assignment()}
-        if offsets:
-            await consumer.commit(offsets)
+        ours = consumer.assignment()
+        self._committed = {place: offset for place, offset in self._committed.items() if place in ours}
+        stands = {place: offset for place, offset in self._expected.items() if place in ours}
+        moved = {place: offset for place, offset in stands.items() if self._committed.get(place) != offset}
+        if moved:
+            await consumer.commit(moved)
+            self._committed |= moved
 
     def _progress(self) -> dict[TopicPartition, int]:
         """Where each partition stands that is to go on."""
@@ -470,4 +501,4 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # untyped in 
         await self._consumer.release(self._client, list(revoked))
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        await self._consumer.take_over(self._client, sorted(assigned))
+        self._consumer.take_over(self._client, sorted(assigned))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from shared.db import Connection, Database
+from shared.db import Database
 from shared.events import PersonKeyCreated
 from shared.ids import LeadId
 from shared.kafka._batch import Batch, move_positions, put_watermarks
@@ -23,19 +23,23 @@ class KeysProcessor:
 
     async def process(self, connection: asyncpg.Connection[asyncpg.Record], batch: Batch) -> None:
         """Carry out a batch and commit; see `Processor.process`."""
+        latest = _latest(batch)
+        self._keys.tell({lead_id: fact.wrapped_key for lead_id, fact in latest.items() if fact is not None})
         async with connection.transaction():
-            await move_positions(connection, self._positions, None, batch)
-            await self._fold(connection, batch)
-            await put_watermarks(connection, batch)
-            await self._keys.note_arrival(connection)
-        self._keys.arrived.set()
-
-    async def _fold(self, connection: Connection, batch: Batch) -> None:
-        latest: dict[LeadId, PersonKeyCreated | None] = {}
-        for record in batch.records:
-            if isinstance(record.event, PersonKeyCreated):
-                latest[record.event.lead_id] = record.event
-            elif record.value is None and record.key is not None:
-                latest[LeadId(record.key.decode("utf-8", "replace"))] = None
-        if latest:
+            await move_positions(connection, self._positions, batch)
             await self._keys.fold_keys(connection, list(latest.items()))
+            await put_watermarks(connection, batch)
+            if batch.watermarks:
+                await self._keys.note_arrival(connection)
+        self._keys.tell({})
+
+
+def _latest(batch: Batch) -> dict[LeadId, PersonKeyCreated | None]:
+    """What was told last of each person's key; None where it is destroyed."""
+    latest: dict[LeadId, PersonKeyCreated | None] = {}
+    for record in batch.records:
+        if isinstance(record.event, PersonKeyCreated):
+            latest[record.event.lead_id] = record.event
+        elif record.value is None and record.key is not None:
+            latest[LeadId(record.key.decode("utf-8", "replace"))] = None
+    return latest

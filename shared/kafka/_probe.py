@@ -7,6 +7,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from shared.kafka._clients import started
 from shared.kafka._records import event_id_of
 
 PROBE_TIMEOUT_S = 15
@@ -64,20 +65,25 @@ class Probe:
 @asynccontextmanager
 async def probe(bootstrap_servers: str) -> AsyncIterator[Probe]:
     """A probe for the length of a block. Raises KafkaError or TimeoutError when the broker is away."""
+    async with without_group(bootstrap_servers, 65_536) as consumer:
+        yield Probe(consumer)
+
+
+@asynccontextmanager
+async def without_group(bootstrap_servers: str, most_bytes: int) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of no group for the length of a block, which fetches so much of a partition at once, about.
+
+    Raises KafkaError or TimeoutError when the broker is away.
+    """
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         request_timeout_ms=10_000,
-        max_partition_fetch_bytes=65_536,
+        max_partition_fetch_bytes=most_bytes,
     )
-    async with asyncio.timeout(PROBE_TIMEOUT_S):
-        await consumer.start()
-    try:
-        yield Probe(consumer)
-    finally:
-        stopping = asyncio.create_task(consumer.stop())
-        await asyncio.wait([stopping], timeout=3)
+    async with started(consumer, PROBE_TIMEOUT_S, 3):
+        yield consumer
 
 
 def _is(record: Any, offset: int, event_id: str) -> bool:

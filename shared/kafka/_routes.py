@@ -13,11 +13,15 @@ BatchHandler = Callable[[Sequence[Any], Tx], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A handler for one kind of fact. `decides` says that it takes decisions, which a rebuild must not take anew."""
+    """A handler for one kind of fact. `decides` says that it takes decisions, which a rebuild must not take anew.
+
+    Facts for which `only` does not hold for any route of their kind are passed over, and not remembered either.
+    """
 
     event_type: type[Event]
     handle: BatchHandler
     decides: bool
+    only: Callable[[Any], bool] | None = None
 
 
 def on(event_type: type[E], handler: Callable[[E, Tx], Awaitable[None]], *, decides: bool = False) -> Route:
@@ -32,7 +36,11 @@ def on(event_type: type[E], handler: Callable[[E, Tx], Awaitable[None]], *, deci
 
 
 def on_batch(
-    event_type: type[E], handler: Callable[[Sequence[E], Tx], Awaitable[None]], *, decides: bool = False
+    event_type: type[E],
+    handler: Callable[[Sequence[E], Tx], Awaitable[None]],
+    *,
+    decides: bool = False,
+    only: Callable[[E], bool] | None = None,
 ) -> Route:
-    """React to all facts of a kind that a batch holds, at once."""
-    return Route(event_type, handler, decides)
+    """React to all facts of a kind that a batch holds, at once; to those that pass `only`, where few of many matter."""
+    return Route(event_type, handler, decides, only)

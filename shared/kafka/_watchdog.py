@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
@@ -13,6 +14,9 @@ from shared.settings import Settings
 from shared.telemetry import log
 
 STUCK_EXIT = 70
+STARVED = 0.5
+"""Who waits for a processor for this share of the time stands still because of that."""
+SCHEDULING = Path("/proc/self/schedstat")
 
 
 class Watchdog:
@@ -45,9 +49,13 @@ class Watchdog:
         """Watch for ever. Raises Unavailable when the group gives nothing for too long."""
         loop = asyncio.get_running_loop()
         moved: dict[TopicPartition, tuple[int, float]] = {}
+        now, waited = loop.time(), waited_for_processor()
         while True:
             await asyncio.sleep(min(self._limit / 6, 5))
-            now = loop.time()
+            before, waited_before = now, waited
+            now, waited = loop.time(), waited_for_processor()
+            if waited - waited_before > STARVED * (now - before):
+                self.excuse()
             if self._unassigned_since is not None and now - self._unassigned_since > self._limit:
                 raise Unavailable("the group gave no partitions")
             still = []
@@ -73,3 +81,11 @@ class Watchdog:
             if ends[place] > stands.get(place, ends[place]):
                 log.critical("partition_stuck", group=self._group, topic=place.topic, partition=place.partition)
                 os._exit(STUCK_EXIT)
+
+
+def waited_for_processor() -> float:
+    """Seconds in which this process could have worked and was given no processor; 0 where the system does not say."""
+    try:
+        return int(SCHEDULING.read_text().split()[1]) / 1e9
+    except (OSError, LookupError, ValueError):
+        return 0.0

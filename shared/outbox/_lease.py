@@ -21,7 +21,6 @@ WHERE held.owner = excluded.owner OR held.expires_at < clock_timestamp()
 RETURNING epoch
 """
 GIVE_BACK = "DELETE FROM leases WHERE name = $1 AND owner = $2"
-HOLDS = "SELECT 1 FROM leases WHERE name = $1 AND owner = $2 AND epoch = $3 FOR SHARE"
 
 
 class LeaseLost(Exception):

@@ -1,14 +1,13 @@
 """From the event log to Kafka: read behind the cursor, produce, then move the cursor.
 
 A crash between producing and moving publishes a page twice; consumers know. Any producer error means a new producer,
-since an idempotent producer that lost a batch can never send again. While caught up a record leaves at once; behind,
-pages are read ahead and several are under way.
+since an idempotent producer that lost a batch can never send again. While caught up a record leaves at once, and the
+cursor follows beside it; behind, pages are read ahead and several are under way.
 """
 
 import asyncio
 import zlib
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -19,12 +18,13 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from shared.clock import Clock
-from shared.db import TRANSIENT, Database
+from shared.db import API_LOG, CONSUMER_LOG, TRANSIENT, Database
 from shared.errors import Unavailable
 from shared.events import TOPICS, WATERMARK_TYPE, with_position
 from shared.faults import failpoint
-from shared.outbox._lease import HOLDS, Lease, LeaseLost, while_held
-from shared.outbox._tails import LostTail, Mark, Place, Tails
+from shared.kafka import started
+from shared.outbox._lease import Lease, LeaseLost, while_held
+from shared.outbox._tails import LostTail, Mark, Place, Tails, columns
 from shared.settings import Settings
 from shared.telemetry import counter, gauge, log, span
 
@@ -36,14 +36,34 @@ PAGE = 1_000
 PAGES_UNDER_WAY = 4
 BATCH_BYTES = 262_144
 PRODUCE_TIMEOUT_S = 15.0
-TURN_PAGES = 32
-LOGS = (0, 1)
+START_PATIENCE_S = 15
+FALLBACK_S = 0.5
 READ = """
-SELECT position, event_id, topic, key, type, subject, occurred_at, traceparent, value
-FROM event_log WHERE log = $1 AND position > $2 ORDER BY position LIMIT $3
+(SELECT log, position, event_id, topic, key, type, subject, occurred_at, traceparent, value
+ FROM event_log WHERE log = 0 AND position > $1 ORDER BY position LIMIT $3)
+UNION ALL
+(SELECT log, position, event_id, topic, key, type, subject, occurred_at, traceparent, value
+ FROM event_log WHERE log = 1 AND position > $2 ORDER BY position LIMIT $3)
 """
 CURSORS = "SELECT log, position FROM relay_cursors"
-MOVE = "UPDATE relay_cursors SET position = $2 WHERE log = $1 AND position <= $2"
+# Not waited for to be on disk: a cursor that is lost publishes again, as one does that was not moved.
+MOVE = """
+WITH held AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true) FROM leases
+    WHERE name = $1 AND owner = $2 AND epoch = $3 FOR SHARE
+), moved AS (
+    UPDATE relay_cursors AS cursor SET position = page.position
+    FROM unnest($4::smallint[], $5::bigint[]) AS page (log, position)
+    WHERE cursor.log = page.log AND cursor.position <= page.position AND EXISTS (SELECT FROM held)
+), marked AS (
+    INSERT INTO relay_marks AS known (topic, partition, "offset", event_id, timestamp_ms)
+    SELECT * FROM unnest($6::text[], $7::integer[], $8::bigint[], $9::text[], $10::bigint[])
+    WHERE EXISTS (SELECT FROM held)
+    ON CONFLICT (topic, partition) DO UPDATE
+    SET "offset" = excluded."offset", event_id = excluded.event_id, timestamp_ms = excluded.timestamp_ms
+)
+SELECT EXISTS (SELECT FROM held)
+"""
 
 
 class BrokerAway(Exception):
@@ -52,8 +72,9 @@ class BrokerAway(Exception):
 
 @dataclass(slots=True)
 class _Page:
-    log: int
-    last: int
+    """What was read and sent together, and the last position of each log in it."""
+
+    lasts: dict[int, int]
     sent: list["_Sent"]
 
 
@@ -82,7 +103,8 @@ class Relay:
         self._source = f"/throughline/{service}".encode()
         self._writes = [topic.name for topic in TOPICS if service in topic.writers]
         self._lease = Lease(database, "relay", settings.lease_seconds)
-        self._woken = asyncio.Event()
+        self._bell = database.bell
+        self._woken = self._bell.rung
         self._tails = Tails(settings, database)
         self._connections: list[object] = []
 
@@ -93,6 +115,7 @@ class Relay:
     async def _serve(self) -> None:
         listening = asyncio.create_task(self._listen())
         self._tails = Tails(self._settings, self._database)
+        self._bell.is_heard = True
         try:
             while True:
                 try:
@@ -104,11 +127,12 @@ class Relay:
                     log.warning("relay_backs_off", error=type(exc).__name__)
                     await asyncio.sleep(0.5)
         finally:
+            self._bell.is_heard = False
             listening.cancel()
             await asyncio.wait([listening])
 
     async def _listen(self) -> None:
-        """Be woken by commits; reading every 250 ms is only the fallback."""
+        """Be woken by commits of other processes; reading every half second is only the fallback."""
         while True:
             with suppress(*TRANSIENT):
                 connection = await self._database.connect()
@@ -133,70 +157,71 @@ class Relay:
             metadata_max_age_ms=30_000,
         )
         try:
-            async with asyncio.timeout(15):
-                await producer.start()
-            await self._tails.recall()
-            cursors = await self._cursors()
-            watermark_due = 0.0
-            loop = asyncio.get_running_loop()
-            while True:
-                self._woken.clear()
-                read_at = self._clock.now()
-                more = False
-                for which in LOGS:
-                    cursors[which], left = await self._drain(producer, which, cursors[which])
-                    more = more or left
-                if more:
-                    continue
-                if loop.time() >= watermark_due:
-                    await self._watermarks(producer, read_at.isoformat())
-                    watermark_due = loop.time() + self._settings.watermark_every.total_seconds()
-                    cursors = await self._cursors()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(0.25):
-                        await self._woken.wait()
+            async with started(producer, START_PATIENCE_S, stopped_within_s=3):
+                await self._publish(producer)
         except TimeoutError as exc:
             raise BrokerAway("Kafka did not answer in time") from exc
-        finally:
-            stopping = asyncio.create_task(producer.stop())
-            await asyncio.wait([stopping], timeout=3)
-            stopping.cancel()
 
-    async def _drain(self, producer: AIOKafkaProducer, which: int, cursor: int) -> tuple[int, bool]:
-        """Publish what is behind the cursor; up to four pages are under way while the next is read.
-
-        Answers the new cursor, and whether there is more: after so many pages it is the other log's turn.
-        """
-        pages = 0
-        more = False
-        under_way: deque[_Page] = deque()
-        reading: asyncio.Task[list[asyncpg.Record]] | None = asyncio.create_task(self._page(which, cursor))
+    async def _publish(self, producer: AIOKafkaProducer) -> None:
+        """Read and send, and beside that move the cursor behind what the broker has; until either fails."""
+        await self._tails.recall()
+        sent: asyncio.Queue[_Page] = asyncio.Queue(PAGES_UNDER_WAY)
+        duties = [asyncio.create_task(self._send_on(producer, sent)), asyncio.create_task(self._follow(producer, sent))]
         try:
-            while reading is not None or under_way:
-                while reading is not None and len(under_way) < PAGES_UNDER_WAY:
-                    rows = await reading
-                    reading = None
-                    if not rows:
-                        break
-                    last = int(rows[-1]["position"])
-                    pages += 1
-                    more = len(rows) == PAGE and pages == TURN_PAGES
-                    if len(rows) == PAGE and not more:
-                        reading = asyncio.create_task(self._page(which, last))
-                    with span("event_log publish", "producer", (row["traceparent"] for row in rows), batch=True):
-                        under_way.append(_Page(which, last, await self._send(producer, rows)))
-                if under_way:
-                    page = under_way.popleft()
-                    await self._confirm(producer, page)
-                    cursor = page.last
-            return cursor, more
+            done, _ = await asyncio.wait(duties, return_when=asyncio.FIRST_COMPLETED)
+            for duty in done:
+                duty.result()
         finally:
-            if reading is not None:
-                reading.cancel()
+            for duty in duties:
+                duty.cancel()
+            await asyncio.gather(*duties, return_exceptions=True)  # the first fault has been told
 
-    async def _page(self, which: int, after: int) -> list[asyncpg.Record]:
+    async def _send_on(self, producer: AIOKafkaProducer, sent: asyncio.Queue[_Page]) -> None:
+        """Send whatever is behind the cursors, a page at a time; while pages are full, several are under way."""
+        cursors = await self._cursors()
+        watermark_due = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            self._woken.clear()
+            read_at = self._clock.now()
+            rows = await self._page(cursors)
+            lasts = {row["log"]: row["position"] for row in rows}
+            if rows:
+                with span("event_log publish", "producer", (row["traceparent"] for row in rows), batch=True):
+                    page = _Page(lasts, await self._send(producer, rows))
+                cursors |= lasts
+                await sent.put(page)
+                if len(rows) >= PAGE:
+                    continue
+                await asyncio.wait([each.confirmed for each in page.sent], timeout=PRODUCE_TIMEOUT_S)
+            if loop.time() >= watermark_due:
+                await sent.join()
+                await self._watermarks(producer, read_at.isoformat())
+                watermark_due = loop.time() + self._settings.watermark_every.total_seconds()
+                cursors = await self._cursors()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FALLBACK_S):
+                    await self._woken.wait()
+
+    async def _follow(self, producer: AIOKafkaProducer, sent: asyncio.Queue[_Page]) -> None:
+        """Move the cursor as pages are confirmed, once for all that were sent meanwhile."""
+        while True:
+            pages = [await sent.get()]
+            await self._confirm(pages[0])
+            while not sent.empty():
+                pages.append(sent.get_nowait())
+                await self._confirm(pages[-1])
+            failpoint("after_produce_before_cursor")
+            marks = await self._acknowledged(producer, [each for page in pages for each in page.sent])
+            await self._move({log: last for page in pages for log, last in page.lasts.items()}, marks)
+            failpoint("after_cursor")
+            for _ in pages:
+                sent.task_done()
+
+    async def _page(self, cursors: Mapping[int, int]) -> list[asyncpg.Record]:
+        """The next rows of both logs, each in its order."""
         async with self._database.reading() as connection:
-            return await connection.fetch(READ, which, after, PAGE)
+            return await connection.fetch(READ, cursors[API_LOG], cursors[CONSUMER_LOG], PAGE)
 
     async def _cursors(self) -> dict[int, int]:
         """The stored cursors; an operator may have set them back."""
@@ -249,17 +274,14 @@ class Relay:
             "headers": headers,
         }
 
-    async def _confirm(self, producer: AIOKafkaProducer, page: _Page) -> None:
-        """Wait until the broker has the page, then move the cursor, if the lease is still ours."""
+    async def _confirm(self, page: _Page) -> None:
+        """Wait until the broker has the page."""
         done, waiting = await asyncio.wait([sent.confirmed for sent in page.sent], timeout=PRODUCE_TIMEOUT_S)
         if waiting:
             raise BrokerAway("Kafka did not confirm a page in time")
         for future in done:
             if (error := future.exception()) is not None:
                 raise BrokerAway(type(error).__name__) from error
-        failpoint("after_produce_before_cursor")
-        await self._move(page, await self._acknowledged(producer, page.sent))
-        failpoint("after_cursor")
 
     async def _acknowledged(self, producer: AIOKafkaProducer, sent: Sequence[_Sent]) -> dict[Place, Mark]:
         """The last acknowledgement of each partition. Raises LostTail where they do not follow on those before.
@@ -273,14 +295,14 @@ class Relay:
             self._connections = connections
         return self._tails.note(marks)
 
-    async def _move(self, page: _Page, marks: dict[Place, Mark]) -> None:
-        async with self._database.transaction() as tx:
-            held = await tx.connection.fetchval(HOLDS, self._lease.name, self._lease.owner, self._lease.epoch)
-            if held is None:
+    async def _move(self, lasts: Mapping[int, int], marks: Mapping[Place, Mark]) -> None:
+        """Move the cursors and keep the marks, if the lease is still ours. Raises LeaseLost."""
+        lease = (self._lease.name, self._lease.owner, self._lease.epoch)
+        async with self._database.reading() as connection:
+            if not await connection.fetchval(MOVE, *lease, list(lasts), list(lasts.values()), *columns(marks)):
                 raise LeaseLost(self._lease.name)
-            await tx.connection.execute(MOVE, page.log, page.last)
-            await self._tails.keep(tx.connection, marks)
-        POSITION.labels(str(page.log)).set(page.last)
+        for which, last in lasts.items():
+            POSITION.labels(str(which)).set(last)
 
     async def _watermarks(self, producer: AIOKafkaProducer, read_at: str) -> None:
         """Tell every partition that all facts recorded before `read_at` are in it."""

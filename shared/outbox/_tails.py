@@ -82,15 +82,7 @@ class Tails:
 
     async def keep(self, connection: Connection, marks: Mapping[Place, Mark]) -> None:
         """Keep the last acknowledgements."""
-        places = sorted(marks)
-        await connection.execute(
-            PUT_MARKS,
-            [topic for topic, _ in places],
-            [partition for _, partition in places],
-            [marks[place].offset for place in places],
-            [marks[place].event_id for place in places],
-            [marks[place].timestamp_ms for place in places],
-        )
+        await connection.execute(PUT_MARKS, *columns(marks))
 
     async def recall(self) -> None:
         """Begin with what is kept, where this process knows nothing newer, and check it. Raises LostTail."""
@@ -134,3 +126,15 @@ class Tails:
 
     def _at(self, place: Place) -> TopicPartition:
         return TopicPartition(self._settings.topic_prefix + place[0], place[1])
+
+
+def columns(marks: Mapping[Place, Mark]) -> tuple[list[str], list[int], list[int], list[str], list[int]]:
+    """Acknowledgements as columns of `relay_marks`: topic, partition, offset, event id, time."""
+    places = sorted(marks)
+    return (
+        [topic for topic, _ in places],
+        [partition for _, partition in places],
+        [marks[place].offset for place in places],
+        [marks[place].event_id for place in places],
+        [marks[place].timestamp_ms for place in places],
+    )

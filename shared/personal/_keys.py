@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shared.clock import Clock
 from shared.db import Connection, LogRow, Tx, log_row, one
-from shared.errors import Rejected, Unavailable
 from shared.events import TOPIC_OF, Event, PersonKeyCreated
 from shared.ids import EventId, LeadId, derived_id
 from shared.personal._drafts import Draft, Encoded
+from shared.personal._errors import KeysAwaited, PersonErased, SealBroken
 from shared.secrets import Secrets
 
 KNOWN = "SELECT lead_id, wrapped_key FROM person_keys WHERE lead_id = ANY($1)"
@@ -62,26 +62,6 @@ newest_fact_ms: ContextVar[Callable[[], int]] = ContextVar("newest_fact_ms", def
 """When Kafka appended the newest of the facts that are being carried out; 0 where they do not come out of Kafka."""
 
 
-class SealBroken(Rejected):
-    """An encrypted block that does not open with its person's key: it was damaged, or moved to another person."""
-
-    slug = "personal/seal-broken"
-
-
-class KeysAwaited(Unavailable):
-    """Facts have come before the keys that open them; `PersonKeys.arrived` says when there are more keys."""
-
-    slug = "personal/keys-awaited"
-
-
-class PersonErased(Rejected):
-    """The person's key is destroyed; nothing personal can be written under this id any more."""
-
-    slug = "personal/person-erased"
-    status = 410
-    title = "The person was erased"
-
-
 class PersonKeys:
     """Opens and seals the personal blocks of facts."""
 
@@ -91,6 +71,7 @@ class PersonKeys:
         self._partitions = partitions
         self._cache: OrderedDict[LeadId, AESGCM] = OrderedDict()
         self._missing_since: dict[LeadId, datetime] = {}
+        self._told: Mapping[LeadId, str] = {}
         self.arrived = asyncio.Event()
 
     def seal(self, lead_id: LeadId, cipher: AESGCM, plaintext: bytes) -> bytes:
@@ -282,10 +263,28 @@ class PersonKeys:
         for row in rows:
             if row["wrapped_key"] is not None:
                 held[row["lead_id"]] = self._unwrap(row["lead_id"], row["wrapped_key"])
+        self.remember(held)
+        if self._told.keys() & (needed - held.keys() - destroyed):
+            held |= await self._told_ones(connection, needed - held.keys(), destroyed)
         if gone is not None:
             gone |= destroyed
-        self.remember(held)
         return held
+
+    async def _told_ones(
+        self, connection: Connection, absent: set[LeadId], destroyed: set[LeadId]
+    ) -> dict[LeadId, AESGCM]:
+        """Keys that have come and are not kept yet; whoever uses one keeps it too, and waits for who is about to."""
+        told = self._told  # all in one order, as they are folded
+        await connection.execute(FOLD, sorted(told), [told[lead_id] for lead_id in sorted(told)])
+        rows = await connection.fetch(OPENABLE, sorted(absent), [])
+        destroyed |= {row["lead_id"] for row in rows if row["wrapped_key"] is None}
+        found = [row for row in rows if row["wrapped_key"] is not None]
+        return {row["lead_id"]: self._unwrap(row["lead_id"], row["wrapped_key"]) for row in found}
+
+    def tell(self, keys: Mapping[LeadId, str]) -> None:
+        """Let keys, wrapped, that have come be used before they are kept; then none any more."""
+        self._told = keys
+        self.arrived.set()
 
     async def fold_keys(self, connection: Connection, facts: Sequence[tuple[LeadId, PersonKeyCreated | None]]) -> None:
         """Keep keys that were told, and destroy those whose tombstone came."""

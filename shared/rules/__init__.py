@@ -1,7 +1,19 @@
 """Rules as data: CEL expressions checked when they are saved, in documents that are never overwritten."""
 
+from shared.rules._activations import (
+    Activation,
+    ChangedMeanwhile,
+    NothingBefore,
+    State,
+    activations,
+    expected_version,
+)
+from shared.rules._comparisons import Comparison, Path, Span, comparisons_in
+from shared.rules._difference import Difference, difference
 from shared.rules._documents import (
+    SHIPPED_BY,
     ActiveDocument,
+    Decision,
     DocumentStore,
     InvalidDocument,
     NoSuchVersion,
@@ -9,7 +21,26 @@ from shared.rules._documents import (
     invalid_document,
 )
 from shared.rules._expression import Evaluation, Expression, ExpressionFault, compile_expression, present
-from shared.rules._router import DocumentOut, Simulate, Validate, documents_router
+from shared.rules._life import (
+    FaultOut,
+    TryOut,
+    ValidationOut,
+    add_life,
+    etag,
+    faults_of,
+    json_object,
+    unwrapped,
+    validation,
+)
+from shared.rules._router import (
+    DocumentOut,
+    Simulate,
+    SimulateIn,
+    Validate,
+    document_to_try,
+    documents_router,
+    time_to_come,
+)
 from shared.rules._source import Token, place, tokens_in
 from shared.rules._vocabulary import BOOLEAN, INTEGER, NUMBER, OPEN, TEXT, TEXTS, TIME, Kind, Vocabulary
 
@@ -18,27 +49,53 @@ __all__ = [
     "INTEGER",
     "NUMBER",
     "OPEN",
+    "SHIPPED_BY",
     "TEXT",
     "TEXTS",
     "TIME",
+    "Activation",
     "ActiveDocument",
+    "ChangedMeanwhile",
+    "Comparison",
+    "Decision",
+    "Difference",
     "DocumentOut",
     "DocumentStore",
     "Evaluation",
     "Expression",
     "ExpressionFault",
+    "FaultOut",
     "InvalidDocument",
     "Kind",
     "NoSuchVersion",
+    "NothingBefore",
+    "Path",
     "Simulate",
+    "SimulateIn",
+    "Span",
+    "State",
     "StoredDocument",
     "Token",
+    "TryOut",
     "Validate",
+    "ValidationOut",
     "Vocabulary",
+    "activations",
+    "add_life",
+    "comparisons_in",
     "compile_expression",
+    "difference",
+    "document_to_try",
     "documents_router",
+    "etag",
+    "expected_version",
+    "faults_of",
     "invalid_document",
+    "json_object",
     "place",
     "present",
+    "time_to_come",
     "tokens_in",
+    "unwrapped",
+    "validation",
 ]

@@ -9,6 +9,8 @@ import asyncpg
 
 from shared.db import Connection
 from shared.errors import FieldError, NotFound, Rejected
+from shared.rules._activations import changed_meanwhile, version_before
+from shared.rules._difference import difference
 from shared.rules._expression import ExpressionFault
 
 T = TypeVar("T")
@@ -18,6 +20,9 @@ _ACTIVE_VERSION = """
     SELECT version FROM rule_activations
     WHERE kind = $1 AND name = $2 AND effective_at <= clock_timestamp()
     ORDER BY effective_at DESC, sequence DESC LIMIT 1"""
+_VERSION_AT = """
+    SELECT version FROM rule_activations WHERE kind = $1 AND name = $2 AND effective_at <= $3
+    ORDER BY effective_at DESC, sequence DESC LIMIT 1"""
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1 || '/' || $2, 0))"
 _SAVE = """
     INSERT INTO rule_documents (kind, name, version, document, author)
@@ -25,8 +30,8 @@ _SAVE = """
     FROM rule_documents WHERE kind = $1 AND name = $2
     RETURNING version"""
 _ACTIVATE = """
-    INSERT INTO rule_activations (kind, name, version, author, effective_at)
-    VALUES ($1, $2, $3, $4, coalesce($5, clock_timestamp()))"""
+    INSERT INTO rule_activations (kind, name, version, author, effective_at, reason, rollback, announce)
+    VALUES ($1, $2, $3, $4, coalesce($5, clock_timestamp()), $6, $7, $8)"""
 _LOAD = """
     SELECT version, document, author, created_at FROM rule_documents
     WHERE kind = $1 AND name = $2 AND version = $3"""
@@ -54,6 +59,16 @@ def invalid_document(faults: Sequence[ExpressionFault]) -> InvalidDocument:
     """The refusal of a document for its expressions, all of them at once."""
     errors = [FieldError(pointer=fault.pointer, detail=fault.detail, column=fault.column) for fault in faults]
     return InvalidDocument(f"{len(errors)} of its expressions cannot work", errors=errors)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Who switches, why, and whether what follows from it is told; `expected` is the version they know to count."""
+
+    author: str
+    reason: str = ""
+    announce: bool = True
+    expected: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +100,11 @@ class DocumentStore:
             version = await connection.fetchval(_ACTIVE_VERSION, self.kind, name)
         return version
 
+    async def version_at(self, connection: Connection, at: datetime, name: str = DEFAULT) -> int | None:
+        """The version that counted at an instant; None before there was any."""
+        version: int | None = await connection.fetchval(_VERSION_AT, self.kind, name, at)
+        return version
+
     async def install(self, connection: Connection, document: Mapping[str, Any], name: str = DEFAULT) -> bool:
         """Save and activate what ships with the product, unless there is any version already."""
         async with connection.transaction():
@@ -92,7 +112,7 @@ class DocumentStore:
             if await connection.fetchrow(_VERSIONS, self.kind, name, 2**31 - 1, 1):
                 return False
             await connection.execute(_SAVE, self.kind, name, dict(document), SHIPPED_BY)
-            await connection.execute(_ACTIVATE, self.kind, name, 1, SHIPPED_BY, None)
+            await self._count(connection, name, 1, Decision(SHIPPED_BY))
             return True
 
     async def active(self, connection: Connection, name: str = DEFAULT) -> StoredDocument:
@@ -121,29 +141,73 @@ class DocumentStore:
         self,
         connection: Connection,
         document: Mapping[str, Any],
-        author: str,
+        decision: Decision | str,
         name: str = DEFAULT,
         *,
         draft: bool = False,
     ) -> StoredDocument:
-        """A new version, active at once unless it is a draft. Validate first: this takes any document."""
+        """A new version, active at once unless it is a draft. Validate first: this takes any document.
+
+        Raises ChangedMeanwhile when another version counts than the one that was expected.
+        """
+        decision = _decision(decision)
         await self.active_version(connection, name)
         async with connection.transaction():
-            await connection.execute(_LOCK, self.kind, name)
-            version: int = await connection.fetchval(_SAVE, self.kind, name, dict(document), author)
+            await self._lock(connection, name, decision.expected)
+            version: int = await connection.fetchval(_SAVE, self.kind, name, dict(document), decision.author)
             if not draft:
-                await connection.execute(_ACTIVATE, self.kind, name, version, author, None)
+                await self._count(connection, name, version, decision)
         return await self.version(connection, version, name)
 
     async def activate(
-        self, connection: Connection, version: int, author: str, name: str = DEFAULT, *, at: datetime | None = None
+        self,
+        connection: Connection,
+        version: int,
+        decision: Decision | str,
+        name: str = DEFAULT,
+        *,
+        at: datetime | None = None,
     ) -> StoredDocument:
-        """Switch to a version, older or newer, now or at a time to come."""
+        """Switch to a version, older or newer, now or at a time to come. Raises NoSuchVersion, ChangedMeanwhile."""
+        decision = _decision(decision)
         await self.version(connection, version, name)
         async with connection.transaction():
-            await connection.execute(_LOCK, self.kind, name)
-            await connection.execute(_ACTIVATE, self.kind, name, version, author, at)
+            await self._lock(connection, name, decision.expected)
+            await self._count(connection, name, version, decision, at=at)
         return await self.version(connection, version, name)
+
+    async def roll_back(self, connection: Connection, decision: Decision, name: str = DEFAULT) -> StoredDocument:
+        """Switch back to the version that counted before. Raises NothingBefore, ChangedMeanwhile."""
+        await self.active_version(connection, name)
+        async with connection.transaction():
+            await self._lock(connection, name, decision.expected)
+            version = await version_before(connection, self.kind, name)
+            await self._count(connection, name, version, decision, rollback=True)
+        return await self.version(connection, version, name)
+
+    async def _lock(self, connection: Connection, name: str, expected: int | None) -> None:
+        """One change at a time, and only of what its author knows."""
+        await connection.execute(_LOCK, self.kind, name)
+        if expected is None:
+            return
+        counts = await self.active(connection, name)
+        if counts.version != expected:
+            known = await connection.fetchrow(_LOAD, self.kind, name, expected)
+            changes = difference(known["document"], counts.document).faults() if known else []
+            raise changed_meanwhile(expected, counts.version, counts.author, counts.created_at, changes)
+
+    async def _count(  # noqa: PLR0913  # what an activation is made of
+        self,
+        connection: Connection,
+        name: str,
+        version: int,
+        decision: Decision,
+        *,
+        at: datetime | None = None,
+        rollback: bool = False,
+    ) -> None:
+        given = decision.author, at, decision.reason, rollback, decision.announce
+        await connection.execute(_ACTIVATE, self.kind, name, version, *given)
 
 
 class ActiveDocument(Generic[T]):
@@ -175,3 +239,7 @@ class ActiveDocument(Generic[T]):
 
 def _stored(row: asyncpg.Record, active: int | None) -> StoredDocument:
     return StoredDocument(row["version"], row["version"] == active, row["author"], row["created_at"], row["document"])
+
+
+def _decision(given: Decision | str) -> Decision:
+    return Decision(given) if isinstance(given, str) else given

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from shared.db import API_LOG, CONSUMER_LOG, TRANSIENT, migrated
+from shared.db import API_LOG, CONSUMER_LOG, TRANSIENT, Bell, migrated
 from shared.errors import Unavailable
 from shared.faults import arm
 from shared.kafka import Consumer
@@ -73,6 +73,7 @@ class Process:
         self._consuming: Consuming | None = None
         self._stop = asyncio.Event()
         self._timers_end = asyncio.Event()
+        self._bell = Bell()
 
     async def run(self) -> int:
         """Run until told to stop. Answers the exit code."""
@@ -124,7 +125,8 @@ class Process:
         await self._await_database()
         self._start("loop-lag", self._measure_loop())
         for role in self._roles:
-            runtime = build_runtime(self._code.name, self._settings, log=API_LOG if role == "api" else CONSUMER_LOG)
+            log_number = API_LOG if role == "api" else CONSUMER_LOG
+            runtime = build_runtime(self._code.name, self._settings, log=log_number, bell=self._bell)
             self._runtimes.append(runtime)
             match role:
                 case "api":
@@ -181,14 +183,19 @@ class Process:
         while True:
             try:
                 if await asyncio.to_thread(migrated, self._code.name, url):
-                    break
+                    await self._check_secret()
+                    return
                 reason = "not migrated yet"
+            except WrongSecret:
+                raise
             except Exception as exc:  # noqa: BLE001  # the driver's own classes differ by how it fails
                 reason = type(exc).__name__
             if not said:
                 log.warning("waiting_for_database", reason=reason)
                 said = True
             await asyncio.sleep(0.5)
+
+    async def _check_secret(self) -> None:
         runtime = build_runtime(self._code.name, self._settings)
         try:
             async with runtime.database.reading() as connection:
@@ -243,7 +250,8 @@ async def run_timer(timer: Timer, end: asyncio.Event) -> None:
         except (Unavailable, *TRANSIENT) as exc:
             failures += 1
             wait = min(wait, timedelta(seconds=min(0.1 * 2**failures, 5)))
-            log.warning("timer_waits", timer=timer.name, error=type(exc).__name__)
+            if failures & (failures - 1) == 0:  # the 1st, 2nd, 4th, 8th: all timers wait while PostgreSQL is away
+                log.warning("timer_waits", timer=timer.name, error=type(exc).__name__, times=failures)
         except Exception as exc:  # noqa: BLE001  # a timer that fails must not end the others
             failures += 1
             wait = max(wait, timedelta(seconds=min(0.5 * 2**failures, 30)))

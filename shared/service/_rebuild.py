@@ -8,9 +8,7 @@ What a worker would still derive from the facts is settled before, in both.
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import psycopg
 from aiokafka import TopicPartition
-from psycopg import sql
 
 from shared.db import Connection, Database, projection_sql
 from shared.errors import Unavailable
@@ -126,6 +124,9 @@ def _places(code: ServiceCode, runtime: Runtime) -> list[TopicPartition]:
 
 def _fresh_schema(url: str, service: str) -> None:
     """An empty schema with the projection's tables; what an interrupted rebuild left is dropped."""
+    import psycopg  # noqa: PLC0415  # only a rebuild pays for it
+    from psycopg import sql  # noqa: PLC0415
+
     build, old = sql.Identifier(f"{service}_build"), sql.Identifier(f"{service}_old")
     with psycopg.connect(url) as connection:
         connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {}, {} CASCADE").format(build, old))

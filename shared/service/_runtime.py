@@ -8,7 +8,7 @@ from typing import Literal
 from fastapi import APIRouter
 
 from shared.clock import Clock, SystemClock
-from shared.db import CONSUMER_LOG, Connection, Database
+from shared.db import CONSUMER_LOG, Bell, Connection, Database
 from shared.events import TOPICS
 from shared.identity import LeadIds
 from shared.kafka import Route
@@ -95,8 +95,9 @@ def build_runtime(  # noqa: PLR0913  # what tells one role from another
     clock: Clock | None = None,
     projection: str = "projection",
     muted: bool = False,
+    bell: Bell | None = None,
 ) -> Runtime:
-    """The parts of one role of a service; nothing is connected yet."""
+    """The parts of one role of a service; nothing is connected yet. Roles of one process share a bell."""
     clock = clock or SystemClock()
     secrets = Secrets(settings.secret.get_secret_value())
     database = Database(
@@ -107,6 +108,7 @@ def build_runtime(  # noqa: PLR0913  # what tells one role from another
         projection=projection,
         idle_timeout_s=settings.idle_in_transaction_timeout.total_seconds(),
         muted=muted,
+        bell=bell,
     )
     keys = PersonKeys(secrets, clock, settings.topic_partitions)
     return Runtime(

@@ -60,6 +60,14 @@ class _WithoutText(logging.Filter):
         return True
 
 
+class _WithoutDroppedClients(logging.Filter):
+    """Leaves out what asyncio says of the tasks of a Kafka client that was dropped: whoever dropped it has said so."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = record.getMessage()
+        return not (said.startswith("Task was destroyed") and "/aiokafka/" in said)
+
+
 def configure_logs(service: str, level: str) -> None:
     """Send this process's logs, the libraries' included, to standard output as JSON lines."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -90,5 +98,6 @@ def configure_logs(service: str, level: str) -> None:
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
     # A broker that is away makes the client say so many times a second; our own back-offs say it once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").addFilter(_WithoutDroppedClients())
     for name in _SERVER_ERRORS:
         logging.getLogger(name).addFilter(_WithoutText())

@@ -6,6 +6,8 @@ bytes, validates it, and runs its transaction through `idempotent`. Lists answer
 """
 
 from shared.web._app import Check, ManagementApp, create_app, edged
+from shared.web._bodies import described_body, read_body
+from shared.web._callers import Network, address_of, network_of, readable_address
 from shared.web._direct import DirectRoute
 from shared.web._idempotency import Make, forget_answers, idempotent
 from shared.web._models import (
@@ -17,6 +19,7 @@ from shared.web._models import (
     read_cursor,
 )
 from shared.web._problems import PROBLEM_JSON, faults_of, invalid, problem, problem_body, rejected, unavailable
+from shared.web._sheets import document, sheet, wants_sheet
 from shared.web._tokens import SCOPES, Authenticator, Principal, authorise, create_token, requires
 
 __all__ = [
@@ -29,22 +32,31 @@ __all__ = [
     "Limit",
     "Make",
     "ManagementApp",
+    "Network",
     "OccurredAt",
     "Page",
     "Principal",
+    "address_of",
     "authorise",
     "create_app",
     "create_token",
+    "described_body",
+    "document",
     "edged",
     "faults_of",
     "forget_answers",
     "idempotent",
     "invalid",
     "make_cursor",
+    "network_of",
     "problem",
     "problem_body",
+    "read_body",
     "read_cursor",
+    "readable_address",
     "rejected",
     "requires",
+    "sheet",
     "unavailable",
+    "wants_sheet",
 ]

@@ -1,7 +1,7 @@
 """The project's own source files, parsed once."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def modules(*packages: str) -> list[Path]:
 
 
 def shown(path: Path) -> str:
-    """A path as a test's name shows it."""
+    """A path as a failure shows it."""
     return str(path.relative_to(ROOT))
 
 
@@ -32,26 +32,57 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_bytes())
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Everything in a module: every rule looks at it, so it is walked once."""
+    return tuple(ast.walk(tree(path)))
+
+
+@cache
+def imports(path: Path) -> tuple[str, ...]:
     """Everything that a module imports, wherever in it, by its whole name; `from a import b` tells `a.b`."""
-    for node in ast.walk(tree(path)):
+    found: list[str] = []
+    for node in nodes(path):
         match node:
             case ast.Import(names=names):
-                yield from (name.name for name in names)
+                found += [name.name for name in names]
             case ast.ImportFrom(module=str(module), names=names):
-                yield from (f"{module}.{name.name}" for name in names)
+                found += [f"{module}.{name.name}" for name in names]
+    return tuple(found)
 
 
-def calls(path: Path) -> Iterator[ast.Call]:
+@cache
+def calls(path: Path) -> tuple[ast.Call, ...]:
     """Every call in a module."""
-    return (node for node in ast.walk(tree(path)) if isinstance(node, ast.Call))
+    return tuple(node for node in nodes(path) if isinstance(node, ast.Call))
 
 
 def called(call: ast.Call) -> str:
-    """What is called, as it is written: `datetime.now`."""
-    return ast.unparse(call.func)
+    """What is called, as it is written: `datetime.now`; of what is no name, the attributes alone: `.now`."""
+    return dotted(call.func)
+
+
+def dotted(expression: ast.expr) -> str:
+    """A name with its attributes, as it is written."""
+    match expression:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=value, attr=attribute):
+            return f"{dotted(value)}.{attribute}"
+        case _:
+            return ""
 
 
 def is_or_below(name: str, module: str) -> bool:
     """Whether a name is a module or something in it."""
     return name == module or name.startswith(f"{module}.")
+
+
+def breaches(paths: Iterable[Path], look: Callable[[Path], Sequence[str]]) -> dict[str, Sequence[str]]:
+    """What a rule finds to complain of, by module: one test a rule tells of every module that breaks it."""
+    return {shown(path): found for path in paths if (found := look(path))}
+
+
+def at_line(node: ast.stmt | ast.expr | ast.excepthandler) -> str:
+    """Where in its module something stands, for who has to mend it."""
+    return f"line {node.lineno}"

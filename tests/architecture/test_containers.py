@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from services.routing.settings import RoutingSettings
 from shared.settings import Settings
 from tests.architecture.sources import ROOT
 from throughline.services import SERVICES
@@ -87,7 +88,7 @@ def test_the_example_shows_the_defaults() -> None:
 
 def test_every_setting_of_the_file_is_one() -> None:
     given = {name.removeprefix("THROUGHLINE_").lower() for name in CONTAINERS["capture-api"]["environment"]}
-    assert given <= Settings.model_fields.keys()
+    assert given <= Settings.model_fields.keys() | {f"routing_{name}" for name in RoutingSettings.model_fields}
 
 
 def test_the_gateway_finds_a_service_that_came_back_elsewhere() -> None:

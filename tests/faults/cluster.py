@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,14 +18,17 @@ import httpx
 import psutil
 import psycopg
 
+from deploy.embedded.forking import TemplateProgram
 from deploy.embedded.kafka import KafkaNode
 from deploy.embedded.ports import free_port
 from deploy.embedded.postgres import PostgresNode
 from deploy.embedded.processes import Program, Running, wait_until
+from deploy.embedded.processes import stop as end_process
 from shared.kafka import apply_topics
 from shared.settings import Settings
 from shared.testing import make_settings, token
 from tests.faults.prepare import prepare_database
+from throughline.processes import ENTRY, MODULES
 
 READY_WITHIN = 90.0
 PARTITIONS = 4
@@ -40,8 +42,9 @@ class Role:
     roles: tuple[str, ...]
     port: int = field(default_factory=free_port)
     management: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
+    process: Running | None = None
     failpoints: str = ""
+    surroundings: dict[str, str] = field(default_factory=dict)
     held_down: bool = False
     deaths: int = 0
 
@@ -58,6 +61,8 @@ class Cluster:
         self.settings: Settings = make_settings(
             self.postgres.url, self.kafka.bootstrap_servers, prefix="faults.", topic_partitions=PARTITIONS
         )
+        self._template = TemplateProgram(ENTRY, MODULES)
+        self._copied: Running | None = None
         self._servers: dict[str, Running] = {}
         self._held: set[str] = set()
         self._lock = threading.RLock()
@@ -74,7 +79,8 @@ class Cluster:
                 self.roles[service] = Role(service, ("api", "consumer", "worker"))
 
     def start(self) -> None:
-        """Bring everything up."""
+        """Bring everything up. Roles are copies of a template, as in the embedded stack: imports are paid for once."""
+        self._copied = self._template.start(self.folder / "template.log", os.environ)
         for server in (self.postgres, self.kafka):
             self._start_server(server)
         prepare_database(self.postgres.url)
@@ -93,8 +99,10 @@ class Cluster:
                 if role.process is not None:
                     with suppress(ProcessLookupError):
                         os.kill(role.process.pid, signal.SIGCONT)
-                        role.process.kill()
+                        os.kill(role.process.pid, signal.SIGKILL)
                     role.process.wait()
+            if self._copied is not None:
+                end_process(self._copied, self._template.stop_signal)
             for process in self._servers.values():
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGCONT)
@@ -132,22 +140,33 @@ class Cluster:
 
     @contextmanager
     def frozen(self, name: str) -> Iterator[None]:
-        """Freeze a process for a block."""
-        process = self._process(name)
-        os.kill(process.pid, signal.SIGSTOP)
+        """Freeze a process, and those that it has started, for a block."""
+        first = psutil.Process(self._process(name).pid)
+        frozen = [first, *first.children(recursive=True)]
+        for process in frozen:
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
         try:
             yield
         finally:
-            os.kill(process.pid, signal.SIGCONT)
+            for process in frozen:
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def arm(self, name: str, failpoints: str) -> None:
         """Start a process anew, to die at a failpoint; what the keeper starts after that is not armed."""
+        self.roles[name].failpoints = failpoints
+        self.restart(name, self.roles[name].surroundings)
+
+    def restart(self, name: str, surroundings: dict[str, str]) -> None:
+        """Kill a process; it is started anew with these variables in its environment, now and later."""
         with self._lock:
             role = self.roles[name]
-            role.failpoints = failpoints
+            role.surroundings = surroundings
             deaths = role.deaths
             assert role.process is not None
-            role.process.kill()
+            with suppress(ProcessLookupError):
+                os.kill(role.process.pid, signal.SIGKILL)
         assert wait_until(lambda: role.deaths > deaths, READY_WITHIN), "the process was not started anew"
 
     def wait_deaths(self, name: str, deaths: int) -> None:
@@ -161,17 +180,21 @@ class Cluster:
 
     def add(self, name: str, service: str, roles: tuple[str, ...]) -> None:
         """Another replica."""
+        self.start_member(name, service, roles)
+        self.wait_ready()
+
+    def start_member(self, name: str, service: str, roles: tuple[str, ...]) -> None:
+        """Another replica, which is not waited for."""
         with self._lock:
             self.roles[name] = Role(service, roles)
             self._start_role(name)
-        self.wait_ready()
 
     def remove(self, name: str) -> None:
         """Stop a replica for good."""
         with self._lock:
             role = self.roles.pop(name)
         assert role.process is not None
-        role.process.terminate()
+        os.kill(role.process.pid, signal.SIGTERM)
         role.process.wait(30)
 
     def client(self, name: str) -> httpx.Client:
@@ -239,16 +262,13 @@ class Cluster:
 
     def _start_role(self, name: str) -> None:
         role = self.roles[name]
-        environment = environment_of(self, role.port, role.management) | {"THROUGHLINE_FAILPOINTS": role.failpoints}
+        environment = environment_of(self, role.port, role.management) | {
+            "THROUGHLINE_FAILPOINTS": role.failpoints,
+            **role.surroundings,
+        }
         role.failpoints = ""
-        with (self.folder / f"{name}.log").open("ab") as log:
-            role.process = subprocess.Popen(
-                [sys.executable, "-m", "throughline", "run", role.service, *role.roles],
-                env=environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        words = ("run", role.service, *role.roles)
+        role.process = self._template.fork(name, words, self.folder / f"{name}.log", environment)
 
     def _keep(self) -> None:
         while not self._over.wait(0.05):

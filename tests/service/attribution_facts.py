@@ -31,6 +31,7 @@ from shared.events import (
     LeadUnmerged,
     RefundRecorded,
     TouchRecorded,
+    TouchWithdrawn,
 )
 from shared.ids import AccountId, AssignmentId, ConversionId, DealId, EventId, LeadId, RepId, TouchId, derived_id
 
@@ -99,7 +100,6 @@ class Teller:
     ) -> RefundRecorded:
         """A refund of a conversion."""
         number, envelope = self._envelope("", 0)
-        envelope["lead_id"] = LeadId("")
         return RefundRecorded(
             **envelope,  # type: ignore[arg-type]  # fields by name
             conversion_id=self.conversion_id(external_id),
@@ -108,6 +108,11 @@ class Teller:
             amount_minor=amount_minor,
             currency=currency,
         )
+
+    def withdrawn(self, touch_id: str, reason: str = "a scanner") -> TouchWithdrawn:
+        """A touch turned out to be a machine's."""
+        _, envelope = self._envelope("", 0)
+        return TouchWithdrawn(**envelope, touch_id=TouchId(touch_id), reason=reason)  # type: ignore[arg-type]  # fields by name
 
     def linked(self, anonymous: str, who: str, days_before: float) -> IdentityLinked:
         """A browser turned out to be somebody's, from a moment on."""
@@ -185,7 +190,6 @@ class Teller:
     ) -> CostRecorded:
         """What was spent on a day."""
         _, envelope = self._envelope("", 0)
-        envelope["lead_id"] = LeadId("")
         return CostRecorded(
             **envelope,  # type: ignore[arg-type]  # fields by name
             date=day,
@@ -199,7 +203,7 @@ class Teller:
         number = next(self._numbers)
         return number, {
             "event_id": EventId(f"{self.name}:{number}"),
-            "lead_id": self.lead(who),
+            "lead_id": self.lead(who) if who else LeadId(""),
             "occurred_at": NOW - days_before * DAY,
             "received_at": NOW + timedelta(seconds=number),
             "position": number,
@@ -215,8 +219,8 @@ def random_history(seed: int, length: int = 45) -> list[Event]:
     for _ in range(length):
         who, days = dice.choice([*people, *browsers]), round(dice.uniform(0, 120), 3)
         match dice.choices(
-            ["touch", "conversion", "refund", "link", "merge", "captured", "deal", "assigned", "erased"],
-            [18, 8, 4, 4, 4, 3, 2, 2, 0.3],
+            ["touch", "conversion", "refund", "link", "merge", "captured", "deal", "assigned", "withdrawn", "erased"],
+            [18, 8, 4, 4, 4, 3, 2, 2, 1, 0.3],
         )[0]:
             case "touch":
                 facts.append(
@@ -232,6 +236,8 @@ def random_history(seed: int, length: int = 45) -> list[Event]:
                         automated=dice.random() < 0.1,
                     )
                 )
+            case "withdrawn":
+                facts.append(teller.withdrawn(f"h{seed}-{dice.randrange(25)}"))
             case "conversion":
                 facts.append(
                     teller.conversion(
@@ -369,15 +375,8 @@ class World:
 
     def _touch(self, fact: TouchRecorded) -> Touch:
         erased = fact.lead_id in {one.lead_id for one in self._of(LeadErased)}
-        grouping = group_touch(
-            channel=fact.channel,
-            source=fact.source,
-            medium=fact.medium,
-            campaign=fact.campaign,
-            click_ids=fact.click_ids,
-            referrer_host=fact.referrer_host,
-            page=fact.page,
-        )
+        names = ("channel", "source", "medium", "campaign", "click_ids", "referrer_host", "page")
+        grouping = group_touch(**{name: getattr(fact, name) for name in names})
         return Touch(
             origin=fact.origin,
             touch_id=fact.touch_id,
@@ -391,7 +390,7 @@ class World:
             campaign=fact.campaign,
             content=None if erased else fact.content,
             page=None if erased else fact.page,
-            automated=fact.automated,
+            automated=fact.automated or fact.touch_id in {one.touch_id for one in self._of(TouchWithdrawn)},
         )
 
     def _of(self, kind: type[E]) -> list[E]:

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import orjson
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from services.nurture.channels.email import EmailChannel
 from services.nurture.parts import make_parts
 from services.nurture.sending.handlers import Sender
-from services.nurture.sending.smtp import Mailer, parse_server
 from services.nurture.templates.rendering import Renderer
 from shared.events import (
     AssignmentAccepted,
@@ -32,6 +32,7 @@ from shared.events import (
 )
 from shared.ids import AssignmentId, ConversionId, EventId, LeadId, RepId, TouchId, new_id
 from shared.service import Runtime
+from shared.smtp import Mailer, parse_server
 from shared.testing import Harness
 
 NOW = datetime.now(UTC)
@@ -136,9 +137,9 @@ class Facts:
         )
 
     def consent(self, email: str, state: Any = "granted", **more: Any) -> ConsentChanged:
-        purpose = more.pop("purpose", "marketing")
+        purpose, channel = more.pop("purpose", "marketing"), more.pop("channel", "email")
         head = self._head(self.lead_id(email), "consent", **more)
-        return ConsentChanged(**head, channel="email", state=state, purpose=purpose)
+        return ConsentChanged(**head, channel=channel, state=state, purpose=purpose)
 
     def touch(self, lead_id: LeadId, kind: str = "form_submitted", **more: Any) -> TouchRecorded:
         head = self._head(lead_id, "touch", more.pop("at", None))
@@ -215,11 +216,19 @@ class World:
 
     async def time_passes(self, by: timedelta) -> None:
         """Everything that waits has waited this much longer."""
-        await self.execute("UPDATE enrolments SET due_at = due_at - $1::interval WHERE active", by)
+        await self.execute(
+            "UPDATE enrolments SET due_at = due_at - $1::interval, meant_for = meant_for - $1::interval,"
+            " waiting_since = waiting_since - $1::interval WHERE active",
+            by,
+        )
         await self.execute("UPDATE messages SET claim_until = claim_until - $1::interval", by)
 
     async def feeds_are_fresh(self, *, fresh: bool = True) -> None:
-        """What others told is read up to now (and beyond, so that it stays so), or has not been for an hour."""
+        """What others told is read up to now (and beyond, so that it stays so), or has not been for an hour.
+
+        Neither the hour of the day nor what was sent before matters here, unless a test says so.
+        """
+        await self.policy()
         at = datetime.now(UTC) + (timedelta(hours=1) if fresh else -timedelta(hours=1))
         await self.execute("DELETE FROM feed_watermarks")
         for topic, sources in (("leads", ("capture", "nurture")), ("messages", ("nurture",))):
@@ -228,6 +237,11 @@ class World:
                     await self.execute(
                         "INSERT INTO feed_watermarks VALUES ($1, $2, $3, $4)", topic, partition, source, at
                     )
+
+    async def policy(self, **document: Any) -> None:
+        """How much may go out, and when; without anything, as much as anybody likes at any time."""
+        answer = await self.nurture.client.put("/v1/sending-policy", json=document)
+        assert answer.status_code == 200, answer.text
 
     async def messages(self, email: str) -> list[dict[str, Any]]:
         """A person's messages over the API, the oldest first."""
@@ -261,4 +275,6 @@ class World:
 def make_sender(runtime: Runtime, inbox_url: str | None) -> Sender:
     """A sender of its own, as another process would have."""
     parts = make_parts(runtime)
-    return Sender(parts, Renderer(timeout_s=20), Mailer(parse_server(inbox_url), 10) if inbox_url else None)
+    if inbox_url is None:
+        return Sender(parts, {})
+    return Sender(parts, {"email": EmailChannel(parts, Renderer(timeout_s=20), Mailer(parse_server(inbox_url), 10))})

@@ -25,6 +25,8 @@ MARKS = {
     "query of a page": "qzquery",
     "deal": "qzdeal",
     "why a deal was lost": "qzlost",
+    "why a deal was reopened": "qzreopened",
+    "note about a deal": "qznote",
     "request that was not understood": "qzhook",
     "answer to a form": "qzanswer",
     "row of a file": "qzrow",
@@ -96,11 +98,17 @@ async def live(everybody: Company, settings: Settings, *, name: str = "") -> str
 async def _sell(everybody: Company, lead_id: str, marks: dict[str, str]) -> None:
     client = everybody.services["routing"].client
     deal = {"lead_id": lead_id, "external_id": f"d-{marks['deal'][6:]}", "name": f"Deal of {marks['deal']}", **MONEY}
+    deal |= {"notes": {"promises": marks["note about a deal"]}}
     answer = await client.post("/v1/deals", json=deal, headers={"idempotency-key": "d"})
     assert answer.status_code == 201, answer.text
     lost = {"lost": True, "reason": f"because {marks['why a deal was lost']}"}
-    answer = await client.patch(f"/v1/deals/{answer.json()['deal_id']}", json=lost, headers={"idempotency-key": "l"})
+    deal_id = answer.json()["deal_id"]
+    answer = await client.patch(f"/v1/deals/{deal_id}", json=lost, headers={"idempotency-key": "l"})
     assert answer.status_code == 200 and marks["why a deal was lost"] in answer.text, answer.text
+    answer = await client.post(f"/v1/deals/{deal_id}:reopen", json={"reason": marks["why a deal was reopened"]})
+    assert answer.status_code == 200, answer.text
+    answer = await client.patch(f"/v1/deals/{deal_id}", json=lost)
+    assert marks["why a deal was reopened"] in (await client.get(f"/v1/deals/{deal_id}/history")).text
 
 
 async def _import(everybody: Company, marks: dict[str, str]) -> None:

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from services.attribution.channels.domain import NOT_SET
+from services.attribution.domain import Profile
 from services.attribution.pipeline.counting import Cell, Total, cells_of, marks_of, total_of
 from services.attribution.pipeline.domain import (
-    CONTACTS,
     Assigned,
     Circumstances,
     DealStep,
@@ -19,6 +19,7 @@ from services.attribution.pipeline.domain import (
     Payment,
     Story,
 )
+from shared.contacts import CONTACTS
 from shared.events import (
     AssignmentAccepted,
     AssignmentExpired,
@@ -203,7 +204,8 @@ def _random_fact(  # noqa: PLR0913  # what decides it
                 opened=days + dice.choice([0, 5]),
             )
         case "captured":
-            return teller.captured(who, days, revision, country=dice.choice([None, "DE", "FR"]))
+            country, account = dice.choice([(None, "acme"), ("DE", None), ("FR", "globex")])
+            return teller.captured(who, days, revision, country=country, account=account)
         case "conversion":
             value, deal = dice.choice([0, 100, 7_000]), dice.choice([None, f"{name}-d0"])
             external_id, currency = f"c{dice.randrange(4)}", dice.choice(["EUR", "USD"])
@@ -250,7 +252,7 @@ class PipelineWorld(World):
     def _story(self, person: LeadId) -> Story:
         profile = self._profile(person)
         return Story(
-            circumstances=self._circumstances(person, profile.country if profile else None),
+            circumstances=self._circumstances(person, profile),
             captured_at=profile.created_at if profile else None,
             erased=any(person in self._everybody_behind(fact.lead_id) for fact in self._of(LeadErased)),
             stages=self._stages(person),
@@ -269,13 +271,13 @@ class PipelineWorld(World):
     def _touches_of(self, person: LeadId) -> list[TouchRecorded]:
         return [fact for fact in self._touches() if self.owner(fact.lead_id, fact.occurred_at) == person]
 
-    def _circumstances(self, person: LeadId, country: str | None) -> Circumstances:
+    def _circumstances(self, person: LeadId, profile: Profile | None) -> Circumstances:
         touches = [fact for fact in self._touches_of(person) if not fact.automated]
-        country = country or NOT_SET
+        country, account = [(profile and getattr(profile, name)) or NOT_SET for name in ("country", "account")]
         if not touches:
-            return Circumstances(country=country)
+            return Circumstances(country=country, account=account)
         first = self._touch(min(touches, key=lambda fact: (fact.occurred_at, fact.touch_id, fact.origin)))
-        return Circumstances(first.channel, first.source or NOT_SET, first.campaign or NOT_SET, country)
+        return Circumstances(first.channel, first.source or NOT_SET, first.campaign or NOT_SET, country, account)
 
     def _stages(self, person: LeadId) -> dict[str, datetime]:
         newest = {

@@ -187,7 +187,11 @@ async def read_back(service: Harness, until: datetime) -> None:
     """As if routing had read what it published until then."""
     async with service.runtime.database.reading() as connection:
         await connection.executemany(
-            "INSERT INTO feed_watermarks (topic, partition, source, at) VALUES ('assignments', $1, 'routing', $2)"
+            "INSERT INTO feed_watermarks (topic, partition, source, at) VALUES ($1, $2, 'routing', $3)"
             " ON CONFLICT (topic, partition, source) DO UPDATE SET at = excluded.at",
-            [(partition, until) for partition in range(service.settings.topic_partitions)],
+            [
+                (topic, partition, until)
+                for topic in ("assignments", "deals")
+                for partition in range(service.settings.topic_partitions)
+            ],
         )

@@ -10,6 +10,7 @@ import asyncpg
 import orjson
 
 from shared.events import (
+    AccountChanged,
     AssignmentAccepted,
     AssignmentExpired,
     AssignmentRejected,
@@ -23,8 +24,9 @@ from shared.events import (
     LeadMerged,
     LeadUnmerged,
     TouchRecorded,
+    TouchWithdrawn,
 )
-from shared.ids import AssignmentId, DealId, EventId, LeadId, RepId, TouchId
+from shared.ids import AccountId, AssignmentId, DealId, EventId, LeadId, RepId, TouchId
 from shared.testing import FrozenClock, Harness
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -33,7 +35,17 @@ GOOD_FIT: dict[str, Any] = {"employees": 200, "country": "AT", "use_case": "supp
 KINDS = ("page_view", "page_view", "page_view", "email_clicked", "form_submitted", "demo_requested", "unsubscribed")
 PEOPLE = ("a@x.example.com", "b@x.example.com", "c@x.example.com")
 BROWSERS = ("browser-1", "browser-2")
-PROJECTION = ("touches", "profiles", "consents", "assignments", "deals", "scores", "limited_days", "identity_links")
+PROJECTION = (
+    "touches",
+    "withdrawals",
+    "profiles",
+    "consents",
+    "assignments",
+    "deals",
+    "scores",
+    "limited_days",
+    "identity_links",
+)
 
 
 @dataclass
@@ -77,6 +89,11 @@ class World:
         head = self._head(lead_id, "touch", at)
         return TouchRecorded(**{**head, "touch_id": TouchId(str(head["event_id"])), "type": kind, **more})
 
+    def withdrawn(self, touch: TouchRecorded, reason: str = "a scanner") -> TouchWithdrawn:
+        """That this touch was a machine's."""
+        head = {**self._head("", "withdrawn", NOW), "origin": touch.origin, "touch_id": touch.touch_id}
+        return TouchWithdrawn(**head, reason=reason)
+
     async def captured(self, email: str, revision: int = 1, at: datetime = NOW, **profile: Any) -> LeadCaptured:
         """A profile, its personal part sealed with the person's key, which is here already."""
         lead_id, keys = self.lead_id(email), self.scoring.runtime.keys
@@ -93,6 +110,11 @@ class World:
         async with self.scoring.runtime.database.transaction() as tx:
             ciphers, _ = await keys.ciphers(tx.connection, [lead_id], NOW)
         return keys.seal(lead_id, ciphers[lead_id], orjson.dumps(personal)).decode()
+
+    def account(self, name: str, revision: int = 1, **more: Any) -> AccountChanged:
+        """A company as it is told."""
+        head = self._head(name, "account", NOW)
+        return AccountChanged(**head, account_id=AccountId(name), revision=revision, **more)
 
     def consent(self, lead_id: str, state: Any = "granted", at: datetime = NOW) -> ConsentChanged:
         return ConsentChanged(**self._head(lead_id, "consent", at), channel="email", state=state)
@@ -157,6 +179,19 @@ class World:
         }
 
 
+async def with_named_score(world: World, **more: Any) -> dict[str, Any]:
+    """The active document with a score `product` beside the main one: visits, halved in ten days, at most 8 a day."""
+    document: dict[str, Any] = (await world.scoring.client.get("/v1/rules")).json()["document"]
+    rules = [
+        {"id": "page-view", "when": "event.type == 'page_view'", "points": 4, "group": "visits", "per_day": 8},
+        {"id": "demo", "when": "event.type == 'demo_requested'", "points": 30, "once": True},
+        {"id": "left", "when": "event.type == 'unsubscribed'", "points": -5, "half_life_days": 5},
+    ]
+    product = {"id": "product", "title": "Product", "half_life_days": 10, "limit": 60, "groups": {"visits": 20}}
+    document["scores"] = [{**product, "rules": rules, **more}]
+    return document
+
+
 async def random_history(world: World, dice: random.Random, size: int) -> list[Event]:
     """People and browsers that do things, are corrected, linked, merged and unmerged."""
     ids = [*(world.lead_id(email) for email in PEOPLE), *BROWSERS]
@@ -171,14 +206,21 @@ async def random_history(world: World, dice: random.Random, size: int) -> list[E
         facts.append(touch)
         if dice.random() < 0.15:
             facts.append(world.touch(dice.choice(ids), dice.choice(KINDS), when(), touch_id=touch.touch_id))
+        if dice.random() < 0.1:
+            facts.append(world.withdrawn(touch))
+        elif dice.random() < 0.1:
+            again = {name: getattr(touch, name) for name in ("page", "touch_id")}
+            facts.append(world.touch(touch.lead_id, touch.type, touch.occurred_at, automated=True, **again))
     for email in PEOPLE:
         for revision in (1, 2):
-            facts.append(
-                await world.captured(email, revision, when(), company=f"{email}{revision}", employees=revision * 300)
-            )
+            account = dice.choice([None, "acme", "mill"])
+            profile = {"company": f"{email}{revision}", "employees": revision * 300, "account_id": account}
+            facts.append(await world.captured(email, revision, when(), **profile))
         facts += [world.consent(world.lead_id(email), state, when()) for state in ("granted", "denied")]
         facts.append(world.assigned(world.lead_id(email), f"assignment-{email}"))
         facts.append(world.deal(world.lead_id(email), f"deal-{email}", dice.choice(["open", "lost"]), 1))
+    facts += [world.account("acme", revision, parent_id=dice.choice([None, "mill"])) for revision in (1, 2)]
+    facts.append(world.account("mill", merged_into=dice.choice([None, "holding"]), country="AT"))
     facts.append(world.accepted(world.lead_id(PEOPLE[0]), f"assignment-{PEOPLE[0]}"))
     for browser in BROWSERS:
         facts += [world.linked(browser, world.lead_id(dice.choice(PEOPLE)), when()) for _ in range(2)]

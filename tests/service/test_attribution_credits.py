@@ -229,6 +229,47 @@ async def test_what_a_machine_opened_earns_nothing(attribution: Harness, teller:
     assert await earned(attribution, teller) == {"read": 1_000}
 
 
+@pytest.mark.parametrize("way", ["withdrawn", "corrected"])
+async def test_a_touch_that_was_a_machines_loses_its_credit_and_stays_in_the_journey_with_the_reason(
+    attribution: Harness, teller: Teller, way: str
+) -> None:
+    await attribution.deliver(
+        teller.touch("nora", 3, touch_id="read"),
+        teller.touch("nora", 2, touch_id="scanned", channel="Paid Search"),
+        teller.conversion("nora", 1, 1_000, external_id="order"),
+    )
+    assert await earned(attribution, teller, "order") == {"read": 500, "scanned": 500}
+    robot: dict[str, Any] = {"channel": "Paid Search", "automated": True, "automated_reason": "a scanner"}
+    await attribution.deliver(
+        teller.withdrawn("scanned") if way == "withdrawn" else teller.touch("nora", 2, touch_id="scanned", **robot)
+    )
+    assert await earned(attribution, teller, "order") == {"read": 1_000}
+    journey = await get(attribution, f"/v1/leads/{teller.lead('nora')}/journey")
+    assert [(one["touch_id"], one["automated"], one["automated_reason"]) for one in journey["touches"]] == [
+        ("read", False, None),
+        ("scanned", True, "a scanner"),
+    ]
+    explained = await get(attribution, f"/v1/conversions/{teller.conversion_id('order')}/explain?model=linear")
+    against = [(one["touch_id"], one["reason"], one["automated_reason"]) for one in explained["others"]]
+    assert ("scanned", "automated", "a scanner") in against
+    (change,) = explained["history"]["items"]
+    (came,) = change["came"]
+    assert (came["what"], came["touch_id"], came["reason"]) == (f"touch_{way}", "scanned", "a scanner")
+    moved = {one["channel"]: (one["before"]["value_minor"], one["after"]["value_minor"]) for one in change["credits"]}
+    assert moved == {"Email": (500, 1_000), "Paid Search": (500, 0)}
+
+
+async def test_a_withdrawal_before_its_touch_and_a_correction_after_it_change_nothing(
+    attribution: Harness, teller: Teller
+) -> None:
+    await attribution.deliver(teller.withdrawn("scanned"))
+    await attribution.deliver(
+        teller.touch("nora", 2, touch_id="scanned"), teller.conversion("nora", 1, 1_000, external_id="order")
+    )
+    await attribution.deliver(teller.touch("nora", 3, touch_id="scanned", channel="Direct"))
+    assert await earned(attribution, teller, "order") == {None: 1_000}
+
+
 async def test_explanation_tells_what_counted_and_what_came_late(attribution: Harness, teller: Teller) -> None:
     await attribution.deliver(
         teller.touch("nora", 3, touch_id="a"),

@@ -86,6 +86,7 @@ async def test_touches_that_do_not_count_say_why(attribution: Harness, teller: T
     await attribution.deliver(
         teller.touch("nora", 200, touch_id="long-ago"),
         teller.touch("nora", 4, touch_id="scanned", automated=True),
+        teller.touch("nora", 4, touch_id="colleague", automated=True, automated_reason="internal"),
         teller.touch("nora", 5, touch_id="moved"),
         teller.touch("otto", 5, touch_id="moved"),
         teller.touch("kiosk", 9, touch_id="hers-at-the-kiosk"),
@@ -103,12 +104,13 @@ async def test_touches_that_do_not_count_say_why(attribution: Harness, teller: T
     assert {(other["touch_id"], other["reason"], other["lead_id"]) for other in found["others"]} == {
         ("too-late", "after_conversion", None),
         ("scanned", "automated", None),
+        ("colleague", "internal", None),
         ("long-ago", "too_old", None),
         ("moved", "corrected", None),
         ("his-at-the-kiosk", "other_person", teller.lead("otto")),
         ("not-her-after-all", "other_person", teller.lead("n.smith")),
     }
-    assert found["not_counted"] == 6
+    assert found["not_counted"] == 7
 
 
 async def test_models_that_look_less_far_say_what_they_leave_out(attribution: Harness, teller: Teller) -> None:

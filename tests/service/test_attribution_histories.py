@@ -137,7 +137,7 @@ async def own_models(service: Harness) -> None:
 
 async def test_any_order_with_repetitions_equals_plain_recomputation(attribution: Harness) -> None:
     await own_models(attribution)
-    facts = histories(range(10))
+    facts = histories(range(7))
     for batch in in_any_order(facts, random.Random(1)):
         await attribution.deliver(*batch)
     assert await attribution.parked() == []

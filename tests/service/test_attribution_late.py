@@ -99,7 +99,7 @@ async def assert_follows(service: Harness, stories: Sequence[Sequence[Move]]) ->
 @pytest.mark.timeout(1_800)
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")  # an example is long; what failed is short
 @settings(
-    max_examples=20,
+    max_examples=settings().max_examples // 20,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # the history that went wrong is told, and is short

@@ -87,6 +87,35 @@ async def test_switching_back_credits_by_the_older_version_again(attribution: Ha
     assert (await attribution.client.get(path, params={"model": "mine"})).json()["model_version"] == 1
     versions = (await attribution.client.get("/v1/models/mine/versions")).json()["items"]
     assert [(one["version"], one["active"]) for one in versions] == [(2, False), (1, True)]
+    back = await attribution.client.post("/v1/models/mine:rollback", json={"reason": "as it was"})
+    assert (back.status_code, back.json()["version"], back.json()["building"]["version"]) == (200, 2, 2)
+    await run_until_backfilled(attribution, "mine")
+    assert await values(attribution, "mine") == {"Email": 50, "Paid Search": 50}
+    activations = (await attribution.client.get("/v1/models/mine/activations")).json()["items"]
+    assert [(one["version"], one["reason"]) for one in activations] == [(2, "as it was"), (1, ""), (2, ""), (1, "")]
+
+
+async def test_versions_are_compared_and_changes_of_what_another_changed_are_refused(attribution: Harness) -> None:
+    await put(attribution, "mine", RECENT)
+    await put(attribution, "mine", {**RECENT, "half_life_days": 3}, draft=True)
+    path = "/v1/models/mine"
+    assert (await attribution.client.get(f"{path}:diff")).json()["patch"] == [
+        {"op": "replace", "path": "/half_life_days", "value": 3.0}
+    ]
+    assert (await attribution.client.post(f"{path}:diff", json=RECENT)).json()["same"] is True
+    assert (await attribution.client.post(f"{path}:diff", json={"base": "liner"})).status_code == 422
+    wrong = (await attribution.client.post(f"{path}:validate", json={"rules": [{"when": "x", "multiply": 1}]})).json()
+    assert (wrong["valid"], [one["pointer"] for one in wrong["errors"]]) == (False, ["/rules/0/when"])
+    tag = (await attribution.client.get(path)).headers["etag"]
+    statuses = [
+        (await attribution.client.put(path, json={"title": title}, headers={"if-match": tag})).status_code
+        for title in ("mine", "theirs")
+    ]
+    assert statuses == [200, 409]
+    behind = {"version": 1, "at": "2020-01-01T00:00:00Z"}
+    assert (await attribution.client.post(f"{path}:activate", json=behind)).json()["errors"][0]["pointer"] == "/at"
+    assert (await attribution.client.post("/v1/models/linear:rollback", json={})).status_code == 422
+    assert (await attribution.client.get("/v1/models/nobody:diff")).status_code == 404
 
 
 async def test_draft_changes_nothing(attribution: Harness) -> None:
@@ -135,7 +164,7 @@ async def test_what_a_model_would_change_is_told_without_changing_it(attribution
 
 @pytest.mark.parametrize("days", [5, 20, 90])
 async def test_many_conversions_tried_at_once_are_what_each_is_anew(attribution: Harness, days: int) -> None:
-    for seed in range(30):
+    for seed in range(20):
         await attribution.deliver(*random_history(seed))
     for base in (*(model.base for model in filter(divides, BUILT_IN.values())),):
         document = {"base": base, "lookback_days": days}

@@ -87,6 +87,20 @@ async def test_reports_equal_plain_recomputation(attribution: Harness) -> None:
                 chosen = [one for one in chosen if one[0].type in types.split(",")]
             asked = window | {"currency": currency} | ({"conversion_type": types} if types else {})
             await check_reports(attribution, chosen, asked)
+            if tz == "Asia/Kolkata" and types == "signup":
+                await check_drills(attribution, asked)
+
+
+async def check_drills(service: Harness, asked: dict[str, Any]) -> None:
+    """The conversions behind each row of each report are as many, and worth as much, as the row says."""
+    for name in ("assisted", "paths", "path-length", "time-lag"):
+        rows = (await report(service, name, **asked))["rows"]
+        assert rows
+        if name == "assisted":
+            names = ("assisted_drill_url", "assisted_conversions", "assisted_value_minor")
+            await behind(service, {row[names[0]]: (row[names[1]], row[names[2]]) for row in rows})
+        else:
+            await behind(service, {row["drill_url"]: (row["conversions"], row["value_minor"]) for row in rows})
 
 
 async def check_reports(service: Harness, chosen: list[Arrival], asked: dict[str, Any]) -> None:
@@ -132,11 +146,13 @@ async def all_pages(service: Harness, name: str, **query: Any) -> list[dict[str,
     return rows
 
 
-async def behind(service: Harness, links: dict[str, int]) -> None:
-    """Each address lists so many conversions, all of which count whole."""
-    for link, number in links.items():
-        answer = await service.client.get(link.removeprefix("/attribution"))
-        assert [one["share"] for one in answer.json()["items"]] == [1.0] * number
+async def behind(service: Harness, links: dict[str, tuple[int, int]]) -> None:
+    """Each address lists so many conversions of so much value, all of which count whole."""
+    for link, expected in links.items():
+        answer = await service.client.get(f"{link.removeprefix('/attribution')}&limit=200")
+        items = answer.json()["items"]
+        assert [one["share"] for one in items] == [1.0] * expected[0]
+        assert sum(one["credited_minor"] for one in items) == expected[1]
 
 
 async def test_a_small_history_by_hand(attribution: Harness) -> None:
@@ -159,8 +175,10 @@ async def test_a_small_history_by_hand(attribution: Harness) -> None:
         "unattributed_value_minor": 70,
     }
     found = await report(attribution, "assisted")
-    await behind(attribution, {row.pop("last_drill_url"): row["last_conversions"] for row in found["rows"]})
-    await behind(attribution, {row.pop("first_drill_url"): row["first_conversions"] for row in found["rows"]})
+    for part in ("assisted", "last", "first"):
+        names = (f"{part}_conversions", f"{part}_value_minor")
+        links = {row.pop(f"{part}_drill_url"): (row[names[0]], row[names[1]]) for row in found["rows"]}
+        await behind(attribution, links)
     assert found == head | {
         "rows": [
             {
@@ -185,7 +203,10 @@ async def test_a_small_history_by_hand(attribution: Harness) -> None:
             },
         ]
     }
-    assert await report(attribution, "paths", collapse=True) == head | {
+    found = await report(attribution, "paths", collapse=True)
+    links = {row.pop("drill_url"): (row["conversions"], row["value_minor"]) for row in found["rows"]}
+    await behind(attribution, links)
+    assert found == head | {
         "collapsed": True,
         "next_cursor": None,
         "rows": [
@@ -214,7 +235,7 @@ async def test_a_small_history_by_hand(attribution: Harness) -> None:
     assert (found["mean_touches"], [row["touches"] for row in found["rows"]]) == (1.333333, [0, 1, 3])
     found = await report(attribution, "participation")
     assert found["overlapping"] is True
-    await behind(attribution, {row["drill_url"]: row["conversions"] for row in found["rows"]})
+    await behind(attribution, {row["drill_url"]: (row["conversions"], row["value_minor"]) for row in found["rows"]})
     assert [(row["key"], row["conversions"]) for row in found["rows"]] == [
         ("Email", 2),
         ("Direct", 1),
@@ -233,7 +254,7 @@ async def test_reports_as_csv(attribution: Harness) -> None:
         assert {line["currency"] for line in lines} == {"EUR"}
         assert len(lines) == (1 if name in ("path-length", "time-lag") else 2)
     answer = await attribution.client.get("/v1/reports/paths", params={"format": "csv", "limit": 1})
-    assert answer.text.splitlines()[1].startswith("'=cmd,1,1,1000,0.5,EUR")
+    assert answer.text.splitlines()[1].startswith("'=cmd,1,1,1000,0.5,/attribution/v1/")
     following = answer.headers["link"].removeprefix("<").removesuffix('>; rel="next"')
     lines = list(csv.DictReader(StringIO((await attribution.client.get(following)).text)))
     assert [line["key"] for line in lines] == ["Email"]
@@ -256,6 +277,8 @@ async def test_what_cannot_be_asked_is_refused(attribution: Harness) -> None:
         assert (await refused(name, **{"from": TODAY, "to": TODAY}))[2] == ["query:to"]
         assert (await refused(name, currency="EURO"))[2] == ["query:currency"]
     assert (await refused("paths", currency="EUR", limit=0))[2] == ["query:limit"]
+    for query in ({"touches": -1}, {"days": 2**40}, {"sequence_id": 2**63}, {"assisted_by": "\x00"}):
+        assert (await refused("paths/conversions", **query))[2] == [f"query:{next(iter(query))}"]
     assert (await refused("paths", currency="EUR", cursor="x"))[0] in (400, 422)
     assert (await report(attribution, "paths", currency="JPY"))["rows"] == []
 

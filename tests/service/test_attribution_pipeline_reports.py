@@ -94,9 +94,10 @@ async def test_funnel_counts_a_merged_person_once(attribution: Harness, teller: 
         ("source", {"google": 1, "(not set)": 1}),
         ("campaign", {"autumn": 1, "(not set)": 1}),
         ("country", {"DE": 1, "(not set)": 1}),
+        ("account", {"acme": 1, "(not set)": 1}),
     ],
 )
-async def test_people_count_under_their_rep_their_first_touch_and_their_country(
+async def test_people_count_under_their_rep_their_first_touch_their_country_and_their_account(
     attribution: Harness, teller: PipelineTeller, dimension: str, keys: dict[str, int]
 ) -> None:
     await attribution.deliver(
@@ -107,7 +108,7 @@ async def test_people_count_under_their_rep_their_first_touch_and_their_country(
         teller.touch("nora", 20, channel="Display", automated=True),
         teller.offered("nora", 8, "a1", "rosa"),
         teller.offered("nora", 7, "a2", "rolf", teams=("emea", "south")),
-        teller.captured("nora", 9, country="DE"),
+        teller.captured("nora", 9, country="DE", account="acme"),
     )
     await attribution.deliver(teller.touch("nora", 11, channel="Paid Search", source="google", campaign="autumn"))
     found = await report(attribution, "funnel", dimension=dimension)
@@ -245,6 +246,25 @@ async def test_pipeline_never_mixes_currencies(attribution: Harness, teller: Pip
     answer = await attribution.client.get("/v1/reports/pipeline")
     assert (answer.status_code, answer.json()["type"].rsplit(":", 1)[-1]) == (422, "several-currencies")
     assert (await report(attribution, "pipeline", currency="USD"))["rows"][0]["open"]["number"] == 1
+    await attribution.deliver(
+        teller.deal_step("otto", 3, "d2", "won", 2, currency="USD", opened=5, recurring_minor=500)
+    )
+    days = [NOW.date() - timedelta(days=back) for back in (6, 5, 4, 3, 2)]
+    asked = {"convert_to": "EUR", "interval": "day", "from": str(days[0]), "to": str(days[-1])}
+    answer = await attribution.client.get("/v1/reports/pipeline", params=asked)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "query:convert_to")
+    rates = [
+        {"date": str(day), "base": "USD", "quote": "EUR", "rate": rate}
+        for day, rate in zip(days[1:], ("0.5", "0.8", "0.6"), strict=False)
+    ]
+    assert (await attribution.client.put("/v1/rates", json={"rates": rates})).status_code == 200
+    found = await report(attribution, "pipeline", **asked)
+    assert (found["currency"], found["crossed"]) == ("EUR", {})
+    rows = [(row["open"]["value_minor"], row["won"]["value_minor"]) for row in found["rows"]]
+    assert rows == [(10_000, 0), (15_000, 0), (18_000, 0), (10_000, 6_000)]
+    assert [row["recurring"]["arr_minor"] for row in found["rows"]] == [0, 0, 0, 12 * 300]
+    both = await attribution.client.get("/v1/reports/pipeline", params={"convert_to": "EUR", "currency": "USD"})
+    assert both.json()["errors"][0]["pointer"] == "query:currency"
 
 
 async def test_speed_to_lead_and_kept_times(attribution: Harness, teller: PipelineTeller) -> None:

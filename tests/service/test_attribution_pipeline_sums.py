@@ -59,6 +59,7 @@ QUESTIONS: list[tuple[Question, str | None, str, Interval | None]] = [
     (Question("channel"), "2026-09-17", "Asia/Kathmandu", "month"),
     (Question("rep"), "2026-09-17", "Pacific/Apia", None),
     (Question("country", {"team": "emea"}), None, "UTC", None),
+    (Question("account"), "2026-09-17", "UTC", "month"),
     (Question("team", {"channel": "Email", "rep": "rosa"}), "2026-09-01", "Europe/Berlin", "month"),
     (Question(None, {"team": "(not set)"}), "2026-09-01", "Europe/Berlin", None),
 ]

@@ -164,12 +164,12 @@ def assert_in_order(items: Sequence[Mapping[str, Any]]) -> None:
 
 async def test_reports_equal_the_plain_recomputation_and_so_does_what_lies_behind(attribution: Harness) -> None:
     dice = random.Random(11)
-    facts = [fact for seed in range(500, 512) for fact in random_history(seed)]
+    facts = [fact for seed in range(500, 508) for fact in random_history(seed)]
     await attribution.deliver(*facts)
     runs = {run.model.model_id: run for run in await crediting_runs(attribution)}
     credited: dict[ConversionId, Credited] = World(facts).credited(list(runs.values()))
     sources: dict[tuple[str, bool], int] = defaultdict(int)
-    for _ in range(250):
+    for _ in range(120):
         asked = random_question(dice)
         answer = await attribution.client.get("/v1/reports/attribution", params=asked.query)
         assert answer.status_code == 200, answer.text
@@ -189,4 +189,4 @@ async def test_reports_equal_the_plain_recomputation_and_so_does_what_lies_behin
             assert sum(item["credited_minor"] for item in items) == row["value_minor"], asked
             assert abs(sum(item["share"] for item in items) - row["conversions"]) <= 1e-6, asked
             assert_in_order(items)
-    assert min(sources[source, True] for source in ("sums", "credits")) > 40, sources
+    assert min(sources[source, True] for source in ("sums", "credits")) > 15, sources

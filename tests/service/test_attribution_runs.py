@@ -262,7 +262,6 @@ async def worker(settings: Settings, failpoints: str = "") -> AsyncIterator[asyn
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 async def test_worker_killed_in_the_middle_of_a_walk_is_taken_over(attribution: Harness, settings: Settings) -> None:
     facts = await some_conversions(attribution, STEP + 20)
     await put(attribution, "mine", LAST)

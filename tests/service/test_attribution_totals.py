@@ -112,7 +112,7 @@ async def report(service: Harness, name: str = "attribution", **query: Any) -> A
 
 
 async def test_reports_equal_the_definitions(attribution: Harness) -> None:
-    facts = histories(range(700, 706))
+    facts = histories(range(700, 704))
     await attribution.deliver(*facts)
     await settle(attribution.consumer_runtime)
     await put_models(attribution)

@@ -42,7 +42,8 @@ async def test_the_first_lead_of_a_domain_makes_the_account_and_the_others_join_
     rest = (await capture.get("leads", account_id=made["account_id"], limit="20", cursor=listed["next_cursor"])).json()
     ids = [one["lead_id"] for one in listed["items"] + rest["items"]]
     assert sorted(ids) == ids == sorted(answer.json()["lead_id"] for answer in answers)
-    assert {event.account_id for event in await capture.harness.told(LeadCaptured)} == {made["account_id"]}
+    told = await capture.harness.told(LeadCaptured)
+    assert {(event.account_id, event.account_matched_by) for event in told} == {(made["account_id"], "domain")}
 
 
 async def test_free_and_throw_away_mail_says_nothing_about_a_company(capture: Capture) -> None:

@@ -374,5 +374,5 @@ async def test_a_mail_providers_signature_is_good_for_one_body(settings: Setting
         listed = (await capture.get(f"sources/{source['source_id']}/deliveries")).json()["items"]
     assert (genuine, again) == (200, 200)
     assert answers == [401, 200], "another process cannot know at the door"
-    assert sorted(delivery["state"] for delivery in listed) == ["ignored", "quarantined"]
+    assert sorted(delivery["state"] for delivery in listed) == ["mapped", "quarantined"]
     assert "capture/signature-reused" in next(one["reason"] for one in listed if one["state"] == "quarantined")

@@ -51,6 +51,7 @@ async def test_what_is_told_of_a_lead_is_sealed_and_a_whole_snapshot(capture: Ca
     assert opened[0] is not None
     personal = LeadPersonal.model_validate_json(opened[0])
     assert (personal.email, personal.phone, personal.title) == (ANN, "+4915112345678", "Buyer")
+    assert personal.account_reason == f"the email address is at {ANN.partition('@')[2]}"
 
 
 async def test_what_says_nothing_new_tells_nothing(capture: Capture) -> None:

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from services.nurture.channels.email import EmailChannel
 from services.nurture.optins.handlers import OptinSender
 from services.nurture.parts import make_parts
 from services.nurture.sending.handlers import Sender
-from services.nurture.sending.smtp import Mailer, parse_server
 from services.nurture.templates.rendering import Renderer
 from shared.events import ConsentChanged, ConsentRequested, OptinPersonal, OptinRequested
 from shared.ids import EventId, LeadId
 from shared.settings import Settings
+from shared.smtp import Mailer, parse_server
 from shared.testing import FrozenClock, Harness, eventually, harness
 from tests.service.capture_world import Capture
 from tests.service.forms_world import ANN, Forms
@@ -229,10 +230,10 @@ async def asking(settings: Settings, senders: int = 2) -> AsyncIterator[Asking]:
         made = []
         for _ in range(senders):
             sender = make_sender(nurture.consumer_runtime, inbox.url)
-            mailer = Mailer(parse_server(inbox.url), 10)
-            made.append((sender, OptinSender(parts, Renderer(timeout_s=20), mailer, sender)))
+            email = EmailChannel(parts, Renderer(timeout_s=20), Mailer(parse_server(inbox.url), 10))
+            made.append((sender, OptinSender(parts, Renderer(timeout_s=20), {"email": email}, sender)))
         for sender, _ in made:
-            sender._connected_since = -1e6
+            sender.lookout.connected_since = -1e6
         yield Asking(world, made)
 
 

@@ -18,8 +18,6 @@ from deploy.embedded.ports import LOOPBACK, free_port
 from deploy.embedded.processes import Running, running, wait_until
 from deploy.embedded.programs import PythonProgram, gateway_program
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture(scope="module")
 def echo_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:

@@ -21,7 +21,7 @@ from deploy.embedded.processes import ProcessId, identify, is_alive, marked, wai
 from deploy.embedded.programs import answers_ok
 from throughline.services import SERVICES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 PATIENCE = 120.0
 PLAIN = {name: value for name, value in os.environ.items() if not name.startswith("THROUGHLINE_")}
 

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
-import pytest
 import pytest_asyncio
 
 from services.capture.erasures.handlers import look_through_requests
@@ -17,8 +16,6 @@ from tests.service.capture_world import Capture, ago
 from tests.service.company import Company, company
 from tests.service.nurture_world import SEQUENCE
 from throughline.services import SERVICES, service_code
-
-pytestmark = pytest.mark.timeout(400)  # five services at once
 
 CANARY = "Zyxwvut"
 EMAIL = f"{CANARY}.person@example.com"

@@ -15,8 +15,6 @@ from tests.conftest import DatabaseServer
 from tests.service.company import Company, company
 from tests.service.test_erasure_receipts import CANARY, CLEAR, TRACES, live
 
-pytestmark = pytest.mark.timeout(400)  # five services at once
-
 TOLD = "SELECT type, key, value, position FROM event_log WHERE recorded_at > $1 ORDER BY log, position"
 NOW = "SELECT clock_timestamp()"
 

@@ -87,7 +87,6 @@ async def system(settings: Settings) -> AsyncIterator[System]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 async def test_parts_are_all_there_though_the_system_is_killed_while_it_writes(
     attribution: Harness, system: System, tmp_path: Path
 ) -> None:

@@ -1,18 +1,24 @@
 """Nurture on real Kafka, PostgreSQL and SMTP: its consumers, relay and timers as they run."""
 
+import asyncio
+import signal
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from pydantic import SecretStr
 
-from shared.events import EnrolmentStarted, Event, LeadErased, MessageSettled, TouchRecorded
-from shared.service import rebuild
+from shared.events import EnrolmentStarted, Event, LeadErased, LeadHandedOff, MessageSettled, TouchRecorded
+from shared.ids import DealId, EventId
+from shared.service import free_port, rebuild
 from shared.settings import Settings
 from shared.testing import Harness, eventually, harness
 from tests.conftest import DatabaseServer
 from tests.service.nurture_world import SEQUENCE, Facts, Inbox, World, open_inbox
+from tests.service.runtime_world import environment_of
 from throughline.services import service_code
 
 ANN = "ann@example.com"
@@ -24,13 +30,17 @@ async def running_world(settings: Settings, inbox: Inbox) -> AsyncIterator[World
     """Nurture with all its roles, and a capture that has told everything up to now."""
     async with harness(service_code("nurture"), settings, kafka=True) as nurture:
         world = World(nurture, inbox, Facts(nurture.runtime), [])
-        for partition in range(settings.topic_partitions):
-            await world.execute(
-                "INSERT INTO feed_watermarks VALUES ('leads', $1, 'capture', $2) ON CONFLICT DO NOTHING",
-                partition,
-                datetime.now(UTC) + timedelta(hours=1),
-            )
+        await capture_is_fresh(world, settings)
         yield world
+
+
+async def capture_is_fresh(world: World, settings: Settings) -> None:
+    for partition in range(settings.topic_partitions):
+        await world.execute(
+            "INSERT INTO feed_watermarks VALUES ('leads', $1, 'capture', $2) ON CONFLICT DO NOTHING",
+            partition,
+            datetime.now(UTC) + timedelta(hours=1),
+        )
 
 
 async def publish(nurture: Harness, *events: Event) -> None:
@@ -74,6 +84,26 @@ async def test_from_a_form_to_a_click_that_comes_back_as_a_touch(kafka_settings:
             await eventually(lambda: carried_out(again, TouchRecorded, form.event_id))
             assert len(await again.nurture.told(EnrolmentStarted)) == 1
             assert len(inbox.accepted) == 1
+            await _history_is_tried(again)
+
+
+async def _history_is_tried(world: World) -> None:
+    """What happened, found again in Kafka; and what another document would have made of it."""
+    draft = {**SEQUENCE, "reentry": "always", "steps": [{"id": "only", "wait": {"minutes": 0}}], "exit": None}
+    url = "/v1/sequences/welcome:simulate"
+    answer = await world.nurture.client.post(url, json={"document": draft, "days": 1})
+    assert answer.status_code in (200, 202), answer.text
+    path = f"/v1/sequences/welcome/simulations/{answer.json()['trial_id']}"
+
+    async def is_done() -> bool:
+        return bool((await world.nurture.client.get(path)).json()["state"] == "done")
+
+    await eventually(is_done)
+    report = (await world.nurture.client.get(path)).json()["report"]
+    assert (report["would"]["entered"], report["would"]["people"]) == (2, 1)
+    assert report["would"]["endings"] == {"completed": 2}
+    assert (report["serving"]["version"], report["serving"]["entered"]) == (1, 1)
+    assert report["serving"]["steps"] == [{"step_id": "hello", "what": "sends email", "times": 1}]
 
 
 async def _is_sent(world: World) -> bool:
@@ -125,6 +155,9 @@ async def test_a_rebuild_gives_the_same_projection_and_takes_no_decision_anew(ka
             await publish(world.nurture, world.facts.erased("eve@example.com"))
             erased = (await world.nurture.told(LeadErased))[0]
             await eventually(lambda: carried_out(world, LeadErased, erased.event_id))
+            await publish(world.nurture, world.facts.form(ANN, kind="email_replied"), world.facts.accepted(ANN))
+            replied = (await world.nurture.told(TouchRecorded))[-1]
+            await eventually(lambda: carried_out(world, TouchRecorded, replied.event_id))
             equal = await rebuild(code, settings, lambda _: None)
             assert equal
             assert all(equal.values()), equal
@@ -134,6 +167,50 @@ async def test_a_rebuild_gives_the_same_projection_and_takes_no_decision_anew(ka
             assert await _run_states(world, ["ended"])
             assert len(await world.nurture.told(EnrolmentStarted)) == 2
             assert len(inbox.accepted) == 2
+
+
+@pytest.mark.slow
+async def test_a_consumer_killed_on_either_side_of_its_commit_welcomes_a_customer_once(
+    kafka_settings: Settings,
+) -> None:
+    """By SIGKILL while it reads that a deal was won; the sender goes on in a process of its own."""
+    async with open_inbox() as inbox:
+        settings = kafka_settings.model_copy(update={"smtp_url": inbox.url})
+        async with harness(service_code("nurture"), settings) as nurture, role(settings, "worker"):
+            world = World(nurture, inbox, Facts(nurture.runtime), [])
+            await world.policy()
+            await capture_is_fresh(world, settings)
+            now = datetime.now(UTC)
+            won = LeadHandedOff(
+                event_id=EventId("won"), lead_id=world.facts.lead_id(ANN), occurred_at=now, received_at=now,
+                deal_id=DealId("deal"), revision=1, won_at=now, position=1,
+            )  # fmt: skip
+            await publish(nurture, await world.facts.captured(ANN), world.facts.consent(ANN), won)
+            for place in ("before_consumer_commit:1", "after_tx_before_kafka_commit:1"):
+                async with role(settings, "consumer", place) as killed:
+                    assert await asyncio.wait_for(killed.wait(), 60) == -signal.SIGKILL
+            async with role(settings, "consumer"):
+                await eventually(lambda: _is_sent(world), within=60)
+                again = won.model_copy(update={"event_id": EventId("told again"), "revision": 2})
+                await publish(nurture, again)
+                await eventually(lambda: carried_out(world, LeadHandedOff, again.event_id), within=60)
+            assert [fact.sequence_id for fact in await nurture.told(EnrolmentStarted)] == ["onboarding"]
+            assert inbox.subjects(ANN) == ["Welcome aboard, and thank you"]
+
+
+@asynccontextmanager
+async def role(settings: Settings, name: str, failpoints: str = "") -> AsyncIterator[asyncio.subprocess.Process]:
+    """A role of nurture in a process of its own; killed at the end."""
+    ports = {"port": str(free_port()), "management_port": str(free_port())}
+    environment = environment_of(settings, failpoints=failpoints, **ports)
+    words = (sys.executable, "-m", "throughline", "run", "nurture", name)
+    started = await asyncio.create_subprocess_exec(*words, env=environment, stdout=asyncio.subprocess.DEVNULL)
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.wait()
 
 
 async def _run_states(world: World, states: list[str]) -> bool:

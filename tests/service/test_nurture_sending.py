@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from services.nurture.sending.handlers import DEAD_CLAIM, NO_PROVIDER, STALE_CONSENT
-from services.nurture.sending.mail import Envelope
-from services.nurture.sending.smtp import Mailer, parse_server
+from services.nurture.sending.looking import NO_PROVIDER, STALE_CONSENT
+from services.nurture.sending.settling import DEAD_CLAIM
 from shared.events import ConsentChanged, MessageClaimed, MessageSettled, TouchRecorded
 from shared.settings import Settings
+from shared.smtp import Envelope, Mailer, parse_server
 from shared.testing import eventually, harness
 from tests.service.nurture_world import HELLO, SEQUENCE, Facts, World, make_sender, open_inbox
 from throughline.services import service_code
@@ -218,10 +218,10 @@ asyncio.run(main())
 """
 
 
-async def run_until_killed(world: World, failpoint: str) -> None:
-    """The worker in a process of its own, until the failpoint kills it."""
+def process_environment(world: World) -> dict[str, str]:
+    """What a process of its own has to know."""
     settings = world.nurture.settings
-    environment = {
+    return {
         **os.environ,
         "THROUGHLINE_DATABASE_URL": settings.database_url.get_secret_value(),
         "THROUGHLINE_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
@@ -229,6 +229,11 @@ async def run_until_killed(world: World, failpoint: str) -> None:
         "THROUGHLINE_TOPIC_PARTITIONS": str(settings.topic_partitions),
         "THROUGHLINE_SMTP_URL": world.inbox.url,
     }
+
+
+async def run_until_killed(world: World, failpoint: str) -> None:
+    """The worker in a process of its own, until the failpoint kills it."""
+    environment = process_environment(world)
     worker = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, f"{failpoint}:1", env=environment)
     try:
         async with asyncio.timeout(60):
@@ -402,7 +407,7 @@ async def test_what_cannot_be_rendered_or_mailed_fails_and_says_why(world: World
     (missing,), (injected,) = await world.messages(ANN), await world.messages(BEN)
     assert (missing["state"], missing["reason"]) == (
         "failed",
-        "the template cannot be filled: company is missing and has no default",
+        "the template cannot be filled: lead.company is missing and has no default",
     )
     assert (injected["state"], injected["reason"]) == (
         "failed",

@@ -9,15 +9,20 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from shared.events import EnrolmentEnded, EnrolmentStarted, IdentityLinked
+from shared.events import EnrolmentEnded, EnrolmentStarted, IdentityLinked, SegmentEntered
 from shared.ids import EventId
 from shared.settings import Settings
 from shared.testing import harness
-from tests.service.nurture_world import SEQUENCE, Facts, World, make_sender, open_inbox
+from tests.service.nurture_world import HELLO, SEQUENCE, Facts, World, make_sender, open_inbox
+from tests.service.test_nurture_segments import moved
 from throughline.services import service_code
 
 ANN = "ann@example.com"
 BEN = "ben@example.com"
+SHIPPED = {
+    *("welcome", "onboarding", "demo_follow_up", "content_download"),
+    *("re_engagement", "abandoned_cart", "trial", "renewal"),
+}
 
 
 @pytest_asyncio.fixture
@@ -254,7 +259,7 @@ async def test_sequences_are_versioned_and_runs_keep_theirs(world: World) -> Non
     back = await client.post(f"/v1/sequences/{sequence_id}:activate", json={"version": 1})
     assert (back.json()["version"], back.json()["active"]) == (1, True)
     listed = (await client.get("/v1/sequences")).json()["items"]
-    assert {item["sequence_id"]: item["version"] for item in listed} == {"welcome": 1, sequence_id: 1}
+    assert {item["sequence_id"]: item["version"] for item in listed} == {**dict.fromkeys(SHIPPED, 1), sequence_id: 1}
     stored = (await client.get(f"/v1/sequences/{sequence_id}/versions")).json()["items"]
     assert [item["version"] for item in stored] == [2, 1]
     assert (await client.get(f"/v1/sequences/{sequence_id}", params={"version": 2})).json()["document"]["steps"]
@@ -303,6 +308,46 @@ async def test_a_faulty_document_is_refused_with_its_place(
     ] == [1]
 
 
+async def test_what_a_document_names_is_looked_up_before_it_is_saved(world: World) -> None:
+    """The same of a document that is only checked; segments are scoring's, so what nobody is in is a warning."""
+    other = await world.saves()
+    variants = [
+        {"id": "x", "weight": 50},
+        {"id": "y", "weight": 50, "template": {"subject": "a", "mjml": "<mjml><no/>"}},
+    ]
+    steps = [
+        {"id": "a", "enrol": {"sequence": "gone"}},
+        {"id": "b", "remove": {"sequence": other}},
+        {"id": "c", "send": {"channel": "email", "template_id": "nothing"}},
+        {"id": "d", "send": HELLO, "experiment": {"id": "e", "variants": variants}},
+        {"id": "e", "wait_until": {"segment": "eu", "timeout": {"days": 1}}},
+        {"id": "f", "branch": [{"when": "'us' in segments", "to": "end"}]},
+    ]
+    document = {**SEQUENCE, "trigger": "event.type == 'segment_entered' && event.segment == 'eu'", "steps": steps}
+    client = world.nurture.client
+    places = {"/steps/0/enrol/sequence", "/steps/2/send/template_id", "/steps/3/experiment/variants/1/template"}
+    for url in ("/v1/sequences:validate", "/v1/sequences/welcome:validate"):
+        told = (await client.post(url, json=document)).json()
+        assert (told["valid"], {fault["pointer"] for fault in told["errors"]}) == (False, places)
+    for answer in (
+        await client.post("/v1/sequences", json=document),
+        await client.put("/v1/sequences/welcome", json=document),
+    ):
+        assert answer.status_code == 422
+        assert {fault["pointer"] for fault in answer.json()["errors"]} == places
+    await world.tell(moved(SegmentEntered, world.facts.lead_id(ANN), "eu", 1))
+    fine = {**document, "steps": [steps[1], *steps[4:]]}
+    for saved in (
+        await client.post("/v1/sequences:validate", json=fine),
+        await client.post("/v1/sequences", json=fine),
+        await client.put("/v1/sequences/welcome", json=fine),
+    ):
+        assert [one["pointer"] for one in saved.json()["warnings"]] == ["/steps/2/branch/0/when"], saved.text
+    itself = {**fine, "steps": [{"id": "a", "remove": {"sequence": "welcome"}}]}
+    told = (await client.post("/v1/sequences/welcome:validate", json=itself)).json()
+    assert [fault["pointer"] for fault in told["errors"]] == ["/steps/0/remove/sequence"]
+
+
 async def test_a_broken_body_is_refused(world: World) -> None:
     answer = await world.nurture.client.post("/v1/sequences", content=b"{")
     assert answer.status_code == 400
@@ -312,7 +357,7 @@ async def test_what_nobody_knows_is_not_found(world: World) -> None:
     for path in ("/v1/leads/nobody/messages", "/v1/messages?email=nobody@example.com", "/v1/leads/nobody/enrolments"):
         assert (await world.nurture.client.get(path)).status_code == 404
     assert (await world.nurture.client.get("/v1/messages?email=nonsense")).status_code == 422
-    assert (await world.nurture.client.get("/v1/messages")).status_code == 422
+    assert (await world.nurture.client.get("/v1/messages?state=nonsense")).status_code == 422
 
 
 async def test_every_endpoint_asks_for_its_scope(world: World) -> None:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 import pytest_asyncio
 
 from shared.events import ExportAnswered, ExportRequested
@@ -14,8 +13,6 @@ from shared.testing import FrozenClock
 from tests.service.company import Company, company
 from tests.service.nurture_world import SEQUENCE
 from throughline.services import SERVICES
-
-pytestmark = pytest.mark.timeout(400)  # five services at once
 
 ANN = "ann@example.com"
 BEN = "ben@example.com"

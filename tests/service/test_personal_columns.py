@@ -1,12 +1,9 @@
 """What stands in clear of a person in the database: every column of every table is looked through."""
 
-import pytest
-
 from shared.settings import Settings
 from tests.service.company import company
 from tests.service.personal_marks import COMPANY, MARKS, MONEY, columns_with, live
 
-pytestmark = pytest.mark.timeout(400)  # five services at once
 _FOUND_BY = "an account is found by it, or by a part of it"
 _RULES = "rules see it, and it travels in clear"
 OF_COMPANIES = {
@@ -20,6 +17,7 @@ OF_COMPANIES = {
     "routing_projection.accounts.name": _RULES,
     "routing_projection.profiles.fields": _RULES,
     "scoring_projection.profiles.fields": _RULES,
+    "scoring_projection.past_profiles.fields": _RULES,
     "scoring_projection.scores.lead": _RULES,
     "nurture_projection.profiles.fields": _RULES,
 }

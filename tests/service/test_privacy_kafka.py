@@ -3,7 +3,6 @@
 from typing import Any
 
 import orjson
-import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from shared.events import EVENT_OF, TOPICS
@@ -11,8 +10,6 @@ from shared.ids import LeadId
 from shared.settings import Settings
 from shared.testing import eventually
 from tests.service.company import company
-
-pytestmark = pytest.mark.timeout(400)  # five services at once
 
 CANARY = "Zyxwvut"
 EMAIL = f"{CANARY}.person@example.com"

@@ -72,6 +72,48 @@ async def test_the_owner_of_the_account_gets_its_leads_by_id_or_email_with_the_r
     assert assignment["inputs"]["lead"]["account"]["name"] == "acme"
 
 
+async def test_a_decision_says_by_what_it_is_the_leads_account_and_keeps_the_reason_sealed(routing: Routing) -> None:
+    await routing.hire("ann")
+    bob = await routing.hire("bob")
+    await routing.put_rules(ACCOUNT_OWNER)
+    keys = routing.service.consumer_runtime.keys
+    async with routing.service.runtime.database.reading() as connection:
+        ciphers, _ = await keys.ciphers(connection, [lead_id("one")], NOON)
+    reason = "'Acme' is close to 'Acme Inc' (92), and the country is the same, AT"
+    personal = keys.seal(lead_id("one"), ciphers[lead_id("one")], orjson.dumps({"account_reason": reason})).decode()
+    await routing.service.deliver(await account(routing, "acme", owner=bob))
+    await routing.qualify("one", account_id=account_id("acme"), account_matched_by="close_name", personal=personal)
+    assignment = await routing.assignment("one")
+    why = f"owns {account_id('acme')}, the lead's account, by a close name and a second sign"
+    assert assignment["trace"][-1]["why"] == why
+    match = {"account_id": account_id("acme"), "matched_by": "close_name", "reason": reason}
+    assert assignment["inputs"]["account_match"] == match
+    assert "account_reason" not in assignment["inputs"]["lead"]
+    async with routing.service.runtime.database.reading() as connection:
+        kept = await connection.fetchval("SELECT inputs::text || trace::text FROM assignments")
+    assert "Acme Inc" not in kept
+
+
+async def test_owners_who_cannot_take_a_lead_are_named_with_what_keeps_them(routing: Routing) -> None:
+    leave = [{"from": "2026-11-25", "to": "2026-11-27"}]
+    ann, bob = await routing.hire("ann", time_off=leave), await routing.hire("bob")
+    await routing.put_rules(ACCOUNT_OWNER)
+    await routing.service.deliver(
+        await account(routing, "low", owner="ann@sales.example.com", parent="middle"),
+        await account(routing, "middle", owner="nobody", parent="top"),
+        await account(routing, "top", owner=bob),
+        await account(routing, "alone", owner=ann),
+    )
+    await routing.qualify("one", account_id=account_id("low"))
+    why = (await routing.assignment("one"))["trace"][-1]["why"]
+    assert f"2 above the lead's account; the owner of {account_id('low')} is on leave; " in why
+    assert why.endswith(f"the owner of {account_id('middle')} is not among the active reps of the queue")
+    await routing.qualify("two", account_id=account_id("alone"))
+    trace = (await routing.assignment("two"))["trace"]
+    assert trace[0]["why"].endswith(f"account_owner asks for; the owner of {account_id('alone')} is on leave")
+    assert [trial["matched"] for trial in trace] == [False, True]
+
+
 async def test_the_nearest_owner_above_who_can_take_it_gets_the_lead(routing: Routing) -> None:
     await routing.hire("ann")
     bob, cid = await routing.hire("bob"), await routing.hire("cid")

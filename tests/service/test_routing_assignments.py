@@ -259,6 +259,17 @@ async def test_capacity_is_freed_when_the_work_is_done(routing: Routing) -> None
     assert (await routing.counted_loads())[ann] == (1, 1)
 
 
+async def test_a_disqualified_lead_is_offered_to_nobody_until_it_is_requalified(routing: Routing) -> None:
+    ann = await routing.hire("ann")
+    await routing.qualify("one")
+    await routing.service.deliver(entered("one", "disqualified", "mql"))
+    assert await routing.owner("one") is None
+    await routing.pass_time(timedelta(days=2))
+    assert await routing.owner("one") is None
+    await routing.service.deliver(entered("one", "mql", "disqualified"))
+    assert await routing.owner("one") == ann
+
+
 async def test_concurrent_decisions_of_several_consumers_stay_fair(routing: Routing) -> None:
     reps = [await routing.hire(name) for name in ("ann", "bob", "cid")]
     names = [f"lead-{number}" for number in range(30)]

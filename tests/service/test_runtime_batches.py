@@ -329,20 +329,19 @@ async def test_a_retry_stops_at_the_next_one_that_is_refused_and_keeps_what_went
 async def test_a_fact_that_comes_while_its_lead_is_tried_again_waits_for_the_outcome(world: World) -> None:
     """It neither overtakes the parked one nor stays behind alone."""
     entered, leave = asyncio.Event(), asyncio.Event()
-    first = True
+    mended = False
 
-    async def slow_the_second_time(events: Sequence[TouchRecorded], tx: Tx) -> None:
-        nonlocal first
-        if first:
-            first = False
+    async def slow_when_mended(events: Sequence[TouchRecorded], tx: Tx) -> None:
+        if not mended:
             raise NotThisOne("not yet")
         if events[0].event_id == "touch-bad-1":
             entered.set()
             await leave.wait()
         await write_down(events, tx)
 
-    processor = world.processor(on_batch(TouchRecorded, slow_the_second_time))
+    processor = world.processor(on_batch(TouchRecorded, slow_when_mended))
     await world.take(processor, touch("bad", 1))
+    mended = True
     retry = asyncio.create_task(processor.retry("bad"))
     await entered.wait()
     after = asyncio.create_task(world.take(processor, touch("bad", 2)))
@@ -356,18 +355,19 @@ async def test_a_fact_that_comes_while_its_lead_is_tried_again_waits_for_the_out
 
 async def test_a_fact_that_was_folded_by_a_rebuild_owes_only_its_decisions(world: World) -> None:
     decided: list[str] = []
+    mended = False
 
     async def decide(event: TouchRecorded, tx: Tx) -> None:
-        if not decided and event.event_id == "touch-bad-1":
-            decided.append("refused")
+        if not mended:
             raise NotThisOne("not yet")
         decided.append(event.event_id)
 
     processor = world.processor(on_batch(TouchRecorded, write_down), on(TouchRecorded, decide, decides=True))
     await world.take(processor, touch("bad", 1))
     await execute(world.database, "UPDATE parked_events SET folded = true")
+    mended = True
     assert await processor.retry("bad")
-    assert decided == ["refused", "touch-bad-1"]
+    assert decided == ["touch-bad-1"]
     assert await applied(world.database) == []
 
 

@@ -101,6 +101,24 @@ async def test_a_key_that_was_made_in_a_transaction_that_failed_is_not_used(runt
     assert await opened(runtime, another(runtime), (ANN, block)) == [TEXT]
 
 
+async def test_a_key_that_has_come_is_used_before_it_is_kept_and_kept_by_who_uses_it(runtime: Runtime) -> None:
+    block = await seal(runtime, ANN)
+    wrapped = await value(runtime.database, "SELECT wrapped_key FROM person_keys")
+    await execute(runtime.database, "DELETE FROM person_keys")
+    replica = another(runtime)
+    replica.tell({ANN: wrapped})
+    with pytest.raises(ZeroDivisionError):
+        async with runtime.database.transaction() as tx:
+            assert await replica.open_many(tx.connection, [(ANN, block)]) == [TEXT]
+            raise ZeroDivisionError
+    assert await fetch(runtime.database, "SELECT * FROM person_keys") == []
+    assert await opened(runtime, replica, (ANN, block)) == [TEXT]
+    assert await opened(runtime, another(runtime), (ANN, block)) == [TEXT]
+    async with runtime.database.transaction() as tx:
+        await runtime.keys.destroy(tx, ANN, AT)
+    assert await opened(runtime, replica, (ANN, block)) == [None]
+
+
 async def test_a_destroyed_key_opens_nothing_in_any_process_whatever_it_had_cached(runtime: Runtime) -> None:
     block, others = await seal(runtime, ANN), await seal(runtime, BEN)
     replica = another(runtime)

@@ -6,7 +6,7 @@ from shared.events import LeadScored
 from shared.service import rebuild
 from shared.settings import Settings
 from shared.testing import FrozenClock, eventually, harness
-from tests.service.scoring_world import NOW, PEOPLE, World, random_history
+from tests.service.scoring_world import NOW, PEOPLE, World, random_history, with_named_score
 from throughline.services import service_code
 
 
@@ -16,6 +16,7 @@ async def test_a_rebuild_makes_the_same_rows_and_tells_nothing(
     clock = FrozenClock(NOW)
     async with harness(service_code("scoring"), kafka_settings, clock=clock, kafka=True) as service:
         world = World(service, clock)
+        await world.put_rules(await with_named_score(world))
         facts = await random_history(world, random.Random(11), 60)
         for start in range(0, len(facts), 25):
             async with service.runtime.database.transaction() as tx:
@@ -32,6 +33,7 @@ async def test_a_rebuild_makes_the_same_rows_and_tells_nothing(
         assert await service.parked() == []
         before, told = await world.score(world.lead_id(PEOPLE[0])), len(await service.told(LeadScored))
         assert before["contributions"]
+        assert before["scores"]["product"]["contributions"]
         equal = await rebuild(service_code("scoring"), kafka_settings, lambda _: None)
         assert {"scores", "limited_days", "touches"} <= equal.keys()
         assert all(equal.values()), equal

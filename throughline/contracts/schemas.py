@@ -13,8 +13,12 @@ from shared.events import (
     ConsentEvidence,
     DealPersonal,
     LeadPersonal,
+    NoticePersonal,
     OptinPersonal,
+    PausePersonal,
     TouchPersonal,
+    UpdatePersonal,
+    WebhookPersonal,
     schema_of,
 )
 
@@ -25,6 +29,10 @@ PERSONAL: Mapping[str, type[BaseModel]] = {
     "personal.lead": LeadPersonal,
     "personal.touch": TouchPersonal,
     "personal.optin": OptinPersonal,
+    "personal.notice": NoticePersonal,
+    "personal.pause": PausePersonal,
+    "personal.update": UpdatePersonal,
+    "personal.webhook": WebhookPersonal,
 }
 """What the `personal` text of a fact opens to, by the name of its schema."""
 

@@ -158,7 +158,7 @@ def group_touch(  # noqa: PLR0913  # the fields of a touch that say where it cam
     )
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=4_096)
 def foreign_referrer(referrer_host: str | None, page: str | None) -> str | None:
     """The host that referred to a page, unless that is its own site: a site's pages refer to each other."""
     if referrer_host and page and _host_of(page) == _bare(referrer_host):
@@ -166,7 +166,7 @@ def foreign_referrer(referrer_host: str | None, page: str | None) -> str | None:
     return referrer_host or None
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=4_096)
 def default_grouping(
     source: str | None,
     medium: str | None,

@@ -31,7 +31,7 @@ DEFAULT_CHANNEL = "default"
 GIVEN_CHANNEL = "given"
 AS_SHIPPED = {"rules": [], "keep_given": True, "otherwise": DEFAULT_CHANNEL}
 STORE = DocumentStore("channel_grouping", AS_SHIPPED)
-CACHED = 16_384
+CACHED = 4_096
 MOST_RULES = 200
 
 ChannelName = Annotated[str, Field(min_length=1, max_length=200)]

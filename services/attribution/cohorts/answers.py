@@ -12,7 +12,7 @@ from services.attribution.cohorts.laying import Cohort, Split
 from services.attribution.reports.asking import Asked
 from services.attribution.reports.domain import nth_bucket
 from services.attribution.reports.figures import ratio
-from services.attribution.reports.sheets import sheet
+from shared.web import sheet
 
 PATH = "/v1/reports/cohorts/conversions"
 

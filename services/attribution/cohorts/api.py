@@ -26,12 +26,11 @@ from services.attribution.reports.asking import Asked, Day, NameQuery, asked
 from services.attribution.reports.domain import Period, bucket_of, choose_currency, nth_bucket
 from services.attribution.reports.figures import OneCurrency
 from services.attribution.reports.handlers import MOST_ROWS, Settled
-from services.attribution.reports.sheets import document
 from shared.db import Connection
 from shared.errors import FieldError, Invalid
 from shared.money import Currency
 from shared.service import Runtime
-from shared.web import Limit, Page, make_cursor, read_cursor, requires
+from shared.web import Limit, Page, document, make_cursor, read_cursor, requires
 
 MOST_AGES = 600
 IntervalQuery = Annotated[Level, Query(description="Weeks begin on Mondays")]

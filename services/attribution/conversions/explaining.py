@@ -73,8 +73,9 @@ class Counted(BaseModel):
 class NotCounted(BaseModel):
     """A touch that may not earn from this conversion, and why. `lead_id` is whose it is, if it is somebody else's.
 
-    `too_old` (for every model), `after_conversion`, `automated`: a machine made it. `other_person`: a browser or an id
-    that was tied to this person, when it belonged to somebody else. `corrected`: told so at first, and otherwise since.
+    `too_old` (for every model), `after_conversion`, `automated`: a machine made it, and `automated_reason` says how
+    that is known; `internal`: own people did. `other_person`: a browser or an id that was tied to this person, when it
+    belonged to somebody else. `corrected`: told so at first, and otherwise since.
     """
 
     touch_id: str
@@ -84,6 +85,7 @@ class NotCounted(BaseModel):
     occurred_at: datetime
     received_at: datetime
     reason: Reason
+    automated_reason: str | None = None
     lead_id: str | None = None
 
 
@@ -323,6 +325,7 @@ def _not_counted(touch: Touch, reason: Reason, owner: LeadId | None = None) -> N
         occurred_at=touch.occurred_at,
         received_at=touch.received_at,
         reason=reason,
+        automated_reason=touch.automated_reason,
         lead_id=owner,
     )
 

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from services.attribution.conversions import queries
 from services.attribution.conversions.queries import Placed
-from services.attribution.credits.crediting import recredit
+from services.attribution.credits.crediting import recredit, uncredit
 from services.attribution.journeys.queries import lock_leads, mark_converting
 from services.attribution.models.catalogue import Catalogue
 from shared.db import Connection, Tx
@@ -15,12 +15,13 @@ E = TypeVar("E", ConversionRecorded, RefundRecorded, DealChanged)
 
 
 async def on_conversions(events: Sequence[ConversionRecorded], tx: Tx, catalogue: Catalogue) -> None:
-    """Store conversions and credit the touches that led to them."""
+    """Store conversions and credit the touches that led to them; take back the credit of those that are withdrawn."""
     newest = _newest(events, lambda event: event.conversion_id, lambda event: (event.position, event.received_at))
     changed = await queries.put_conversions(tx.connection, newest)
     await queries.keep_conversions(tx.connection, events)
     await lock_leads(tx.connection, {event.lead_id for event in events})
     await mark_converting(tx.connection, [event.lead_id for event in events])
+    await uncredit(tx.connection, [event.conversion_id for event in newest if event.withdrawn])
     await _recredit(tx.connection, catalogue, changed)
 
 

@@ -34,13 +34,13 @@ unnest(
     $9::timestamptz[], $10::timestamptz[], $11::text[])
     AS told ({", ".join(CONVERSION_COLUMNS)})
 """
-# What is replaced stays as a version; a version that is there already was told twice.
+# What is replaced stays as a version; a version that is there already was told twice. What is withdrawn is nobody's.
 PUT_CONVERSIONS = f"""
 WITH put AS (
     INSERT INTO conversions AS known ({", ".join(CONVERSION_COLUMNS)}) SELECT * FROM {TOLD_CONVERSIONS}
     ON CONFLICT (conversion_id) DO UPDATE SET
         {", ".join(f"{name} = excluded.{name}" for name in CONVERSION_COLUMNS[1:])}
-    WHERE known.lead_id IS NULL OR (known.position, known.received_at) < (excluded.position, excluded.received_at)
+    WHERE known.received_at IS NULL OR (known.position, known.received_at) < (excluded.position, excluded.received_at)
     RETURNING new.conversion_id, new.lead_id, new.occurred_at,
         {", ".join(f"old.{name} AS old_{name}" for name in CONVERSION_COLUMNS)}
 ), replaced AS (
@@ -53,7 +53,7 @@ SELECT conversion_id, lead_id, occurred_at, old_lead_id, old_occurred_at FROM pu
 KEEP_CONVERSIONS = f"""
 INSERT INTO conversion_versions ({", ".join(CONVERSION_COLUMNS)})
 SELECT told.* FROM {TOLD_CONVERSIONS} JOIN conversions AS known USING (conversion_id)
-WHERE (known.position, known.received_at) <> (told.position, told.received_at)
+WHERE (known.position, known.received_at) <> (told.position, told.received_at) AND told.lead_id IS NOT NULL
 ON CONFLICT DO NOTHING
 """
 # The conversion's row is locked first, made up if need be, so that a refund and its conversion cannot miss each other.
@@ -147,10 +147,13 @@ class Placed:
 async def put_conversions(connection: Connection, events: Sequence[ConversionRecorded]) -> list[Placed]:
     """Store conversions, one per id; of two the one received last stays, the others are kept as its versions.
 
-    Answers those that changed, and also where they were before.
+    Answers those that changed, and also where they were before. One that is withdrawn is nobody's: it is only where it
+    was.
     """
     rows = await connection.fetch(PUT_CONVERSIONS, *_columns(events, CONVERSION_COLUMNS))
-    changed = [Placed(row["conversion_id"], row["lead_id"], row["occurred_at"]) for row in rows]
+    changed = [
+        Placed(row["conversion_id"], row["lead_id"], row["occurred_at"]) for row in rows if row["lead_id"] is not None
+    ]
     before = [
         Placed(row["conversion_id"], row["old_lead_id"], row["old_occurred_at"])
         for row in rows
@@ -238,7 +241,12 @@ async def conversion(connection: Connection, conversion_id: ConversionId) -> Con
 
 
 def _columns(events: Sequence[ConversionRecorded] | Sequence[RefundRecorded], names: Sequence[str]) -> list[list[Any]]:
-    return [[getattr(event, name) for event in events] for name in names]
+    return [[_column(event, name) for event in events] for name in names]
+
+
+def _column(event: ConversionRecorded | RefundRecorded, name: str) -> Any:
+    withdrawn = isinstance(event, ConversionRecorded) and event.withdrawn
+    return None if withdrawn and name == "lead_id" else getattr(event, name)
 
 
 def _conversion(row: asyncpg.Record) -> Conversion:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from services.attribution.conversions import queries as conversions
 from services.attribution.credits import queries
-from services.attribution.credits.domain import Credited, Person, credit, moves
+from services.attribution.credits.domain import Credited, Person, credit, moves, moves_away
 from services.attribution.domain import Conversion, CreditingRun, longest_lookback
 from services.attribution.journeys import queries as journeys
 from services.attribution.models.catalogue import Catalogue
@@ -61,6 +61,17 @@ async def recredit(
         return
     after = await credit_people(connection, people, found, chosen, runs)
     await _store(connection, runs, after)
+
+
+async def uncredit(connection: Connection, conversion_ids: Sequence[ConversionId]) -> None:
+    """Take back all credit of those of these conversions that are nobody's any more. The caller holds their locks."""
+    old = await queries.stored_of_nobody(connection, conversion_ids) if conversion_ids else {}
+    if not old:
+        return
+    RECREDITED.inc(len(old))
+    await queries.take(connection, old, moves_away(old))
+    await mark_changed(connection, {}, old)
+    await paths_moved(connection, [one.path for one in old.values()], [])
 
 
 async def _store(connection: Connection, runs: Sequence[CreditingRun], after: Mapping[ConversionId, Credited]) -> None:

@@ -177,6 +177,15 @@ class Moves:
                     sums[1] += sign * minor
 
 
+def moves_away(before: Mapping[ConversionId, Credited]) -> Moves:
+    """By how much the sums move when conversions count no more."""
+    found = Moves()
+    for old in before.values():
+        found.count(old.path, -1)
+        found.credit(old.path, old.divisions, -1)
+    return found
+
+
 def moves(before: Mapping[ConversionId, Credited], after: Mapping[ConversionId, Credited]) -> Moves:
     """By how much the sums move between what was stored of conversions and what they come to."""
     found = Moves()

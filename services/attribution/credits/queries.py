@@ -34,6 +34,10 @@ COMBO_COLUMNS = "combo_id, channel, source, medium, campaign, content, landing_p
 PATHS = f"SELECT {', '.join(PATH_COLUMNS)} FROM paths WHERE conversion_id = ANY($1)"
 COMBOS = f"SELECT {COMBO_COLUMNS} FROM combos WHERE combo_id = ANY($1)"
 DIVISIONS = "SELECT run, conversion_id, units, value_minor FROM credits WHERE conversion_id = ANY($1) AND run = ANY($2)"
+OF_NOBODY = """
+SELECT conversion_id, ARRAY(SELECT run FROM credits WHERE credits.conversion_id = paths.conversion_id) AS runs
+FROM paths JOIN conversions USING (conversion_id) WHERE conversion_id = ANY($1) AND conversions.lead_id IS NULL
+"""
 EARNED = """
 SELECT credits.conversion_id, runs.model, runs.version, part.place - 1 AS place, part.touch_id, part.origin,
     combos.channel, combos.source, combos.medium, combos.campaign, combos.content, combos.landing_page,
@@ -218,6 +222,23 @@ async def stored(
         division = Division(tuple(row["units"]), tuple(row["value_minor"]))
         found[row["conversion_id"]].divisions[row["run"]] = division
     return found
+
+
+async def stored_of_nobody(
+    connection: Connection, conversion_ids: Iterable[ConversionId]
+) -> dict[ConversionId, Credited]:
+    """What is stored, under whatever runs, of those of these conversions that are nobody's any more."""
+    rows = await connection.fetch(OF_NOBODY, sorted(set(conversion_ids)))
+    ids = [row["conversion_id"] for row in rows]
+    return await stored(connection, ids, {run for row in rows for run in row["runs"]}, {}) if ids else {}
+
+
+async def take(connection: Connection, before: Mapping[ConversionId, Credited], moved: Moves) -> None:
+    """Store nothing in place of what was stored of conversions, and move the sums by the difference."""
+    await connection.execute(TAKE_PATHS, list(before))
+    gone = [(run, key) for key, one in before.items() for run in one.divisions]
+    await connection.execute(TAKE_CREDITS, [run for run, _ in gone], [key for _, key in gone])
+    await replace(connection, {}, {}, moved)
 
 
 async def replace(

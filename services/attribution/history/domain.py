@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Literal, TypeVar
 
 from services.attribution.credits.domain import Credited, Person, credit
-from services.attribution.domain import Conversion, CreditingRun, Deal, Profile, left_after_refunds
+from services.attribution.domain import Conversion, CreditingRun, Deal, Profile, Touch, left_after_refunds
 from services.attribution.history.told import (
     AssignmentTold,
     ConversionTold,
@@ -23,6 +23,7 @@ from services.attribution.history.told import (
     RefundTold,
     Told,
     TouchTold,
+    WithdrawalTold,
 )
 from shared.ids import ConversionId, LeadId, TouchId
 
@@ -43,6 +44,7 @@ class Known:
 
     conversion_id: ConversionId
     _touches: dict[Hashable, TouchTold] = field(default_factory=dict)
+    _withdrawals: dict[Hashable, WithdrawalTold] = field(default_factory=dict)
     _conversions: dict[Hashable, ConversionTold] = field(default_factory=dict)
     _refunds: dict[Hashable, RefundTold] = field(default_factory=dict)
     _profiles: dict[Hashable, ProfileTold] = field(default_factory=dict)
@@ -59,6 +61,9 @@ class Known:
         match told:
             case TouchTold():
                 return _put(self._touches, told)
+            case WithdrawalTold():
+                self._withdrawals[told.name] = told
+                return told.name in self._touches
             case ConversionTold():
                 return _put(self._conversions, told)
             case RefundTold():
@@ -120,7 +125,7 @@ class Known:
 
     def _person(self, person_id: LeadId) -> Person:
         touches = [
-            told.touch
+            self._counted(told)
             for told in self._touches.values()
             if self.owner(told.lead_id, told.touch.occurred_at) == person_id
         ]
@@ -141,6 +146,13 @@ class Known:
             [(at, rep) for at, _, _, rep in sorted(reps)],
             self._profile(person_id),
         )
+
+    def _counted(self, told: TouchTold) -> Touch:
+        """A touch as it counts: withdrawn or as told."""
+        withdrawn = self._withdrawals.get(told.name)
+        if withdrawn is None or told.touch.automated:
+            return told.touch
+        return replace(told.touch, automated=True, automated_reason=withdrawn.reason)
 
     def _profile(self, person_id: LeadId) -> Profile | None:
         theirs = [told for told in self._profiles.values() if person_id in self._ever_owners(told.lead_id)]
@@ -237,7 +249,7 @@ def _movers(
 
     def can_have(told: Told) -> bool:
         match told:
-            case TouchTold():
+            case TouchTold() | WithdrawalTold():
                 return told.name in places
             case RefundTold():
                 return "value" in moved

@@ -19,6 +19,7 @@ from services.attribution.history.told import (
     RefundTold,
     Told,
     TouchTold,
+    WithdrawalTold,
 )
 from services.attribution.journeys.queries import TOUCH_COLUMNS, touch_of
 from shared.db import Connection
@@ -88,6 +89,10 @@ WITH named AS (
 )
 SELECT {", ".join(TOUCH_COLUMNS)} FROM touches JOIN named USING (touch_id, origin)
 UNION ALL SELECT {", ".join(TOUCH_COLUMNS)} FROM touch_versions JOIN named USING (touch_id, origin)
+"""
+WITHDRAWALS = """
+SELECT origin, touch_id, reason, received_at FROM withdrawals
+JOIN unnest($1::text[], $2::text[]) AS named (origin, touch_id) USING (origin, touch_id)
 """
 TIED = "SELECT DISTINCT lead_id FROM identity_log WHERE into_id = ANY($1) AND kind IN ('linked', 'merged')"
 OF_IDS = f"""
@@ -165,13 +170,16 @@ async def told_of(
     touches = await connection.fetch(TOUCHES_TOLD, lead_ids, *span, MOST_TOUCHES + 1)
     if len(lead_ids) > MOST_IDS or len(touches) > MOST_TOUCHES:
         return None
+    names = sorted({(row["origin"], row["touch_id"]) for row in touches})
+    withdrawn = await connection.fetch(WITHDRAWALS, [origin for origin, _ in names], [name for _, name in names])
     conversions = [_conversion(row) for row in await connection.fetch(CONVERSIONS_TOLD, lead_ids)]
     deal_ids = {told.conversion.deal_id for told in conversions if told.conversion.conversion_id == conversion_id} - {
         None
     }
     return [
         *(IdentityTold(*row.values()) for row in await connection.fetch(IDENTITY, lead_ids)),
-        *(TouchTold(row["lead_id"], row["position"], _touch(row, grouping)) for row in touches),
+        *(TouchTold(row["lead_id"], row["position"], _as_told(row, grouping)) for row in touches),
+        *(WithdrawalTold(*row.values()) for row in withdrawn),
         *conversions,
         *(RefundTold(*list(row.values())[1:]) for row in await connection.fetch(REFUNDS_TOLD, conversion_id)),
         *(ProfileTold(*row.values()) for row in await connection.fetch(PROFILES_TOLD, lead_ids)),
@@ -209,6 +217,12 @@ def _touch(row: asyncpg.Record, grouping: ChannelGrouping) -> Touch:
         return touch
     found = grouping.group(traffic_in(row))
     return replace(touch, channel=found.channel, channel_rule=found.rule, source=found.source, medium=found.medium)
+
+
+def _as_told(row: asyncpg.Record, grouping: ChannelGrouping) -> Touch:
+    """A touch without what a withdrawal made of it."""
+    touch = _touch(row, grouping)
+    return replace(touch, automated=False, automated_reason=None) if row["withdrawn"] else touch
 
 
 def _conversion(row: asyncpg.Record) -> ConversionTold:

@@ -23,6 +23,7 @@ from services.attribution.history.told import (
     RefundTold,
     Told,
     TouchTold,
+    WithdrawalTold,
 )
 from shared.db import Connection
 from shared.ids import ConversionId
@@ -30,6 +31,7 @@ from shared.ids import ConversionId
 What = Literal[
     "touch",
     "touch_corrected",
+    "touch_withdrawn",
     "conversion_corrected",
     "other_conversion",
     "refund",
@@ -47,7 +49,8 @@ What = Literal[
 class CameLate(BaseModel):
     """A fact that came after the conversion was known; of the names those that it has.
 
-    `lead_id` is the id that it came with, `into_lead_id` whose that id turned out to be, or turned out not to be.
+    `reason` says how it is known that a machine made a touch, which so earns nothing. `lead_id` is the id that it came
+    with, `into_lead_id` whose that id turned out to be, or turned out not to be.
     """
 
     what: What
@@ -63,6 +66,7 @@ class CameLate(BaseModel):
     currency: str | None = None
     deal_id: str | None = None
     rep_id: str | None = None
+    reason: str | None = None
 
 
 class Part(BaseModel):
@@ -184,6 +188,15 @@ def _came(late: Late) -> CameLate:
                 touch_id=touch.touch_id,
                 origin=touch.origin,
                 channel=touch.channel,
+                reason=touch.automated_reason,
+            )
+        case WithdrawalTold():
+            return CameLate(
+                what="touch_withdrawn",
+                occurred_at=told.received_at,
+                touch_id=told.touch_id,
+                origin=told.origin,
+                reason=told.reason,
             )
         case ConversionTold(conversion=conversion):
             return CameLate(

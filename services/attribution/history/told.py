@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from services.attribution.domain import Conversion, Touch
-from shared.ids import AssignmentId, DealId, EventId, LeadId, RepId
+from shared.ids import AssignmentId, DealId, EventId, LeadId, RepId, TouchId
 
 IdentityKind = Literal["linked", "merged", "unmerged", "erased"]
 
@@ -44,6 +44,21 @@ class TouchTold:
     def rank(self) -> tuple[Any, ...]:
         """Of two with one name the higher counts."""
         return self.position, self.touch.received_at
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawalTold:
+    """A touch turned out to be a machine's; of several withdrawals the last is known."""
+
+    origin: str
+    touch_id: TouchId
+    reason: str
+    received_at: datetime
+
+    @property
+    def name(self) -> Hashable:
+        """That of the touch."""
+        return self.origin, self.touch_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,4 +170,4 @@ class AssignmentTold:
         return (self.revision,)
 
 
-Told = IdentityTold | TouchTold | ConversionTold | RefundTold | ProfileTold | DealTold | AssignmentTold
+Told = IdentityTold | TouchTold | WithdrawalTold | ConversionTold | RefundTold | ProfileTold | DealTold | AssignmentTold

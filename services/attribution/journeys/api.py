@@ -22,7 +22,10 @@ JourneyLimit = Annotated[int, Query(ge=1, le=1_000, description="Most touches on
 
 
 class TouchOut(BaseModel):
-    """A touch; `channel_rule` is what decided its channel."""
+    """A touch; `channel_rule` is what decided its channel.
+
+    One that a machine made (`automated`) earns nothing; `automated_reason` says how that is known, if it was said.
+    """
 
     touch_id: str
     origin: str
@@ -35,6 +38,7 @@ class TouchOut(BaseModel):
     content: str | None
     page: str | None
     automated: bool
+    automated_reason: str | None
     occurred_at: datetime
     received_at: datetime
 
@@ -62,6 +66,7 @@ def touch_out(touch: Touch) -> TouchOut:
         content=touch.content,
         page=touch.page,
         automated=touch.automated,
+        automated_reason=touch.automated_reason,
         occurred_at=touch.occurred_at,
         received_at=touch.received_at,
     )

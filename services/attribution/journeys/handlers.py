@@ -23,24 +23,38 @@ from shared.events import (
     LeadMerged,
     LeadUnmerged,
     TouchRecorded,
+    TouchWithdrawn,
 )
-from shared.ids import LeadId
+from shared.ids import EventId, LeadId
 from shared.rules import ActiveDocument
+from shared.withdrawals import as_they_count, keep_withdrawals
 
 
 async def on_touches(
-    events: Sequence[TouchRecorded], tx: Tx, catalogue: Catalogue, groupings: ActiveDocument[ChannelGrouping]
+    received: Sequence[TouchRecorded], tx: Tx, catalogue: Catalogue, groupings: ActiveDocument[ChannelGrouping]
 ) -> None:
     """Add touches to journeys; late ones change the credits of the conversions that they may have led to."""
     connection = tx.connection
+    events, withdrawn = await as_they_count(connection, received)
     erased = await queries.lock_leads(connection, {event.lead_id for event in events})
     grouping = await groupings.current(connection)  # only now: see channels.handlers
-    rows = [_row(event, grouping, erased=event.lead_id in erased) for event in events]
+    rows = [_row(event, grouping, withdrawn, erased=event.lead_id in erased) for event in events]
     corrected = await queries.add_touches(connection, rows)
     await follow_touches(connection, events, corrected)
     if corrected is None:  # else a correction may have taken a touch from another id
         corrected = [(event.lead_id, event.occurred_at) for event in events]
     await touches_changed(connection, catalogue, corrected)
+
+
+async def on_withdrawn(events: Sequence[TouchWithdrawn], tx: Tx, catalogue: Catalogue) -> None:
+    """Take back what touches earned that turned out to be a machine's; they stay in the journey, marked."""
+    connection = tx.connection
+    withdrawals = await keep_withdrawals(connection, events)
+    if lead_ids := await queries.leads_of_touches(connection, withdrawals):
+        await queries.lock_leads(connection, lead_ids)
+        taken = await queries.withdraw_touches(connection, withdrawals)
+        await follow_touches(connection, (), taken)
+        await touches_changed(connection, catalogue, taken)
 
 
 async def touches_changed(connection: Connection, catalogue: Catalogue, facts: Sequence[queries.Fact]) -> None:
@@ -95,7 +109,7 @@ def _may_have_led_to(window: Window, converted_at: datetime, lookback: timedelta
     return first <= converted_at and (lookback is None or last >= converted_at - lookback)
 
 
-def _row(event: TouchRecorded, grouping: ChannelGrouping, *, erased: bool) -> tuple[Any, ...]:
+def _row(event: TouchRecorded, grouping: ChannelGrouping, withdrawn: set[EventId], *, erased: bool) -> tuple[Any, ...]:
     """A touch as a row of `queries.TOUCH_COLUMNS`. Fields are read from the dict, which takes a third less time."""
     touch = event.__dict__
     traffic = traffic_of(event, erased=erased)
@@ -121,4 +135,6 @@ def _row(event: TouchRecorded, grouping: ChannelGrouping, *, erased: bool) -> tu
         referrer_host,
         " ".join(click_ids) if click_ids else None,
         source is not None or medium is not None,
+        touch["automated_reason"],
+        touch["event_id"] in withdrawn,
     )

@@ -9,7 +9,7 @@ import asyncpg
 
 from services.attribution.domain import Profile, Touch
 from shared.db import Connection
-from shared.events import LeadCaptured
+from shared.events import LeadCaptured, TouchWithdrawn
 from shared.identity import Member
 from shared.ids import LeadId, TouchId
 
@@ -36,6 +36,8 @@ TOUCH_COLUMNS = (
     "referrer_host",
     "click_ids",
     "tagged",
+    "automated_reason",
+    "withdrawn",
 )
 # `WHERE erased` leaves the other rows as they are, but locks them all the same.
 LOCK_LEADS = """
@@ -52,16 +54,19 @@ TOLD_TOUCHES = f"""
 unnest(
     $1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[],
     $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::boolean[],
-    $16::text[], $17::text[], $18::text[], $19::boolean[])
+    $16::text[], $17::text[], $18::text[], $19::boolean[], $20::text[], $21::boolean[])
     AS told ({", ".join(TOUCH_COLUMNS)})
 """
-# What is replaced stays as a version, as it was told: what grouping made of it is left out, since it is grouped when it
-# is looked at. A version that is there already was told twice.
+# What is replaced stays as a version, as it was told: what grouping and a withdrawal made of it is left out, since both
+# are looked up when it is looked at. A version that is there already was told twice.
 AS_TOLD = {
     "channel": "''",
     "channel_rule": "''",
     "source": "CASE WHEN {prefix}tagged THEN {prefix}source END",
     "medium": "CASE WHEN {prefix}tagged THEN {prefix}medium END",
+    "automated": "{prefix}automated AND NOT {prefix}withdrawn",
+    "automated_reason": "CASE WHEN NOT {prefix}withdrawn THEN {prefix}automated_reason END",
+    "withdrawn": "false",
 }
 
 
@@ -87,6 +92,15 @@ INSERT INTO touch_versions ({", ".join(TOUCH_COLUMNS)})
 SELECT {_as_told("told.")} FROM {TOLD_TOUCHES} JOIN touches AS known USING (touch_id, origin)
 WHERE (known.position, known.received_at) <> (told.position, told.received_at)
 ON CONFLICT DO NOTHING
+"""
+NAMED = """
+SELECT lead_id FROM touches JOIN unnest($1::text[], $2::text[]) AS named (touch_id, origin) USING (touch_id, origin)
+"""
+WITHDRAW = """
+UPDATE touches SET automated = true, withdrawn = true, automated_reason = named.reason
+FROM unnest($1::text[], $2::text[], $3::text[]) AS named (touch_id, origin, reason)
+WHERE (touches.touch_id, touches.origin) = (named.touch_id, named.origin) AND (withdrawn OR NOT automated)
+RETURNING lead_id, occurred_at
 """
 PUT_CAPTURED = """
 INSERT INTO leads AS known (lead_id, revision, captured_at, country, account_id)
@@ -170,6 +184,19 @@ async def add_touches(connection: Connection, rows: Sequence[tuple[Any, ...]]) -
             changed.append((found["old_lead_id"], found["old_occurred_at"]))
     await connection.execute(KEEP_TOUCHES, *_columns(rows))
     return changed
+
+
+async def leads_of_touches(connection: Connection, events: Sequence[TouchWithdrawn]) -> set[LeadId]:
+    """The ids that touches of these names came with, as far as they are known."""
+    rows = await connection.fetch(NAMED, [event.touch_id for event in events], [event.origin for event in events])
+    return {row["lead_id"] for row in rows}
+
+
+async def withdraw_touches(connection: Connection, events: Sequence[TouchWithdrawn]) -> list[Fact]:
+    """Have touches count as a machine's; answers those that are known, unless they were told as one."""
+    names = [event.touch_id for event in events], [event.origin for event in events]
+    rows = await connection.fetch(WITHDRAW, *names, [event.reason for event in events])
+    return [(row["lead_id"], row["occurred_at"]) for row in rows]
 
 
 async def put_captured(connection: Connection, events: Sequence[LeadCaptured]) -> list[LeadId]:
@@ -286,4 +313,5 @@ def touch_of(row: asyncpg.Record) -> Touch:
         content=row["content"],
         page=row["page"],
         automated=row["automated"],
+        automated_reason=row["automated_reason"],
     )

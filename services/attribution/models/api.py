@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+import orjson
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
 
 from services.attribution.domain import Model, TotalsModel
@@ -18,7 +19,15 @@ from services.attribution.models.queries import Run, RunState
 from services.attribution.models.simulating import Simulation, simulate
 from shared.db import Connection
 from shared.errors import FieldError, Invalid
-from shared.rules import NoSuchVersion, StoredDocument
+from shared.rules import (
+    Decision,
+    NoSuchVersion,
+    StoredDocument,
+    add_life,
+    etag,
+    expected_version,
+    time_to_come,
+)
 from shared.service import Runtime
 from shared.web import Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
 
@@ -81,10 +90,11 @@ class ModelOut(BaseModel):
 
 
 class ActivateIn(Input):
-    """Which version counts from now, or from a time to come."""
+    """Which version counts from now, or from a time to come, and why."""
 
     version: int = Field(ge=1, le=NEWEST)
     at: AwareDatetime | None = None
+    reason: Annotated[str, Field(max_length=1_000)] = ""
 
 
 class SimulateIn(Input):
@@ -108,6 +118,7 @@ def router(runtime: Runtime) -> APIRouter:
     may_change = requires("attribution:write")
     catalogue = Catalogue()
     database = runtime.database
+    _add_life(made, runtime, catalogue)
 
     @made.get("/v1/models", dependencies=[may_read])
     async def models() -> Page[Summary]:
@@ -118,12 +129,14 @@ def router(runtime: Runtime) -> APIRouter:
         return Page(items=[_summary(model, runs) for model in found])
 
     @made.get("/v1/models/{model_id}", dependencies=[may_read])
-    async def model(model_id: ModelId) -> ModelOut | Summary:
-        """The active version of a custom model, or a model that ships with the product."""
+    async def model(model_id: ModelId, response: Response) -> ModelOut | Summary:
+        """The active version of a custom model, with its ETag, or a model that ships with the product."""
         async with database.reading() as connection:
             if model_id in SHIPPED:
                 return _summary(SHIPPED[model_id], await queries.runs_of(connection, model_id))
-            return await _out(connection, model_id, await STORE.active(connection, model_id))
+            active = await STORE.active(connection, model_id)
+            response.headers["ETag"] = etag(active.version)
+            return await _out(connection, model_id, active)
 
     @made.put("/v1/models/{model_id}")
     async def save_model(
@@ -131,18 +144,22 @@ def router(runtime: Runtime) -> APIRouter:
         model_id: ModelId,
         principal: Annotated[Principal, Depends(may_change)],
         draft: Annotated[bool, Query(description="Only save it")] = False,
+        reason: Annotated[str, Query(max_length=1_000, pattern=r"^[^\x00]*$", description="Why")] = "",
     ) -> ModelOut:
-        """Save a new version and make it active, unless it is a draft; all conversions are credited by it anew."""
-        if model_id in SHIPPED:
-            raise ShippedModel(f"{model_id} is the name of a model that ships with the product; take another")
+        """Save a new version and make it active, unless it is a draft; all conversions are credited by it anew.
+
+        `If-Match` with the ETag of a version guards a change against others' changes.
+        """
+        _custom(model_id)
         if model_id in COLUMNS:
             fault = FieldError("path:model_id", "is what rows of a comparison are named by; take another")
             raise Invalid(f"{model_id} cannot name a model", [fault])
         document = _document(await request.body())
         compile_model(model_id, 0, document)
+        decision = Decision(principal.subject, reason, expected=expected_version(request.headers.get("if-match")))
         async with database.transaction() as tx:
             stored = document.model_dump(mode="json")
-            saved = await STORE.save(tx.connection, stored, principal.subject, model_id, draft=draft)
+            saved = await STORE.save(tx.connection, stored, decision, model_id, draft=draft)
             if not draft:
                 await begin_runs(tx.connection, catalogue)
             return await _out(tx.connection, model_id, saved)
@@ -161,11 +178,13 @@ def router(runtime: Runtime) -> APIRouter:
 
     @made.post("/v1/models/{model_id}:activate")
     async def activate_model(
-        model_id: ModelId, body: ActivateIn, principal: Annotated[Principal, Depends(may_change)]
+        request: Request, model_id: ModelId, body: ActivateIn, principal: Annotated[Principal, Depends(may_change)]
     ) -> ModelOut:
-        """Switch to a version, also back; all conversions are credited by it anew."""
+        """Switch to a version, also back, or plan it for a time to come; all conversions are credited by it anew."""
+        expected = expected_version(request.headers.get("if-match"))
+        decision = Decision(principal.subject, body.reason, expected=expected)
         async with database.transaction() as tx:
-            version = await STORE.activate(tx.connection, body.version, principal.subject, model_id, at=body.at)
+            version = await STORE.activate(tx.connection, body.version, decision, model_id, at=time_to_come(body.at))
             await begin_runs(tx.connection, catalogue)
             return await _out(tx.connection, model_id, version)
 
@@ -185,6 +204,44 @@ def router(runtime: Runtime) -> APIRouter:
             return await simulate(connection, catalogue, model, since)
 
     return made
+
+
+def _add_life(made: APIRouter, runtime: Runtime, catalogue: Catalogue) -> None:
+    """Check, compare, plan, roll back and look back: before the paths that take whatever stands after the slash."""
+
+    async def named(model_id: ModelId) -> str:
+        """Which custom model a path means. Raises NoSuchVersion and ShippedModel."""
+        _custom(model_id)
+        async with runtime.database.reading() as connection:
+            if not await STORE.versions(connection, model_id, limit=1):
+                raise NoSuchVersion(f"there is no custom model {model_id}")
+        return model_id
+
+    def normal(document: dict[str, Any]) -> dict[str, Any]:
+        return _document(orjson.dumps(document)).model_dump(mode="json")
+
+    async def tell(connection: Connection, stored: StoredDocument, model_id: str) -> ModelOut:
+        return await _out(connection, model_id, stored)
+
+    add_life(
+        made,
+        runtime.database,
+        runtime.secrets,
+        STORE,
+        path="/v1/models/{model_id}",
+        check=lambda document: compile_model("", 0, _document(orjson.dumps(document))),
+        tell=tell,
+        answer=ModelOut,
+        named=named,
+        normal=normal,
+        switched=lambda connection: begin_runs(connection, catalogue),
+    )
+
+
+def _custom(model_id: str) -> None:
+    """Raises ShippedModel for a name that is not a custom model's."""
+    if model_id in SHIPPED:
+        raise ShippedModel(f"{model_id} is the name of a model that ships with the product; take another")
 
 
 def _document(body: bytes) -> ModelDocument:

@@ -15,18 +15,21 @@ from shared.faults import failpoint
 STEP = 100
 """Conversions credited in one transaction: short enough to keep nobody waiting."""
 
+STEP_ALONE = 500
+"""The same where nobody waits: in a projection that does not serve yet. Sums of days are moved once a step."""
+
 STEP_BACK = 5_000
 """Conversions whose credits by a run that is gone are taken away in one transaction."""
 
 
-async def walk_models(database: Database, catalogue: Catalogue) -> timedelta | None:
-    """Take the next step of what is not finished; answers no wait when there is more to do."""
+async def walk_models(database: Database, catalogue: Catalogue, step: int = STEP) -> timedelta | None:
+    """Take the next step of what is not finished, so many conversions; answers no wait when there is more to do."""
     async with database.transaction() as tx:
         await _follow_documents(tx.connection, catalogue)
     async with database.transaction() as tx:
         await _switch(tx.connection, catalogue)
     async with database.transaction() as tx:
-        more = await _walk(tx.connection, catalogue)
+        more = await _walk(tx.connection, catalogue, step)
     async with database.transaction() as tx:
         more |= await _take_back(tx.connection)
     return timedelta(0) if more else None
@@ -53,9 +56,10 @@ async def settle_models(database: Database, catalogue: Catalogue) -> None:
 async def _settle_next(connection: Connection, catalogue: Catalogue, after: str) -> str | None:
     runs = await catalogue.crediting(connection)
     numbers = [run.run for run in runs if not isinstance(run.model, TotalsModel)]
-    found = await queries.unsettled_after(connection, after, numbers, longest_lookback(runs), STEP)
+    await queries.take_time(connection)
+    found = await queries.unsettled_after(connection, after, numbers, longest_lookback(runs), STEP_ALONE)
     await _credit_anew(connection, catalogue, found)
-    return found[-1].conversion_id if len(found) == STEP else None
+    return found[-1].conversion_id if len(found) == STEP_ALONE else None
 
 
 async def begin_runs(connection: Connection, catalogue: Catalogue) -> None:
@@ -105,16 +109,18 @@ async def _switch(connection: Connection, catalogue: Catalogue) -> None:
     await _shorten(connection, catalogue, before)
 
 
-async def _walk(connection: Connection, catalogue: Catalogue) -> bool:
+async def _walk(connection: Connection, catalogue: Catalogue, step: int) -> bool:
     """Credit the next conversions; runs that have come equally far are walked together."""
+    if step > STEP:
+        await queries.take_time(connection)
     await queries.share_runs(connection)
     walks = await queries.walks(connection)
     if not walks:
         return False
     start = min(walk.after for walk in walks)
-    found = await queries.conversions_after(connection, start, STEP)
+    found = await queries.conversions_after(connection, start, step)
     await _credit_anew(connection, catalogue, found)
-    finished = len(found) < STEP
+    finished = len(found) < step
     after = found[-1].conversion_id if found else start
     done = {
         walk.run: sum(one.conversion_id > walk.after for one in found)

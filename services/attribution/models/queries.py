@@ -18,6 +18,10 @@ RunState = Literal["building", "serving", "retiring"]
 # Who credits and who changes which runs there are keep each other out, so that no conversion misses a run.
 SHARE_RUNS = "SELECT pg_advisory_xact_lock_shared(hashtextextended('attribution/runs', 0))"
 LOCK_RUNS = "SELECT pg_advisory_xact_lock(hashtextextended('attribution/runs', 0))"
+# A large step may take long on a slow machine, and nobody waits for what it locks.
+TAKE_TIME = """
+SELECT set_config('idle_in_transaction_session_timeout', '60s', true), set_config('statement_timeout', '60s', true)
+"""
 COLUMNS = "run, model, version, splits, state, projection, after, done, total, started_at, walked_at, finished_at"
 ALL = f"SELECT {COLUMNS} FROM model_runs ORDER BY run"
 OF_MODEL = f"SELECT {COLUMNS} FROM model_runs WHERE model = $1 ORDER BY run"
@@ -114,6 +118,11 @@ class Run:
     def seconds_left(self) -> float | None:
         """How long the walk still takes at this rate."""
         return max(self.total - self.done, 0) / self.rate if self.rate else None
+
+
+async def take_time(connection: Connection) -> None:
+    """Let the transaction at hand take longer than those that others wait for."""
+    await connection.execute(TAKE_TIME)
 
 
 async def share_runs(connection: Connection) -> list[Run]:

@@ -10,6 +10,8 @@ from pydantic import BaseModel
 
 from services.attribution.paths import queries
 from services.attribution.paths.domain import Counted, Sequenced, Subject, Wanted
+from services.attribution.paths.drilling import Links
+from services.attribution.paths.drilling import router as drilling_router
 from services.attribution.paths.reporting import (
     Total,
     by_number,
@@ -24,10 +26,9 @@ from services.attribution.reports.domain import choose_currency
 from services.attribution.reports.drilling import link_of
 from services.attribution.reports.queries import as_of
 from services.attribution.reports.questions import Question as CreditQuestion
-from services.attribution.reports.sheets import sheet
 from shared.db import Connection
 from shared.service import Runtime
-from shared.web import make_cursor, read_cursor, requires
+from shared.web import make_cursor, read_cursor, requires, sheet
 
 CURSOR = "report-paths"
 PathLimit = Annotated[int, Query(ge=1, le=1_000, description="Most rows on a page")]
@@ -50,7 +51,7 @@ class Report(BaseModel):
 class AssistedRow(BaseModel):
     """The conversions in which a channel was on any touch but the last, was the last, was the first.
 
-    `ratio`: assisted / last; null where it was never the last. The addresses list the conversions behind the latter.
+    `ratio`: assisted / last; null where it was never the last. The addresses list the conversions behind each.
     """
 
     key: str
@@ -61,6 +62,7 @@ class AssistedRow(BaseModel):
     first_conversions: int
     first_value_minor: int
     ratio: float | None
+    assisted_drill_url: str
     last_drill_url: str
     first_drill_url: str
 
@@ -92,7 +94,10 @@ class ParticipationReport(Report):
 
 
 class SequenceRow(BaseModel):
-    """The conversions that came by exactly this sequence of channels; none: no touch led to them."""
+    """The conversions that came by exactly this sequence of channels; none: no touch led to them.
+
+    `drill_url` lists them.
+    """
 
     key: str
     path: list[str]
@@ -100,6 +105,7 @@ class SequenceRow(BaseModel):
     conversions: int
     value_minor: int
     share: float
+    drill_url: str
 
 
 class PathsReport(Report):
@@ -111,12 +117,13 @@ class PathsReport(Report):
 
 
 class LengthRow(BaseModel):
-    """The conversions with so many touches on their path."""
+    """The conversions with so many touches on their path; `drill_url` lists them."""
 
     touches: int
     conversions: int
     value_minor: int
     share: float
+    drill_url: str
 
 
 class LengthReport(Report):
@@ -127,12 +134,16 @@ class LengthReport(Report):
 
 
 class LagRow(BaseModel):
-    """The conversions so many whole days after the first touch on their path; null: there was none."""
+    """The conversions so many whole days after the first touch on their path; null: there was none.
+
+    `drill_url` lists them.
+    """
 
     days: int | None
     conversions: int
     value_minor: int
     share: float
+    drill_url: str
 
 
 class LagReport(Report):
@@ -157,6 +168,11 @@ class _Found:
         wanted = self.wanted
         question = CreditQuestion(("channel",), wanted.period, types=wanted.types, currency=wanted.currency)
         return link_of(question, model)((None, (channel,)))
+
+    @property
+    def links(self) -> Links:
+        """The addresses of the conversions that came about in some way."""
+        return Links(self.wanted)
 
     @property
     def head(self) -> dict[str, Any]:
@@ -192,6 +208,7 @@ Asking = Annotated[Question, Depends(asked_paths)]
 def router(runtime: Runtime) -> APIRouter:
     """The endpoints of the reports about paths."""
     made = APIRouter(tags=["reports"], dependencies=[Depends(requires("attribution:read"))])
+    made.include_router(drilling_router(runtime))
 
     @made.get("/v1/reports/assisted", response_model=AssistedReport)
     async def assisted(question: Asking) -> AssistedReport | Response:
@@ -207,6 +224,7 @@ def router(runtime: Runtime) -> APIRouter:
                 first_conversions=one.first.journeys,
                 first_value_minor=one.first.value_minor,
                 ratio=one.ratio,
+                assisted_drill_url=found.links.to(assisted_by=one.key),
                 last_drill_url=found.link("last_touch", one.key),
                 first_drill_url=found.link("first_touch", one.key),
             )
@@ -217,7 +235,9 @@ def router(runtime: Runtime) -> APIRouter:
     @made.get("/v1/reports/participation", response_model=ParticipationReport)
     async def participation(question: Asking) -> ParticipationReport | Response:
         """How many conversions each channel took part in."""
-        found = await _found(runtime, question.wanted, ["set"])
+        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
+            found = await _counted(connection, question.wanted, [])
+            taken_part = await queries.taken_part(connection, found.wanted) if found.wanted.currency else {}
         rows = [
             ParticipationRow(
                 key=key,
@@ -226,7 +246,7 @@ def router(runtime: Runtime) -> APIRouter:
                 share=found.total.share(amount.journeys),
                 drill_url=found.link("participation", key),
             )
-            for key, amount in participation_of(found.sums, found.total)
+            for key, amount in participation_of(taken_part, found.total)
         ]
         return _csv(ParticipationRow, rows, found) if question.as_csv else ParticipationReport(**found.head, rows=rows)
 
@@ -258,6 +278,7 @@ def router(runtime: Runtime) -> APIRouter:
                 conversions=one.journeys,
                 value_minor=one.value_minor,
                 share=found.total.share(one.journeys),
+                drill_url=found.links.to_sequence(one.key_id, subject),
             )
             for one in most[:limit]
         ]
@@ -281,6 +302,7 @@ def router(runtime: Runtime) -> APIRouter:
                 conversions=amount.journeys,
                 value_minor=amount.value_minor,
                 share=found.total.share(amount.journeys),
+                drill_url=found.links.to(touches=touches or 0),
             )
             for touches, amount in numbered
         ]
@@ -299,6 +321,7 @@ def router(runtime: Runtime) -> APIRouter:
                 conversions=amount.journeys,
                 value_minor=amount.value_minor,
                 share=found.total.share(amount.journeys),
+                drill_url=found.links.to_lag(days),
             )
             for days, amount in numbered
         ]

@@ -205,7 +205,7 @@ def _named(subject: Subject, keys: Keys) -> Facet:
     return subject, (key_id if len(keys) <= SHORT else key_id.__wrapped__)(keys), keys
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=4_096)
 def key_id(keys: Keys) -> int:
     """The number that names keys: the same everywhere."""
     return int.from_bytes(blake2b("\0".join(keys).encode(), digest_size=8).digest(), "big", signed=True)

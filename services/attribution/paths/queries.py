@@ -1,11 +1,15 @@
 """The statements about sums of sequences of channels."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
+import asyncpg
+
+from services.attribution.domain import LOOKBACK
 from services.attribution.paths.domain import (
     SHORT,
     Amount,
@@ -74,6 +78,11 @@ FROM (
 ) AS part
 GROUP BY subject, currency, key_id
 """
+# Each conversion once for every channel on its path.
+TAKEN_PART = f"""
+SELECT channel, sum(journeys)::bigint AS journeys, sum(value_minor)::bigint AS value_minor
+FROM ({SUMS}) AS summed CROSS JOIN unnest(keys) AS channel WHERE currency <> '' GROUP BY channel
+"""
 _AFTER = """
 ({journeys}::bigint IS NULL OR (journeys <= {journeys} AND (
     journeys < {journeys} OR value_minor < {value} OR (value_minor = {value} AND key_id > {key}))))
@@ -106,6 +115,64 @@ SELECT channels, count(*) AS journeys FROM remainders
 WHERE ($1::timestamptz IS NULL OR last_at >= $1) AND ($2::timestamptz IS NULL OR last_at < $2) GROUP BY channels
 """
 
+# Every conversion with the path to it by the default look-back, which is given in seconds: exact across time zones.
+BEHIND = """
+SELECT path.conversion_id, path.person_id AS lead_id, path.conversion_type AS type, path.occurred_at, path.currency,
+    path.value_minor, path.value_minor AS credited_minor, path.country, path.account, path.rep, way.touches,
+    floor(extract(epoch FROM path.occurred_at - way.first_at) / 86400)::integer AS days
+FROM paths AS path CROSS JOIN LATERAL (
+    SELECT count(*)::integer AS touches, min(at) AS first_at,
+        coalesce(array_agg(channel ORDER BY place), '{}') AS path,
+        coalesce(array_agg(channel ORDER BY place) FILTER (WHERE channel IS DISTINCT FROM former), '{}') AS route
+    FROM (
+        SELECT stop.place, stop.at, combo.channel, lag(combo.channel) OVER (ORDER BY stop.place) AS former
+        FROM unnest(path.combos[2:], path.times[2:]) WITH ORDINALITY AS stop (combo_id, at, place)
+        JOIN combos AS combo USING (combo_id) WHERE stop.at >= path.occurred_at - make_interval(secs => $1)
+    ) AS on_it
+) AS way
+WHERE ($2::timestamptz IS NULL OR path.occurred_at >= $2) AND ($3::timestamptz IS NULL OR path.occurred_at < $3)
+    AND ($4::text IS NULL OR path.currency = $4) AND ($5::text[] IS NULL OR path.conversion_type = ANY($5))
+    AND ($6::bigint IS NULL OR CASE $7::text WHEN 'route' THEN way.route ELSE way.path END IN (
+        SELECT keys FROM path_ranks WHERE subject = $7 AND currency = path.currency AND key_id = $6))
+    AND ($8::integer IS NULL OR way.touches = $8)
+    AND ($9::integer IS NULL OR floor(extract(epoch FROM path.occurred_at - way.first_at) / 86400) = $9)
+    AND ($10::text IS NULL OR $10 = ANY(way.path[:way.touches - 1]))
+    AND ($11::timestamptz IS NULL OR (path.occurred_at <= $11
+        AND (path.occurred_at < $11 OR path.conversion_id > $12::text)))
+ORDER BY path.occurred_at DESC, path.conversion_id LIMIT $13
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How conversions came about, as a cell of a report about paths says it; None leaves it open."""
+
+    subject: Sequenced
+    key_id: int | None
+    touches: int | None
+    days: int | None
+    assisted_by: str | None
+
+
+async def conversions_by(
+    connection: Connection, wanted: Wanted, way: Way, *, after: tuple[datetime, str] | None, limit: int
+) -> list[asyncpg.Record]:
+    """The conversions that came about in a way, the newest first, after a place in their list."""
+    return await connection.fetch(
+        BEHIND,
+        LOOKBACK.total_seconds(),
+        *wanted.period.moments,
+        wanted.currency,
+        list(wanted.types) or None,
+        way.key_id,
+        way.subject,
+        way.touches,
+        way.days,
+        way.assisted_by,
+        *(after or (None, None)),
+        limit,
+    )
+
 
 async def counted(connection: Connection, wanted: Wanted, subjects: Sequence[Subject]) -> list[Counted]:
     """All sums of some subjects."""
@@ -123,6 +190,12 @@ async def most_counted(
     else:
         rows = await connection.fetch(MOST, *await _parameters(connection, wanted, [subject]), *place, limit)
     return [Counted(*row.values()) for row in rows]
+
+
+async def taken_part(connection: Connection, wanted: Wanted) -> dict[str, Amount]:
+    """By channel, the conversions with it on their path."""
+    rows = await connection.fetch(TAKEN_PART, *await _parameters(connection, wanted, ["set"]))
+    return {row["channel"]: Amount(row["journeys"], row["value_minor"]) for row in rows}
 
 
 async def lost_routes(connection: Connection, period: Period) -> dict[Keys, int]:

@@ -65,15 +65,10 @@ def parts_of(sums: Iterable[Counted]) -> list[Parts]:
     return sorted(rows, key=lambda row: (-row.assisted.journeys, -row.last.journeys, row.key))
 
 
-def participation_of(sets: Iterable[Counted], total: Total) -> list[tuple[str, Amount]]:
+def participation_of(taken_part: Mapping[str, Amount], total: Total) -> list[tuple[str, Amount]]:
     """For each channel the conversions with it on their path, each of them whole; the most first."""
-    found: dict[str, Amount] = {UNATTRIBUTED: total.unattributed} if total.unattributed.journeys else {}
-    for one in sets:
-        if one.currency:
-            for channel in one.keys:
-                known = found.get(channel, NOTHING)
-                found[channel] = Amount(known.journeys + one.journeys, known.value_minor + one.value_minor)
-    return _most_first(found)
+    nobody = {UNATTRIBUTED: total.unattributed} if total.unattributed.journeys else {}
+    return sorted({**taken_part, **nobody}.items(), key=lambda row: (-row[1].journeys, -row[1].value_minor, row[0]))
 
 
 def by_number(sums: Iterable[Counted]) -> list[tuple[int | None, Amount]]:
@@ -98,7 +93,3 @@ def path_key(channels: Iterable[str]) -> str:
 def _added(sums: Iterable[Counted]) -> Amount:
     sums = list(sums)
     return Amount(sum(one.journeys for one in sums), sum(one.value_minor for one in sums))
-
-
-def _most_first(found: Mapping[str, Amount]) -> list[tuple[str, Amount]]:
-    return sorted(found.items(), key=lambda row: (-row[1].journeys, -row[1].value_minor, row[0]))

@@ -1,6 +1,7 @@
 """The reports of the pipeline over HTTP, as JSON or CSV."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -16,9 +17,13 @@ from services.attribution.pipeline.reading import Found, Moments
 from services.attribution.pipeline.sales_report import KINDS, STANDING, PipelineReport, PipelineRow, pipeline_lines
 from services.attribution.pipeline.speed_report import Since, SpeedReport, SpeedRow, speed_lines
 from services.attribution.pipeline.tables import MOST_ROWS, Between, Place, beside, sheet_of
+from services.attribution.pipeline.worth import as_they_are, closing_day, converted
+from services.attribution.rates.queries import exchange
 from services.attribution.reports.domain import choose_currency
+from services.attribution.reports.questions import not_both
 from shared.db import Connection
 from shared.errors import FieldError, Invalid
+from shared.money import Currency
 from shared.service import Runtime
 from shared.web import requires
 
@@ -56,27 +61,43 @@ def router(runtime: Runtime) -> APIRouter:
         )
 
     @made.get("/v1/reports/pipeline", response_model=PipelineReport, response_model_exclude_unset=True)
-    async def pipeline(asked: Annotated[Wanted, Depends(wanted)]) -> PipelineReport | Response:
+    async def pipeline(
+        asked: Annotated[Wanted, Depends(wanted)],
+        convert_to: Annotated[
+            Currency | None, Query(description="Convert by the posted rates, instead of one `currency`")
+        ] = None,
+        convert_through: Annotated[Currency | None, Query(description="To cross by, where a pair has no rates")] = None,
+    ) -> PipelineReport | Response:
         """What is open, what was opened, won and lost in a period, how fast, and what it brings every year."""
+        not_both(asked.asked.currency, convert_to)
+        today = runtime.clock.now().astimezone(asked.asked.period.zone).date()
+        days = [[closing_day(period, today) for _, period in some] for some in (asked.now, asked.then)]
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
             stages = await reading.pipeline_stages(connection)
             before = await reading.sums_in(connection, asked.question, STANDING, asked.begins)
             now, then = await _sums(connection, asked, KINDS)
             as_of = await reading.as_of(connection)
-        present = {one.currency for one in (*before, *now, *then) if any(one.total)}
-        currency = choose_currency(present, asked.asked.currency)
+            present = {one.currency for one in (*before, *now, *then) if any(one.total)}
+            places = {(currency, day) for currency in present for day in chain(*days)}
+            rates = await exchange(connection, convert_to, places, convert_through) if convert_to else None
+        currency = convert_to or choose_currency(present, asked.asked.currency)
 
-        def lines(begins: int, found: Sequence[Found], pieces: int) -> Mapping[Place, BaseModel]:
-            stood = [one for one in before if one.place == begins and one.currency == currency and any(one.total)]
-            here = [one for one in found if one.currency == currency]
-            return pipeline_lines(stood, here, _places(asked, pieces), pieces, stages)
+        def lines(which: int, found: Sequence[Found]) -> Mapping[Place, BaseModel]:
+            pieces, kept = len(days[which]), present if rates else {currency}
+            stood = [one for one in before if one.place == which and one.currency in kept and any(one.total)]
+            here = [one for one in found if one.currency in kept]
+            worth_in = converted(rates, days[which]) if rates else as_they_are
+            return pipeline_lines(stood, here, _places(asked, pieces), pieces, stages, worth_in)
 
-        ours = lines(0, now, len(asked.now))
-        rows = [PipelineRow(**fields) for _, fields in _beside(asked, ours, lines(1, then, len(asked.then)))]
+        ours = lines(0, now)
+        rows = [PipelineRow(**fields) for _, fields in _beside(asked, ours, lines(1, then))]
+        crossed: dict[str, Any] = {}
+        if rates:
+            crossed["crossed"] = {one: sorted(by) for one, by in sorted(rates.crossed.items())}
         if asked.asked.as_csv:
             return sheet_of(rows, {"currency": currency})
         return PipelineReport(
-            currency=currency, as_of=as_of, truncated=len(ours) > MOST_ROWS, rows=rows, **_previous(asked)
+            currency=currency, as_of=as_of, truncated=len(ours) > MOST_ROWS, rows=rows, **_previous(asked), **crossed
         )
 
     @made.get("/v1/reports/speed-to-lead", response_model=SpeedReport, response_model_exclude_unset=True)

@@ -54,6 +54,7 @@ def cells_of(mark: Mark, circumstances: Circumstances) -> Iterator[Cell]:
         ("source", circumstances.source),
         ("campaign", circumstances.campaign),
         ("country", circumstances.country),
+        ("account", circumstances.account),
     ]
     month = day.replace(day=1)
     for dimension, key in keys:

@@ -39,12 +39,8 @@ TIMED: frozenset[Kind] = frozenset(
 )
 """What tells how long something took. By dimension and day nearly each of these would be a sum of its own, so that they
 are summed by month only."""
-Dimension = Literal["rep", "team", "channel", "source", "campaign", "country"]
+Dimension = Literal["rep", "team", "channel", "source", "campaign", "country", "account"]
 Outcome = Literal["kept", "breached", "rejected", "replaced", "withdrawn", "pending"]
-
-CONTACTS = ("call_attempted", "call_connected", "meeting_booked", "meeting_held", "rep_emailed", "rep_messaged")
-"""The types of touches that are a rep's own doing: the first of them is the first contact. `chat_started` and the
-replies of a lead are not: a person answering is not yet a rep answering."""
 
 
 class Owner(NamedTuple):
@@ -65,6 +61,7 @@ class Circumstances:
     source: str = NOT_SET
     campaign: str = NOT_SET
     country: str = NOT_SET
+    account: str = NOT_SET
 
 
 class Mark(NamedTuple):
@@ -112,7 +109,7 @@ class Assigned:
 
 @dataclass(frozen=True, slots=True)
 class DealStep:
-    """How a deal stood after a change."""
+    """How a deal stood after a change; from the revision `begins` on the deal was told anew, if it was."""
 
     revision: int
     at: datetime
@@ -126,6 +123,7 @@ class DealStep:
     owner: Owner = NOBODY
     closed_at: datetime | None = None
     pipeline_stages: tuple[str, ...] = ()
+    begins: int = 0
 
 
 @dataclass(frozen=True, slots=True)

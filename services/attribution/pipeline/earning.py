@@ -12,7 +12,7 @@ from shared.ids import DealId
 
 def deals_marks(deals: Mapping[DealId, Sequence[DealStep]]) -> list[Mark]:
     """All deals of a person. The first one won that brings something every month is new, what follows is expansion."""
-    told = {deal_id: sorted(steps, key=lambda step: step.revision) for deal_id, steps in deals.items()}
+    told = {deal_id: counting(steps) for deal_id, steps in deals.items()}
     marks: list[Mark] = []
     won: list[tuple[datetime, DealId]] = []
     for deal_id, steps in told.items():
@@ -25,6 +25,12 @@ def deals_marks(deals: Mapping[DealId, Sequence[DealStep]]) -> list[Mark]:
         is_customer = is_customer or bool(recurring)
         marks += recurring
     return marks
+
+
+def counting(steps: Sequence[DealStep]) -> list[DealStep]:
+    """The steps of a deal that count, in order: those from where it was told anew last."""
+    begins = max(step.begins for step in steps)
+    return sorted((step for step in steps if step.revision >= begins), key=lambda step: step.revision)
 
 
 def payment_marks(payments: Iterable[Payment], owner: Owner, owners: Mapping[DealId, Owner]) -> list[Mark]:

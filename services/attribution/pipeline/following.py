@@ -9,10 +9,10 @@ from datetime import datetime
 from services.attribution.journeys.queries import lock_leads
 from services.attribution.pipeline import queries
 from services.attribution.pipeline.counting import marks_of
-from services.attribution.pipeline.domain import CONTACTS
 from services.attribution.pipeline.queries import People
 from services.attribution.pipeline.stories import stories_of
 from services.attribution.pipeline.sums import Counted, counted_of, replace_counted
+from shared.contacts import CONTACTS
 from shared.db import Connection
 from shared.events import TouchRecorded
 from shared.identity import members_of_many, resolve_many
@@ -43,13 +43,11 @@ async def follow_touches(
     `moved` are the facts before and after, where any of the touches was a correction. Most touches are neither, and
     most of the rest are of visitors of whom nothing is counted.
     """
-    by_humans = sorted((event for event in events if not event.automated), key=lambda e: e.occurred_at, reverse=True)
-    earliest = {event.lead_id: event.occurred_at for event in by_humans}
     concerned: set[LeadId] = set()
     if moved is not None:
         concerned = await queries.perhaps_followed(connection, dict(moved), first=False)
-    elif earliest:
-        contacts = {event.lead_id: event.occurred_at for event in by_humans if event.type in CONTACTS}
+    elif earliest := _earliest(events):
+        contacts = _earliest(event for event in events if event.type in CONTACTS)
         concerned = await queries.perhaps_followed(connection, earliest, first=True)
         if contacts:
             concerned |= await queries.perhaps_followed(connection, contacts, first=False)
@@ -57,6 +55,16 @@ async def follow_touches(
         persons = await _persons_behind(connection, concerned)
         if followed := await queries.followed_among(connection, persons):
             await follow(connection, followed)
+
+
+def _earliest(events: Iterable[TouchRecorded]) -> dict[LeadId, datetime]:
+    """When each id's first of these touches was that no machine made."""
+    found: dict[LeadId, datetime] = {}
+    for event in events:
+        known = found.get(event.lead_id)
+        if (known is None or event.occurred_at < known) and not event.automated:
+            found[event.lead_id] = event.occurred_at
+    return found
 
 
 def ids_of(people: People) -> set[LeadId]:

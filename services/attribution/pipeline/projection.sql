@@ -42,6 +42,7 @@ CREATE TABLE deal_steps (
     closed_at timestamptz,
     pipeline_stages text[] NOT NULL,
     event_id text NOT NULL,
+    begins bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (deal_id, revision)
 );
 CREATE INDEX deal_steps_time ON deal_steps (at);
@@ -56,7 +57,8 @@ CREATE TABLE circumstances (
     channel text NOT NULL,
     source text NOT NULL,
     campaign text NOT NULL,
-    country text NOT NULL
+    country text NOT NULL,
+    account text NOT NULL DEFAULT '(not set)'
 ) WITH (fillfactor = 80);
 
 -- Everything that the reports of the pipeline count, one row each; `ref` is the deal, assignment or conversion.

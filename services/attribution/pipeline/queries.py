@@ -6,7 +6,7 @@ from datetime import datetime
 import asyncpg
 
 from services.attribution.journeys.queries import member_columns
-from services.attribution.pipeline.domain import CONTACTS
+from shared.contacts import CONTACTS
 from shared.db import Connection
 from shared.events import (
     AssignmentAccepted,
@@ -55,14 +55,14 @@ PUT_ANSWERS = {
 }
 STEP_COLUMNS = """
 deal_id, revision, at, status, stage, probability, value_minor, currency, recurring_minor, rep_id, teams, opened_at,
-closed_at, pipeline_stages, event_id
+closed_at, pipeline_stages, event_id, begins
 """
 PUT_STEPS = f"""
 INSERT INTO deal_steps AS known ({STEP_COLUMNS})
 SELECT {STEP_COLUMNS} FROM jsonb_to_recordset($1) AS told (
     deal_id text, revision bigint, at timestamptz, status text, stage text, probability integer, value_minor bigint,
     currency text, recurring_minor bigint, rep_id text, teams text[], opened_at timestamptz, closed_at timestamptz,
-    pipeline_stages text[], event_id text)
+    pipeline_stages text[], event_id text, begins bigint)
 ON CONFLICT (deal_id, revision) DO NOTHING
 """
 COUNTED_FOR = "SELECT DISTINCT person_id FROM marks WHERE ref = ANY($1) AND ref <> ''"
@@ -175,6 +175,7 @@ async def put_steps(connection: Connection, events: Sequence[DealChanged]) -> No
         {
             **event.model_dump(include={"deal_id", "revision", "status", "stage", "probability", "value_minor"}),
             **event.model_dump(include={"currency", "rep_id", "teams", "opened_at", "closed_at", "pipeline_stages"}),
+            "begins": event.begins,
             "at": event.occurred_at,
             "recurring_minor": event.recurring_minor or 0,
             "event_id": event.event_id,

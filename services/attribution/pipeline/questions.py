@@ -48,9 +48,10 @@ def wanted(  # noqa: PLR0913  # the parameters of a report
     source: Only = None,
     campaign: Only = None,
     country: Only = None,
+    account: Only = None,
 ) -> Wanted:
     """What a report of the pipeline is asked. Raises Invalid."""
-    values = dict(zip(DIMENSIONS, (rep, team, channel, source, campaign, country), strict=True))
+    values = dict(zip(DIMENSIONS, (rep, team, channel, source, campaign, country, account), strict=True))
     only = {name: value for name, value in values.items() if value is not None}
     for name, value in only.items():
         if "\x00" in value:

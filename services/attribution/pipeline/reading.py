@@ -23,8 +23,9 @@ KEY_OF: dict[Dimension | None, str] = {
     "source": "person.source",
     "campaign": "person.campaign",
     "country": "person.country",
+    "account": "person.account",
 }
-PERSONAL = ("channel", "source", "campaign", "country")
+PERSONAL = ("channel", "source", "campaign", "country", "account")
 TEAMS = (
     f"CROSS JOIN LATERAL unnest(CASE mark.teams WHEN '{{}}' THEN ARRAY['{NOT_SET}'] ELSE mark.teams END) AS team (name)"
 )

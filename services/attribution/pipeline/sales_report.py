@@ -1,7 +1,7 @@
 """The pipeline: what is open, what was opened, won and lost, how fast, and what it brings every year. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from fractions import Fraction
 from typing import Any
@@ -13,12 +13,16 @@ from services.attribution.pipeline.domain import Kind
 from services.attribution.pipeline.lapses import DAY_S, Lapses
 from services.attribution.pipeline.reading import Found
 from services.attribution.pipeline.tables import Between, Place, ratio
+from services.attribution.pipeline.worth import Worth
 
 KINDS: tuple[Kind, ...] = ("created", "open", "won", "lost", "recurring", "revenue")
 STANDING: tuple[Kind, ...] = ("open", "recurring")
 """What goes on over the ends of periods: a period begins with all that there was before."""
 MONTHS = 12
 PERCENT = 100
+
+Totals = Mapping[tuple[Kind, str], Total]
+"""By kind and step, in the currency of the report."""
 
 
 class Sum(BaseModel):
@@ -103,42 +107,60 @@ class PipelineRow(PipelineFigures):
 
 
 class PipelineReport(BaseModel):
-    """In order of time, then the largest open value first. `as_of`: all that was told until then is in it."""
+    """In order of time, then the largest open value first. `as_of`: all that was told until then is in it.
+
+    `crossed` says which currencies were converted through which others, where any were converted.
+    """
 
     currency: str | None
     as_of: datetime | None
+    crossed: dict[str, list[str]] | None = None
     truncated: bool
     previous: Between | None = None
     rows: list[PipelineRow]
 
 
 class Tally:
-    """What was found of one key in one piece of a period."""
+    """What was found of one key in one piece of a period, by kind, step and currency."""
 
     def __init__(self) -> None:
-        self.totals: dict[tuple[Kind, str], Total] = defaultdict(Total)
+        self.totals: dict[tuple[Kind, str, str], Total] = defaultdict(Total)
         self.cycles = Lapses()
 
     def add(self, one: Found) -> None:
         """One more sum."""
-        self.totals[one.kind, one.step] = self.totals[one.kind, one.step].plus(one.total)
+        name = (one.kind, one.step, one.currency)
+        self.totals[name] = self.totals[name].plus(one.total)
         if one.kind == "won":
             self.cycles.add(one.times, one.total.seconds)
 
-    def standing(self) -> dict[tuple[Kind, str], Total]:
+    def standing(self) -> dict[tuple[Kind, str, str], Total]:
         """What goes on after the period."""
         return {name: total for name, total in self.totals.items() if name[0] in STANDING}
 
-    def of(self, kind: Kind) -> Total:
-        """All of a kind."""
-        total = Total()
-        for (one, _), each in self.totals.items():
-            total = total.plus(each) if one == kind else total
-        return total
+    def told(self, worth: Worth) -> Totals:
+        """The same in the currency of the report; each sum is rounded once."""
+        found: dict[tuple[Kind, str], dict[str, Total]] = defaultdict(dict)
+        for (kind, step, currency), total in self.totals.items():
+            found[kind, step][currency] = total
+        return {
+            name: Total(
+                number=sum(total.number for total in by_currency.values()),
+                value_minor=worth({currency: total.value_minor for currency, total in by_currency.items()}),
+                weighted_minor=worth({currency: total.weighted_minor for currency, total in by_currency.items()}),
+                seconds=sum(total.seconds for total in by_currency.values()),
+            )
+            for name, by_currency in found.items()
+        }
 
 
-def pipeline_lines(
-    before: Iterable[Found], found: Iterable[Found], places: Iterable[Place], pieces: int, stages: Sequence[str]
+def pipeline_lines(  # noqa: PLR0913  # what a report is made of
+    before: Iterable[Found],
+    found: Iterable[Found],
+    places: Iterable[Place],
+    pieces: int,
+    stages: Sequence[str],
+    worth_in: Callable[[int], Worth],
 ) -> dict[Place, PipelineFigures]:
     """The figures of each key in each piece; what stood at the beginning is carried from piece to piece."""
     standing: dict[str, Tally] = defaultdict(Tally)
@@ -153,7 +175,7 @@ def pipeline_lines(
         figures: dict[str, PipelineFigures] = {}
         for key in {*here, *standing}:
             began = standing[key]
-            figures[key], standing[key] = _figures(began, here.get(key, Tally()), stages)
+            figures[key], standing[key] = _figures(began, here.get(key, Tally()), stages, worth_in(piece))
         for key in sorted(
             figures, key=lambda key: (-figures[key].open.value_minor, -figures[key].won.value_minor, key)
         ):
@@ -161,19 +183,20 @@ def pipeline_lines(
     return lines
 
 
-def _figures(began: Tally, tally: Tally, stages: Sequence[str]) -> tuple[PipelineFigures, Tally]:
+def _figures(began: Tally, tally: Tally, stages: Sequence[str], worth: Worth) -> tuple[PipelineFigures, Tally]:
     """The figures of a piece, and what stands at its end."""
     ended = Tally()
     for part in (began, tally):
         for name, total in part.standing().items():
             ended.totals[name] = ended.totals[name].plus(total)
-    won, lost = tally.of("won"), tally.of("lost")
+    stood, happened, stands = began.told(worth), tally.told(worth), ended.told(worth)
+    won, lost = _of(happened, "won"), _of(happened, "lost")
     closed, closed_minor = won.number + lost.number, won.value_minor + lost.value_minor
-    opportunities = began.of("open").number + tally.of("created").number
+    opportunities = _of(stood, "open").number + _of(happened, "created").number
     figures = PipelineFigures(
-        open=_open(ended.of("open")),
-        open_by_stage=_by_stage(ended.totals, stages),
-        created=_sum(tally.of("created")),
+        open=_open(_of(stands, "open")),
+        open_by_stage=_by_stage(stands, stages),
+        created=_sum(_of(happened, "created")),
         won=_sum(won),
         lost=_sum(lost),
         win_rate=ratio(won.number, closed),
@@ -181,10 +204,21 @@ def _figures(began: Tally, tally: Tally, stages: Sequence[str]) -> tuple[Pipelin
         cycle=_cycle(tally.cycles),
         mean_deal_minor=round(Fraction(won.value_minor, won.number)) if won.number else None,
         velocity_minor_per_day=velocity(opportunities, won, lost.number),
-        recurring=_recurring(began.of("recurring").value_minor, tally.totals),
-        revenue=Revenue(new=_sum(tally.totals["revenue", "new"]), recurring=_sum(tally.totals["revenue", "recurring"])),
+        recurring=_recurring(_of(stood, "recurring").value_minor, happened),
+        revenue=Revenue(
+            new=_sum(happened.get(("revenue", "new"), Total())),
+            recurring=_sum(happened.get(("revenue", "recurring"), Total())),
+        ),
     )
     return figures, ended
+
+
+def _of(totals: Totals, kind: Kind) -> Total:
+    """All of a kind."""
+    total = Total()
+    for (one, _), each in totals.items():
+        total = total.plus(each) if one == kind else total
+    return total
 
 
 def velocity(opportunities: int, won: Total, lost: int) -> int | None:
@@ -202,7 +236,7 @@ def _open(total: Total) -> Open:
     return Open(number=total.number, value_minor=total.value_minor, weighted_minor=weighted)
 
 
-def _by_stage(totals: Mapping[tuple[Kind, str], Total], stages: Sequence[str]) -> list[OpenInStage]:
+def _by_stage(totals: Totals, stages: Sequence[str]) -> list[OpenInStage]:
     """In the order of the pipeline; stages of an earlier one come first."""
     there = {stage: total for (kind, stage), total in totals.items() if kind == "open" and any(total)}
     former = sorted(there.keys() - set(stages))
@@ -222,7 +256,7 @@ def _days(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds / DAY_S, 4)
 
 
-def _recurring(monthly_before: int, totals: Mapping[tuple[Kind, str], Total]) -> Recurring:
+def _recurring(monthly_before: int, totals: Totals) -> Recurring:
     steps = ("new", "expansion", "contraction", "churn")
     new, expansion, contraction, churn = (
         MONTHS * totals.get(("recurring", step), Total()).value_minor for step in steps

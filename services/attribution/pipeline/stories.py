@@ -4,6 +4,7 @@ import asyncpg
 
 from services.attribution.channels.domain import NOT_SET
 from services.attribution.conversions.queries import conversions_of_people
+from services.attribution.domain import Profile
 from services.attribution.journeys.queries import profiles
 from services.attribution.pipeline import queries
 from services.attribution.pipeline.domain import Assigned, Circumstances, DealStep, Owner, Payment, Story
@@ -29,7 +30,7 @@ async def stories_of(connection: Connection, people: People) -> dict[LeadId, Sto
         for row in steps.get(person, ()):
             deals.setdefault(row["deal_id"], []).append(_step(row))
         stories[person] = Story(
-            circumstances=_circumstances(first.get(person, ()), profile.country if profile else None),
+            circumstances=_circumstances(first.get(person, ()), profile),
             captured_at=profile.created_at if profile else None,
             erased=person in erased,
             stages={row["stage"]: row["at"] for row in stages.get(person, ())},
@@ -44,11 +45,10 @@ async def stories_of(connection: Connection, people: People) -> dict[LeadId, Sto
     return stories
 
 
-def _circumstances(first: "list[asyncpg.Record] | tuple[()]", country: str | None) -> Circumstances:
-    if not first:
-        return Circumstances(country=country or NOT_SET)
-    touch = first[0]
-    return Circumstances(touch["channel"], touch["source"] or NOT_SET, touch["campaign"] or NOT_SET, country or NOT_SET)
+def _circumstances(first: "list[asyncpg.Record] | tuple[()]", profile: Profile | None) -> Circumstances:
+    touched = {name: first[0][name] or NOT_SET for name in ("channel", "source", "campaign")} if first else {}
+    country, account = (profile.country, profile.account) if profile else (None, None)
+    return Circumstances(**touched, country=country or NOT_SET, account=account or NOT_SET)
 
 
 def _assigned(row: asyncpg.Record) -> Assigned:
@@ -82,4 +82,5 @@ def _step(row: asyncpg.Record) -> DealStep:
         owner=Owner(row["rep_id"] or NOT_SET, _teams(row)),
         closed_at=row["closed_at"],
         pipeline_stages=tuple(row["pipeline_stages"]),
+        begins=row["begins"],
     )

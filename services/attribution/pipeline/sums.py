@@ -31,7 +31,9 @@ MARK_COLUMNS = (
     "bucket",
 )
 MARKS = f"SELECT {', '.join(MARK_COLUMNS)} FROM marks WHERE person_id = ANY($1)"
-CIRCUMSTANCES = "SELECT person_id, channel, source, campaign, country FROM circumstances WHERE person_id = ANY($1)"
+CIRCUMSTANCES = """
+SELECT person_id, channel, source, campaign, country, account FROM circumstances WHERE person_id = ANY($1)
+"""
 REMOVE_MARKS = """
 DELETE FROM marks USING unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[])
     AS gone (person_id, kind, ref, step, at)
@@ -39,9 +41,11 @@ WHERE marks.person_id = gone.person_id AND marks.kind = gone.kind AND marks.ref 
     AND marks.step = gone.step AND marks.at = gone.at
 """
 PUT_CIRCUMSTANCES = """
-INSERT INTO circumstances SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+INSERT INTO circumstances (person_id, channel, source, campaign, country, account)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
 ON CONFLICT (person_id) DO UPDATE SET
-    channel = excluded.channel, source = excluded.source, campaign = excluded.campaign, country = excluded.country
+    channel = excluded.channel, source = excluded.source, campaign = excluded.campaign, country = excluded.country,
+    account = excluded.account
 """
 REMOVE_CIRCUMSTANCES = "DELETE FROM circumstances WHERE person_id = ANY($1)"
 ADD = """

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from fastapi import Response
 from pydantic import BaseModel, Field
 
-from services.attribution.reports.sheets import sheet
+from shared.web import sheet
 
 MOST_ROWS = 10_000
 

@@ -24,7 +24,7 @@ FROM unnest($1::text[]) WITH ORDINALITY AS told (lead_id, place) GROUP BY (place
 # Of two that look at the same person at once the second must see what the first wrote. Nobody but them waits for what
 # is locked here, so that a slow machine may take its time between the statements.
 TAKE_TURN = """
-SELECT set_config('idle_in_transaction_session_timeout', '30s', true),
+SELECT set_config('idle_in_transaction_session_timeout', '60s', true), set_config('statement_timeout', '60s', true),
     pg_advisory_xact_lock(hashtextextended(current_schema() || '/paths', 0))
 """
 TAKE_TURNS = """

@@ -11,6 +11,7 @@ from fastapi import Query, Request
 from services.attribution.reports.domain import Period
 from shared.errors import FieldError, Invalid
 from shared.money import Currency
+from shared.web import wants_sheet
 
 MOST_TYPES = 50
 Day = Annotated[date | None, Query(ge=date(1970, 1, 1), le=date(2200, 1, 1))]
@@ -40,9 +41,7 @@ def asked(  # noqa: PLR0913  # the parameters of a report
         raise Invalid("tz is not a time zone", [FieldError("query:tz", "is not the name of an IANA time zone")])
     if first is not None and end is not None and first >= end:
         raise Invalid("the period is empty", [FieldError("query:to", "must be after from; the day itself is excluded")])
-    accepts_csv = request.headers.get("accept", "").split(";")[0].strip() == "text/csv"
-    as_csv = format == "csv" or (format is None and accepts_csv)
-    return Asked(Period(first, end, ZoneInfo(tz)), currency, as_csv)
+    return Asked(Period(first, end, ZoneInfo(tz)), currency, wants_sheet(request, format))
 
 
 def asked_types(

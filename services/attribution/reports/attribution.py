@@ -15,9 +15,9 @@ from services.attribution.reports.drilling import link_of
 from services.attribution.reports.figures import Line, beside, lines_of, ratio
 from services.attribution.reports.handlers import MOST_ROWS, read_with_costs, settle
 from services.attribution.reports.questions import Question, asked_question
-from services.attribution.reports.sheets import document, sheet
 from services.attribution.totals.domain import Credit
 from shared.service import Runtime
+from shared.web import document, sheet
 
 WEIGHED = ("removal_effect", "value_removal_effect", "conversions_error", "value_error")
 

@@ -13,8 +13,8 @@ from services.attribution.reports.drilling import Link, link_of
 from services.attribution.reports.figures import Line, Place, compared, lines_of, ratio
 from services.attribution.reports.handlers import MOST_ROWS, read, settle
 from services.attribution.reports.questions import Question, asked_question
-from services.attribution.reports.sheets import document, sheet
 from shared.service import Runtime
+from shared.web import document, sheet
 
 MOST_MODELS = 6
 FIGURES = ("conversions", "value_minor")

@@ -1,13 +1,15 @@
 """The lines of a report out of what was read: in one currency, in order, beside those of another period. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
 from typing import NamedTuple, Protocol
 
 from services.attribution.reports.domain import Interval, bucket_number, conversions_of, nth_bucket
+
+Keys = tuple[str, ...]
 
 
 class Cell(NamedTuple):
@@ -16,7 +18,7 @@ class Cell(NamedTuple):
     currency: str
     bucket: date | None
     day: date | None
-    keys: tuple[str, ...]
+    keys: Keys
     units: int
     minor: int
 
@@ -27,8 +29,21 @@ class Cost(NamedTuple):
     currency: str
     bucket: date | None
     day: date | None
-    keys: tuple[str, ...]
+    keys: Keys
     minor: int
+
+
+class Days(NamedTuple):
+    """What is credited to a key in a currency, or spent on it, on each day that has an amount; the lists run parallel.
+
+    `days` is the day whose rate converts an amount, None where nothing is to be converted.
+    """
+
+    currency: str
+    keys: Keys
+    buckets: Sequence[date]
+    days: Sequence[date | None]
+    minor: Sequence[int]
 
 
 Amounts = Mapping[tuple[str, date], int]
@@ -57,7 +72,7 @@ class OneCurrency:
     exactly = total
 
 
-Place = tuple[date | None, tuple[str, ...]]
+Place = tuple[date | None, Keys]
 """Which line: its day, week or month, and its keys."""
 
 

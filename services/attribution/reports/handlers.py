@@ -71,16 +71,14 @@ class Settled:
         return {currency: sorted(through) for currency, through in sorted(self.money.crossed.items())}
 
 
-async def read(  # noqa: PLR0913  # what decides an answer
+async def read(
     connection: Connection,
     catalogue: Catalogue,
     models: Sequence[str],
     question: Question,
     parameter: str = "model",
-    *,
-    by_days: bool = False,
 ) -> Read:
-    """What models credit, day by day if asked so and the model can tell. Raises NoSuchModel and its like."""
+    """What models credit. Raises NoSuchModel and its like."""
     runs = {model: await serving_model(connection, model, parameter) for model in models}
     whole = [
         run.model_id
@@ -94,17 +92,15 @@ async def read(  # noqa: PLR0913  # what decides an answer
             assert isinstance(model, TotalsModel)
             totals[name] = await totals_by_currency(connection, model, wanted_of(question, name))
     splitting = [run.run for run in runs.values() if run.splits]
-    cells = await queries.cells(connection, splitting, question.by_days() if by_days else question)
+    cells = await queries.cells(connection, splitting, question)
     by_model = {name: cells_of(totals[name]) if name in totals else cells[run.run] for name, run in runs.items()}
     return Read(runs, frozenset(whole), by_model, totals=totals)
 
 
-async def read_with_costs(
-    connection: Connection, catalogue: Catalogue, model: str, question: Question, *, by_days: bool = False
-) -> Read:
+async def read_with_costs(connection: Connection, catalogue: Catalogue, model: str, question: Question) -> Read:
     """What a model credits, and what it cost. Raises NoSuchModel and its like."""
-    found = await read(connection, catalogue, [model], question, by_days=by_days)
-    return replace(found, costs=await queries.costs(connection, question.by_days() if by_days else question))
+    found = await read(connection, catalogue, [model], question)
+    return replace(found, costs=await queries.costs(connection, question))
 
 
 async def settle(connection: Connection, question: Question, *reads: Read | None) -> Settled:

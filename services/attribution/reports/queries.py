@@ -1,6 +1,7 @@
 """The statements of the reports of credits, put together from fixed parts; what was asked travels as arguments."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from services.attribution.domain import SHARE_UNITS
 from services.attribution.errors import InvalidFilter
 from services.attribution.reports.conditions import Arguments, condition_sql
 from services.attribution.reports.domain import Interval, Period, Span, spans_of
-from services.attribution.reports.figures import Cell, Cost
+from services.attribution.reports.figures import Cell, Cost, Days
 from services.attribution.reports.filters import POINTER
 from services.attribution.reports.questions import PERSON_FIELDS, SUMMED_FIELDS, Question
 from shared.db import Connection
@@ -54,6 +55,11 @@ JOIN combos AS combo USING (combo_id)
 OWNERS = ("country", "rep")
 """What of a conversion's owners there are sums by alone."""
 
+DAYS = """
+SELECT currency, {keys}, array_agg(bucket ORDER BY bucket), array_agg(day ORDER BY bucket),
+    array_agg(minor::bigint ORDER BY bucket)
+FROM ({statement}) AS daily (run, currency, bucket, day, {keys}, {amounts}) GROUP BY currency, {keys}
+"""
 EARNED = "(part.units <> 0 OR part.value_minor <> 0)"
 CONVERSIONS = "FROM paths AS path"
 
@@ -109,17 +115,36 @@ async def costs(connection: Connection, question: Question) -> list[Cost]:
     if not question.has_costs:
         return []
     arguments = Arguments()
-    where = [*_between(question, "cost.day", "date", arguments), *_chosen(question, COST_COLUMNS, arguments)]
-    statement = _grouped(
-        question,
-        COST_COLUMNS,
-        Counted(day="cost.day", local_day="cost.day", amounts="sum(cost.amount_minor)"),
-        "FROM costs AS cost",
-        where,
-    )
     return [
         Cost(currency, bucket, day, tuple(keys), int(minor))
-        for _, currency, bucket, day, *keys, minor in await _fetch(connection, statement, arguments)
+        for _, currency, bucket, day, *keys, minor in await _fetch(
+            connection, _of_costs(question, arguments), arguments
+        )
+    ]
+
+
+async def credited_days(connection: Connection, run: int, question: Question) -> list[Days]:
+    """What a question comes to under a run day by day, whatever its interval."""
+    arguments, daily = Arguments(), replace(question, interval="day")
+    statement = (_of_sums if daily.from_sums else _of_credits)(daily, [run], arguments)
+    return await _days(connection, daily, statement, ["units", "minor"], arguments)
+
+
+async def spent_days(connection: Connection, question: Question) -> list[Days]:
+    """What was spent on what a question is about day by day, whatever its interval."""
+    arguments, daily = Arguments(), replace(question, interval="day")
+    return await _days(connection, daily, _of_costs(daily, arguments), ["minor"], arguments)
+
+
+async def _days(
+    connection: Connection, question: Question, statement: str, amounts: Sequence[str], arguments: Arguments
+) -> list[Days]:
+    """The days of each key in one row: there are a thousand times as many days as keys."""
+    keys = ", ".join(f"key{place}" for place in range(len(question.dimensions)))
+    daily = DAYS.format(keys=keys, amounts=", ".join(amounts), statement=statement)
+    return [
+        Days(currency, tuple(key), buckets, days, minor)
+        for currency, *key, buckets, days, minor in await _fetch(connection, daily, arguments)
     ]
 
 
@@ -144,6 +169,13 @@ class Counted(NamedTuple):
     local_day: str
     amounts: str
     run: str = "NULL::integer"
+
+
+def _of_costs(question: Question, arguments: Arguments) -> str:
+    """The statement that adds up costs."""
+    where = [*_between(question, "cost.day", "date", arguments), *_chosen(question, COST_COLUMNS, arguments)]
+    counted = Counted(day="cost.day", local_day="cost.day", amounts="sum(cost.amount_minor)")
+    return _grouped(question, COST_COLUMNS, counted, "FROM costs AS cost", where)
 
 
 def _of_sums(question: Question, runs: Sequence[int], arguments: Arguments) -> str:
@@ -221,7 +253,7 @@ def _near(question: Question, arguments: Arguments) -> list[str]:
 
 
 def _chosen(question: Question, columns: Mapping[str, str], arguments: Arguments) -> list[str]:
-    """The conditions that choose by type, currency and filter."""
+    """The conditions that choose by type, currency, filter and key."""
     found: list[str] = []
     if question.types and "conversion_type" in columns:
         found.append(f"{columns['conversion_type']} = ANY({arguments.bind(list(question.types), 'text[]')})")
@@ -229,6 +261,11 @@ def _chosen(question: Question, columns: Mapping[str, str], arguments: Arguments
         found.append(f"{columns['currency']} = {arguments.bind(question.currency, 'text')}")
     if question.condition is not None:
         found.append(f"({condition_sql(question.condition, columns, arguments)})")
+    if question.among is not None:
+        names = ", ".join(columns[name] for name in question.dimensions)
+        keys = [[key[place] for key in question.among] for place in range(len(question.dimensions))]
+        bound = ", ".join(arguments.bind(column, "text[]") for column in keys)
+        found.append(f"({names}) IN (SELECT * FROM unnest({bound}))")
     return found
 
 

@@ -1,5 +1,6 @@
 """What a report of credits can be asked: by what, of which conversions and touches, in which currency."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -43,6 +44,8 @@ class Question:
     convert_to: str | None = None
     through: str | None = None
     as_csv: bool = False
+    among: tuple[tuple[str, ...], ...] | None = None
+    """Only these keys, if not all."""
 
     @property
     def fields(self) -> frozenset[str]:
@@ -69,9 +72,9 @@ class Question:
         """Whether what it is about has costs of its own: these are known by channel and campaign."""
         return self.fields <= {"channel", "campaign", "currency"}
 
-    def by_days(self) -> "Question":
-        """The same, day by day."""
-        return replace(self, interval="day")
+    def about(self, keys: Iterable[tuple[str, ...]]) -> "Question":
+        """The same about some keys alone."""
+        return replace(self, among=tuple(sorted(keys)))
 
     def over(self, period: Period) -> "Question":
         """The same about another period."""
@@ -91,6 +94,13 @@ def asked_dimensions(
     return names
 
 
+def not_both(currency: str | None, convert_to: str | None) -> None:
+    """Raises Invalid when a report is to be in one currency, and to convert all."""
+    if currency is not None and convert_to is not None:
+        fault = FieldError("query:currency", "send currency for the amounts in it, or convert_to for all of them")
+        raise Invalid("currency and convert_to exclude each other", [fault])
+
+
 def asked_question(  # noqa: PLR0913  # the parameters of a report
     wanted: Annotated[Asked, Depends(asked)],
     dimensions: Annotated[tuple[str, ...], Depends(asked_dimensions)],
@@ -104,9 +114,7 @@ def asked_question(  # noqa: PLR0913  # the parameters of a report
     convert_through: Annotated[Currency | None, Query(description="To cross by, where a pair has no rates")] = None,
 ) -> Question:
     """What a report of credits is asked. Raises Invalid and InvalidFilter."""
-    if convert_to is not None and wanted.currency is not None:
-        fault = FieldError("query:currency", "send currency for the amounts in it, or convert_to for all of them")
-        raise Invalid("currency and convert_to exclude each other", [fault])
+    not_both(wanted.currency, convert_to)
     return Question(
         dimensions=dimensions,
         period=wanted.period,

@@ -1,7 +1,7 @@
 """The ROI report: what came back of what was spent, by channel, campaign or both."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -13,15 +13,17 @@ from pydantic import BaseModel, Field
 from services.attribution.conversions.api import DEFAULT_MODEL, ModelQuery
 from services.attribution.domain import SHARE_UNITS
 from services.attribution.models.catalogue import Catalogue
+from services.attribution.models.queries import Run
 from services.attribution.reports import queries
 from services.attribution.reports.domain import Interval, bucket_of
 from services.attribution.reports.drilling import link_of
-from services.attribution.reports.figures import Cell, Cost, Line, Money, Place, lines_of, ratio
+from services.attribution.reports.figures import Cost, Days, Line, Money, Place, lines_of, ratio
 from services.attribution.reports.handlers import MOST_ROWS, read_with_costs, settle
 from services.attribution.reports.questions import Question, asked_question
-from services.attribution.reports.sheets import document, sheet
+from shared.db import Connection
 from shared.errors import FieldError, Invalid
 from shared.service import Runtime
+from shared.web import document, sheet
 
 Margin = Annotated[
     Decimal, Query(gt=0, le=1, max_digits=12, description="What of the value is left before advertising")
@@ -90,14 +92,15 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
             parameter = "dimension" if not set(question.dimensions) <= {"channel", "campaign"} else "filter"
             raise Invalid("there are no costs by this", [FieldError(f"query:{parameter}", detail)])
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            found = await read_with_costs(connection, catalogue, model, question, by_days=True)
+            found = await read_with_costs(connection, catalogue, model, question)
+            daily = await _read_days(connection, found.runs[model], question, found.costs)
             settled = await settle(connection, question, found)
             as_of = await queries.as_of(connection)
-        share, cells, costs = Fraction(margin), found.models[model], found.costs
-        lines, total = lines_of(_by(question.interval, cells), _by(question.interval, costs), settled.money)
-        days = _days((*cells, *costs), question.interval, settled.money)
+        share = Fraction(margin)
+        lines, total = lines_of(found.models[model], found.costs, settled.money)
+        days = _days(*daily, question.interval, settled.money)
         link = link_of(question, found.drilled(model))
-        rows = [_row(line, share, days[line.place], question, link(line.place)) for line in lines[:MOST_ROWS]]
+        rows = [_row(line, share, days.get(line.place, {}), question, link(line.place)) for line in lines[:MOST_ROWS]]
         if question.as_csv:
             return _sheet(rows, question, settled.currency)
         report = ReturnsReport(
@@ -118,6 +121,7 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
 
 Day = tuple[int | Fraction, int | Fraction]
 """What was earned and what was spent on a day, in minor units."""
+NOTHING: Day = (0, 0)
 
 
 def paid_back(days: Mapping[date, Day], margin: Fraction) -> tuple[date, int] | None:
@@ -136,25 +140,32 @@ def paid_back(days: Mapping[date, Day], margin: Fraction) -> tuple[date, int] | 
     return None
 
 
-def _by(interval: Interval | None, parts: Iterable[Any]) -> list[Any]:
-    return [part._replace(bucket=_bucket(part.bucket, interval)) for part in parts]
+async def _read_days(
+    connection: Connection, run: Run, question: Question, costs: Sequence[Cost]
+) -> tuple[list[Days], list[Days]]:
+    """What was credited and spent day by day where anything was spent; nothing by a model that gives totals."""
+    spent_on = {cost.keys for cost in costs if cost.minor}
+    if not spent_on or not run.splits:
+        return [], []
+    about = question.about(spent_on)
+    return await queries.credited_days(connection, run.run, about), await queries.spent_days(connection, about)
 
 
-def _bucket(day: date, interval: Interval | None) -> date | None:
-    return None if interval is None else bucket_of(day, interval)
-
-
-def _days(parts: Sequence[Cell | Cost], interval: Interval | None, money: Money) -> dict[Place, dict[date, Day]]:
+def _days(
+    credited: Sequence[Days], spent: Sequence[Days], interval: Interval | None, money: Money
+) -> dict[Place, dict[date, Day]]:
     """What was earned and spent day by day, on each line."""
-    days: dict[Place, dict[date, Day]] = defaultdict(dict)
-    for part in parts:
-        if part.bucket is not None:
-            of_line = days[_bucket(part.bucket, interval), part.keys]
-            earned, spent = of_line.get(part.bucket, (0, 0))
-            minor = money.exactly({(part.currency, part.day or date.min): part.minor})
-            isolated = (earned + minor, spent) if isinstance(part, Cell) else (earned, spent + minor)
-            of_line[part.bucket] = isolated
-    return days
+    found: dict[Place, dict[date, Day]] = defaultdict(dict)
+    for parts, earns in ((credited, True), (spent, False)):
+        for currency, keys, buckets, days, amounts in parts:
+            of_line = found[None, keys] if interval is None else {}
+            for bucket, day, minor in zip(buckets, days, amounts, strict=True):
+                if interval is not None:
+                    of_line = found[bucket_of(bucket, interval), keys]
+                amount = minor if day is None else money.exactly({(currency, day): minor})
+                earned, cost = of_line.get(bucket, NOTHING)
+                of_line[bucket] = (earned + amount, cost) if earns else (earned, cost + amount)
+    return found
 
 
 def _returns(line: Line, margin: Fraction) -> dict[str, Any]:

@@ -47,6 +47,15 @@ ORDER BY path.conversion_id, runs.model, part.place
 """
 
 
+# Of a conversion that was taken back nothing is left but what it was; whose it was the deal tells.
+WITHDRAWN = """
+SELECT deals.lead_id AS person_id, conversion.conversion_id, conversion.type AS conversion_type,
+    conversion.occurred_at AS converted_at, runs.model, runs.version, conversion.currency
+FROM conversions AS conversion JOIN deals USING (deal_id) CROSS JOIN model_runs AS runs
+WHERE conversion.conversion_id = ANY($1) AND conversion.lead_id IS NULL AND runs.run = ANY($2)
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Untold:
     """A model by whose serving run not all conversions are told; `after` is the last one that is."""
@@ -104,10 +113,13 @@ async def advance(connection: Connection, untold: Untold, after: str, *, finishe
 
 
 async def divisions(connection: Connection, ids: Sequence[ConversionId], runs: Iterable[int]) -> list[Division]:
-    """How these runs divide conversions, as it stands."""
-    rows = await connection.fetch(DIVISIONS, list(ids), sorted(runs))
+    """How these runs divide conversions, as it stands; one that was taken back comes to nothing."""
+    asked = (list(ids), sorted(runs))
+    rows = await connection.fetch(DIVISIONS, *asked)
+    gone = await connection.fetch(WITHDRAWN, *asked)
     return [
-        _division(list(of_one)) for _, of_one in groupby(rows, key=lambda row: (row["conversion_id"], row["model"]))
+        *(_division(list(of_one)) for _, of_one in groupby(rows, key=lambda row: (row["conversion_id"], row["model"]))),
+        *(Division(**row, value_minor=0, credits=()) for row in gone),
     ]
 
 

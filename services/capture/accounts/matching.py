@@ -42,14 +42,14 @@ class Named:
 
 async def attach_leads(
     clues: Mapping[LeadId, Clues], at: datetime, tx: Tx, runtime: Runtime, *, as_before: AbstractSet[LeadId]
-) -> dict[LeadId, AccountId | None]:
-    """Let leads belong to the account that their clues say; the rows of the leads must be locked.
+) -> dict[LeadId, Match]:
+    """Let leads belong to the account that their clues say, and tell why; the rows of the leads must be locked.
 
     Of those whose clues are `as_before` what was found for them holds: who changes an account asks again for them.
     """
     before, now = await match_leads(clues, at, tx, runtime, as_before=as_before)
     await standings.save(tx.connection, changed_leads(before, now), before)
-    return {standing.lead_id: standing.match.account_id for standing in now}
+    return {standing.lead_id: standing.match for standing in now}
 
 
 async def match_leads(

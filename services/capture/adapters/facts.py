@@ -41,7 +41,8 @@ class Touch:
 
     `utm` has `source medium campaign term content`; `click_ids` has the values by name (`gclid`, …). `channel` is
     only there when the source, or its owner, knows better than the grouping by `utm` and referrer. `campaign` is the
-    source's own name of it, for when `utm` has none, and `platform` where an ad was shown.
+    source's own name of it, for when `utm` has none, and `platform` where an ad was shown. `automated` says that the
+    source knows a machine did it.
     """
 
     type: str
@@ -53,6 +54,7 @@ class Touch:
     click_ids: Mapping[str, str] = field(default_factory=dict)
     url: str | None = None
     referrer: str | None = None
+    automated: bool = False
     properties: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -94,11 +94,16 @@ def _fact(key: str, body: Mapping[str, Any], request: HookRequest) -> Fact:
         event=happened,
         email=_recipient(body),
         at=_time(body),
-        message_id=short(object_at(body, "Metadata").get(OUR_MESSAGE_ID)) or short(body.get("MessageID")),
+        message_id=_own_id(object_at(body, "Metadata")) or short(body.get("MessageID")),
         permanent=permanent,
         url=link(body.get("OriginalLink")) if happened == "clicked" else None,
         properties={name: body.get(name) for name in ("Type", "Description", "Details", "MessageStream")},
     ).fact(request)
+
+
+def _own_id(metadata: Mapping[str, Any]) -> str | None:
+    """Our id of the message: the name it has elsewhere is longer than the 20 characters that Postmark allows."""
+    return short(metadata.get("throughline_message")) or short(metadata.get(OUR_MESSAGE_ID))
 
 
 def _happened(body: Mapping[str, Any]) -> tuple[str | None, bool | None]:

@@ -1,4 +1,4 @@
-"""Shopify: orders, refunds, customers and their consent. https://shopify.dev/docs/api/webhooks
+"""Shopify: orders, refunds, disputes, customers and their consent. https://shopify.dev/docs/api/webhooks
 
 A purchase is named by its order. `X-Shopify-Event-Id` is shared by the topics of one event and so names no delivery.
 """
@@ -23,6 +23,7 @@ from services.capture.adapters.adapter import (
     Unmappable,
 )
 from services.capture.adapters.bodies import object_at, objects_at, read_object
+from services.capture.adapters.disputes import Standing, chargeback, standing_in
 from services.capture.adapters.fields import (
     click_ids_of,
     happened_at,
@@ -41,6 +42,10 @@ _SIGNATURES = (
     "x-shopify-hmac-sha256",
     "shopify-hmac-sha256",
 )  # of webhooks, and of "events", whose shape the app picks
+_DISPUTES: Mapping[Standing, frozenset[str]] = {
+    "taken": frozenset({"needs_response", "under_review", "accepted", "lost"}),
+    "returned": frozenset({"won", "prevented", "charge_refunded"}),  # a refund has a topic of its own
+}
 _CONSENT = {"subscribed": "granted", "unsubscribed": "denied"}  # "not_subscribed" was never asked
 
 
@@ -87,6 +92,8 @@ class _Delivery:
                 return self._order_paid() if paid else self._order_created()
             case "refunds/create":
                 return self._refund()
+            case "disputes/create" | "disputes/update":
+                return self._dispute()
             case "customers/create":
                 return self._customer_created()
             case "customers_marketing_consent/update" | "customers_email_marketing_consent/update":
@@ -155,6 +162,23 @@ class _Delivery:
             refund_id=_record_id(refund),
             amount_minor=sum(minor for minor, _ in amounts),
             currency=amounts[0][1],
+        )
+
+    def _dispute(self) -> Fact:
+        dispute = self.body
+        standing = standing_in(_DISPUTES, text(dispute.get("status")))
+        if standing is None or dispute.get("type") == "inquiry":
+            return self._ignored("dispute_takes_nothing")
+        triggered_at = self.request.headers.get("x-shopify-triggered-at")
+        return chargeback(
+            self.key,
+            self.request,
+            standing,
+            purchase=_record_id(dispute, "order_id"),
+            dispute=f"dispute:{_record_id(dispute)}",  # refunds are numbered too
+            money=_money(dispute.get("amount"), dispute.get("currency")),
+            began=dispute.get("initiated_at"),
+            told=dispute.get("finalized_on") or triggered_at,
         )
 
     def _customer_created(self) -> Fact:

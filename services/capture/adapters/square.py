@@ -1,4 +1,4 @@
-"""Square: payments, refunds, customers, and bookings of customers whom a second call names.
+"""Square: payments, refunds, disputes, customers, and bookings of customers whom a second call names.
 
 https://developer.squareup.com/docs/webhooks/overview. A purchase is named by its payment: an invoice that is paid, and
 the order behind it, have a payment whose own event tells the money.
@@ -26,12 +26,17 @@ from services.capture.adapters.adapter import (
 )
 from services.capture.adapters.amounts import id_at, needed_id, paid, whole_amount
 from services.capture.adapters.bodies import object_at, read_object
+from services.capture.adapters.disputes import Standing, chargeback, standing_in
 from services.capture.adapters.fields import happened_at, ignored, person_of, text
 from services.capture.adapters.meetings import BookingEvent, meeting_time
 from services.capture.adapters.naming import delivery_name
 from services.capture.adapters.signatures import header_bytes, hmac_sha256, keys, require_any
 
 _CANCELED = frozenset({"CANCELLED_BY_CUSTOMER", "CANCELLED_BY_SELLER", "DECLINED"})
+_DISPUTES: Mapping[Standing, frozenset[str]] = {
+    "taken": frozenset({"EVIDENCE_REQUIRED", "PROCESSING", "WAITING_THIRD_PARTY", "LOST", "ACCEPTED"}),
+    "returned": frozenset({"WON"}),
+}  # the others begin with INQUIRY, which takes no money
 
 
 class Square(Adapter):
@@ -102,6 +107,8 @@ class _Event:
                 return self._payment(self._record("payment"))
             case "refund.created" | "refund.updated":
                 return self._refund(self._record("refund"))
+            case "dispute.created" | "dispute.state.updated" | "dispute.state.changed":
+                return self._dispute(self._record("dispute"))
             case "booking.created":
                 return self._booking(self._record("booking"), "booked")
             case "booking.updated":
@@ -164,6 +171,21 @@ class _Event:
             refund_id=needed_id(refund),
             amount_minor=minor,
             currency=currency,
+        )
+
+    def _dispute(self, dispute: Mapping[str, Any]) -> Fact:
+        standing = standing_in(_DISPUTES, text(dispute.get("state")))
+        if standing is None:
+            return self._ignored("dispute_takes_nothing")
+        return chargeback(
+            self.key,
+            self.request,
+            standing,
+            purchase=needed_id(object_at(dispute, "disputed_payment"), "payment_id"),
+            dispute=id_at(dispute, "id") or needed_id(dispute, "dispute_id"),
+            money=paid(_money(object_at(dispute, "amount_money"))),
+            began=dispute.get("created_at") or self.body.get("created_at"),
+            told=dispute.get("updated_at") or self.body.get("created_at"),
         )
 
     def _booking(self, booking: Mapping[str, Any], event: BookingEvent) -> Fact:

@@ -1,4 +1,4 @@
-"""Stripe: purchases, refunds and customers. https://docs.stripe.com/webhooks
+"""Stripe: purchases, refunds, disputes and customers. https://docs.stripe.com/webhooks
 
 A purchase is named by its payment intent, else by its invoice, else by the checkout session, so that the events about
 one payment make one conversion. `charge.refunded` carries a running total and is left alone: refunds have events of
@@ -25,6 +25,7 @@ from services.capture.adapters.adapter import (
 )
 from services.capture.adapters.amounts import whole_number
 from services.capture.adapters.bodies import object_at, objects_at, read_object
+from services.capture.adapters.disputes import Standing, chargeback, standing_in
 from services.capture.adapters.fields import (
     click_ids_of,
     happened_at,
@@ -45,6 +46,10 @@ _NO_DECIMALS = frozenset(
 )
 _THREE_DECIMALS = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
 _NOTHING_TO_PAY = "no_payment_required"
+_DISPUTES: Mapping[Standing, frozenset[str]] = {
+    "taken": frozenset({"needs_response", "under_review", "lost"}),
+    "returned": frozenset({"won", "prevented", "charge_refunded"}),  # a refund of the charge has an event of its own
+}  # the others begin with "warning": an inquiry, which takes no money
 _PROMOTIONS = {"opt_in": "granted", "opt_out": "denied"}
 
 
@@ -99,8 +104,8 @@ class _Event:
                 return self._customer()
             case "charge.refunded":
                 return self._ignored("running_total")
-            case "charge.dispute.created":
-                return self._ignored("dispute")
+            case str(kind) if kind.startswith("charge.dispute."):
+                return self._dispute()
             case _:
                 return self._ignored("event_type")
 
@@ -177,6 +182,26 @@ class _Event:
             refund_id=refund_id,
             amount_minor=amount,
             currency=currency,
+        )
+
+    def _dispute(self) -> Fact:
+        dispute = self.subject
+        standing = standing_in(_DISPUTES, text(dispute.get("status")))
+        if standing is None:
+            return self._ignored("dispute_takes_nothing")
+        purchase = _id(dispute.get("payment_intent")) or _id(dispute.get("charge"))
+        dispute_id = _id(dispute)
+        if purchase is None or dispute_id is None:
+            raise Unmappable("a dispute names itself and its payment")
+        return chargeback(
+            self.key,
+            self.request,
+            standing,
+            purchase=purchase,
+            dispute=dispute_id,
+            money=_money(dispute.get("amount"), dispute.get("currency")),
+            began=dispute.get("created") or self.body.get("created"),
+            told=self.body.get("created"),
         )
 
     def _customer(self) -> Fact:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from shared.db import COPIED_FROM, Connection
 from shared.ids import LeadId
 
-MOST_OF_A_KEY = 50
-MOST_OF_A_PERSON = 200
+MOST_OF_A_KEY = 20
+MOST_OF_A_PERSON = 100
 PUT_KEYS = """
 WITH kept AS (
     SELECT key, lead_id FROM unnest($2::bytea[], $3::text[]) AS kept (key, lead_id)

@@ -152,6 +152,12 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
             raise Invalid(f"look at {pointer}", [FieldError(pointer, "lies more than a day in the future")])
         elif at.tzinfo is not UTC:
             at = at.astimezone(UTC)
+        if touch.automated_reason is not None and (touch.internal or not touch.automated):
+            pointer = f"{place}/automated_reason"
+            raise Invalid(
+                f"look at {pointer}",
+                [FieldError(pointer, "says why automated is true; without that, and with internal, leave it out")],
+            )
         drafts: list[Draft | Encoded] = [
             encode_touch(touch, lead_id=lead_id, occurred_at=at, received_at=now, anonymous_id=touch.anonymous_id)
         ]

@@ -11,9 +11,9 @@ import orjson
 from pydantic import BaseModel
 
 from services.capture.adapters.fields import CLICK_IDS
-from services.capture.facts.inputs import ConversionInput, CostInput, RefundInput, TouchFields
-from shared.events import ConversionRecorded, CostRecorded, RefundRecorded, TouchRecorded
-from shared.ids import ConversionId, EventId, LeadId, derived_id, new_id, uuid8
+from services.capture.facts.inputs import ConversionInput, CostInput, RefundInput, TouchFields, WithdrawalInput
+from shared.events import INTERNAL, ConversionRecorded, CostRecorded, RefundRecorded, TouchRecorded, TouchWithdrawn
+from shared.ids import ConversionId, EventId, LeadId, TouchId, derived_id, new_id, uuid8
 from shared.personal import Encoded
 
 API = "api"
@@ -64,11 +64,15 @@ def encode_touch(  # noqa: PLR0913  # what a touch is made of
         hidden["properties"] = touch.properties
     personal = orjson.dumps(hidden) if hidden else None
     at = occurred_at.isoformat()
+    automated = touch.automated or touch.internal
+    reason = INTERNAL if touch.internal else touch.automated_reason
     touch_id = touch.touch_id or default_id
     if touch_id is None:
         touch_id = event_id = new_id()
     else:
-        names = touch_id, at if touch.occurred_at else "", lead_id, origin, touch.type
+        names = [touch_id, at if touch.occurred_at else "", lead_id, origin, touch.type]
+        if automated:
+            names += ["automated", reason or ""]
         said = b"%s\x1f%s\x1f%s" % ("\x1f".join(names).encode(), seen, personal or b"")
         event_id = uuid8(hashlib.sha256(said).digest())
     told = {
@@ -80,6 +84,10 @@ def encode_touch(  # noqa: PLR0913  # what a touch is made of
         "origin": origin,
         "type": touch.type,
     }
+    if automated:
+        told["automated"] = True
+        if reason:
+            told["automated_reason"] = reason
     value = b"%s%s" % (orjson.dumps(told)[:-1], seen)
     return Encoded(TouchRecorded, EventId(event_id), lead_id, at, received_at, value, personal)
 
@@ -125,6 +133,19 @@ def conversion_fact(
         type=conversion.type,
         value_minor=conversion.value_minor,
         currency=conversion.currency,
+    )
+
+
+def withdrawal_fact(touch_id: str, withdrawal: WithdrawalInput, received_at: datetime) -> TouchWithdrawn:
+    """That a touch counts no more, named by its origin, its id and the reason."""
+    origin = withdrawal.source or API
+    return TouchWithdrawn(
+        event_id=EventId(_content_id("withdrawal", (origin, touch_id), "", withdrawal)),
+        occurred_at=received_at,
+        received_at=received_at,
+        origin=origin,
+        touch_id=TouchId(touch_id),
+        reason=withdrawal.reason.strip(),
     )
 
 

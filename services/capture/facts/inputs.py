@@ -46,6 +46,9 @@ class TouchFields(Strict):
     referrer: Address | None = None
     occurred_at: AwareDatetime | None = None
     properties: FreeObject = Field(default_factory=dict)
+    automated: Annotated[bool, Field(description="A machine made it: it earns neither points nor credit")] = False
+    automated_reason: Annotated[Name | None, Field(description="How that is known; nothing personal")] = None
+    internal: Annotated[bool, Field(description="Own people made it: it earns neither points nor credit")] = False
 
 
 class TouchInput(TouchFields):
@@ -54,6 +57,13 @@ class TouchInput(TouchFields):
     lead_id: LeadIdText | None = None
     email: Annotated[str | None, Field(max_length=320)] = None
     anonymous_id: Name | None = None
+
+
+class WithdrawalInput(Strict):
+    """Why a touch of `source` (default: this API) counts no more. Kept in clear: nothing personal."""
+
+    source: Name | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=255, pattern=r"\S")]
 
 
 class TouchBatch(Strict):

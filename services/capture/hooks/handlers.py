@@ -32,6 +32,7 @@ from services.capture.facts.domain import conversion_fact, encode_touch, refund_
 from services.capture.facts.inputs import ConversionInput, RefundInput, TouchFields
 from services.capture.hooks import queries
 from services.capture.hooks.queries import Handled
+from services.capture.hooks.reports import is_report, reaction, report_fact
 from services.capture.hooks.sealing import request_in
 from services.capture.leads.domain import FIELDS, strongest
 from services.capture.leads.erasure import erase_named
@@ -52,10 +53,6 @@ _CONSENT: Mapping[str, ConsentState] = {
     "unsubscribed": "denied",
     "complained": "denied",
     "resubscribed": "granted",
-}
-_REACTIONS = {
-    "email": frozenset({"opened", "clicked", "replied", "complained", "unsubscribed"}),
-    "sms": frozenset({"clicked", "replied", "unsubscribed"}),
 }
 _WITHOUT_IDENTIFIERS = frozenset(FIELDS) - {"email", "phone"}
 
@@ -184,11 +181,15 @@ class _Mapping:
         return None
 
     async def _on_message(self, fact: MessageFact) -> str | None:
-        """A touch if somebody did something; refusing what is sent is consent denied, wanting it again is granted."""
+        """A touch if somebody did something; refusing what is sent is consent denied, wanting it again is granted.
+
+        What became of the message is told as such, to whoever may have sent it.
+        """
         state = _CONSENT.get(fact.event or "")
-        touch = _reaction(fact)
+        touch = reaction(fact)
+        reported = await self._report(fact)
         if state is None and touch is None:
-            return fact.event or "unknown"
+            return None if reported else fact.event or "unknown"
         person = replace(fact.person, consent={fact.channel: state}) if state else fact.person
         if touch is None:
             return None if await self._capture(person, self._cause(fact)) else "erased"
@@ -201,6 +202,14 @@ class _Mapping:
             touch=touch,
         )
         return await self._on_touch(told)
+
+    async def _report(self, fact: MessageFact) -> bool:
+        if not is_report(fact):
+            return False
+        lead_id = await self._id_of(_named(fact.person, self._source_id))
+        if lead_id is not None:
+            self._tx.emit(report_fact(fact, lead_id, self._event.received_at, self._source_id))
+        return lead_id is not None
 
     async def _on_touch(self, fact: TouchFact) -> str | None:
         """A touch that only names somebody makes no lead of them; one that says more does."""
@@ -348,21 +357,6 @@ def _stage_change(fact: CrmFact) -> Touch:
     return Touch(type="crm_stage_changed", touch_id=fact.idempotency_key, properties=properties)
 
 
-def _reaction(fact: MessageFact) -> Touch | None:
-    """What the person did with a message, as a touch; None for what only became of it."""
-    event = fact.event or ""
-    if event not in _REACTIONS[fact.channel]:
-        return None
-    return Touch(
-        type=event if event in ("unsubscribed", "complained") else f"{fact.channel}_{event}",
-        touch_id=fact.idempotency_key,
-        channel=fact.channel,
-        utm=fact.utm,
-        url=fact.url,
-        properties={**fact.properties, **({"message_id": fact.message_id} if fact.message_id else {})},
-    )
-
-
 def _touch_fields(touch: Touch, occurred_at: datetime) -> TouchFields:
     """A source's touch in the words of the API."""
     utm: Mapping[str, str] = touch.utm
@@ -383,4 +377,6 @@ def _touch_fields(touch: Touch, occurred_at: datetime) -> TouchFields:
         referrer=touch.referrer,
         occurred_at=occurred_at,
         properties=properties,
+        automated=touch.automated,
+        automated_reason="the provider says a machine did it" if touch.automated else None,
     )

@@ -19,12 +19,11 @@ from services.capture.hosted.words import ENGLISH, word
 from services.capture.lately import Lately
 from services.capture.settings import CaptureSettings
 from services.capture.sites.collecting import cross_origin
-from services.capture.visitors import address_of, truncated
 from shared.db import Tx
 from shared.errors import Rejected, Unavailable
 from shared.personal import PersonErased
 from shared.service import Runtime
-from shared.web import rejected, unavailable
+from shared.web import address_of, network_of, rejected, unavailable
 
 OK = 200
 SEE_OTHER = 303
@@ -162,7 +161,7 @@ def hosted_router(runtime: Runtime, settings: CaptureSettings) -> APIRouter:
     @router.post("/confirm/{token}", summary="Confirm: consent is granted from now on. As often as wanted")
     async def confirm_consent(request: Request, token: str) -> Response:
         language = _language(request)
-        network = truncated(address_of(request, settings.proxies))
+        network = network_of(address_of(request, settings.proxies))
         user_agent = request.headers.get("user-agent", "")[:LONGEST_AGENT] or None
         try:
             async with runtime.database.transaction() as tx:

@@ -32,12 +32,12 @@ from services.capture.forms.tokens import FormTokens
 from services.capture.hosted.rendering import Shown, form_page, sentence
 from services.capture.reading import refuse_bad_text
 from services.capture.settings import CaptureSettings
-from services.capture.visitors import Allowance, address_of, truncated
+from services.capture.visitors import Allowance
 from shared.db import Tx
 from shared.errors import FieldError, Invalid, Malformed, QuotaExceeded, Rejected, TooLarge, Unavailable
 from shared.ids import new_id
 from shared.service import Runtime
-from shared.web import rejected
+from shared.web import address_of, network_of, rejected
 
 LARGEST = 131_072
 MOST_FIELDS = 400
@@ -245,7 +245,7 @@ class Door:
             values=filled.values,
             context=filled.context,
             language=filled.language,
-            network=truncated(address_of(request, self._settings.proxies)),
+            network=network_of(address_of(request, self._settings.proxies)),
             user_agent=request.headers.get("user-agent", "")[:LONGEST_AGENT] or None,
             received_at=now,
             reasons=reasons,

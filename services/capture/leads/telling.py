@@ -5,6 +5,7 @@ from datetime import datetime
 
 import orjson
 
+from services.capture.accounts.domain import Match
 from services.capture.errors import ProfileTooLarge
 from services.capture.leads.domain import Profile
 from shared.emails import is_free
@@ -17,7 +18,7 @@ from shared.events import (
     LeadMerged,
     LeadUnmerged,
 )
-from shared.ids import AccountId, EventId, LeadId, derived_id
+from shared.ids import EventId, LeadId, derived_id
 from shared.personal import Draft
 
 LARGEST_PERSONAL = 262_144
@@ -41,7 +42,7 @@ def captured_draft(  # noqa: PLR0913  # what a snapshot is made of
     profile: Profile,
     captured_at: datetime,
     cause: Cause,
-    account_id: AccountId | None,
+    account: Match,
 ) -> Draft:
     """A person's profile as it stands. Raises ProfileTooLarge when it would not fit into a fact."""
     event = LeadCaptured(
@@ -61,11 +62,14 @@ def captured_draft(  # noqa: PLR0913  # what a snapshot is made of
         use_case=profile.use_case,
         free_mail=is_free(profile.email) if profile.email else None,
         made_from=made_from,
-        account_id=account_id,
+        account_id=account.account_id,
+        account_matched_by=account.matched_by if account.account_id is not None else None,
     )
     told = {name: value for name in _PERSONAL if (value := getattr(profile, name))}
     if profile.derived:
         told["attributes"] = {**profile.derived, **profile.attributes}
+    if account.account_id is not None:
+        told["account_reason"] = account.reason
     personal = orjson.dumps(told)
     if len(personal) > LARGEST_PERSONAL:
         detail = f"all attributes of a person together have at most {LARGEST_PERSONAL} bytes"

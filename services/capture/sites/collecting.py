@@ -22,14 +22,14 @@ from services.capture.settings import CaptureSettings
 from services.capture.sites.domain import allows, is_robot, occurred, properties_of, referrer_of, visit_of
 from services.capture.sites.inputs import SiteBatch, SiteEvent, Traits
 from services.capture.sites.queries import SiteRow
-from services.capture.visitors import Allowance, address_of
+from services.capture.visitors import Allowance
 from shared.errors import FieldError, Invalid, Malformed, Rejected, TooLarge
 from shared.events import VisitorIdentified
 from shared.ids import EventId, LeadId, derived_id
 from shared.personal import Draft, Encoded, PersonErased
 from shared.service import Runtime
 from shared.telemetry import counter
-from shared.web import faults_of, invalid
+from shared.web import address_of, faults_of, invalid
 
 BATCHES = counter("throughline_site_batches_total", "What pages sent, by what was answered", ["outcome"])
 LARGEST = 65_536  # a beacon has no more

@@ -7,22 +7,37 @@ from itertools import groupby
 
 from services.nurture.enrolments import queries
 from services.nurture.enrolments.domain import (
+    ENROLLED,
     MAX_AGE,
     MERGED,
     Fact,
     Run,
     ending,
     may_enter,
+    newly_met,
     settled,
     superfluous,
     triggered,
 )
-from services.nurture.enrolments.facts import acceptance_fact, conversion_fact, opened, stage_fact, touch_fact
+from services.nurture.enrolments.facts import (
+    acceptance_fact,
+    conversion_fact,
+    handoff_fact,
+    opened,
+    run_ended,
+    run_started,
+    segment_fact,
+    stage_fact,
+    touch_fact,
+)
+from services.nurture.experiments import holdouts
+from services.nurture.explaining.recording import record_entry
 from services.nurture.parts import Parts
 from services.nurture.people import queries as people
 from services.nurture.people.domain import Person
 from services.nurture.sending import queries as ledger
 from services.nurture.sequences.domain import Plan
+from services.nurture.sequences.walking import goal_ahead
 from shared.consents import permission
 from shared.db import Tx
 from shared.events import (
@@ -34,13 +49,16 @@ from shared.events import (
     IdentityLinked,
     LeadCaptured,
     LeadErased,
+    LeadHandedOff,
     LeadMerged,
     LeadUnmerged,
+    SegmentEntered,
+    SegmentLeft,
     StageChanged,
     TouchRecorded,
 )
 from shared.identity import Member, resolve_many
-from shared.ids import EventId, LeadId, derived_id
+from shared.ids import EventId, LeadId, SequenceId, derived_id
 from shared.rules import Evaluation, NoSuchVersion
 from shared.telemetry import counter
 
@@ -68,14 +86,22 @@ async def on_touches(events: Sequence[TouchRecorded], tx: Tx, parts: Parts) -> N
 
 
 async def on_stages(events: Sequence[StageChanged], tx: Tx, parts: Parts) -> None:
-    """A new stage may start or end runs, and make an earlier fact count."""
-    await consider(tx, parts, [stage_fact(event) for event in events])
+    """A new stage may start or end runs, and make an earlier fact count. One that other rules made quietly does not."""
+    told = [event for event in events if not event.quiet]
+    await consider(tx, parts, [stage_fact(event) for event in told])
+    await reconsider(tx, parts, {event.lead_id for event in told})
+
+
+async def on_segments(events: Sequence[SegmentEntered | SegmentLeft], tx: Tx, parts: Parts) -> None:
+    """Entering or leaving a segment may start or end runs, and make an earlier fact count."""
+    await consider(tx, parts, [segment_fact(event) for event in events])
+    await look_again(tx, {event.lead_id for event in events})
     await reconsider(tx, parts, {event.lead_id for event in events})
 
 
 async def on_conversions(events: Sequence[ConversionRecorded], tx: Tx, parts: Parts) -> None:
-    """A success may start or end runs."""
-    await consider(tx, parts, [conversion_fact(event) for event in events])
+    """A success may start or end runs; one that is taken back does neither."""
+    await consider(tx, parts, [conversion_fact(event) for event in events if not event.withdrawn])
 
 
 async def on_acceptances(events: Sequence[AssignmentAccepted], tx: Tx, parts: Parts) -> None:
@@ -83,14 +109,20 @@ async def on_acceptances(events: Sequence[AssignmentAccepted], tx: Tx, parts: Pa
     await consider(tx, parts, [acceptance_fact(event) for event in events])
 
 
+async def on_handed_off(events: Sequence[LeadHandedOff], tx: Tx, parts: Parts) -> None:
+    """A new customer: onboarding starts, marketing that was begun before ends."""
+    await consider(tx, parts, [handoff_fact(event) for event in events if not event.withdrawn])
+
+
 async def on_profiles(events: Sequence[LeadCaptured], tx: Tx, parts: Parts) -> None:
-    """What is known now may make an earlier fact count."""
+    """What is known now may make an earlier fact count, and a date that is waited for come."""
+    await look_again(tx, {event.lead_id for event in events})
     await reconsider(tx, parts, {event.lead_id for event in events})
 
 
 async def on_consents(events: Sequence[ConsentChanged], tx: Tx, parts: Parts) -> None:
     """A refusal ends at once what it is about; a consent may make an earlier fact count."""
-    denied = {event.lead_id for event in events if event.channel == "email" and event.state == "denied"}
+    denied = {event.lead_id for event in events if event.state == "denied"}
     for someone in await meet(tx, parts, denied):
         await end_refused(tx, parts, someone)
     await reconsider(tx, parts, {event.lead_id for event in events})
@@ -120,6 +152,9 @@ async def on_erased(event: LeadErased, tx: Tx, parts: Parts) -> None:
 
 async def on_started(event: EnrolmentStarted, tx: Tx, parts: Parts) -> None:
     """Our own decision, read back: it is here already, unless the database is an earlier copy."""
+    if event.held_out:
+        await holdouts.restore(event, tx)
+        return
     try:
         plan = await parts.catalogue.plan(tx.connection, event.sequence_id, event.sequence_version)
     except NoSuchVersion:
@@ -143,7 +178,7 @@ async def on_ended(event: EnrolmentEnded, tx: Tx, parts: Parts) -> None:
         met = await meet(tx, parts, {event.lead_id})
         if not any(run.enrolment_id == event.enrolment_id for someone in met for run in superfluous(someone.runs)):
             return
-    await queries.end_run(tx.connection, event.enrolment_id, event.reason, event.occurred_at)
+    await queries.end_runs(tx.connection, {event.enrolment_id: event.reason}, event.occurred_at)
 
 
 async def consider(tx: Tx, parts: Parts, facts: Sequence[Fact]) -> None:
@@ -162,8 +197,33 @@ async def consider(tx: Tx, parts: Parts, facts: Sequence[Fact]) -> None:
         someone = met[person_id]
         for _, fact in theirs:
             await end_runs_by(tx, parts, someone, fact)
+            await note_met(tx, parts, someone, fact)
             for plan in entered:
                 await try_to_enter(tx, parts, someone, plan, fact)
+
+
+async def note_met(tx: Tx, parts: Parts, someone: Someone, fact: Fact) -> None:
+    """Note what a person's runs have waited for, now or later; who waits for it goes on at once."""
+    for run in someone.active_runs:
+        plan = await parts.catalogue.plan(tx.connection, run.sequence_id, run.version)
+        met = newly_met(plan, run, fact, someone.person)
+        if not met:
+            continue
+        changed = replace(run, met={**run.met, **met})
+        someone.runs[someone.runs.index(run)] = changed
+        waits = run.waits_at is not None and run.waits_at == run.step_id and run.waits_at in met
+        ahead = goal_ahead(plan, changed, run.step_id, someone.person, fact.occurred_at) is not None
+        await queries.note_met(tx.connection, run.enrolment_id, met, wakes=waits or ahead)
+
+
+async def look_again(tx: Tx, lead_ids: Iterable[LeadId]) -> None:
+    """Runs that wait for a moment look whether what is known now of their person has brought it."""
+    if not await queries.any_waiting(tx.connection):
+        return
+    persons = set(await resolve_many(tx.connection, [(one, None) for one in sorted(lead_ids)]))
+    families = await people.load_families(tx.connection, persons)
+    ids = sorted({member.lead_id for family in families.values() for member in family})
+    await queries.look_again(tx.connection, ids)
 
 
 async def reconsider(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
@@ -213,20 +273,45 @@ async def try_to_enter(tx: Tx, parts: Parts, someone: Someone, plan: Plan, fact:
         return
     await queries.drop_pending(tx.connection, plan.sequence_id, fact.event_id)
     runs = [run for run in someone.runs if run.sequence_id == plan.sequence_id]
-    allowed, _ = may_enter(plan.reentry, runs, now)
+    allowed, _ = may_enter(plan.reentry, runs, now, plan.most_entries)
     if not allowed or await queries.was_caused(tx.connection, plan.sequence_id, fact.event_id):
         return
     since = await people.milestones_since(tx.connection, someone.family, fact.occurred_at)
     if ending(plan, since, someone.person, fact.occurred_at) is not None:
         return  # it was over before it began
-    await start_run(tx, someone, plan, fact, max((run.run for run in runs), default=0) + 1, now)
+    if await holdouts.keep_out(tx, plan, someone.person, runs, fact, now):
+        return
+    await start_run(tx, someone, plan, fact, since, now)
+
+
+async def enrol(tx: Tx, parts: Parts, someone: Someone, sequence_id: SequenceId, cause: EventId) -> str:
+    """Let a person enter a sequence without its trigger, as its reentry allows; answers what came of it."""
+    plan = {plan.sequence_id: plan for plan in await parts.catalogue.entered(tx.connection)}.get(sequence_id)
+    if plan is None:
+        return "there is no such sequence, or it is not active"
+    if await queries.was_caused(tx.connection, sequence_id, cause):
+        return "entered"  # the database is an earlier copy, and has read back that it did
+    now = parts.runtime.clock.now()
+    runs = [run for run in someone.runs if run.sequence_id == sequence_id]
+    allowed, why = may_enter(plan.reentry, runs, now, plan.most_entries)
+    if not allowed:
+        return why
+    over = ending(plan, [], someone.person, now)
+    if over is not None:
+        return f"it was over before it began, {over.kind}: {over.because}"
+    fact = Fact(cause, someone.person.person_id, now, now, {"type": ENROLLED})
+    if await holdouts.keep_out(tx, plan, someone.person, runs, fact, now):
+        return "held out, so that what the sequence does can be measured"
+    await start_run(tx, someone, plan, fact, [], now)
+    return "entered"
 
 
 async def start_run(  # noqa: PLR0913  # what a run is made of
-    tx: Tx, someone: Someone, plan: Plan, fact: Fact, number: int, now: datetime
+    tx: Tx, someone: Someone, plan: Plan, fact: Fact, since: Sequence[Fact], now: datetime
 ) -> None:
-    """Begin a run and tell it."""
+    """Begin a run and tell it. What happened `since` its cause may have met what its steps wait for."""
     person_id = someone.person.person_id
+    number = max((run.run for run in someone.runs if run.sequence_id == plan.sequence_id), default=0) + 1
     run = Run(
         enrolment_id=derived_id("enrolment", plan.sequence_id, person_id, str(number)),
         sequence_id=plan.sequence_id,
@@ -236,9 +321,13 @@ async def start_run(  # noqa: PLR0913  # what a run is made of
         active=True,
         triggered_at=fact.occurred_at,
         started_at=now,
+        step_id=plan.first,
     )
+    for one in sorted(since, key=lambda one: one.occurred_at):
+        run = replace(run, met={**run.met, **newly_met(plan, run, one, someone.person)})
     if not await queries.save_run(tx.connection, run, fact.event_id, plan.first):
         return
+    await record_entry(tx.connection, plan, run, fact, someone.person)
     someone.runs.append(run)
     STARTED.labels(plan.sequence_id).inc()
     tx.emit(run_started(run, EventId(f"enrolment-started:{run.enrolment_id}"), fact.event_id, now))
@@ -272,48 +361,30 @@ async def end_runs_by(tx: Tx, parts: Parts, someone: Someone, fact: Fact) -> Non
 
 
 async def end_refused(tx: Tx, parts: Parts, someone: Someone) -> None:
-    """End what a person does not want to be sent any more."""
+    """End what a person does not want to be sent any more, by none of the ways that it takes."""
     for run in someone.active_runs:
         plan = await parts.catalogue.plan(tx.connection, run.sequence_id, run.version)
-        found = permission(someone.person.consents, "email", plan.purpose)
-        if found.state == "denied":
-            await end_run(tx, parts, someone, run, found.why)
+        found = [permission(someone.person.consents, channel, plan.purpose) for channel in plan.channels or ("email",)]
+        if all(each.state == "denied" for each in found):
+            await end_run(tx, parts, someone, run, found[0].why)
 
 
 async def end_run(tx: Tx, parts: Parts, someone: Someone, run: Run, reason: str) -> None:
-    """End a run, withdraw its message that has not left, and tell both."""
-    now = parts.runtime.clock.now()
+    """End a run of somebody, withdraw its message that has not left, and tell both."""
     someone.runs[someone.runs.index(run)] = replace(run, active=False)
-    if not await queries.end_run(tx.connection, run.enrolment_id, reason, now):
+    await end_runs(tx, parts, [(run, reason)])
+
+
+async def end_runs(tx: Tx, parts: Parts, over: Sequence[tuple[Run, str]]) -> None:
+    """End runs, each for a reason: of many persons, who are locked, in two statements."""
+    if not over:
         return
-    ENDED.labels(run.sequence_id, reason.partition(":")[0]).inc()
-    tx.emit(*await ledger.withdraw(tx.connection, run.enrolment_id, reason), run_ended(run, reason, now))
-
-
-def run_started(run: Run, event_id: EventId, cause: EventId, at: datetime) -> EnrolmentStarted:
-    """The fact that a run began, or goes on."""
-    return EnrolmentStarted(
-        event_id=event_id,
-        lead_id=run.lead_id,
-        occurred_at=at,
-        received_at=at,
-        enrolment_id=run.enrolment_id,
-        sequence_id=run.sequence_id,
-        sequence_version=run.version,
-        run=run.run,
-        cause_event_id=cause,
-        triggered_at=run.triggered_at,
-    )
-
-
-def run_ended(run: Run, reason: str, at: datetime) -> EnrolmentEnded:
-    """The fact that a run is over."""
-    return EnrolmentEnded(
-        event_id=EventId(f"enrolment-ended:{run.enrolment_id}"),
-        lead_id=run.lead_id,
-        occurred_at=at,
-        received_at=at,
-        enrolment_id=run.enrolment_id,
-        sequence_id=run.sequence_id,
-        reason=reason,
-    )
+    now = parts.runtime.clock.now()
+    ended = await queries.end_runs(tx.connection, {run.enrolment_id: reason for run, reason in over}, now)
+    left = [(run, reason) for run, reason in over if run.enrolment_id in ended]
+    if not left:
+        return
+    tx.emit(*await ledger.withdraw(tx.connection, {run.enrolment_id: reason for run, reason in left}))
+    for run, reason in left:
+        ENDED.labels(run.sequence_id, reason.partition(":")[0]).inc()
+        tx.emit(run_ended(run, reason, now))

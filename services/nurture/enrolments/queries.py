@@ -1,6 +1,6 @@
 """Runs of sequences, and facts that may still start one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,18 +10,20 @@ from services.nurture.enrolments.domain import KEPT_FOR, Fact, Run
 from shared.db import Connection
 from shared.ids import EventId, LeadId, SequenceId
 
-RUN = "enrolment_id, sequence_id, version, lead_id, run, active, triggered_at, started_at"
+RUN = """enrolment_id, sequence_id, version, lead_id, run, active, triggered_at, started_at, step_id, visits, waits_at,
+    waiting_since, met, variants"""
 RUNS_OF = f"SELECT {RUN} FROM enrolments WHERE lead_id = ANY($1)"
 START = """
 INSERT INTO enrolments
-    (enrolment_id, sequence_id, version, lead_id, run, cause_event_id, triggered_at, step_id, started_at, due_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp())
+    (enrolment_id, sequence_id, version, lead_id, run, cause_event_id, triggered_at, step_id, started_at, met, due_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp())
 ON CONFLICT DO NOTHING RETURNING enrolment_id
 """
 CAUSED = "SELECT EXISTS (SELECT FROM enrolments WHERE sequence_id = $1 AND cause_event_id = $2)"
-END_RUN = """
-UPDATE enrolments SET active = false, reason = $2, ended_at = $3, claim = NULL
-WHERE enrolment_id = $1 AND active RETURNING enrolment_id
+END_RUNS = """
+UPDATE enrolments AS run SET active = false, reason = given.reason, ended_at = $3, claim = NULL
+FROM unnest($1::text[], $2::text[]) AS given (enrolment_id, reason)
+WHERE run.enrolment_id = given.enrolment_id AND run.active RETURNING run.enrolment_id
 """
 ENDED_AS = f"""
 SELECT {RUN} FROM enrolments WHERE lead_id = ANY($1) AND NOT active AND reason = $2
@@ -37,8 +39,17 @@ INSERT INTO enrolments
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
 ON CONFLICT DO NOTHING
 """
+NOTE_MET = """
+UPDATE enrolments SET met = met || $2, due_at = CASE WHEN $3 THEN clock_timestamp() ELSE due_at END
+WHERE enrolment_id = $1 AND active
+"""
+ANY_WAITING = "SELECT EXISTS (SELECT FROM enrolments WHERE active AND waits_at = step_id)"
+# Whoever waits for a moment stands before the wait itself.
+LOOK_AGAIN = """
+UPDATE enrolments SET due_at = clock_timestamp() WHERE lead_id = ANY($1) AND active AND waits_at = step_id
+"""
 LISTED = f"""
-SELECT {RUN}, reason, ended_at, step_id, due_at, hold FROM enrolments
+SELECT {RUN}, reason, ended_at, due_at, hold FROM enrolments
 WHERE lead_id = ANY($1) ORDER BY started_at DESC, enrolment_id
 """
 KEEP_PENDING = """
@@ -82,8 +93,25 @@ async def save_run(connection: Connection, run: Run, cause: EventId, first_step:
         run.triggered_at,
         first_step,
         run.started_at,
+        {step_id: at.isoformat() for step_id, at in run.met.items()},
     )
     return saved is not None
+
+
+async def note_met(connection: Connection, enrolment_id: str, met: Mapping[str, datetime], *, wakes: bool) -> None:
+    """Note that what steps wait for has happened; `wakes` makes the run due at once."""
+    written = {step_id: at.isoformat() for step_id, at in met.items()}
+    await connection.execute(NOTE_MET, enrolment_id, written, wakes)
+
+
+async def any_waiting(connection: Connection) -> bool:
+    """Whether any run waits for a moment."""
+    return bool(await connection.fetchval(ANY_WAITING))
+
+
+async def look_again(connection: Connection, lead_ids: Sequence[LeadId]) -> None:
+    """Let the runs of these ids that wait for a moment look whether it has come."""
+    await connection.execute(LOOK_AGAIN, lead_ids)
 
 
 async def was_caused(connection: Connection, sequence_id: SequenceId, cause: EventId) -> bool:
@@ -91,9 +119,11 @@ async def was_caused(connection: Connection, sequence_id: SequenceId, cause: Eve
     return bool(await connection.fetchval(CAUSED, sequence_id, cause))
 
 
-async def end_run(connection: Connection, enrolment_id: str, reason: str, at: datetime) -> bool:
-    """End a run; False when it had ended."""
-    return await connection.fetchval(END_RUN, enrolment_id, reason, at) is not None
+async def end_runs(connection: Connection, reasons: Mapping[str, str], at: datetime) -> set[str]:
+    """End runs, each for a reason; answers those that had not ended."""
+    ordered = sorted(reasons)
+    rows = await connection.fetch(END_RUNS, ordered, [reasons[this] for this in ordered], at)
+    return {row["enrolment_id"] for row in rows}
 
 
 async def runs_ended_as(connection: Connection, lead_ids: Sequence[LeadId], reason: str) -> list[Run]:
@@ -179,6 +209,12 @@ def as_run(row: asyncpg.Record) -> Run:
         active=row["active"],
         triggered_at=row["triggered_at"],
         started_at=row["started_at"],
+        step_id=row["step_id"],
+        visits=row["visits"],
+        waits_at=row["waits_at"],
+        waiting_since=row["waiting_since"],
+        met={step_id: datetime.fromisoformat(at) for step_id, at in row["met"].items()},
+        variants=row["variants"],
     )
 
 

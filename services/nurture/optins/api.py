@@ -7,14 +7,14 @@ from fastapi import APIRouter
 from services.nurture.optins.document import LINK, MESSAGES, checked
 from services.nurture.parts import Parts
 from services.nurture.sending.mail import name_and_address, plain_html
-from services.nurture.templates.rendering import CannotRender, Renderer
+from services.nurture.templates.rendering import CannotRender
 from shared.rules import documents_router
 
 
 def optins_router(parts: Parts) -> APIRouter:
     """Read, save, list, preview (`:simulate`) and activate the message by language."""
     runtime = parts.runtime
-    renderer = Renderer()
+    renderer = parts.renderer
 
     async def preview(document: dict[str, Any], _days: int) -> dict[str, Any]:
         """What the message looks like in each language."""

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from services.nurture.sequences.document import Shape, Template
-from services.nurture.templates.check import Names, template_faults
+from services.nurture.templates.check import Names, faults_of_template, unfit_parts
+from services.nurture.templates.document import Language, Shape, Template
+from services.nurture.templates.languages import nearest_language
 from shared.rules import DocumentStore, ExpressionFault, invalid_document
 
 LINK = "confirm_url"
 # Nothing of what was typed into the form: anybody could have it sent to a stranger, in our name.
 NAMES: Names = {LINK: None, "form": frozenset({"name"}), "sender": frozenset({"name"})}
-Language = Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")]
 
 
 class OptinMessages(Shape):
@@ -25,10 +25,7 @@ class OptinMessages(Shape):
 
     def template_for(self, language: str) -> Template:
         """The message in a language, else in its relative, else in the default one."""
-        for name in (language, language.partition("-")[0], self.default_language):
-            if name in self.messages:
-                return self.messages[name]
-        return next(iter(self.messages.values()))
+        return self.messages[nearest_language(language, self.messages, self.default_language)]
 
 
 def shipped() -> dict[str, Any]:
@@ -54,12 +51,12 @@ def _faults(messages: OptinMessages) -> Iterator[ExpressionFault]:
     if messages.default_language not in messages.messages:
         yield ExpressionFault("/default_language", 1, "there is no message in this language")
     for language, template in messages.messages.items():
-        for part in ("subject", "html", "text"):
+        place = f"/messages/{language}"
+        if template.languages or template.mjml:
+            yield ExpressionFault(place, 1, "each language is a message of its own, of html, text or both")
+        for fault in unfit_parts(template, "email", place) + faults_of_template(template, place, NAMES, parts=False):
+            yield ExpressionFault(fault.pointer, 1, fault.detail)
+        for part in ("html", "text"):
             source = getattr(template, part)
-            pointer = f"/messages/{language}/{part}"
-            if source is None:
-                continue
-            for line, detail in template_faults(source, NAMES):
-                yield ExpressionFault(pointer, 1, detail, line)
-            if part != "subject" and LINK not in source:
-                yield ExpressionFault(pointer, 1, f"does not hold the link: {{{{ {LINK} }}}}")
+            if source is not None and LINK not in source:
+                yield ExpressionFault(f"{place}/{part}", 1, f"does not hold the link: {{{{ {LINK} }}}}")

@@ -50,4 +50,5 @@ def next_act(  # noqa: PLR0913  # a decision names its inputs
     )
     if refusal := why_not(asked, "transactional", "email"):
         return GiveUp(refusal)
-    return Ask() if readiness.provider is None else Wait(readiness.provider)
+    missing = readiness.missing.get("email")
+    return Ask() if missing is None else Wait(missing)

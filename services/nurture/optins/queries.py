@@ -16,7 +16,7 @@ COLUMNS = "optin_id, lead_id, form_name, language, sealed, requested_at, expires
 CLAIM_DUE = f"""
 UPDATE optins SET claim = $1, due_at = clock_timestamp() + $2
 WHERE optin_id IN (
-    SELECT optin_id FROM optins WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED
+    SELECT optin_id FROM optins WHERE due_at <= statement_timestamp() ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED
 )
 RETURNING {COLUMNS}
 """
@@ -25,7 +25,7 @@ HOLD = """
 UPDATE optins SET due_at = clock_timestamp() + $2, hold = $3, claim = NULL WHERE optin_id = $1
 """
 HAND_OUT = "UPDATE optins SET due_at = NULL, hold = NULL, claim = NULL WHERE optin_id = $1"
-FINISH = "UPDATE optins SET due_at = NULL, hold = NULL, claim = NULL, sealed = NULL WHERE optin_id = $1"
+FINISH = "UPDATE optins SET due_at = NULL, hold = NULL, claim = NULL, sealed = NULL WHERE optin_id = ANY($1)"
 NEXT_DUE = "SELECT min(due_at) - clock_timestamp() FROM optins WHERE due_at IS NOT NULL"
 FORGET = "DELETE FROM optins WHERE lead_id = ANY($1)"
 EMPTY_EXPIRED = "UPDATE optins SET sealed = NULL WHERE sealed IS NOT NULL AND expires_at < clock_timestamp()"
@@ -78,9 +78,9 @@ async def hand_out(connection: Connection, optin_id: str) -> None:
     await connection.execute(HAND_OUT, optin_id)
 
 
-async def finish(connection: Connection, optin_id: str) -> None:
-    """Forget what a message would have held: its outcome is known."""
-    await connection.execute(FINISH, optin_id)
+async def finish(connection: Connection, optin_ids: Sequence[str]) -> None:
+    """Forget what messages would have held: their outcome is known."""
+    await connection.execute(FINISH, optin_ids)
 
 
 async def next_due(connection: Connection) -> timedelta | None:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from services.nurture.enrolments.facts import acceptance_fact, conversion_fact
+from services.nurture.enrolments.domain import ACCEPTANCE, CONVERSION, HANDED_OFF
+from services.nurture.enrolments.facts import acceptance_fact, conversion_fact, handoff_fact
 from services.nurture.parts import Parts
 from services.nurture.people import queries
 from shared.db import Tx
@@ -13,7 +14,10 @@ from shared.events import (
     ConversionRecorded,
     LeadCaptured,
     LeadErased,
+    LeadHandedOff,
     LeadPersonal,
+    SegmentEntered,
+    SegmentLeft,
     StageChanged,
 )
 from shared.rules import present
@@ -50,14 +54,24 @@ async def on_stages(events: Sequence[StageChanged], tx: Tx) -> None:
     await queries.save_stages(tx.connection, events)
 
 
+async def on_segments(events: Sequence[SegmentEntered | SegmentLeft], tx: Tx) -> None:
+    """Keep who is in which segment."""
+    await queries.save_segments(tx.connection, events)
+
+
 async def on_conversion(event: ConversionRecorded, tx: Tx) -> None:
     """Keep a success: it may arrive before the run that it ends."""
-    await queries.save_milestone(tx.connection, event.conversion_id, event.position, conversion_fact(event))
+    await queries.save_milestone(tx.connection, CONVERSION, event.conversion_id, event.position, conversion_fact(event))
 
 
 async def on_accepted(event: AssignmentAccepted, tx: Tx) -> None:
     """Keep that a rep took the lead: it may arrive before the run that it ends."""
-    await queries.save_milestone(tx.connection, event.assignment_id, event.position, acceptance_fact(event))
+    await queries.save_milestone(tx.connection, ACCEPTANCE, event.assignment_id, event.position, acceptance_fact(event))
+
+
+async def on_handed_off(event: LeadHandedOff, tx: Tx) -> None:
+    """Keep that a customer was handed over: it may arrive before the run that it ends."""
+    await queries.save_milestone(tx.connection, HANDED_OFF, event.deal_id, event.position, handoff_fact(event))
 
 
 async def on_erased(event: LeadErased, tx: Tx) -> None:

@@ -1,6 +1,6 @@
 """What nurture knows of people, in its projection."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,13 +15,14 @@ from services.nurture.people.domain import (
     Suppression,
 )
 from shared.consents import MARKETING, Consent, latest_consents
-from shared.db import Connection, one
-from shared.events import ConsentChanged, LeadCaptured, StageChanged
-from shared.identity import Member, members, resolve_many
+from shared.db import Connection
+from shared.events import ConsentChanged, LeadCaptured, SegmentEntered, SegmentLeft, StageChanged
+from shared.identity import Member, members_of_many, resolve_many
 from shared.ids import EventId, LeadId, derived_id
 from shared.personal import PersonKeys
 from shared.profiles import combine_profiles
 
+BOUNCED = "bounced"
 PERSONAL = ("email", "phone", "first_name", "last_name", "title", "attributes")
 PUT_PROFILES = """
 INSERT INTO profiles AS known (lead_id, revision, captured_at, fields, personal)
@@ -56,6 +57,13 @@ SET lead_id = excluded.lead_id, position = excluded.position, event_id = exclude
     occurred_at = excluded.occurred_at, fields = excluded.fields
 WHERE known.position < excluded.position
 """
+PUT_SEGMENTS = """
+INSERT INTO segments AS known (lead_id, segment_id, revision, member)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::boolean[])
+ON CONFLICT (lead_id, segment_id) DO UPDATE SET revision = excluded.revision, member = excluded.member
+WHERE known.revision < excluded.revision
+"""
+SEGMENTS = "SELECT lead_id, segment_id FROM segments WHERE lead_id = ANY($1) AND member"
 ERASED = "SELECT lead_id FROM identity_erased WHERE lead_id = ANY($1)"
 FORGET = """
 WITH gone AS (DELETE FROM profiles WHERE lead_id = ANY($1)),
@@ -70,13 +78,17 @@ SELECT lead_id, channel, purpose, state, at FROM purpose_consents WHERE lead_id 
 """
 STANDING = """
 SELECT given.lead_id, stages.stage, coalesce(stages.revision, -1) AS revision,
+       lead_scores.scores, coalesce(lead_scores.revision, -1) AS scores_revision,
        EXISTS (SELECT FROM identity_erased AS gone WHERE gone.lead_id = given.lead_id) AS erased,
-       EXISTS (SELECT FROM parked_events AS parked WHERE parked.key = given.lead_id) AS parked
+       EXISTS (SELECT FROM parked_events AS parked WHERE parked.key = given.lead_id) AS parked,
+       chosen.paused_until, chosen.language, chosen.changed_at AS chosen_at
 FROM unnest($1::text[]) AS given (lead_id) LEFT JOIN stages ON stages.lead_id = given.lead_id
+LEFT JOIN lead_scores ON lead_scores.lead_id = given.lead_id
+LEFT JOIN contact_preferences AS chosen ON chosen.lead_id = given.lead_id
 """
 SUPPRESSIONS = """
-SELECT lead_id, address_hash, reason, since FROM suppressions
-WHERE channel = 'email' AND (lead_id = ANY($1) OR address_hash = ANY($2)) ORDER BY since, reason
+SELECT lead_id, address_hash, channel, reason, since FROM suppressions
+WHERE lead_id = ANY($1) OR address_hash = ANY($2) ORDER BY since, reason
 """
 RELATED = """
 SELECT given.lead_id FROM unnest($1::text[]) AS given (lead_id)
@@ -90,15 +102,9 @@ WHERE lead_id = ANY($1) AND occurred_at >= $2 ORDER BY occurred_at, event_id
 """
 PUT_SUPPRESSION = """
 INSERT INTO suppressions AS known (suppression_id, lead_id, address_hash, channel, reason, since, origin)
-VALUES ($1, $2, $3, 'email', $4, $5, $6)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (suppression_id) DO UPDATE SET since = greatest(known.since, excluded.since)
-RETURNING suppression_id, lead_id, channel, reason, since, origin
 """
-LISTED_SUPPRESSIONS = """
-SELECT suppression_id, lead_id, channel, reason, since, origin FROM suppressions
-WHERE ($1::text IS NULL OR address_hash = $1) AND suppression_id > $2 ORDER BY suppression_id LIMIT $3
-"""
-LIFT_SUPPRESSION = "DELETE FROM suppressions WHERE suppression_id = $1 RETURNING suppression_id"
 LOCK = """
 SELECT pg_advisory_xact_lock(1_853_190, bucket) FROM (
     SELECT DISTINCT abs(hashtext(id) % 512) AS bucket FROM unnest($1::text[]) AS id ORDER BY bucket
@@ -162,11 +168,24 @@ async def save_stages(connection: Connection, events: Iterable[StageChanged]) ->
     )
 
 
-async def save_milestone(connection: Connection, fact_id: str, position: int, fact: Fact) -> None:
-    """Keep a fact that may end a run; of corrections the one received last."""
+async def save_segments(connection: Connection, events: Iterable[SegmentEntered | SegmentLeft]) -> None:
+    """Keep the newest word about each id and segment."""
+    newest = {(event.lead_id, event.segment_id): event for event in sorted(events, key=lambda event: event.revision)}
+    rows = [newest[key] for key in sorted(newest)]
+    await connection.execute(
+        PUT_SEGMENTS,
+        [row.lead_id for row in rows],
+        [row.segment_id for row in rows],
+        [row.revision for row in rows],
+        [isinstance(row, SegmentEntered) for row in rows],
+    )
+
+
+async def save_milestone(connection: Connection, kind: str, fact_id: str, position: int, fact: Fact) -> None:
+    """Keep a fact that may end a run; of corrections the one received last, also where that takes it back."""
     await connection.execute(
         PUT_MILESTONE,
-        fact.fields["type"],
+        kind,
         fact_id,
         fact.lead_id,
         position,
@@ -187,51 +206,67 @@ async def erased(connection: Connection, lead_ids: Iterable[LeadId]) -> set[Lead
 
 
 async def load_persons(
-    connection: Connection, addresses: Addresses, keys: PersonKeys, person_ids: Iterable[LeadId]
+    connection: Connection,
+    addresses: Addresses,
+    keys: PersonKeys,
+    person_ids: Iterable[LeadId],
+    families: Mapping[LeadId, Sequence[Member]] | None = None,
 ) -> dict[LeadId, Person]:
     """All that is known of persons, from all their ids: a handful of statements, however many persons.
 
-    Raises KeysAwaited while a key is still on its way.
+    `families` where they are known already. Raises KeysAwaited while a key is still on its way.
     """
-    families = await load_families(connection, person_ids)
+    families = families or await load_families(connection, person_ids)
     owner = {(member.lead_id, person_id) for person_id, family in families.items() for member in family}
     ids = sorted({lead_id for lead_id, _ in owner})
-    profiles = await _profiles(connection, keys, ids)
+    profiles = await profiles_of(connection, keys, ids)
     consents: dict[str, list[Consent]] = {}
     for row in await connection.fetch(CONSENTS, ids):
         consents.setdefault(row["lead_id"], []).append(Consent(row["channel"], row["state"], row["at"], row["purpose"]))
     standing = {row["lead_id"]: row for row in await connection.fetch(STANDING, ids)}
+    segments: dict[str, list[str]] = {}
+    for row in await connection.fetch(SEGMENTS, ids):
+        segments.setdefault(row["lead_id"], []).append(row["segment_id"])
     hashes = {
-        lead_id: addresses.hash_of(email)
+        lead_id: frozenset(addresses.hashes_of(profile.fields.get("email"), profile.fields.get("phone")))
         for lead_id, profile in profiles.items()
-        if (email := profile.fields.get("email"))
     }
-    suppressed = await connection.fetch(SUPPRESSIONS, ids, sorted(set(hashes.values())))
+    suppressed = await connection.fetch(SUPPRESSIONS, ids, sorted(frozenset().union(*hashes.values())))
     persons = {}
     for person_id, family in families.items():
         own = {member.lead_id for member in family}
-        theirs = {hashes[lead_id] for lead_id in own if lead_id in hashes}
+        theirs = frozenset[str]().union(*(hashes[lead_id] for lead_id in own if lead_id in hashes))
+        chosen = [standing[lead_id] for lead_id in own if standing[lead_id]["chosen_at"]]
         ranked = sorted(own, key=lambda lead_id: (lead_id == person_id, standing[lead_id]["revision"]), reverse=True)
         persons[person_id] = Person(
             person_id=person_id,
             ids=tuple(sorted(own)),
-            fields=combine_profiles(person_id, [profiles[lead_id] for lead_id in own if lead_id in profiles]),
+            fields=_in_language(
+                combine_profiles(person_id, [profiles[lead_id] for lead_id in own if lead_id in profiles]), chosen
+            ),
+            paused_until=max((row["paused_until"] for row in chosen if row["paused_until"]), default=None),
             consents=latest_consents(
                 consent
                 for lead_id in own
                 for consent in consents.get(lead_id, ())
                 if covers(family, lead_id, consent.at)
             ),
+            scores=max(
+                (standing[lead_id] for lead_id in own),
+                key=lambda row: (row["lead_id"] == person_id and row["scores"] is not None, row["scores_revision"]),
+            )["scores"]
+            or {},
             stage=next((stage for lead_id in ranked if (stage := standing[lead_id]["stage"])), None),
             suppressions=tuple(
                 dict.fromkeys(
-                    Suppression(row["reason"], row["since"])
+                    Suppression(row["reason"], row["since"], row["channel"])
                     for row in suppressed
-                    if row["lead_id"] in own or row["address_hash"] in theirs
+                    if row["address_hash"] in theirs or (row["lead_id"] in own and not _of_address_alone(row))
                 )
             ),
             erased=any(standing[lead_id]["erased"] for lead_id in own),
             parked=any(standing[lead_id]["parked"] for lead_id in own),
+            segments=frozenset(segment_id for lead_id in own for segment_id in segments.get(lead_id, ())),
         )
     return persons
 
@@ -241,7 +276,22 @@ async def load_person(connection: Connection, addresses: Addresses, keys: Person
     return (await load_persons(connection, addresses, keys, [person_id]))[person_id]
 
 
-async def _profiles(connection: Connection, keys: PersonKeys, ids: Sequence[LeadId]) -> dict[str, Profile]:
+def _of_address_alone(row: asyncpg.Record) -> bool:
+    """Whether an entry ends with the address: a mailbox that is gone says nothing about the next one."""
+    return row["reason"] == BOUNCED and row["address_hash"] is not None
+
+
+def _in_language(fields: dict[str, Any], chosen: Sequence[asyncpg.Record]) -> dict[str, Any]:
+    """A profile with the language that the person chose last, where they did."""
+    spoken = [row for row in chosen if row["language"]]
+    if not spoken:
+        return fields
+    language = max(spoken, key=lambda row: row["chosen_at"])["language"]
+    return {**fields, "attributes": {**fields.get("attributes", {}), "language": language}}
+
+
+async def profiles_of(connection: Connection, keys: PersonKeys, ids: Sequence[LeadId]) -> dict[str, Profile]:
+    """What each id was told to be last, where anything was."""
     rows = await connection.fetch(PROFILES, ids)
     texts = await keys.open_many(connection, [(LeadId(row["lead_id"]), row["personal"]) for row in rows])
     return {
@@ -260,21 +310,37 @@ async def load_families(connection: Connection, person_ids: Iterable[LeadId]) ->
     """Every id whose facts belong to each person, the person's own among them."""
     wanted = sorted(set(person_ids))
     related = {row["lead_id"] for row in await connection.fetch(RELATED, wanted)}
+    found = await members_of_many(connection, sorted(related)) if related else {}
     families: dict[LeadId, list[Member]] = {}
     for person_id in wanted:
-        family = await members(connection, person_id) if person_id in related else []
+        family = found.get(person_id, [])
         families[person_id] = family if any(m.lead_id == person_id for m in family) else [*family, Member(person_id)]
     return families
 
 
 async def milestones_since(connection: Connection, family: Sequence[Member], since: datetime) -> list[Fact]:
     """Conversions and accepted assignments of a person from a moment on."""
-    ids = sorted({member.lead_id for member in family})
-    return [
-        Fact(EventId(row["event_id"]), LeadId(row["lead_id"]), row["occurred_at"], row["occurred_at"], row["fields"])
-        for row in await connection.fetch(MILESTONES, ids, since)
-        if covers(family, row["lead_id"], row["occurred_at"])
-    ]
+    someone = LeadId("")
+    return (await milestones_of(connection, {someone: family}, since))[someone]
+
+
+async def milestones_of(
+    connection: Connection, families: Mapping[LeadId, Sequence[Member]], since: datetime
+) -> dict[LeadId, list[Fact]]:
+    """The same of many persons, by their ids."""
+    owners: dict[str, list[LeadId]] = {}
+    for person_id, family in families.items():
+        for lead_id in {member.lead_id for member in family}:
+            owners.setdefault(lead_id, []).append(person_id)
+    found: dict[LeadId, list[Fact]] = {person_id: [] for person_id in families}
+    for row in await connection.fetch(MILESTONES, sorted(owners), since):
+        fact = Fact(
+            EventId(row["event_id"]), LeadId(row["lead_id"]), row["occurred_at"], row["occurred_at"], row["fields"]
+        )
+        for person_id in owners[row["lead_id"]]:
+            if covers(families[person_id], row["lead_id"], row["occurred_at"]):
+                found[person_id].append(fact)
+    return found
 
 
 def covers(family: Sequence[Member], lead_id: str, at: datetime) -> bool:
@@ -315,20 +381,19 @@ async def suppress(  # noqa: PLR0913  # a row
     reason: str,
     since: datetime,
     origin: str,
-) -> asyncpg.Record:
-    """Suppress a person, an address or both; the same again counts from the later time."""
-    suppression_id = derived_id("suppression", address_hash or lead_id or "", reason)
-    return await one(connection, PUT_SUPPRESSION, suppression_id, lead_id, address_hash, reason, since, origin)
+    channel: str = "email",
+) -> None:
+    """Suppress a person, an address or both on a channel; the same again counts from the later time."""
+    this = suppression_id(address_hash or lead_id or "", reason, channel)
+    await connection.execute(PUT_SUPPRESSION, this, lead_id, address_hash, channel, reason, since, origin)
 
 
-async def listed_suppressions(
-    connection: Connection, address_hash: str | None, after: str, limit: int
-) -> list[asyncpg.Record]:
-    """A page of the suppression list, or what it has of one address."""
-    rows: list[asyncpg.Record] = await connection.fetch(LISTED_SUPPRESSIONS, address_hash, after, limit)
-    return rows
+def suppression_id(about: str, reason: str, channel: str) -> str:
+    """The id of an entry about the hash of an address, or a lead."""
+    return derived_id("suppression", about, reason, *([] if channel == "email" else [channel]))
 
 
-async def lift_suppression(connection: Connection, suppression_id: str) -> bool:
-    """Take an entry off the list; False when it is not there."""
-    return await connection.fetchval(LIFT_SUPPRESSION, suppression_id) is not None
+async def suppressions_of(connection: Connection, address_hashes: Sequence[str]) -> list[Suppression]:
+    """What the list has of an address."""
+    rows = await connection.fetch(SUPPRESSIONS, [], address_hashes)
+    return [Suppression(row["reason"], row["since"], row["channel"]) for row in rows]

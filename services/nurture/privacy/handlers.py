@@ -9,10 +9,21 @@ from shared.service import Runtime
 
 HOLDINGS = Holdings(
     service="nurture",
-    erased=("profiles", "consents", "waiting_facts", "optins", "message_texts"),
+    erased=(
+        "profiles",
+        "consents",
+        "waiting_facts",
+        "optins",
+        "preferences",
+        "broadcast_lists",
+        "message_texts",
+        "facts_about",
+        "pause_reasons",
+    ),
     why_kept={
         "messages": "what was sent is never sent again, and is counted; what it said is gone",
         "enrolments": "how many were in which sequence is counted",
+        "acts": "what a step did is never done again; it names no one",
         "suppressions": "so that nobody writes to the address again: it stands as a keyed hash",
     },
     counts=queries.COUNTS,

@@ -4,26 +4,29 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel, Field
 
 from services.nurture.enrolments import queries as enrolments
 from services.nurture.errors import NoSuchLead
 from services.nurture.parts import Parts
 from services.nurture.people import queries as people
 from services.nurture.sending import queries
+from services.nurture.sending.queries import Filters
+from services.nurture.sending.reconciling import Decision, decisions_about, message_of, resolve
 from services.nurture.sending.sealing import opened
 from shared.db import Connection
 from shared.emails import Email
+from shared.events import MessageState
 from shared.identity import find_by_email
-from shared.ids import LeadId, SequenceId
+from shared.ids import LeadId, MessageId, SequenceId
 from shared.rules import NoSuchVersion
-from shared.web import Limit, Page, make_cursor, read_cursor, requires
+from shared.web import Input, Limit, Page, Principal, make_cursor, read_cursor, requires
 
 END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class MessageOut(BaseModel):
-    """A message as the ledger has it; `reason` says why it stands as it does."""
+    """A message as the ledger has it; `reason` says why it stands as it does, `provider` who has it or may have it."""
 
     message_id: str
     state: str
@@ -34,14 +37,39 @@ class MessageOut(BaseModel):
     sequence: str
     sequence_version: int
     step_id: str
+    variant: str | None
     visit: int
     run: int
     enrolment_id: str
     attempts: int
+    provider: str | None
+    provider_id: str | None
     planned_at: datetime
     claimed_at: datetime | None
     sent_at: datetime | None
     settled_at: datetime
+
+
+class DecisionOut(BaseModel):
+    """What somebody decided about a message of which nobody knew whether it had left."""
+
+    decision: str
+    actor: str
+    reason: str
+    at: datetime
+
+
+class ResolvedOut(MessageOut):
+    """A message with what people decided about it."""
+
+    decisions: list[DecisionOut]
+
+
+class ResolveIn(Input):
+    """`sent` or `failed` says what became of an unknown message; `resend` has it sent again: it may arrive twice."""
+
+    decision: Decision = Field(alias="as")
+    reason: str = Field(min_length=1, max_length=500)
 
 
 class EnrolmentOut(BaseModel):
@@ -59,6 +87,8 @@ class EnrolmentOut(BaseModel):
     next_step_id: str | None
     due_at: datetime | None
     waits_because: str | None
+    waits_at: str | None = None
+    variants: dict[str, str] = {}
 
 
 def messages_router(parts: Parts) -> APIRouter:
@@ -74,10 +104,34 @@ def messages_router(parts: Parts) -> APIRouter:
             return await messages(connection, await people.person_of(connection, LeadId(lead_id)), limit, cursor)
 
     @router.get("/v1/messages")
-    async def messages_by_address(email: by_address, limit: Limit = 50, cursor: str | None = None) -> Page[MessageOut]:
-        """All messages to the lead with this address, the newest first."""
+    async def list_messages(  # noqa: PLR0913  # each is a parameter of the query
+        email: Annotated[Email | None, Query(description="Only those to the lead with this address")] = None,
+        state: Annotated[MessageState | None, Query(description="`unknown`: those that want a look")] = None,
+        sequence: Annotated[str | None, Query(description="Only those of this sequence")] = None,
+        since: Annotated[AwareDatetime | None, Query(description="Only those planned at or after this")] = None,
+        limit: Limit = 50,
+        cursor: str | None = None,
+    ) -> Page[MessageOut]:
+        """Messages, the newest first."""
+        filters = Filters(state, sequence, since)
         async with runtime.database.reading() as connection:
-            return await messages(connection, await find_by_email(connection, runtime.ids, email), limit, cursor)
+            person_id = await find_by_email(connection, runtime.ids, email) if email else None
+            return await messages(connection, person_id, limit, cursor, filters)
+
+    @router.get("/v1/messages/{message_id}")
+    async def one_message(message_id: str) -> ResolvedOut:
+        """A message, and what people decided about it while nobody knew whether it had left."""
+        async with runtime.database.reading() as connection:
+            return await with_decisions(connection, MessageId(message_id))
+
+    @router.post("/v1/messages/{message_id}:resolve")
+    async def resolve_message(
+        message_id: str, body: ResolveIn, principal: Annotated[Principal, Depends(requires("nurture:write"))]
+    ) -> ResolvedOut:
+        """Say what became of an unknown message, or have it sent again."""
+        async with runtime.database.transaction() as tx:
+            await resolve(tx, MessageId(message_id), body.decision, principal.subject, body.reason)
+            return await with_decisions(tx.connection, MessageId(message_id))
 
     @router.get("/v1/leads/{lead_id}/enrolments")
     async def runs_of_lead(lead_id: str) -> Page[EnrolmentOut]:
@@ -91,11 +145,13 @@ def messages_router(parts: Parts) -> APIRouter:
         async with runtime.database.reading() as connection:
             return await runs(connection, await find_by_email(connection, runtime.ids, email))
 
-    async def messages(connection: Connection, person_id: LeadId, limit: int, cursor: str | None) -> Page[MessageOut]:
+    async def messages(
+        connection: Connection, person_id: LeadId | None, limit: int, cursor: str | None, filters: Filters = Filters()
+    ) -> Page[MessageOut]:
         place = read_cursor(runtime.secrets, "messages", cursor)
         before = (datetime.fromisoformat(place[0]), str(place[1])) if place else (END_OF_TIME, "")
-        ids = await known_ids(connection, person_id)
-        rows = await queries.messages_of(connection, ids, before, limit + 1)
+        ids = None if person_id is None else await known_ids(connection, person_id)
+        rows = await queries.messages_of(connection, ids, filters, before, limit + 1)
         said = await opened(connection, runtime.keys, rows[:limit])
         items = [await message_out(connection, row, one.subject) for row, one in zip(rows[:limit], said, strict=True)]
         last = rows[limit - 1] if len(rows) > limit else None
@@ -116,6 +172,13 @@ def messages_router(parts: Parts) -> APIRouter:
             raise NoSuchLead(f"nothing is known of a lead {person_id}")
         return person.ids
 
+    async def with_decisions(connection: Connection, this: MessageId) -> ResolvedOut:
+        row = await message_of(connection, this)
+        (said,) = await opened(connection, runtime.keys, [row])
+        shown = await message_out(connection, row, said.subject)
+        decided = [DecisionOut.model_validate(dict(each)) for each in await decisions_about(connection, this)]
+        return ResolvedOut(**shown.model_dump(), decisions=decided)
+
     async def message_out(connection: Connection, row: Any, subject: str | None) -> MessageOut:
         try:
             plan = await parts.catalogue.plan(connection, SequenceId(row["sequence_id"]), row["version"])
@@ -132,10 +195,13 @@ def messages_router(parts: Parts) -> APIRouter:
             sequence=name,
             sequence_version=row["version"],
             step_id=row["step_id"],
+            variant=row["variant"],
             visit=row["visit"],
             run=row["run"],
             enrolment_id=row["enrolment_id"],
             attempts=row["attempts"],
+            provider=row["provider"],
+            provider_id=row["provider_id"],
             planned_at=row["created_at"],
             claimed_at=row["claimed_at"],
             sent_at=row["sent_at"],
@@ -160,4 +226,6 @@ def _run_out(row: Any) -> EnrolmentOut:
         next_step_id=row["step_id"] if active else None,
         due_at=row["due_at"] if active else None,
         waits_because=row["hold"] if active else None,
+        waits_at=row["waits_at"] if active else None,
+        variants=row["variants"],
     )

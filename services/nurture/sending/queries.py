@@ -1,135 +1,148 @@
-"""The ledger of messages, and runs whose time has come. Due times and claims go by the database's clock."""
+"""The statements about the ledger of messages. Claims go by the database's clock."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import asyncpg
+import orjson
 
 from services.nurture.enrolments.domain import Run
-from services.nurture.enrolments.queries import RUN, as_run
-from services.nurture.sending.domain import Outcome
 from services.nurture.sending.sealing import Said
 from shared.db import Connection, one
-from shared.events import MessageClaimed, MessageSettled, MessageState
+from shared.events import ConsentChannel, MessageClaimed, MessageSettled, MessageState
 from shared.ids import EventId, LeadId, MessageId, SequenceId
+from shared.smtp import Outcome
 
 NOW = "SELECT clock_timestamp()"
-CLAIM_DUE = f"""
-UPDATE enrolments SET claim = $1, due_at = clock_timestamp() + $2
-WHERE enrolment_id IN (
-    SELECT enrolment_id FROM enrolments WHERE active AND due_at <= clock_timestamp()
-    ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED
-)
-RETURNING {RUN}, step_id, visits
-"""
-LOCK_CLAIMED = f"""
-SELECT {RUN}, step_id, visits FROM enrolments WHERE enrolment_id = $1 AND active AND claim = $2 FOR UPDATE
-"""
-NEXT_DUE = "SELECT min(due_at) - clock_timestamp() FROM enrolments WHERE active"
-MOVE = """
-UPDATE enrolments SET step_id = $2, due_at = $3, visits = $4, hold = NULL, claim = NULL
-WHERE enrolment_id = $1 AND active
-"""
-STAND_BEFORE = "UPDATE enrolments SET step_id = $2 WHERE enrolment_id = $1 AND active AND step_id <> $2"
-HOLD = """
-UPDATE enrolments SET due_at = clock_timestamp() + $2, hold = $3, claim = NULL WHERE enrolment_id = $1 AND active
-"""
-WAIT = """
-UPDATE enrolments SET hold = $2, claim = NULL,
-    holds = CASE WHEN hold = $2 THEN holds + 1 ELSE 0 END,
-    due_at = clock_timestamp() + make_interval(secs => CASE WHEN hold = $2 THEN 2 ^ least(holds, 6) ELSE 1 END)
-WHERE enrolment_id = $1 AND active
-"""
-RELEASE_HELD = "UPDATE enrolments SET due_at = clock_timestamp() WHERE active AND hold = $1"
-MESSAGE = """message_id, enrolment_id, sequence_id, version, run, step_id, visit, channel, lead_id, state, reason,
-    subject, links, sealed, attempts, claimed_at, sent_at, created_at, settled_at"""
-PLAN_MESSAGE = """
+MESSAGE = """message_id, enrolment_id, sequence_id, version, run, step_id, visit, channel, lead_id, person_id, state,
+    reason, subject, links, sealed, attempts, claimed_at, sent_at, created_at, settled_at, resend_at,
+    provider, provider_id, variant"""
+PLAN_MESSAGES = """
 INSERT INTO messages (message_id, enrolment_id, sequence_id, version, run, step_id, visit, channel, lead_id, person_id,
     state, reason, settled_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, 'email', $8, $9, $10, $11, clock_timestamp())
+SELECT given.*, clock_timestamp() FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::integer[],
+    $6::text[], $7::integer[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[]) AS given
 ON CONFLICT DO NOTHING RETURNING message_id
 """
-STATE_OF = "SELECT state, claim_until IS NOT NULL AS claimed, attempts FROM messages WHERE message_id = $1 FOR UPDATE"
+STATES_OF = """
+SELECT message_id, state, claim_until IS NOT NULL AS claimed, attempts FROM messages WHERE message_id = ANY($1)
+ORDER BY message_id FOR UPDATE
+"""
 WHY_WAITING = "UPDATE messages SET reason = $2 WHERE message_id = $1 AND state = 'planned' AND claim_until IS NULL"
+# Asked once by the id that a message went to and once by the person it was for then: each has its index.
 ALREADY_HAD = """
-SELECT message_id FROM messages
-WHERE (lead_id = ANY($1) OR person_id = ANY($1)) AND sequence_id = $2 AND run = $3 AND step_id = $4 AND visit = $5
-  AND message_id <> $6 AND state <> 'suppressed' LIMIT 1
-"""
-CLAIM_MESSAGE = """
-UPDATE messages SET claim = $2, claimed_at = clock_timestamp(), claim_until = clock_timestamp() + $3,
-    attempts = attempts + 1, reason = NULL, subject = $4, links = $5, sealed = $6, person_id = $7
-WHERE message_id = $1 AND state = 'planned' AND claim_until IS NULL
-RETURNING claimed_at, attempts
-"""
-SETTLE = (
-    """
-UPDATE messages SET reason = $4, settled_at = clock_timestamp(), claim_until = NULL, claim = $5,
-    state = CASE WHEN $3 = 'planned' AND state = 'unknown' THEN 'failed' ELSE $3 END,
-    sent_at = CASE WHEN $3 = 'sent' THEN claimed_at ELSE sent_at END
-WHERE message_id = $1 AND claim = $2 AND state IN ('planned', 'unknown')
-RETURNING """
-    + MESSAGE
+WITH asked AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::integer[])
+        AS asked (asked_id, id, sequence_id, run, step_id, visit)
 )
+SELECT asked_id FROM asked JOIN messages AS had ON had.lead_id = asked.id
+WHERE had.sequence_id = asked.sequence_id AND had.run = asked.run AND had.step_id = asked.step_id
+  AND had.visit = asked.visit AND had.message_id <> asked_id AND had.state <> 'suppressed'
+UNION
+SELECT asked_id FROM asked JOIN messages AS had ON had.person_id = asked.id AND had.sequence_id = asked.sequence_id
+    AND had.run = asked.run AND had.step_id = asked.step_id AND had.visit = asked.visit
+WHERE had.message_id <> asked_id AND had.state <> 'suppressed'
+"""
+CLAIM_MESSAGES = """
+UPDATE messages SET claim = $1, claimed_at = clock_timestamp(), claim_until = clock_timestamp() + $2,
+    attempts = attempts + 1, reason = NULL, subject = said.subject, links = said.links, sealed = said.block,
+    person_id = said.owner
+FROM (
+    SELECT said_id, subject, ARRAY(SELECT jsonb_array_elements_text(links::jsonb)) AS links, block, owner
+    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+        AS written (said_id, subject, links, block, owner)
+) AS said
+WHERE message_id = said_id AND state = 'planned' AND claim_until IS NULL
+RETURNING message_id, claimed_at, attempts
+"""
+# What a provider has reported meanwhile is known better than what the call came to.
+SETTLE = f"""
+UPDATE messages SET settled_at = clock_timestamp(), claim_until = NULL,
+    claim = CASE WHEN told_state = 'planned' AND reported IS NULL THEN NULL ELSE $1 END,
+    reason = CASE WHEN reported IS NULL THEN told_reason ELSE 'the provider reports it so' END,
+    state = CASE WHEN reported IS NOT NULL THEN reported
+                 WHEN told_state = 'planned' AND state = 'unknown' THEN 'failed' ELSE told_state END,
+    sent_at = CASE WHEN reported IN ('sent', 'delivered', 'bounced') OR (reported IS NULL AND told_state = 'sent')
+                   THEN claimed_at ELSE sent_at END,
+    look_up_at = CASE WHEN told_state = 'unknown' THEN clock_timestamp() + interval '1 minute' END,
+    resend_at = CASE WHEN resend_at IS NOT NULL AND reported IS NULL AND told_state = 'planned'
+                     THEN clock_timestamp() + told_pause END,
+    provider = coalesce(told_provider, provider), provider_id = coalesce(told_provider_id, provider_id)
+FROM unnest($2::text[], $3::text[], $4::text[], $5::interval[], $6::text[], $7::text[])
+    AS told (told_id, told_state, told_reason, told_pause, told_provider, told_provider_id)
+WHERE message_id = told_id AND claim = $1 AND state IN ('planned', 'unknown')
+RETURNING {MESSAGE}
+"""
 CLOSE_PLANNED = f"""
-UPDATE messages SET state = $2, reason = $3, settled_at = clock_timestamp()
+UPDATE messages SET state = $2, reason = $3, settled_at = clock_timestamp(), resend_at = NULL
 WHERE message_id = $1 AND claim_until IS NULL RETURNING {MESSAGE}
 """
 WITHDRAW = f"""
-UPDATE messages SET state = 'suppressed', reason = $2, settled_at = clock_timestamp()
-WHERE enrolment_id = $1 AND state = 'planned' AND claim_until IS NULL RETURNING {MESSAGE}
+UPDATE messages SET state = 'suppressed', reason = told_reason, settled_at = clock_timestamp()
+FROM unnest($1::text[], $2::text[]) AS told (told_id, told_reason)
+WHERE enrolment_id = told_id AND state = 'planned' AND claim_until IS NULL AND resend_at IS NULL RETURNING {MESSAGE}
 """
 DEAD_CLAIMS = """
-SELECT message_id, lead_id FROM messages WHERE state = 'planned' AND claim_until <= clock_timestamp()
+SELECT message_id, lead_id FROM messages WHERE state = 'planned' AND claim_until <= statement_timestamp()
 ORDER BY claim_until LIMIT 100
 """
 GIVE_UP = f"""
-UPDATE messages SET state = 'unknown', reason = $2, settled_at = clock_timestamp(), claim_until = NULL
-WHERE message_id = $1 AND state = 'planned' AND claim_until <= clock_timestamp() RETURNING {MESSAGE}
+UPDATE messages SET state = coalesce(reported, 'unknown'), settled_at = clock_timestamp(), claim_until = NULL,
+    reason = CASE WHEN reported IS NULL THEN $2 ELSE 'the provider reports it so' END,
+    sent_at = CASE WHEN reported IS NULL THEN sent_at ELSE claimed_at END,
+    look_up_at = clock_timestamp(), resend_at = NULL
+WHERE message_id = ANY($1) AND state = 'planned' AND claim_until <= clock_timestamp() RETURNING {MESSAGE}
 """
 RESTORE_MESSAGE = """
 INSERT INTO messages (message_id, enrolment_id, sequence_id, version, run, step_id, visit, channel, lead_id, person_id,
-    state, reason, claimed_at, attempts, settled_at)
+    state, reason, claimed_at, attempts, settled_at, look_up_at)
 SELECT $1, $2, $3, coalesce((SELECT version FROM enrolments WHERE enrolment_id = $2), 0), $4, $5, $6, $7, $8, $9,
-    'unknown', $10, $11, 1, $11
+    'unknown', $10, $11, 1, $11, $11
 ON CONFLICT DO NOTHING RETURNING message_id
 """
 FOLD_CLAIM = """
-UPDATE messages SET state = 'unknown', reason = $3, settled_at = $2, claimed_at = $2
+UPDATE messages SET state = 'unknown', reason = $3, settled_at = $2, claimed_at = $2, look_up_at = $2, resend_at = NULL
 WHERE message_id = $1 AND state IN ('planned', 'suppressed') AND (claimed_at IS NULL OR claimed_at < $2)
 RETURNING message_id
 """
 FOLD_SETTLED = """
 UPDATE messages SET state = $2, reason = $3, settled_at = $4, claim_until = NULL,
-    sent_at = CASE WHEN $2 = 'sent' THEN coalesce(claimed_at, $4) ELSE sent_at END
+    sent_at = CASE WHEN $2 IN ('sent', 'delivered') THEN coalesce(sent_at, claimed_at, $4) ELSE sent_at END,
+    provider = coalesce($5, provider), provider_id = coalesce($6, provider_id)
 WHERE message_id = $1 AND settled_at < $4 AND claim_until IS NULL
-"""
-RUN_OF_MESSAGE = f"""
-SELECT {RUN}, step_id, visits FROM enrolments WHERE enrolment_id = $1 AND active AND step_id = $2 FOR UPDATE
 """
 FORGET = """
 UPDATE messages SET subject = NULL, links = '{}', sealed = NULL WHERE lead_id = ANY($1) OR person_id = ANY($1)
 """
+_FILTERS = """
+  AND ($1::text IS NULL OR state = $1) AND ($2::text IS NULL OR sequence_id = $2)
+  AND ($3::timestamptz IS NULL OR created_at >= $3)
+ORDER BY created_at DESC, message_id DESC LIMIT $6
+"""
+LISTED = f"SELECT {MESSAGE} FROM messages WHERE (created_at, message_id) < ($4, $5) {_FILTERS}"
 OF_PERSON = f"""
 SELECT {MESSAGE} FROM messages
-WHERE (lead_id = ANY($1) OR person_id = ANY($1)) AND (created_at, message_id) < ($2, $3)
-ORDER BY created_at DESC, message_id DESC LIMIT $4
+WHERE (lead_id = ANY($7) OR person_id = ANY($7)) AND (created_at, message_id) < ($4, $5) {_FILTERS}
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """A run whose next step is due: where it stands, and how often each step was visited."""
+class Entry:
+    """A message as it is entered in the ledger: which step of which run, for whom, and how it stands.
 
+    `named` are the experiment at its step and the variant that it is.
+    """
+
+    message_id: MessageId
     run: Run
     step_id: str
-    visits: dict[str, int]
-
-    def visit(self, step_id: str) -> int:
-        """The number of the visit that begins now."""
-        return self.visits.get(step_id, 0) + 1
+    visit: int
+    channel: ConsentChannel
+    person_id: LeadId
+    state: MessageState = "planned"
+    reason: str | None = None
+    named: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,135 +154,107 @@ class Standing:
     attempts: int
 
 
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which messages are listed."""
+
+    state: MessageState | None = None
+    sequence_id: str | None = None
+    since: datetime | None = None
+
+
 async def database_now(connection: Connection) -> datetime:
     """The time by which everything here is due."""
     now: datetime = await connection.fetchval(NOW)
     return now
 
 
-async def claim_due(connection: Connection, claim: str, lasting: timedelta, limit: int) -> list[Due]:
-    """Take runs that are due, those due longest first; others see them again only when the claim has run out."""
-    rows = await connection.fetch(CLAIM_DUE, claim, lasting, limit)
-    return [_due(row) for row in rows]
-
-
-async def lock_claimed(connection: Connection, enrolment_id: str, claim: str) -> Due | None:
-    """The run again, locked; None when it is over or was taken by another."""
-    row = await connection.fetchrow(LOCK_CLAIMED, enrolment_id, claim)
-    return None if row is None else _due(row)
-
-
-async def next_due(connection: Connection) -> timedelta | None:
-    """How long until the next run is due; negative when one is."""
-    left: timedelta | None = await connection.fetchval(NEXT_DUE)
-    return left
-
-
-async def move_run(
-    connection: Connection, enrolment_id: str, step_id: str, due_at: datetime, visits: dict[str, int]
-) -> None:
-    """Put a run before another step."""
-    await connection.execute(MOVE, enrolment_id, step_id, due_at, visits)
-
-
-async def stand_before(connection: Connection, enrolment_id: str, step_id: str) -> None:
-    """Put a run before the message that branches have led it to, due as it is."""
-    await connection.execute(STAND_BEFORE, enrolment_id, step_id)
-
-
-async def hold_run(connection: Connection, enrolment_id: str, pause: timedelta, why: str) -> None:
-    """Let a run wait for a time, saying why."""
-    await connection.execute(HOLD, enrolment_id, pause, why)
-
-
-async def wait_longer(connection: Connection, enrolment_id: str, why: str) -> None:
-    """Let a run wait a second, then longer and longer up to a minute, saying why."""
-    await connection.execute(WAIT, enrolment_id, why)
-
-
-async def release_held(connection: Connection, why: str) -> None:
-    """Make the runs that waited for this reason due: it is gone."""
-    await connection.execute(RELEASE_HELD, why)
-
-
-async def plan_message(  # noqa: PLR0913  # a row of the ledger
-    connection: Connection,
-    message_id: MessageId,
-    run: Run,
-    step_id: str,
-    visit: int,
-    person_id: LeadId,
-    state: MessageState,
-    reason: str | None,
-) -> bool:
-    """Enter a message in the ledger; False when this visit of this step is in it already."""
-    saved = await connection.fetchval(
-        PLAN_MESSAGE,
-        message_id,
-        run.enrolment_id,
-        run.sequence_id,
-        run.version,
-        run.run,
-        step_id,
-        visit,
-        run.lead_id,
-        person_id,
-        state,
-        reason,
+async def plan_messages(connection: Connection, entries: Sequence[Entry]) -> set[MessageId]:
+    """Enter messages in the ledger; answers those whose visit of a step was not in it already."""
+    rows = await connection.fetch(
+        PLAN_MESSAGES,
+        [entry.message_id for entry in entries],
+        [entry.run.enrolment_id for entry in entries],
+        [entry.run.sequence_id for entry in entries],
+        [entry.run.version for entry in entries],
+        [entry.run.run for entry in entries],
+        [entry.step_id for entry in entries],
+        [entry.visit for entry in entries],
+        [entry.channel for entry in entries],
+        [entry.run.lead_id for entry in entries],
+        [entry.person_id for entry in entries],
+        [entry.state for entry in entries],
+        [entry.reason for entry in entries],
     )
-    return saved is not None
+    return {MessageId(row["message_id"]) for row in rows}
 
 
-async def standing_of(connection: Connection, message_id: MessageId) -> Standing | None:
-    """How a message stands, locked; None when it is not in the ledger."""
-    row = await connection.fetchrow(STATE_OF, message_id)
-    return None if row is None else Standing(row["state"], row["claimed"], row["attempts"])
+async def standings_of(connection: Connection, message_ids: Collection[MessageId]) -> dict[MessageId, Standing]:
+    """How messages stand, locked; without those that are not in the ledger."""
+    return {
+        MessageId(row["message_id"]): Standing(row["state"], row["claimed"], row["attempts"])
+        for row in await connection.fetch(STATES_OF, list(message_ids))
+    }
 
 
-async def say_why_waiting(connection: Connection, message_id: MessageId, reason: str) -> None:
+async def say_why_waiting(connection: Connection, message_id: MessageId, reason: str | None) -> None:
     """Note why a planned message has not left."""
     await connection.execute(WHY_WAITING, message_id, reason)
 
 
-async def had_already(  # noqa: PLR0913  # the key of the ledger
-    connection: Connection,
-    ids: Sequence[LeadId],
-    sequence_id: SequenceId,
-    run: int,
-    step_id: str,
-    visit: int,
-    apart_from: MessageId,
-) -> bool:
-    """Whether the person had, or may have had, this visit of this step under any of their ids."""
-    found = await connection.fetchval(ALREADY_HAD, ids, sequence_id, run, step_id, visit, apart_from)
-    return found is not None
-
-
-async def claim_message(  # noqa: PLR0913  # what is known before the provider is called
-    connection: Connection,
-    message_id: MessageId,
-    claim: str,
-    lasting: timedelta,
-    said: Said,
-    person_id: LeadId,
-) -> tuple[datetime, int] | None:
-    """Claim a planned message: from the commit on it is never claimed again unless it certainly did not leave."""
-    row = await connection.fetchrow(
-        CLAIM_MESSAGE, message_id, claim, lasting, said.subject, list(said.links), said.sealed, person_id
+async def had_already(connection: Connection, asked: Sequence[tuple[Entry, Sequence[LeadId]]]) -> set[MessageId]:
+    """Those messages whose persons had, or may have had, this visit of this step under any of their ids."""
+    rows = [(entry, lead_id) for entry, ids in asked for lead_id in ids]
+    found = await connection.fetch(
+        ALREADY_HAD,
+        [entry.message_id for entry, _ in rows],
+        [lead_id for _, lead_id in rows],
+        [entry.run.sequence_id for entry, _ in rows],
+        [entry.run.run for entry, _ in rows],
+        [entry.step_id for entry, _ in rows],
+        [entry.visit for entry, _ in rows],
     )
-    return None if row is None else (row["claimed_at"], row["attempts"])
+    return {MessageId(row["asked_id"]) for row in found}
 
 
-async def settle(connection: Connection, message_id: MessageId, claim: str, outcome: Outcome) -> asyncpg.Record | None:
-    """Note what became of a message; None when the claim is not ours any more and the outcome is known.
+async def claim_messages(
+    connection: Connection, claim: str, lasting: timedelta, said: Mapping[MessageId, tuple[LeadId, Said]]
+) -> dict[MessageId, tuple[datetime, int]]:
+    """Claim planned messages, each for a person: when, and which attempt it is.
+
+    From the commit on they are never claimed again unless they certainly did not leave.
+    """
+    rows = await connection.fetch(
+        CLAIM_MESSAGES,
+        claim,
+        lasting,
+        list(said),
+        [each.subject for _, each in said.values()],
+        [orjson.dumps(each.links).decode() for _, each in said.values()],
+        [each.sealed for _, each in said.values()],
+        [person_id for person_id, _ in said.values()],
+    )
+    return {MessageId(row["message_id"]): (row["claimed_at"], row["attempts"]) for row in rows}
+
+
+async def settle(
+    connection: Connection, claim: str, outcomes: Mapping[MessageId, tuple[Outcome, timedelta]]
+) -> list[asyncpg.Record]:
+    """Note what became of messages, and when they may be tried again; without those whose outcome is known already.
 
     A message that did not leave is planned again, unless it was given up meanwhile: then it has failed.
     """
-    kept = None if outcome.state == "planned" else claim
-    row: asyncpg.Record | None = await connection.fetchrow(
-        SETTLE, message_id, claim, outcome.state, outcome.reason, kept
+    rows: list[asyncpg.Record] = await connection.fetch(
+        SETTLE,
+        claim,
+        list(outcomes),
+        [outcome.state for outcome, _ in outcomes.values()],
+        [outcome.reason for outcome, _ in outcomes.values()],
+        [pause for _, pause in outcomes.values()],
+        [outcome.provider for outcome, _ in outcomes.values()],
+        [outcome.provider_id for outcome, _ in outcomes.values()],
     )
-    return row
+    return rows
 
 
 async def close_planned(connection: Connection, message_id: MessageId, outcome: Outcome) -> asyncpg.Record:
@@ -277,9 +262,11 @@ async def close_planned(connection: Connection, message_id: MessageId, outcome: 
     return await one(connection, CLOSE_PLANNED, message_id, outcome.state, outcome.reason)
 
 
-async def withdraw(connection: Connection, enrolment_id: str, reason: str) -> list[MessageSettled]:
-    """Withdraw what a run has planned and not claimed; answers the facts that say so."""
-    return [settled(row) for row in await connection.fetch(WITHDRAW, enrolment_id, reason)]
+async def withdraw(connection: Connection, reasons: Mapping[str, str]) -> list[MessageSettled]:
+    """Withdraw what runs have planned and not claimed, each for a reason; answers the facts that say so."""
+    ordered = sorted(reasons)
+    rows = await connection.fetch(WITHDRAW, ordered, [reasons[this] for this in ordered])
+    return [settled(row) for row in rows]
 
 
 async def dead_claims(connection: Connection) -> list[tuple[MessageId, LeadId]]:
@@ -287,16 +274,10 @@ async def dead_claims(connection: Connection) -> list[tuple[MessageId, LeadId]]:
     return [(MessageId(row["message_id"]), LeadId(row["lead_id"])) for row in await connection.fetch(DEAD_CLAIMS)]
 
 
-async def give_up(connection: Connection, message_id: MessageId, reason: str) -> asyncpg.Record | None:
-    """Note that nobody knows whether a message left; None when that is not so any more."""
-    row: asyncpg.Record | None = await connection.fetchrow(GIVE_UP, message_id, reason)
-    return row
-
-
-async def run_before(connection: Connection, enrolment_id: str, step_id: str) -> Due | None:
-    """An active run that stands before this step, locked."""
-    row = await connection.fetchrow(RUN_OF_MESSAGE, enrolment_id, step_id)
-    return None if row is None else _due(row)
+async def give_up(connection: Connection, message_ids: Sequence[MessageId], reason: str) -> list[asyncpg.Record]:
+    """Note that nobody knows whether messages left; without those of which that is not so any more."""
+    rows: list[asyncpg.Record] = await connection.fetch(GIVE_UP, message_ids, reason)
+    return rows
 
 
 async def restore_message(connection: Connection, event: MessageClaimed, reason: str) -> bool:
@@ -322,7 +303,8 @@ async def restore_message(connection: Connection, event: MessageClaimed, reason:
 
 async def fold_settled(connection: Connection, event: MessageSettled) -> None:
     """Note an outcome that was told and is not here."""
-    await connection.execute(FOLD_SETTLED, event.message_id, event.state, event.reason, event.occurred_at)
+    known = (event.provider, event.provider_id)
+    await connection.execute(FOLD_SETTLED, event.message_id, event.state, event.reason, event.occurred_at, *known)
 
 
 async def forget(connection: Connection, ids: Sequence[LeadId]) -> None:
@@ -331,10 +313,17 @@ async def forget(connection: Connection, ids: Sequence[LeadId]) -> None:
 
 
 async def messages_of(
-    connection: Connection, ids: Sequence[LeadId], before: tuple[datetime, str], limit: int
+    connection: Connection,
+    ids: Sequence[LeadId] | None,
+    filters: Filters,
+    before: tuple[datetime, str],
+    limit: int,
 ) -> list[asyncpg.Record]:
-    """A person's messages, the newest first."""
-    rows: list[asyncpg.Record] = await connection.fetch(OF_PERSON, ids, *before, limit)
+    """A person's messages, or all, the newest first."""
+    given = (filters.state, filters.sequence_id, filters.since, *before, limit)
+    rows: list[asyncpg.Record] = (
+        await connection.fetch(LISTED, *given) if ids is None else await connection.fetch(OF_PERSON, *given, ids)
+    )
     return rows
 
 
@@ -353,9 +342,6 @@ def settled(row: asyncpg.Record) -> MessageSettled:
         channel=row["channel"],
         state=row["state"],
         reason=row["reason"],
+        provider=row["provider"],
+        provider_id=row["provider_id"],
     )
-
-
-def _due(row: asyncpg.Record) -> Due:
-    visits: dict[str, Any] = row["visits"]
-    return Due(as_run(row), row["step_id"], visits)

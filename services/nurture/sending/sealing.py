@@ -1,6 +1,6 @@
 """What a message says of its person, sealed with their key: its subject, and where its links lead."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,11 +29,11 @@ class Said:
     sealed: str | None = None
 
 
-async def sealed(connection: Connection, keys: PersonKeys, lead_id: LeadId, said: Said) -> Said:
-    """What a message says, as it is stored. Under an id that has no key nobody is known: it stays."""
-    text = orjson.dumps({"subject": said.subject, "links": said.links})
-    blocks = await keys.seal_known(connection, {lead_id: text})
-    return Said(None, (), blocks[lead_id]) if blocks else said
+async def sealed(connection: Connection, keys: PersonKeys, said: Mapping[LeadId, Said]) -> dict[LeadId, Said]:
+    """What messages say, as it is stored, by whom they are for. Where there is no key nobody is known: it stays."""
+    texts = {lead_id: orjson.dumps({"subject": each.subject, "links": each.links}) for lead_id, each in said.items()}
+    blocks = await keys.seal_known(connection, texts)
+    return {lead_id: Said(None, (), blocks[lead_id]) if lead_id in blocks else each for lead_id, each in said.items()}
 
 
 async def opened(connection: Connection, keys: PersonKeys, rows: Sequence[Any]) -> list[Said]:
@@ -56,8 +56,9 @@ async def seal_clear(runtime: Runtime) -> None:
             rows = await tx.connection.fetch(IN_CLEAR, AT_ONCE)
             done = 0
             for row in rows:
+                lead_id = LeadId(row["lead_id"])
                 said = Said(row["subject"], tuple(row["links"]))
-                stored = await sealed(tx.connection, runtime.keys, LeadId(row["lead_id"]), said)
+                stored = (await sealed(tx.connection, runtime.keys, {lead_id: said}))[lead_id]
                 if stored.sealed is not None:
                     await tx.connection.execute(SEAL, row["message_id"], stored.sealed)
                     done += 1

@@ -14,6 +14,14 @@ from shared.rules import DocumentStore
 WELCOME = SequenceId("welcome")
 KEPT = 1_000
 SEQUENCES = DocumentStore("sequence")
+BROADCAST = "broadcast-"
+"""What the ids of broadcasts begin with: each is a sequence of one step, kept apart from those that are written."""
+BROADCASTS = DocumentStore("broadcast")
+
+
+def store_of(sequence_id: SequenceId) -> DocumentStore:
+    """Where the versions of a sequence are kept."""
+    return BROADCASTS if sequence_id.startswith(BROADCAST) else SEQUENCES
 
 
 def shipped(name: str) -> dict[str, object]:
@@ -34,7 +42,7 @@ class Catalogue:
         """One version of a sequence; raises NoSuchVersion."""
         plan = self._plans.get((sequence_id, version))
         if plan is None:
-            stored = await SEQUENCES.version(connection, version, sequence_id)
+            stored = await store_of(sequence_id).version(connection, version, sequence_id)
             plan = compile_plan(sequence_id, version, SequenceDocument.model_validate(stored.document))
             while len(self._plans) >= KEPT:
                 del self._plans[next(iter(self._plans))]
@@ -46,9 +54,13 @@ class Catalogue:
         plans = [await self.plan(connection, *current) for current in await queries.current_versions(connection)]
         return [plan for plan in plans if plan.active]
 
+    async def current_version(self, connection: Connection, sequence_id: SequenceId) -> int | None:
+        """The version that counts; None where there is none."""
+        return await store_of(sequence_id).active_version(connection, sequence_id)
+
     async def live(self, connection: Connection, sequence_id: SequenceId) -> bool:
         """Whether the sequence runs: what its present version says."""
-        version = await SEQUENCES.active_version(connection, sequence_id)
+        version = await self.current_version(connection, sequence_id)
         return version is not None and (await self.plan(connection, sequence_id, version)).active
 
     async def screen(self, connection: Connection, entered: list[Plan]) -> Screen:

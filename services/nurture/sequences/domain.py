@@ -1,18 +1,55 @@
 """Sequences that make sense: a document compiled into a plan, or every fault of it with its place."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import time, timedelta
+from typing import get_args
 
-from services.nurture.sequences.document import END, EveryDays, Purpose, SequenceDocument, Step, Template
-from services.nurture.templates.check import template_faults
+from services.nurture.experiments.domain import Choice, Trial
+from services.nurture.sequences.checking import experiment_faults, step_faults
+from services.nurture.sequences.document import (
+    END,
+    Channel,
+    EveryDays,
+    Holdout,
+    Purpose,
+    Send,
+    SequenceDocument,
+    Step,
+    WaitUntil,
+    Weekday,
+)
+from services.nurture.sequences.graph import graph_faults, unknown_targets
+from services.nurture.sequences.steps import (
+    ActStep,
+    AssignStep,
+    BranchStep,
+    EnrolStep,
+    ExitStep,
+    ForkStep,
+    GoalStep,
+    NotifyStep,
+    Part,
+    PlanStep,
+    RemoveStep,
+    SendStep,
+    SplitStep,
+    UpdateStep,
+    WaitStep,
+    WaitUntilStep,
+    WebhookStep,
+)
+from services.nurture.templates.check import faults_of_utm
+from services.nurture.templates.document import Template, TemplateRef, Utm
 from shared.errors import FieldError
 from shared.ids import SequenceId
 from shared.profiles import LEAD
 from shared.rules import (
+    BOOLEAN,
     INTEGER,
     OPEN,
     TEXT,
+    TEXTS,
     TIME,
     Expression,
     ExpressionFault,
@@ -21,6 +58,9 @@ from shared.rules import (
     compile_expression,
 )
 
+__all__ = ["BranchStep", "ForkStep", "Plan", "PlanStep", "SendStep", "WaitStep", "compile_plan"]
+
+WEEKDAYS = get_args(Weekday)
 EVENT = {
     "type": TEXT,
     "occurred_at": TIME,
@@ -35,47 +75,23 @@ EVENT = {
     "properties": OPEN,
     "stage": TEXT,
     "previous": TEXT,
+    "segment": TEXT,
+    "initial": BOOLEAN,
     "conversion_type": TEXT,
     "value_minor": INTEGER,
     "currency": TEXT,
 }
-FACTS = Vocabulary({"event": EVENT, "lead": LEAD, "stage": TEXT})
-PERSON = Vocabulary({"lead": LEAD, "stage": TEXT})
-
-
-@dataclass(frozen=True, slots=True)
-class SendStep:
-    """Hand a message to the provider, then go on."""
-
-    step_id: str
-    template: Template
-    then: str
-
-
-@dataclass(frozen=True, slots=True)
-class WaitStep:
-    """Go on after a span of time."""
-
-    step_id: str
-    span: timedelta
-    then: str
-
-
-@dataclass(frozen=True, slots=True)
-class BranchStep:
-    """Go where the first turn that holds points, otherwise on."""
-
-    step_id: str
-    turns: tuple[tuple[Expression, str], ...]
-    then: str
-
-
-PlanStep = SendStep | WaitStep | BranchStep
+PERSON_FIELDS = {"lead": LEAD, "scores": OPEN, "stage": TEXT, "segments": TEXTS}
+FACTS = Vocabulary({"event": EVENT, **PERSON_FIELDS})
+PERSON = Vocabulary(PERSON_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One version of a sequence, compiled. Steps are found by their id; `end` is no step but the end."""
+    """One version of a sequence, compiled. Steps are found by their id; `end` is no step but the end.
+
+    `trials` are the experiments by their step. In a plan made for a person these steps are as their `choices` say.
+    """
 
     sequence_id: SequenceId
     version: int
@@ -88,11 +104,38 @@ class Plan:
     exit: Expression | None
     first: str
     steps: Mapping[str, PlanStep]
+    utm: Utm | None = None
+    trials: Mapping[str, Trial] = field(default_factory=dict)
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+    holdout: Holdout | None = None
+    most_entries: int | None = None
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """By which ways its messages go, each once."""
+        return tuple(dict.fromkeys(step.channel for step in self.steps.values() if isinstance(step, SendStep)))
 
     @property
     def conditions(self) -> tuple[Expression, ...]:
-        """What is tried on every fact: the trigger and what ends a run."""
-        return tuple(expression for expression in (self.trigger, self.goal, self.exit) if expression is not None)
+        """What is tried on every fact: the trigger, what ends a run, and what runs wait for."""
+        ends = tuple(expression for expression in (self.trigger, self.goal, self.exit) if expression is not None)
+        return (*ends, *self.watched.values())
+
+    @property
+    def watched(self) -> Mapping[str, Expression]:
+        """The steps that a fact may meet, with what it is tried on."""
+        found: dict[str, Expression] = {}
+        for step in self.steps.values():
+            if isinstance(step, WaitUntilStep) and step.event is not None:
+                found[step.step_id] = step.event
+            elif isinstance(step, GoalStep) and step.when is not None:
+                found[step.step_id] = step.when
+        return found
+
+    @property
+    def awaits_segments(self) -> bool:
+        """Whether somebody may wait in it to be in a segment."""
+        return any(isinstance(step, WaitUntilStep) and step.segment is not None for step in self.steps.values())
 
 
 def compile_plan(sequence_id: SequenceId, version: int, document: SequenceDocument) -> Plan:
@@ -111,8 +154,10 @@ def compile_plan(sequence_id: SequenceId, version: int, document: SequenceDocume
     trigger = condition(document.trigger, FACTS, "/trigger")
     goal = condition(document.goal, FACTS, "/goal")
     leave = condition(document.exit, FACTS, "/exit")
+    faults += faults_of_utm(document.utm, "/utm")
     steps: dict[str, PlanStep] = {}
     known = {step.id for step in document.steps} | {END}
+    waits: dict[str, Expression | None] = {}
     for index, step in enumerate(document.steps):
         place = f"/steps/{index}"
         if step.id in steps or step.id == END:
@@ -124,11 +169,16 @@ def compile_plan(sequence_id: SequenceId, version: int, document: SequenceDocume
             when = condition(turn.when, PERSON, f"{place}/branch/{number}/when")
             if when is not None:
                 turns.append((when, turn.to))
-        faults += _unknown_targets(step, place, known)
-        faults += _template_faults(step, place)
-        steps[step.id] = _plan_step(step, below, tuple(turns))
+        if step.wait_until is not None:
+            waits[step.id] = condition(step.wait_until.event, FACTS, f"{place}/wait_until/event")
+        elif step.goal is not None:
+            waits[step.id] = condition(step.goal.when, FACTS, f"{place}/goal/when")
+        faults += unknown_targets(step, place, known)
+        faults += step_faults(step, place, sequence_id)
+        steps[step.id] = _plan_step(step, below, tuple(turns), waits.get(step.id), document)
+    faults += experiment_faults(document.steps)
     if not faults:
-        faults = _graph_faults(document.steps, steps)
+        faults = graph_faults(document.steps, steps)
     if faults or trigger is None:
         raise InvalidDocument(f"the sequence has {len(faults)} faults", errors=faults)
     return Plan(
@@ -143,73 +193,87 @@ def compile_plan(sequence_id: SequenceId, version: int, document: SequenceDocume
         exit=leave,
         first=document.steps[0].id,
         steps=steps,
+        utm=document.utm,
+        trials={
+            step.id: Trial(step.id, step.experiment, step.wait.span if step.wait is not None else None)
+            for step in document.steps
+            if step.experiment is not None
+        },
+        holdout=document.holdout,
+        most_entries=document.most_entries,
     )
 
 
-def _plan_step(step: Step, below: str, turns: tuple[tuple[Expression, str], ...]) -> PlanStep:
+def _plan_step(
+    step: Step,
+    below: str,
+    turns: tuple[tuple[Expression, str], ...],
+    met_by: Expression | None,
+    document: SequenceDocument,
+) -> PlanStep:
+    then = step.next or below
     if step.send is not None:
-        return SendStep(step.id, step.send.template, step.next or below)
+        return _send_step(step, step.send, then, document)
+    variants = step.experiment.variants if step.experiment is not None else []
     if step.wait is not None:
-        return WaitStep(step.id, step.wait.span, step.next or below)
-    return BranchStep(step.id, turns, step.otherwise or below)
+        # A loop must wait whatever the variant is.
+        shortest = min([step.wait.span, *(variant.wait.span for variant in variants if variant.wait is not None)])
+        return WaitStep(step.id, shortest if variants else step.wait.span, then)
+    if step.is_fork:
+        ways = tuple(variant.to for variant in variants if variant.to is not None)
+        return ForkStep(step.id, ways, ways[0])
+    if step.wait_until is not None:
+        return _wait_until(step.id, step.wait_until, met_by, then)
+    if step.split is not None:
+        return SplitStep(step.id, tuple(Part(share.id, share.weight, share.to) for share in step.split))
+    if step.goal is not None:
+        return GoalStep(step.id, met_by, step.goal.jump, step.goal.unmet, then)
+    if step.exit is not None:
+        return ExitStep(step.id, step.exit.reason)
+    if step.branch is not None:
+        return BranchStep(step.id, turns, step.otherwise or below)
+    return _act_step(step, then)
 
 
-def _unknown_targets(step: Step, place: str, known: set[str]) -> list[FieldError]:
-    targets = [(f"{place}/branch/{number}/to", turn.to) for number, turn in enumerate(step.branch or ())]
-    targets += [(f"{place}/else", step.otherwise)] if step.otherwise else []
-    targets += [(f"{place}/next", step.next)] if step.next else []
-    return [FieldError(pointer, f"there is no step {target}") for pointer, target in targets if target not in known]
+def _send_step(step: Step, send: Send, then: str, document: SequenceDocument) -> SendStep:
+    late, pressure = step.overdue or document.overdue, step.pressure or document.pressure
+    return SendStep(
+        step.id,
+        send.channel,
+        send.template or TemplateRef(send.template_id or "", send.version),
+        then,
+        skip_after=None if late == "send" else late.skip_after.span,
+        patience=None if pressure is None else pressure.expire_after.span,
+    )
 
 
-def _template_faults(step: Step, place: str) -> list[FieldError]:
-    if step.send is None:
-        return []
-    template = step.send.template
-    parts = {"subject": template.subject, "html": template.html, "text": template.text}
-    return [
-        FieldError(f"{place}/send/template/{part}", f"line {line}: {detail}")
-        for part, source in parts.items()
-        if source is not None
-        for line, detail in template_faults(source)
-    ]
+def _act_step(step: Step, then: str) -> ActStep:
+    if step.update is not None:
+        return UpdateStep(step.id, step.update, then)
+    if step.notify is not None:
+        template = Template(subject=step.notify.subject, text=step.notify.text)
+        return NotifyStep(step.id, step.notify.to, template, then)
+    if step.webhook is not None:
+        return WebhookStep(step.id, step.webhook.endpoint, tuple(step.webhook.fields), then)
+    if step.enrol is not None:
+        return EnrolStep(step.id, SequenceId(step.enrol.sequence), then)
+    if step.remove is not None:
+        return RemoveStep(step.id, SequenceId(step.remove.sequence), then)
+    assert step.assign is not None
+    return AssignStep(step.id, step.assign.reason, then)
 
 
-def ways_on(step: PlanStep) -> list[str]:
-    """Every step that may come right after this one."""
-    turns = [to for _, to in step.turns] if isinstance(step, BranchStep) else []
-    return list(dict.fromkeys([*turns, step.then]))
-
-
-def _graph_faults(written: Sequence[Step], steps: Mapping[str, PlanStep]) -> list[FieldError]:
-    place = {step.id: f"/steps/{index}" for index, step in enumerate(written)}
-    reached = _reached(steps, written[0].id)
-    faults = [FieldError(place[name], f"no step leads to {name}") for name in steps if name not in reached]
-    for name in steps:
-        if name in _reached_without_waiting(steps, name):
-            faults.append(FieldError(place[name], f"from {name} a loop leads back to it without any wait"))
-    return faults
-
-
-def _reached(steps: Mapping[str, PlanStep], first: str) -> set[str]:
-    found, todo = {first}, [first]
-    while todo:
-        for name in ways_on(steps[todo.pop()]):
-            if name != END and name not in found:
-                found.add(name)
-                todo.append(name)
-    return found
-
-
-def _reached_without_waiting(steps: Mapping[str, PlanStep], start: str) -> set[str]:
-    """Where one gets from a step without standing still; the step itself only by a loop."""
-    found: set[str] = set()
-    todo = [start]
-    while todo:
-        step = steps[todo.pop()]
-        if isinstance(step, WaitStep) and step.span:
-            continue
-        for name in ways_on(step):
-            if name != END and name not in found:
-                found.add(name)
-                todo.append(name)
-    return found
+def _wait_until(step_id: str, written: WaitUntil, event: Expression | None, then: str) -> WaitUntilStep:
+    return WaitUntilStep(
+        step_id,
+        then,
+        written.otherwise or then,
+        written.zone,
+        at=None if written.time is None else time.fromisoformat(written.time),
+        weekdays=frozenset(WEEKDAYS.index(day) for day in written.weekdays or ()),
+        date=written.date,
+        offset=timedelta(days=written.offset_days),
+        event=event,
+        segment=written.segment,
+        timeout=timedelta() if written.timeout is None else written.timeout.span,
+    )

@@ -4,14 +4,18 @@ from base64 import b64decode
 from html import escape
 from urllib.parse import parse_qs
 
+from crawleruseragents import is_crawler
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from services.nurture.errors import NoSuchLink, NotOneClick
 from services.nurture.parts import Parts
 from services.nurture.tracking import handlers
+from services.nurture.tracking.domain import Asked, Habits
 from services.nurture.tracking.links import LinkKind, Links, Place
+from services.nurture.tracking.scanners import Scanners
 from shared.errors import Unavailable
+from shared.web import address_of
 
 PIXEL = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 ONE_CLICK = "List-Unsubscribe"
@@ -36,12 +40,20 @@ def tracking_router(parts: Parts) -> APIRouter:
     """Open, click and unsubscribe."""
     router = APIRouter(tags=["tracking"])
     links = Links(parts.runtime.secrets.links, parts.runtime.settings.public_url)
+    settings = parts.settings
+    habits = Habits(
+        settings.scanner_window, settings.scan_span, settings.trap_reach, Scanners(settings.scanner_networks)
+    )
+    is_crawler("")  # compiles its patterns now, not while the first person waits
 
     def place_of(kind: LinkKind, token: str) -> Place:
         place = links.read(kind, token)
         if place is None:
             raise NoSuchLink("this address was not made here, or not for this")
         return place
+
+    def asked_by(request: Request) -> Asked:
+        return Asked(request.method, request.headers.get("user-agent"), address_of(request, settings.proxies))
 
     @router.get("/o/{token}", response_class=Response, summary="The open pixel")
     @router.head("/o/{token}", include_in_schema=False)
@@ -50,14 +62,7 @@ def tracking_router(parts: Parts) -> APIRouter:
         if place is not None:
             try:
                 async with parts.runtime.database.transaction() as tx:
-                    await handlers.record_response(
-                        tx,
-                        parts,
-                        "email_opened",
-                        place,
-                        method=request.method,
-                        user_agent=request.headers.get("user-agent"),
-                    )
+                    await handlers.record_response(tx, parts, "email_opened", place, asked_by(request), habits)
             except Unavailable:
                 pass  # a picture that does not load is worse than an open that is not counted
         return Response(PIXEL, media_type="image/gif")
@@ -68,17 +73,20 @@ def tracking_router(parts: Parts) -> APIRouter:
         """To where the link of the message leads; the click is told as a touch."""
         place = place_of("c", token)
         async with parts.runtime.database.transaction() as tx:
-            message = await handlers.record_response(
-                tx,
-                parts,
-                "email_clicked",
-                place,
-                method=request.method,
-                user_agent=request.headers.get("user-agent"),
-            )
+            message = await handlers.record_response(tx, parts, "email_clicked", place, asked_by(request), habits)
         if message is None:
             raise NoSuchLink("there is no such link any more")
         return RedirectResponse(message.links[place.number], status_code=302)
+
+    @router.get("/h/{token}", status_code=204, response_class=Response, summary="The link that nobody sees")
+    @router.head("/h/{token}", include_in_schema=False)
+    async def trapped(token: str) -> Response:
+        """Who follows it goes through every address of the message: earlier opens and clicks are a machine's."""
+        place = place_of("h", token)
+        async with parts.runtime.database.transaction() as tx:
+            if not await handlers.record_trap(tx, parts, place, habits):
+                raise NoSuchLink("there is no such message")
+        return Response(status_code=204)
 
     @router.get("/u/{token}", response_class=HTMLResponse)
     async def ask(token: str) -> Response:

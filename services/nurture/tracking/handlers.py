@@ -1,11 +1,28 @@
 """Opens and clicks become touches; an unsubscription ends marketing at once."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Literal
+
 from services.nurture.enrolments import handlers as enrolments
 from services.nurture.parts import Parts
 from services.nurture.people import queries as people
 from services.nurture.people.domain import UNSUBSCRIBED
 from services.nurture.tracking import queries
-from services.nurture.tracking.domain import ResponseKind, is_machine, page_of, response_id
+from services.nurture.tracking.domain import (
+    TRAPPED,
+    Asked,
+    Habits,
+    Response,
+    ResponseKind,
+    is_scanned,
+    page_of,
+    persons_id,
+    response_id,
+    to_withdraw,
+    why_machine,
+)
 from services.nurture.tracking.links import Place
 from services.nurture.tracking.queries import SentMessage
 from shared.consents import needs_consent
@@ -14,27 +31,53 @@ from shared.events import ConsentChanged, TouchRecorded
 from shared.ids import EventId, TouchId, derived_id
 from shared.rules import NoSuchVersion
 
+Answer = Literal["email_opened", "email_clicked"]
+
 
 async def record_response(  # noqa: PLR0913  # what tells a person from a machine
-    tx: Tx, parts: Parts, kind: ResponseKind, place: Place, *, method: str, user_agent: str | None
+    tx: Tx, parts: Parts, kind: Answer, place: Place, asked: Asked, habits: Habits
 ) -> SentMessage | None:
-    """Tell an open or a click, each once; None when there is no such message."""
+    """Tell an open or a click, each once; None when there is no such message.
+
+    A click by which it shows that a machine goes through the message makes those before it a machine's as well.
+    """
     keys = parts.runtime.keys if kind == "email_clicked" else None
     message = await queries.sent_message(tx.connection, place.message_id, keys)
     if message is None or (kind == "email_clicked" and place.number >= len(message.links)):
         return None
-    automated = is_machine(
-        method=method,
-        user_agent=user_agent,
-        claimed_at=message.claimed_at,
-        now=parts.runtime.clock.now(),
-        window=parts.settings.scanner_window,
-    )
-    touch_id = response_id(kind, message.message_id, place.number, automated=automated)
-    if await queries.save_response(tx.connection, touch_id, message.message_id):
-        page = page_of(message.links[place.number]) if kind == "email_clicked" else None
-        tx.emit(await _touch(tx, parts, message, kind, touch_id, page=page, automated=automated))
+    known, now = await queries.responses_of(tx.connection, message.message_id), parts.runtime.clock.now()
+    reason = why_machine(asked, habits, known, claimed_at=message.claimed_at, now=now)
+    if reason is None:
+        touch_id = persons_id(kind, message.message_id, place.number, known)
+    else:
+        touch_id = response_id(kind, message.message_id, place.number, automated=True)
+    response = Response(touch_id, kind, place.number, now, now, reason)
+    if await queries.save_response(tx.connection, response, message.message_id):
+        tx.emit(await _response_touch(tx, parts, message, response))
+    if kind == "email_clicked":
+        known = await queries.responses_of(tx.connection, message.message_id)
+        if is_scanned(known, len(message.links), now, habits.span):
+            await _withdraw(tx, parts, message, to_withdraw(known, now - habits.span), habits.every_link)
     return message
+
+
+async def record_trap(tx: Tx, parts: Parts, place: Place, habits: Habits) -> bool:
+    """Somebody followed the link that nobody sees: what came before is a machine's. False when there is no such one."""
+    message = await queries.sent_message(tx.connection, place.message_id, parts.runtime.keys)
+    if message is None:
+        return False
+    known, now = await queries.responses_of(tx.connection, message.message_id), parts.runtime.clock.now()
+    trap = Response(TouchId(derived_id("trap", message.message_id)), "trap", 0, now, now, TRAPPED)
+    await queries.save_response(tx.connection, trap, message.message_id)
+    await _withdraw(tx, parts, message, to_withdraw(known, now - habits.reach), TRAPPED)
+    return True
+
+
+async def _withdraw(tx: Tx, parts: Parts, message: SentMessage, responses: Sequence[Response], reason: str) -> None:
+    """Correct touches that were told as a person's."""
+    await queries.withdraw_responses(tx.connection, [one.touch_id for one in responses], reason)
+    for one in responses:
+        tx.emit(await _response_touch(tx, parts, message, replace(one, reason=reason), corrects=True))
 
 
 async def unsubscribe(tx: Tx, parts: Parts, place: Place) -> bool:
@@ -59,6 +102,7 @@ async def unsubscribe(tx: Tx, parts: Parts, place: Place) -> bool:
     address = parts.addresses.hash_of(person.email) if person.email else None
     await people.suppress(tx.connection, message.lead_id, address, UNSUBSCRIBED, now, "nurture")
     once = derived_id("unsubscribed", message.message_id, since.isoformat() if since else "")
+    await queries.save_unsubscribed(tx.connection, TouchId(once), message.message_id, now)
     tx.emit(
         ConsentChanged(
             event_id=EventId(f"consent:{once}"),
@@ -70,7 +114,7 @@ async def unsubscribe(tx: Tx, parts: Parts, place: Place) -> bool:
             origin="nurture",
             reason="one-click unsubscribe",
         ),
-        await _touch(tx, parts, message, "unsubscribed", TouchId(once), page=None, automated=False),
+        await _touch(tx, parts, message, "unsubscribed", TouchId(once), at=now),
     )
     for run in someone.active_runs:
         plan = await parts.catalogue.plan(tx.connection, run.sequence_id, run.version)
@@ -79,26 +123,30 @@ async def unsubscribe(tx: Tx, parts: Parts, place: Place) -> bool:
     return True
 
 
+async def _response_touch(
+    tx: Tx, parts: Parts, message: SentMessage, response: Response, *, corrects: bool = False
+) -> TouchRecorded:
+    assert response.kind != "trap"
+    clicked = response.kind == "email_clicked"
+    page = page_of(message.links[response.number]) if clicked and response.number < len(message.links) else None
+    touch = await _touch(tx, parts, message, response.kind, response.touch_id, at=response.at)
+    again = {"event_id": EventId(f"{touch.event_id}:automated")} if corrects else {}
+    reason = {"automated": response.reason is not None, "automated_reason": response.reason}
+    return touch.model_copy(update={"page": page, **reason, **again})
+
+
 async def _touch(  # noqa: PLR0913  # the fields of a touch
-    tx: Tx,
-    parts: Parts,
-    message: SentMessage,
-    kind: ResponseKind,
-    touch_id: TouchId,
-    *,
-    page: str | None,
-    automated: bool,
+    tx: Tx, parts: Parts, message: SentMessage, kind: ResponseKind, touch_id: TouchId, *, at: datetime
 ) -> TouchRecorded:
     try:
         campaign = (await parts.catalogue.plan(tx.connection, message.sequence_id, message.version)).name
     except NoSuchVersion:
         campaign = message.sequence_id
-    now = parts.runtime.clock.now()
     return TouchRecorded(
         event_id=EventId(f"nurture:{touch_id}"),
         lead_id=message.lead_id,
-        occurred_at=now,
-        received_at=now,
+        occurred_at=at,
+        received_at=parts.runtime.clock.now(),
         origin="nurture",
         touch_id=touch_id,
         type=kind,
@@ -107,6 +155,4 @@ async def _touch(  # noqa: PLR0913  # the fields of a touch
         medium="email",
         campaign=campaign,
         content=message.step_id,
-        page=page,
-        automated=automated,
     )

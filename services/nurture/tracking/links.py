@@ -8,7 +8,7 @@ from typing import Literal
 
 from shared.ids import MessageId
 
-LinkKind = Literal["o", "c", "u"]
+LinkKind = Literal["o", "c", "u", "h"]
 _MAC_BYTES = 16
 _BODY_BYTES = 19
 
@@ -22,13 +22,15 @@ class Place:
 
 
 class Links:
-    """Makes and reads the addresses of opens (`o`), clicks (`c`) and unsubscriptions (`u`).
+    """Makes and reads the addresses of opens (`o`), clicks (`c`), unsubscriptions (`u`) and traps (`h`).
 
-    A token is the message's id, the place and 128 bits of HMAC-SHA256 over both.
+    A token is the message's id, the place and 128 bits of HMAC-SHA256 over both. `traps` says that messages hold an
+    address that nobody sees.
     """
 
-    def __init__(self, key: bytes, public_url: str) -> None:
+    def __init__(self, key: bytes, public_url: str, *, traps: bool = True) -> None:
         self._key = key
+        self.traps = traps
         self.base = f"{public_url.rstrip('/')}/nurture"
 
     def address(self, kind: LinkKind, message_id: MessageId, number: int = 0) -> str:

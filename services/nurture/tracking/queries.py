@@ -1,9 +1,11 @@
 """Messages as responses to them find them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from services.nurture.sending.sealing import opened
+from services.nurture.tracking.domain import Response
 from shared.db import Connection
 from shared.ids import LeadId, MessageId, SequenceId, TouchId
 from shared.personal import PersonKeys
@@ -12,9 +14,23 @@ SENT_MESSAGE = """
 SELECT message_id, sequence_id, version, step_id, lead_id, subject, links, sealed, claimed_at FROM messages
 WHERE message_id = $1 AND claimed_at IS NOT NULL
 """
-PUT_RESPONSE = """
-INSERT INTO responses (touch_id, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING touch_id
+# Two clicks at once on links of one message must see each other.
+LOCK_MESSAGE = "SELECT 1 FROM messages WHERE message_id = $1 FOR NO KEY UPDATE"
+RESPONSES = """
+SELECT touch_id, kind, number, at, coalesce(seen_at, at) AS seen_at, automated_reason AS reason FROM responses
+WHERE message_id = $1 AND kind IN ('email_opened', 'email_clicked', 'trap') ORDER BY at, touch_id
 """
+PUT_RESPONSE = """
+INSERT INTO responses AS known (touch_id, message_id, kind, number, at, seen_at, automated_reason)
+VALUES ($1, $2, $3, $4, $5, $5, $6)
+ON CONFLICT (touch_id) DO UPDATE SET seen_at = excluded.seen_at
+RETURNING old.touch_id IS NULL
+"""
+PUT_UNSUBSCRIBED = """
+INSERT INTO responses (touch_id, message_id, kind, number, at, seen_at) VALUES ($1, $2, 'unsubscribed', 0, $3, $3)
+ON CONFLICT DO NOTHING
+"""
+WITHDRAW = "UPDATE responses SET automated_reason = $2 WHERE touch_id = ANY($1)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +65,26 @@ async def sent_message(
     )
 
 
-async def save_response(connection: Connection, touch_id: TouchId, message_id: MessageId) -> bool:
+async def responses_of(connection: Connection, message_id: MessageId) -> list[Response]:
+    """The responses to a message so far, none of which another transaction adds to before this one ends."""
+    await connection.execute(LOCK_MESSAGE, message_id)
+    return [Response(**dict(row)) for row in await connection.fetch(RESPONSES, message_id)]
+
+
+async def save_response(connection: Connection, response: Response, message_id: MessageId) -> bool:
     """Note a response; False when it was noted before."""
-    return await connection.fetchval(PUT_RESPONSE, touch_id, message_id) is not None
+    return bool(
+        await connection.fetchval(
+            PUT_RESPONSE, response.touch_id, message_id, response.kind, response.number, response.at, response.reason
+        )
+    )
+
+
+async def withdraw_responses(connection: Connection, touch_ids: Sequence[TouchId], reason: str) -> None:
+    """Note that responses are a machine's after all."""
+    await connection.execute(WITHDRAW, touch_ids, reason)
+
+
+async def save_unsubscribed(connection: Connection, touch_id: TouchId, message_id: MessageId, at: datetime) -> None:
+    """Note by which message somebody unsubscribed."""
+    await connection.execute(PUT_UNSUBSCRIBED, touch_id, message_id, at)

@@ -1,12 +1,14 @@
 """What reps and their managers do with an assignment: accept, reject, reassign."""
 
 from dataclasses import replace
+from typing import Any
 
 from services.routing.assignments import holds, queries
 from services.routing.assignments.dispatch import Dispatcher, dispatching
 from services.routing.assignments.domain import Assignment, Case, Choice, Nobody, by_hand, choose
 from services.routing.assignments.facts import assignment_accepted, assignment_rejected
 from services.routing.errors import NobodyElse, NotAssigned, NotCurrent
+from services.routing.fairness.entries import given
 from services.routing.params import no_such_lead
 from services.routing.parts import Parts
 from services.routing.people.domain import Person
@@ -15,6 +17,7 @@ from services.routing.people.queries import is_known
 from services.routing.reps.domain import Rep
 from services.routing.reps.queries import unknown_reps
 from services.routing.rules.domain import BY_HAND
+from services.routing.sla.answering import answered
 from shared.db import Connection, Tx
 from shared.errors import FieldError, Invalid
 from shared.ids import AssignmentId, EventId, LeadId, RepId, new_id
@@ -51,6 +54,7 @@ async def accept(tx: Tx, parts: Parts, lead_id: LeadId, assignment_id: Assignmen
     accepted = await queries.accept(tx.connection, offered.assignment_id, at)
     if accepted is not None:
         tx.emit(assignment_accepted(accepted, at))
+        await answered(tx, accepted, "accept", at)
         return accepted
     now = await queries.one(tx.connection, offered.assignment_id)
     if now is None or now.state != "accepted":
@@ -58,10 +62,13 @@ async def accept(tx: Tx, parts: Parts, lead_id: LeadId, assignment_id: Assignmen
     return now
 
 
-async def reject(
-    tx: Tx, parts: Parts, lead_id: LeadId, assignment_id: AssignmentId | None, reason: str
+async def reject(  # noqa: PLR0913  # what an answer is made of
+    tx: Tx, parts: Parts, lead_id: LeadId, assignment_id: AssignmentId | None, reason: str, *, bad_lead: bool = True
 ) -> tuple[Assignment, Assignment | None]:
-    """The rep gives the lead back, and it goes to the next one. Answers both; raises NotCurrent."""
+    """The rep gives the lead back, and it goes to the next one. Answers both; raises NotCurrent.
+
+    A `bad_lead` does not count as one that the rep received.
+    """
     at = parts.runtime.clock.now()
     async with dispatching(tx, await parts.rules.current(tx.connection), parts.runtime.keys, at) as dispatcher:
         latest = await latest_assignment(tx.connection, lead_id)
@@ -74,6 +81,8 @@ async def reject(
             raise _not_current(f"it is {latest.state} by now")
         fact = assignment_rejected(rejected, reason, at)
         tx.emit(fact)
+        if bad_lead:
+            await dispatcher.give_back(rejected, "rejected", "gave it back")
         who = await person(tx.connection, lead_id, keys=parts.runtime.keys)
         return rejected, await dispatcher.offer_to_next(rejected, who, fact.event_id)
 
@@ -91,19 +100,30 @@ async def reassign(tx: Tx, parts: Parts, lead_id: LeadId, rep_id: RepId | None, 
             return current
         situation = await dispatcher.situation(who, current.entry_id if current is not None else None)
         case = dispatcher.case(who, situation)
-        if rep_id is not None:
-            rep = await _rep_by_hand(dispatcher, rep_id)
-            queue = current.queue if current is not None else BY_HAND
-            choice = by_hand(rep, queue, f"given by hand: {reason}", dispatcher.rules, case)
-        else:
-            choice = _next_by_the_rules(dispatcher, case, current)
+        paid = await dispatcher.give_back(current, "reassigned", "went to another rep") if current is not None else None
+        told: dict[str, Any] = {"reason": reason, "instead": "reassigned"}
         cause = EventId(new_id())
-        return await dispatcher.assign(who, situation, choice, cause, cause, reason=reason, instead="reassigned")
+        if rep_id is None:
+            case = _without(case, current)
+            choice = _next_by_the_rules(dispatcher, case)
+            return await dispatcher.assign(who, situation, choice, cause, cause, case=case, **told)
+        rep = await _rep_by_hand(dispatcher, rep_id)
+        queue = current.queue if current is not None else BY_HAND
+        choice = by_hand(rep, queue, f"given by hand: {reason}", dispatcher.rules, case)
+        assignment = await dispatcher.assign(who, situation, choice, cause, cause, **told)
+        if paid is not None and rep_id in dispatcher.pool.books[paid]:
+            dispatcher.book(paid, given(assignment, "given", "given by hand", dispatcher.at))
+        return assignment
 
 
-def _next_by_the_rules(dispatcher: Dispatcher, case: Case, current: Assignment | None) -> Choice:
+def _without(case: Case, current: Assignment | None) -> Case:
+    """The case when it is to be somebody else's than it was."""
     passed_by = case.passed_by | ({current.rep_id} if current is not None else set())
-    decision = choose(replace(case, previous_owner=None, passed_by=passed_by), dispatcher.rules, dispatcher.pool)
+    return replace(case, previous_owner=None, passed_by=passed_by)
+
+
+def _next_by_the_rules(dispatcher: Dispatcher, case: Case) -> Choice:
+    decision = choose(case, dispatcher.rules, dispatcher.pool)
     if isinstance(decision, Nobody):
         raise NobodyElse(decision.reason)
     return decision

@@ -31,10 +31,11 @@ class AcceptIn(Input):
 
 
 class RejectIn(Input):
-    """Why the lead is given back."""
+    """Why the lead is given back. A bad lead does not count as one received; any other uses up the rep's turn."""
 
     reason: Reason
     assignment_id: Id | None = None
+    bad_lead: bool = True
 
 
 class ReassignIn(Input):
@@ -74,6 +75,8 @@ class AssignmentOut(BaseModel):
     current: bool
     reason: str | None
     settled_at: datetime | None
+    accepted_at: datetime | None = None
+    touched_at: datetime | None = None
     ended_at: datetime | None
     end_reason: str | None
     inputs: dict[str, Any] | None
@@ -98,6 +101,8 @@ class AssignmentOut(BaseModel):
             current=assignment.is_current,
             reason=assignment.reason,
             settled_at=assignment.settled_at,
+            accepted_at=assignment.accepted_at,
+            touched_at=assignment.touched_at,
             ended_at=assignment.ended_at,
             end_reason=assignment.end_reason,
             inputs=dict(assignment.inputs) if assignment.inputs is not None else None,
@@ -106,14 +111,32 @@ class AssignmentOut(BaseModel):
 
 
 class HoldOut(BaseModel):
-    """A lead that waits for a rep, why, since when, and when it is tried again without anything else changing."""
+    """A lead that waits for a rep, why, since when, and when it is tried again without anything else changing.
+
+    `why` is the kind of the reason: `nobody` can take it, `passed_by` by as many reps as are asked, or its `profile` is
+    on the way.
+    """
 
     lead_id: str
+    why: holds.Why
     reason: str
     trace: list[TrialOut]
     since: datetime
     retry_at: datetime | None
     attempts: int
+
+    @classmethod
+    def of(cls, hold: holds.Hold) -> "HoldOut":
+        """From the stored one."""
+        return cls(
+            lead_id=hold.person_id,
+            why=hold.why,
+            reason=hold.reason,
+            trace=[TrialOut.model_validate(trial) for trial in hold.trace],
+            since=hold.since,
+            retry_at=hold.retry_at,
+            attempts=hold.attempts,
+        )
 
 
 def router(parts: Parts) -> APIRouter:
@@ -132,14 +155,16 @@ def _add_reading(routes: APIRouter, runtime: Runtime) -> None:
     async def get_assignment(lead_id: PathId) -> AssignmentOut:
         """The lead's current assignment, else its last one, with the rules that were tried and why."""
         async with runtime.database.reading() as connection:
-            return await _shown(connection, runtime, await answers.latest_assignment(connection, LeadId(lead_id)))
+            return await shown_assignment(
+                connection, runtime, await answers.latest_assignment(connection, LeadId(lead_id))
+            )
 
     @routes.get("/assignment", dependencies=reading)
     async def get_assignment_by_email(email: QueryEmail = None) -> AssignmentOut:
         """The same by `?email=`."""
         async with runtime.database.reading() as connection:
             lead_id = await the_lead_asked_for(connection, runtime, email)
-            return await _shown(connection, runtime, await answers.latest_assignment(connection, lead_id))
+            return await shown_assignment(connection, runtime, await answers.latest_assignment(connection, lead_id))
 
 
 def _add_lists(routes: APIRouter, runtime: Runtime) -> None:
@@ -188,19 +213,24 @@ def _add_lists(routes: APIRouter, runtime: Runtime) -> None:
         return await page_of(lead_id, email, rep_id, state, current, limit, cursor)
 
     @routes.get("/holds", dependencies=reading)
-    async def list_holds(
-        lead_id: QueryId = None, email: QueryEmail = None, limit: Limit = 50, cursor: str | None = None
+    async def list_holds(  # noqa: PLR0913  # the filters of one list
+        lead_id: QueryId = None,
+        email: QueryEmail = None,
+        why: holds.Why | None = None,
+        reason: Annotated[str | None, Query(max_length=2_000, description="Held for exactly this reason")] = None,
+        limit: Limit = 50,
+        cursor: str | None = None,
     ) -> Page[HoldOut]:
         """Leads that wait for a rep, those that wait longest first."""
         place = read_cursor(runtime.secrets, "holds", cursor)
         after = (datetime.fromisoformat(place[0]), place[1]) if place else OLDEST
         async with runtime.database.reading() as connection:
             ids = await _person_ids(connection, runtime, lead_id, email)
-            found = await holds.listed(connection, after, ids, limit + 1)
+            found = await holds.listed(connection, after, ids, why, reason, limit + 1)
         last = found[limit - 1] if len(found) > limit else None
         place = last and [last.since.isoformat(), last.person_id]
         return Page(
-            items=[_hold_out(hold) for hold in found[:limit]],
+            items=[HoldOut.of(hold) for hold in found[:limit]],
             next_cursor=make_cursor(runtime.secrets, "holds", place) if place else None,
         )
 
@@ -222,7 +252,7 @@ def _add_answers(routes: APIRouter, parts: Parts) -> None:
 
         async def carry_out(tx: Tx) -> AssignmentOut:
             accepted = await answers.accept(tx, parts, LeadId(lead_id), assignment_id)
-            return await _shown(tx.connection, runtime, accepted)
+            return await shown_assignment(tx.connection, runtime, accepted)
 
         return await answered(request, carry_out)
 
@@ -232,8 +262,10 @@ def _add_answers(routes: APIRouter, parts: Parts) -> None:
         assignment_id = AssignmentId(told.assignment_id) if told.assignment_id else None
 
         async def carry_out(tx: Tx) -> AssignmentOut:
-            rejected, after = await answers.reject(tx, parts, LeadId(lead_id), assignment_id, told.reason)
-            return await _shown(tx.connection, runtime, rejected, after=after)
+            rejected, after = await answers.reject(
+                tx, parts, LeadId(lead_id), assignment_id, told.reason, bad_lead=told.bad_lead
+            )
+            return await shown_assignment(tx.connection, runtime, rejected, after=after)
 
         return await answered(request, carry_out)
 
@@ -244,7 +276,7 @@ def _add_answers(routes: APIRouter, parts: Parts) -> None:
 
         async def carry_out(tx: Tx) -> AssignmentOut:
             given = await answers.reassign(tx, parts, LeadId(lead_id), rep_id, told.reason)
-            return await _shown(tx.connection, runtime, given)
+            return await shown_assignment(tx.connection, runtime, given)
 
         return await answered(request, carry_out)
 
@@ -256,19 +288,9 @@ async def _person_ids(
     return None if asked is None else [(await person(connection, asked)).person_id]
 
 
-async def _shown(
+async def shown_assignment(
     connection: Connection, runtime: Runtime, assignment: Assignment, *, after: Assignment | None = None
 ) -> AssignmentOut:
+    """An assignment as it is answered, opened."""
     (opened,) = await inputs.opened(connection, runtime.keys, [assignment])
     return AssignmentOut.of(opened, after=after)
-
-
-def _hold_out(hold: holds.Hold) -> HoldOut:
-    return HoldOut(
-        lead_id=hold.person_id,
-        reason=hold.reason,
-        trace=[TrialOut.model_validate(trial) for trial in hold.trace],
-        since=hold.since,
-        retry_at=hold.retry_at,
-        attempts=hold.attempts,
-    )

@@ -4,26 +4,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from fractions import Fraction
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, NamedTuple, assert_never
 
-from services.routing.assignments.turns import next_turn
+from services.routing.assignments.claims import account_owner, cannot_return, passed_over, return_refused
+from services.routing.assignments.words import found_nobody, hold_reason
+from services.routing.fairness.domain import CAPS, Books, Entry, folded
+from services.routing.fairness.turns import named, next_turn
 from services.routing.reps.domain import Rep
-from services.routing.rules.document import Strategy
-from services.routing.rules.domain import BY_HAND, RE_ENTRY, Rule, Rules, Sla
-from shared.events import Stage
+from services.routing.rules.domain import BY_HAND, RE_ENTRY, ReEntry, Rule, Rules, Sla
+from services.routing.rules.memory import Memory, Values
 from shared.ids import AssignmentId, EventId, LeadId, RepId
-from shared.rules import Evaluation, Expression
 
 State = Literal["offered", "accepted", "rejected", "expired"]
 GIVEN_BY_HAND = "by_hand"
+USUAL_CLAIM = 60
+"""Working minutes in which a lead is open to be claimed, where neither queue nor rule says."""
 MOST_OFFERS = 5
 """So many reps are asked about a lead that came in; after that a person has to look at it."""
+PASSED_BY = "passed it by"
 NEVER = datetime.min.replace(tzinfo=UTC)
-DONE: frozenset[Stage] = frozenset({"customer", "disqualified", "recycled"})
-"""Stages at which the work of the rep who accepted is over, so that the lead no longer counts as held."""
-WORKED_ON: frozenset[Stage] = frozenset({"opportunity"})
-"""Stages that a lead comes back from without having left its rep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +40,11 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The active reps, in the order that breaks ties, and their credits by queue."""
+    """The active reps, in the order that breaks ties, and the books of each queue; what was worked out about them."""
 
     reps: tuple[Rep, ...]
-    credits: Mapping[str, Mapping[RepId, Fraction]] = field(default_factory=dict)
+    books: Mapping[str, Books] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory, compare=False)
 
     def rep(self, rep_id: RepId | None) -> Rep | None:
         """The rep with this id, if active."""
@@ -52,10 +52,23 @@ class Pool:
 
     def after(self, choice: "Choice", at: datetime) -> "Pool":
         """The pool when the chosen rep has one more lead."""
-        chosen = replace(choice.rep, open_leads=choice.rep.open_leads + 1, last_assigned_at=at)
-        reps = tuple(chosen if rep.rep_id == chosen.rep_id else rep for rep in self.reps)
-        queue = {**self.credits.get(choice.queue, {}), **choice.credits}
-        return Pool(reps, {**self.credits, choice.queue: queue})
+        return self._with(choice.rep.with_lead(at)).booked(choice.queue, choice.entries)
+
+    def relieved(self, rep_id: RepId) -> "Pool":
+        """The pool when a rep has one lead less."""
+        rep = self.rep(rep_id)
+        return self if rep is None else self._with(replace(rep, open_leads=rep.open_leads - 1))
+
+    def _with(self, changed: Rep) -> "Pool":
+        reps = tuple([changed if rep.rep_id == changed.rep_id else rep for rep in self.reps])
+        return Pool(reps, self.books, self.memory)
+
+    def booked(self, queue: str, entries: Sequence[Entry]) -> "Pool":
+        """The pool when entries were written into the books of a queue."""
+        if not entries:
+            return self
+        books = {**self.books, queue: folded(self.books.get(queue, {}), entries)}
+        return Pool(self.reps, books, self.memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +76,8 @@ class Case:
     """A lead to be given to a rep.
 
     `inputs` are what rules see: `lead`, `score`, `stage`, `deal`, as far as they are known, and `account_owners`, whose
-    the account is and those above it. `previous_owner` had it before, `account_owner` has the latest lead of its
-    company; `passed_by` are those who gave it back or let it lapse since it came in.
+    the account is and those above it. `previous_owner` had it before, until `previous_at`; `account_owner` has the
+    latest lead of its company; `passed_by` are those who gave it back or let it lapse since it came in.
     """
 
     inputs: Mapping[str, Any]
@@ -72,22 +85,36 @@ class Case:
     previous_owner: RepId | None = None
     account_owner: RepId | None = None
     passed_by: frozenset[RepId] = frozenset()
+    previous_at: datetime | None = None
 
     def values(self) -> dict[str, Any]:
         """The variables of rules."""
-        return {"lead": {}, **self.inputs, "now": self.at}
+        return {"lead": {}, "segments": [], **self.inputs, "now": self.at}
+
+    def placed(self, rules: Rules) -> "Case":
+        """The case with the lead's territory, by the table of these rules."""
+        territory = rules.territories.of(self.inputs.get("lead", {}))
+        return self if territory is None else replace(self, inputs={**self.inputs, "territory": territory})
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A rep for a lead, with the credits that the turn changes."""
+    """A rep for a lead, with what it writes into the books of the queue; in a claim queue also who may claim it."""
 
     rep: Rep
     queue: str
     strategy: str
     sla: Sla
     trace: tuple[Trial, ...]
-    credits: Mapping[RepId, Fraction] = field(default_factory=dict)
+    entries: tuple[Entry, ...] = ()
+    claimants: tuple[Rep, ...] = ()
+    claim_minutes: int = USUAL_CLAIM
+
+    def of_lead(self, assignment_id: AssignmentId, lead_id: LeadId) -> "Choice":
+        """The choice, its turn named after what it was for."""
+        if not self.entries:
+            return self
+        return replace(self, entries=named(self.entries, assignment_id, lead_id))
 
     def due_at(self, at: datetime) -> datetime | None:
         """Until when the rep has to accept."""
@@ -100,7 +127,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Nobody:
-    """No rep for a lead: why, and when the first of those on leave is back."""
+    """No rep for a lead: why, and when the first of those on leave is back, or of those at capacity can take one."""
 
     reason: str
     trace: tuple[Trial, ...]
@@ -140,6 +167,8 @@ class Assignment:
     company: str | None = None
     sealed: str | None = None
     sealed_for: LeadId | None = None
+    accepted_at: datetime | None = None
+    touched_at: datetime | None = None
 
     @property
     def is_current(self) -> bool:
@@ -147,146 +176,164 @@ class Assignment:
         return self.ended_at is None
 
 
+@dataclass(frozen=True, slots=True)
+class PastLead:
+    """A lead as it came in: what the rules saw, and until when a rep was busy with it (None: still).
+
+    `returns` says that the person came in once more after this.
+    """
+
+    assignment_id: AssignmentId
+    lead_id: LeadId
+    person_id: LeadId
+    assigned_at: datetime
+    company: str | None
+    inputs: Mapping[str, Any] | None
+    sealed: str | None
+    sealed_for: LeadId | None
+    done_at: datetime | None
+    returns: bool
+
+
 def choose(case: Case, rules: Rules, pool: Pool) -> Choice | Nobody:
     """The rep that the rules give a lead to. A lead that comes back goes to its rep first."""
-    evaluation = Evaluation(case.values())
+    case = case.placed(rules)
+    values = Values(case.values())
     trace: list[Trial] = []
     if case.previous_owner is not None:
-        trace.append(_try_previous_owner(case, pool))
+        trace.append(_try_previous_owner(case, rules.re_entry, values, pool))
         if trace[-1].matched and (rep := pool.rep(case.previous_owner)) is not None:
-            return Choice(rep, RE_ENTRY, "previous_owner", _sla_of(rules, evaluation), tuple(trace))
+            return Choice(rep, RE_ENTRY, "previous_owner", _sla_of(rules, values), tuple(trace))
     absences: Counter[str] = Counter()
     for rule in rules.in_order:
-        holds, why = (True, "takes every lead") if rule.when is None else rule.when.holds(evaluation)
+        holds, why = (True, "takes every lead") if rule.when is None else pool.memory.holds(rule.when, values)
         if not holds:
             trace.append(Trial(rule.rule_id, False, f"its condition does not hold: {why}"))
             continue
-        candidates, absences = _candidates(rule, case, pool)
-        found = _order(rule.strategy, candidates, case, pool.credits.get(rule.queue.queue_id, {}))
+        considered = consider(rule, case, pool, values)
+        found = _order(rule, considered, case, pool)
         if found is not None:
-            rep, reason, credits = found
+            rep, reason, entries = found
+            if rule.strategy == "account_owner":
+                reason += _passed_over(case, considered, rep)
             trace.append(Trial(rule.rule_id, True, reason))
-            return Choice(rep, rule.queue.queue_id, rule.strategy, rule.sla, tuple(trace), credits)
-        trace.append(Trial(rule.rule_id, False, _found_nobody(rule, candidates, absences)))
-    return Nobody(_hold_reason(pool, absences), tuple(trace), _first_back(case, pool))
+            claimants = tuple(one.rep for one in considered if one.out is None) if rule.queue.claim else ()
+            minutes = rule.queue.claim_minutes or rule.sla.accept_minutes or USUAL_CLAIM
+            return Choice(rep, rule.queue.queue_id, rule.strategy, rule.sla, tuple(trace), entries, claimants, minutes)
+        absences = Counter(one.out for one in considered if one.out is not None)
+        why = found_nobody(rule, len(considered) - absences.total(), absences)
+        if rule.strategy == "account_owner":
+            why += _passed_over(case, considered, None)
+        trace.append(Trial(rule.rule_id, False, why))
+    return Nobody(hold_reason(pool.reps, absences), tuple(trace), _first_back(case, pool))
 
 
 def by_hand(rep: Rep, queue: str, reason: str, rules: Rules, case: Case) -> Choice:
     """What a person decided, in the form of what rules decide."""
-    sla = _sla_of(rules, Evaluation(case.values()))
+    sla = _sla_of(rules, Values(case.placed(rules).values()))
     return Choice(rep, queue, GIVEN_BY_HAND, sla, (Trial(BY_HAND, True, reason),))
-
-
-def one_owner(current: Sequence[Assignment]) -> Assignment:
-    """Which of the current assignments of people who turned out to be one goes on.
-
-    An accepted one before an offered one, then the one made first: whoever has known the person longest. A total
-    order, so that the result does not depend on the order of merges.
-    """
-    return min(current, key=lambda one: (one.state != "accepted", one.assigned_at, one.assignment_id))
-
-
-def wants_rep(current: Assignment | None, previous: Stage | None, *, routed_before: bool) -> bool:
-    """Whether a lead that entered a stage at which leads are routed is to be given to a rep now.
-
-    One that has a current assignment is not, unless its rep accepted it and it had left since: then it comes back.
-    One that was given by hand stays where it is.
-    """
-    if current is None:
-        return True
-    left = not routed_before and previous is not None and previous not in WORKED_ON
-    return left and current.state == "accepted" and current.strategy != GIVEN_BY_HAND
 
 
 def _after(rep: Rep, at: datetime, minutes: int | None) -> datetime | None:
     return None if minutes is None else rep.calendar.after_working(at, minutes)
 
 
-def _try_previous_owner(case: Case, pool: Pool) -> Trial:
-    rep = pool.rep(case.previous_owner)
-    if rep is None:
-        return Trial(RE_ENTRY, False, "the rep who had this lead is deactivated")
-    if rep.rep_id in case.passed_by:
-        return Trial(RE_ENTRY, False, "the rep who had this lead passed it by")
-    if rep.calendar.on_leave(case.at):
-        return Trial(RE_ENTRY, False, "the rep who had this lead is on leave")
-    return Trial(RE_ENTRY, True, "had this lead before")
+def _try_previous_owner(case: Case, re_entry: ReEntry | None, values: Values, pool: Pool) -> Trial:
+    refused = return_refused(re_entry, case.previous_at, case.at, values)
+    refused = refused or cannot_return(pool.rep(case.previous_owner), case.passed_by, case.at)
+    return Trial(RE_ENTRY, refused is None, refused or "had this lead before")
 
 
-def _sla_of(rules: Rules, evaluation: Evaluation) -> Sla:
+def _sla_of(rules: Rules, values: Values) -> Sla:
     """The limits of the first rule whose condition holds."""
-    return next(rule.sla for rule in rules.in_order if rule.when is None or rule.when.holds(evaluation)[0])
+    return next(rule.sla for rule in rules.in_order if rule.when is None or rule.when.holds(values.evaluation)[0])
 
 
-def _candidates(rule: Rule, case: Case, pool: Pool) -> tuple[list[tuple[Rep, int]], Counter[str]]:
-    """The reps a rule may choose from, with their weights, and why others may not be chosen."""
-    candidates: list[tuple[Rep, int]] = []
-    absences: Counter[str] = Counter()
-    values = case.values()
+class Considered(NamedTuple):
+    """A rep whom a rule could give a lead to: with the weight in its queue, and why not this lead (`out`), if not.
+
+    `away` says why no rule could give the rep anything; `earns` that the lead counts as missed for a limit.
+    """
+
+    rep: Rep
+    rep_id: RepId
+    weight: int
+    out: str | None
+    away: str | None
+    earns: bool = False
+
+
+def consider(rule: Rule, case: Case, pool: Pool, values: Values) -> list[Considered]:
+    """The reps of a rule's queue, and which of them cannot have this lead, and why; `values` are the case's."""
+    conditions = [each for each in (rule.queue.who, rule.who) if each is not None]
+    fitting = [pool.memory.fitting(each, values) for each in conditions]
+    takes_turns = rule.strategy == "round_robin"
+    members, at, passed_by = rule.queue.members, case.at, case.passed_by
+
+    def unfit(rep: Rep, weight: int) -> str | None:
+        """Why this lead is not for a rep who could take one."""
+        if takes_turns and weight == 0:
+            return "of weight 0"
+        if rule.available and not pool.memory.works_at(rep.calendar, at):
+            return rep.calendar.why_not(at) or "outside working hours"
+        for fits in fitting:
+            if not fits(rep):
+                return "not fitting `who`"
+        return None
+
+    considered: list[Considered] = []
     for rep in pool.reps:
         weight = rep.weight
-        if rule.queue.members is not None:
-            if rep.rep_id not in rule.queue.members:
+        if members is not None:
+            if rep.rep_id not in members:
                 continue
-            own = rule.queue.members[rep.rep_id]
+            own = members[rep.rep_id]
             weight = weight if own is None else own
-        absence = _absence(rule, rep, weight, case, values)
-        if absence is None:
-            candidates.append((rep, weight))
+        away = rep.cannot_take(at)
+        if rep.rep_id in passed_by:
+            considered.append(Considered(rep, rep.rep_id, weight, PASSED_BY, away))
+        elif away is None:
+            considered.append(Considered(rep, rep.rep_id, weight, unfit(rep, weight), None))
         else:
-            absences[absence] += 1
-    return candidates, absences
+            earns = rule.queue.makes_up_limits and away in CAPS and unfit(rep, weight) is None
+            considered.append(Considered(rep, rep.rep_id, weight, away, away, earns))
+    return considered
 
 
-def _absence(rule: Rule, rep: Rep, weight: int, case: Case, values: Mapping[str, Any]) -> str | None:
-    if rep.rep_id in case.passed_by:
-        return "passed it by"
-    if (reason := rep.cannot_take(case.at)) is not None:
-        return reason
-    if rule.strategy == "round_robin" and weight == 0:
-        return "of weight 0"
-    if rule.available and not rep.calendar.works_at(case.at):
-        return "outside working hours"
-    for expression in (rule.queue.who, rule.who):
-        if expression is not None and not _fits(expression, rep, values):
-            return "not fitting `who`"
-    return None
+Found = tuple[Rep, str, tuple[Entry, ...]]
+"""A rep, why, and what it writes into the books of the queue."""
 
 
-def _fits(expression: Expression, rep: Rep, values: Mapping[str, Any]) -> bool:
-    # Making an evaluation costs more than using it, and most conditions read two fields.
-    read = {path[0] for path in expression.references}
-    given = {name: value for name, value in {**values, "rep": rep.values()}.items() if name in read}
-    return expression.holds(given)[0]
-
-
-def _order(
-    strategy: Strategy, candidates: Sequence[tuple[Rep, int]], case: Case, credits: Mapping[RepId, Fraction]
-) -> tuple[Rep, str, Mapping[RepId, Fraction]] | None:
-    """The rep that a strategy puts first, and why; None when it finds none among the candidates."""
-    reps = [rep for rep, _ in candidates]
+def _order(rule: Rule, considered: Sequence[Considered], case: Case, pool: Pool) -> Found | None:
+    """The rep that a strategy puts first, and why; None when it finds none among those who can have the lead."""
+    reps = [one.rep for one in considered if one.out is None]
     among = f"among {len(reps)}"
     if not reps:
         return None
-    match strategy:
+    match rule.strategy:
         case "round_robin":
-            turn = next_turn([(rep.rep_id, weight) for rep, weight in candidates], credits)
-            return _by_id(reps, turn.rep_id), f"next in turn {among}", turn.credits
+            books = pool.books.get(rule.queue.queue_id, {})
+            turn = next_turn(considered, books, case.at, monthly=rule.queue.monthly)
+            return _by_id(reps, turn.rep_id), f"next in turn {among}", turn.entries
         case "least_loaded":
             rep = min(reps, key=lambda rep: (rep.open_leads, rep.last_assigned_at or NEVER))
-            return rep, f"holds the fewest leads, {rep.open_leads}, {among}", {}
+            return rep, f"holds the fewest leads, {rep.open_leads}, {among}", ()
         case "account_owner":
-            owner = _account_owner(reps, case.inputs.get("account_owners", ()))
-            return owner or _owner(reps, case.account_owner, "has the latest lead of the same company")
+            if (owner := account_owner(reps, case.inputs)) is not None:
+                return (*owner, ())
+            return _owner(reps, case.account_owner, "has the latest lead of the same company")
+        case "deal_owner":
+            owner_id = case.inputs.get("deal", {}).get("rep_id")
+            return _owner(reps, owner_id, "has the open deal with this lead")
         case "previous_owner":
             return _owner(reps, case.previous_owner, "had this lead before")
         case "soonest_available":
             return _soonest(reps, case.at, among)
         case "highest_seniority":
             rep = min(reps, key=lambda rep: (-_seniority(rep), rep.last_assigned_at or NEVER))
-            return rep, f"the most senior, {_seniority(rep)}, {among}", {}
+            return rep, f"the most senior, {_seniority(rep)}, {among}", ()
         case _:
-            assert_never(strategy)
+            assert_never(rule.strategy)
 
 
 def _by_id(reps: Sequence[Rep], rep_id: RepId) -> Rep:
@@ -297,26 +344,16 @@ def _seniority(rep: Rep) -> int:
     return rep.seniority if rep.seniority is not None else 0
 
 
-def _owner(reps: Sequence[Rep], owner: RepId | None, why: str) -> tuple[Rep, str, Mapping[RepId, Fraction]] | None:
+def _owner(reps: Sequence[Rep], owner: RepId | None, why: str) -> Found | None:
     found = next((rep for rep in reps if rep.rep_id == owner), None)
-    return None if found is None else (found, why, {})
+    return None if found is None else (found, why, ())
 
 
-def _account_owner(
-    reps: Sequence[Rep], owners: Sequence[Mapping[str, Any]]
-) -> tuple[Rep, str, Mapping[RepId, Fraction]] | None:
-    """The owner of the lead's account, else of the nearest one above it, who is among the candidates."""
-    for owner in owners:
-        named = str(owner["owner_id"]).strip().casefold()
-        rep = next((rep for rep in reps if named in (rep.rep_id.casefold(), rep.email.casefold())), None)
-        if rep is not None:
-            up = owner["levels_up"]
-            whose = "the lead's account" if up == 0 else f"{up} above the lead's account"
-            return rep, f"owns {owner['account_id']}, {whose}", {}
-    return None
+def _passed_over(case: Case, considered: Sequence[Considered], chosen: Rep | None) -> str:
+    return passed_over([(one.rep, one.out) for one in considered], case.inputs, chosen)
 
 
-def _soonest(reps: Sequence[Rep], at: datetime, among: str) -> tuple[Rep, str, Mapping[RepId, Fraction]] | None:
+def _soonest(reps: Sequence[Rep], at: datetime, among: str) -> Found | None:
     times = [
         (opens, rep.last_assigned_at or NEVER, index)
         for index, rep in enumerate(reps)
@@ -326,25 +363,8 @@ def _soonest(reps: Sequence[Rep], at: datetime, among: str) -> tuple[Rep, str, M
         return None
     opens, _, index = min(times)
     when = "now" if opens == at else f"from {opens:%Y-%m-%d %H:%M} UTC"
-    return reps[index], f"works {when}, the soonest {among}", {}
-
-
-def _found_nobody(rule: Rule, candidates: Sequence[tuple[Rep, int]], absences: Counter[str]) -> str:
-    if candidates:
-        return f"its condition holds, but none of {len(candidates)} is the one that {rule.strategy} asks for"
-    return f"its condition holds, but nobody is left in {rule.queue.queue_id}: {_listed(absences)}"
-
-
-def _hold_reason(pool: Pool, absences: Counter[str]) -> str:
-    if not pool.reps:
-        return "there are no active reps"
-    return f"nobody can take it: {_listed(absences)}"
-
-
-def _listed(absences: Counter[str]) -> str:
-    return ", ".join(f"{count} {why}" for why, count in sorted(absences.items())) or "it has no members"
+    return reps[index], f"works {when}, the soonest {among}", ()
 
 
 def _first_back(case: Case, pool: Pool) -> datetime | None:
-    away = [rep.calendar for rep in pool.reps if rep.calendar.on_leave(case.at)]
-    return min((calendar.back_from_leave(case.at) for calendar in away), default=None)
+    return min((back for rep in pool.reps if (back := rep.free_again_at(case.at)) is not None), default=None)

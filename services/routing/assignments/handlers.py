@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 
 from services.routing.assignments import holds, queries
 from services.routing.assignments.dispatch import Dispatcher, dispatching
-from services.routing.assignments.domain import DONE, Assignment, Trial, wants_rep
+from services.routing.assignments.domain import Assignment, Trial
 from services.routing.assignments.facts import assignment_expired
 from services.routing.assignments.holds import Hold
+from services.routing.assignments.ownership import DONE, wants_rep
 from services.routing.assignments.queries import Situation
 from services.routing.deals.queries import forget_texts
+from services.routing.fairness.queries import lock_dispatcher
 from services.routing.parts import Parts
 from services.routing.people.domain import Person
 from services.routing.people.handlers import people, person
@@ -38,6 +40,8 @@ async def on_stages_changed(events: Sequence[StageChanged], tx: Tx, *, parts: Pa
     concerned: list[StageChanged] = []
     left: list[StageChanged] = []
     for event in events:
+        if event.quiet:
+            continue  # the rules changed, not the lead
         (concerned if event.stage in DONE or _may_route(event, rules, at) else left).append(event)
     if left:
         persons = await resolve_many(tx.connection, [(event.lead_id, event.occurred_at) for event in left])
@@ -63,14 +67,14 @@ async def on_leads_captured(events: Sequence[LeadCaptured], tx: Tx, *, parts: Pa
         for hold in waiting:
             who = await person(tx.connection, hold.lead_id, keys=parts.runtime.keys)
             if hold.awaits is None or hold.awaits <= who.revision:
-                await _try_again(dispatcher, hold, who)
+                await try_again(dispatcher, hold, who)
 
 
 async def on_lead_erased(event: LeadErased, tx: Tx, *, parts: Parts) -> None:
     """Nobody works on an erased person; what the rules saw of them is forgotten, that they decided stays."""
     connection = tx.connection
     at = parts.runtime.clock.now()
-    await queries.lock_dispatcher(connection)
+    await lock_dispatcher(connection)
     current = await queries.current(connection, event.lead_id)
     if current is not None:
         await queries.end(connection, current.assignment_id, at, "erased")
@@ -79,38 +83,22 @@ async def on_lead_erased(event: LeadErased, tx: Tx, *, parts: Parts) -> None:
     await forget_texts(connection, event.lead_id)
 
 
-async def expire_overdue(parts: Parts) -> datetime | None:
-    """Offers whose time is over go to the next rep. Answers when the next one is due.
-
-    A rep who accepts at the same time wins: an assignment expires only while it is offered.
-    """
-    at = parts.runtime.clock.now()
-    async with parts.runtime.database.reading() as connection:
-        due = await queries.next_due(connection)
-    if due is None or due > at:
-        return due
-    async with parts.runtime.database.transaction() as tx:
-        rules = await parts.rules.current(tx.connection)
-        async with dispatching(tx, rules, parts.runtime.keys, at) as dispatcher:
-            for offer in await queries.overdue(tx.connection, at, AT_ONCE):
-                await _expire(dispatcher, offer, parts.runtime.keys)
-    return at
-
-
 async def retry_holds(parts: Parts) -> datetime | None:
     """Try again to find a rep for leads that wait. Answers when the next one is due."""
     at = parts.runtime.clock.now()
     async with parts.runtime.database.reading() as connection:
         due = await holds.next_retry(connection)
         other_rules = await holds.waits_under_other_rules(connection, await _version(parts, connection), at)
-    if not other_rules and (due is None or due > at):
+        arrived = await holds.arrived(connection, at)
+    if not other_rules and not arrived and (due is None or due > at):
         return due
     async with parts.runtime.database.transaction() as tx:
         rules = await parts.rules.current(tx.connection)
         async with dispatching(tx, rules, parts.runtime.keys, at) as dispatcher:
             await holds.retry_under_other_rules(tx.connection, rules.version, at)
+            await holds.retry_arrived(tx.connection, at)
             for hold in await holds.due(tx.connection, at, AT_ONCE):
-                await _try_again(dispatcher, hold, await person(tx.connection, hold.lead_id, keys=parts.runtime.keys))
+                await try_again(dispatcher, hold, await person(tx.connection, hold.lead_id, keys=parts.runtime.keys))
     return at
 
 
@@ -120,7 +108,7 @@ async def _version(parts: Parts, connection: Connection) -> int:
 
 def _may_route(event: StageChanged, rules: Rules, at: datetime) -> bool:
     """Whether the rules could route this lead, by what the fact alone tells: most facts end here."""
-    if rules.route_when.reads("lead") or rules.route_when.reads("deal"):
+    if any(rules.route_when.reads(name) for name in ("lead", "deal", "segments")):
         return True
     score = {"engagement": event.engagement, "fit": event.fit, "total": event.total, "grade": event.grade}
     return rules.route_when.holds({"lead": {}, "stage": event.stage, "score": score, "now": at})[0]
@@ -148,7 +136,8 @@ async def _consider(dispatcher: Dispatcher, entered: Sequence[tuple[StageChanged
 
 async def _end_work(dispatcher: Dispatcher, who: Person, situation: Situation) -> Situation:
     current = situation.current
-    if current is None or current.state != "accepted":
+    ends = ("accepted", "offered") if who.stage == "disqualified" else ("accepted",)
+    if current is None or current.state not in ends:
         return situation
     await queries.end(dispatcher.tx.connection, current.assignment_id, dispatcher.at, f"the lead became {who.stage}")
     return replace(situation, current=None)
@@ -175,13 +164,15 @@ async def _consider_one(dispatcher: Dispatcher, event: StageChanged, who: Person
     )
 
 
-async def _expire(dispatcher: Dispatcher, offer: Assignment, keys: PersonKeys) -> None:
+async def expire(dispatcher: Dispatcher, offer: Assignment, keys: PersonKeys) -> None:
+    """An offer whose time is over goes to the next rep. It expires only while it is offered."""
     connection, at = dispatcher.tx.connection, dispatcher.at
     expired = await queries.end(connection, offer.assignment_id, at, "expired", states=("offered",), state="expired")
     if expired is not None:
         EXPIRED.inc()
         fact = assignment_expired(expired, at)
         dispatcher.tx.emit(fact)
+        await dispatcher.give_back(expired, "expired", "was not accepted in time")
         who = await person(connection, expired.lead_id, expired.assigned_at, keys=keys)
         await dispatcher.offer_to_next(expired, who, fact.event_id)
 
@@ -199,16 +190,29 @@ def _awaited_profile(event: StageChanged, who: Person) -> tuple[int, timedelta] 
     return None
 
 
-async def _try_again(dispatcher: Dispatcher, hold: Hold, who: Person) -> None:
-    """A lead that waits, once more: with what is known by now."""
+async def try_again(dispatcher: Dispatcher, hold: Hold, who: Person, *, ask_again: bool = False) -> Assignment | None:
+    """A lead that waits, once more: with what is known by now; `ask_again` also those who passed it by."""
     connection = dispatcher.tx.connection
     if hold.person_id != who.person_id:
         await holds.drop(connection, [hold.person_id])
     situation = await dispatcher.situation(who, hold.entry_id, hold.cause_id)
+    is_open = hold.claimants is not None and (hold.retry_at is None or hold.retry_at > dispatcher.at)
+    if is_open and dispatcher.routes(who) and situation.current is None:
+        return None
     if situation.decided or situation.current is not None or not dispatcher.routes(who):
         await holds.drop(connection, [who.person_id])
-        return
+        return None
+    if ask_again:
+        situation = replace(situation, passed_by=frozenset())
     missing: tuple[Trial, ...] = ()
     if hold.awaits is not None and who.revision < hold.awaits:
         missing = (Trial(PROFILE, False, "its profile did not arrive; decided with what is known"),)
-    await dispatcher.place(who, situation, hold.cause_id, hold.entry_id, attempts=hold.attempts, told_before=missing)
+    return await dispatcher.place(
+        who,
+        situation,
+        hold.cause_id,
+        hold.entry_id,
+        attempts=hold.attempts,
+        told_before=missing,
+        open_to_claim=hold.claimants is None,
+    )

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
-from services.routing.assignments.domain import Assignment
+from services.routing.assignments.domain import Assignment, PastLead
 from shared.db import Connection
 from shared.events import LeadPersonal
 from shared.ids import LeadId
@@ -14,14 +14,19 @@ from shared.personal import PersonKeys
 from shared.service import Runtime
 
 AT_ONCE = 200
-NAMES = ", ".join(f"'{name}'" for name in sorted(LeadPersonal.model_fields))
+# Those of an earlier version, which the index on what stands in clear names too.
+NAMES = ", ".join(f"'{name}'" for name in sorted(LeadPersonal.model_fields.keys() - {"account_reason"}))
 IN_CLEAR = f"""
 SELECT assignment_id, lead_id, inputs FROM assignments JOIN person_keys USING (lead_id)
 WHERE inputs->'lead' ?| ARRAY[{NAMES}] AND wrapped_key IS NOT NULL
 ORDER BY assignment_id LIMIT $1 FOR UPDATE OF assignments SKIP LOCKED
 """
 SEAL = "UPDATE assignments SET inputs = $2, sealed = $3, sealed_for = $4 WHERE assignment_id = $1"
-PERSONAL = {"lead": frozenset(LeadPersonal.model_fields), "deal": frozenset({"name"})}
+PERSONAL = {
+    "lead": frozenset(LeadPersonal.model_fields),
+    "deal": frozenset({"name"}),
+    "account_match": frozenset({"reason"}),
+}
 
 
 def parted(inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -55,7 +60,10 @@ async def sealed(
     ]
 
 
-async def opened(connection: Connection, keys: PersonKeys, stored: Sequence[Assignment]) -> list[Assignment]:
+Seen = TypeVar("Seen", Assignment, PastLead)
+
+
+async def opened(connection: Connection, keys: PersonKeys, stored: Sequence[Seen]) -> list[Seen]:
     """Assignments with all that the rules saw; of somebody whose key is gone without what is personal."""
     blocks = [(one.sealed_for or one.lead_id, one.sealed) for one in stored]
     texts = await keys.open_many(connection, blocks)

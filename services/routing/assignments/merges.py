@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from services.routing.assignments import holds, queries
-from services.routing.assignments.domain import Assignment, one_owner
+from services.routing.assignments.domain import Assignment
 from services.routing.assignments.facts import lead_assigned
+from services.routing.assignments.ownership import one_owner
+from services.routing.fairness.handlers import give_back, pay_again
+from services.routing.fairness.queries import lock_dispatcher
 from services.routing.parts import Parts
 from services.routing.reps.queries import teams_of
+from services.routing.sla import queries as clocks
 from shared.db import Tx
 from shared.events import IdentityLinked, LeadMerged, LeadUnmerged
 from shared.identity import resolve_many
@@ -26,7 +30,7 @@ async def on_identity_changed(event: LeadMerged | LeadUnmerged | IdentityLinked,
     other = event.anonymous_lead_id if isinstance(event, IdentityLinked) else event.from_lead_id
     connection = tx.connection
     named = [event.lead_id, other]
-    await queries.lock_dispatcher(connection)  # before looking: a decision under way was taken without this change
+    await lock_dispatcher(connection)  # before looking: a decision under way was taken without this change
     if not await queries.of_persons(connection, named) and not await holds.of_persons(connection, named):
         return
     groups = await _by_owner(tx, set(named))
@@ -34,7 +38,7 @@ async def on_identity_changed(event: LeadMerged | LeadUnmerged | IdentityLinked,
     await _move(tx, groups)
     left = {one.person_id for group in groups.values() for one, moved in group if moved}
     for owner, group in groups.items():
-        kept = await _revive(tx, group, some_left=owner in left)
+        kept = await _revive(tx, group, parts.runtime.clock.now(), some_left=owner in left)
         if kept is not None and owner in crowded:
             await queries.raise_revision(connection, kept.assignment_id, max(one.revision for one, _ in group) + 1)
             told = await queries.one(connection, kept.assignment_id)
@@ -69,6 +73,7 @@ async def _end_losers(tx: Tx, group: Group, at: datetime) -> bool:
     losers = [one for one, _ in group if one.is_current and one is not kept]
     for one in losers:
         await queries.end(tx.connection, one.assignment_id, at, MERGED)
+        await give_back(tx.connection, one, "merged", "the lead turned out to be another rep's", at)
     return bool(losers)
 
 
@@ -81,7 +86,7 @@ async def _move(tx: Tx, groups: dict[LeadId, Group]) -> None:
         await queries.move(tx.connection, assignment_id, owner)
 
 
-async def _revive(tx: Tx, group: Group, *, some_left: bool) -> Assignment | None:
+async def _revive(tx: Tx, group: Group, at: datetime, *, some_left: bool) -> Assignment | None:
     """The person's current assignment, if any.
 
     Where a merge is undone, nobody may have the lead of one of the two: what the merge had ended lives again there.
@@ -91,6 +96,8 @@ async def _revive(tx: Tx, group: Group, *, some_left: bool) -> Assignment | None
     if kept is None and ended_by_merge:
         kept = one_owner(ended_by_merge)
         await queries.reopen(tx.connection, kept.assignment_id)
+        await pay_again(tx.connection, kept, "the merge that had ended it was undone", at)
+        await clocks.resume(tx.connection, kept.assignment_id)
     return kept
 
 

@@ -1,39 +1,34 @@
-"""The statements about assignments and turns."""
+"""The statements about assignments."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from fractions import Fraction
 
 import asyncpg
 
-from services.routing.assignments.domain import Assignment, State
-from services.routing.assignments.turns import FINEST
+from services.routing.assignments.domain import Assignment, PastLead, State
 from shared.db import Connection
 from shared.ids import AssignmentId, EventId, LeadId, RepId
 
 COLUMNS = ", ".join(column.name for column in fields(Assignment))
 PLACES = ", ".join(f"${index}" for index in range(1, len(fields(Assignment)) + 1))
-LOCK_DISPATCHER = "SELECT 1 FROM dispatcher FOR UPDATE"
-TURNS = "SELECT queue_id, rep_id, numerator, denominator FROM turns"
-PUT_TURNS = """
-INSERT INTO turns (queue_id, rep_id, numerator, denominator)
-SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[])
-ON CONFLICT (queue_id, rep_id) DO UPDATE SET numerator = excluded.numerator, denominator = excluded.denominator
-"""
 SITUATIONS = """
 SELECT
     (SELECT assignment_id FROM assignments WHERE person_id = asked.person_id AND ended_at IS NULL) AS current_id,
     (SELECT rep_id FROM assignments
-        WHERE person_id = asked.person_id AND state = 'accepted' AND end_reason IS DISTINCT FROM 'reassigned'
+        WHERE person_id = asked.person_id AND state = 'accepted'
+            AND (end_reason IS NULL OR end_reason NOT IN ('reassigned', 'untouched'))
         ORDER BY revision DESC LIMIT 1) AS previous_owner,
+    (SELECT greatest(assigned_at, settled_at, ended_at) FROM assignments
+        WHERE person_id = asked.person_id AND state = 'accepted' AND end_reason IS DISTINCT FROM 'reassigned'
+        ORDER BY revision DESC LIMIT 1) AS previous_at,
     (SELECT rep_id FROM assignments
         WHERE company = asked.company AND person_id <> asked.person_id AND (state = 'accepted' OR ended_at IS NULL)
         ORDER BY assigned_at DESC LIMIT 1) AS account_owner,
     (SELECT coalesce(max(revision), 0) FROM assignments WHERE person_id = asked.person_id) AS revision,
     (SELECT coalesce(array_agg(rep_id), '{}') FROM assignments
-        WHERE person_id = asked.person_id AND entry_id = asked.entry_id AND state IN ('rejected', 'expired')
+        WHERE person_id = asked.person_id AND entry_id = asked.entry_id
+            AND (state IN ('rejected', 'expired') OR end_reason = 'untouched')
     ) AS passed_by,
     EXISTS (SELECT 1 FROM assignments WHERE assignment_id = asked.assignment_id) AS decided
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
@@ -42,7 +37,8 @@ ORDER BY place
 """
 CAUSED = "SELECT 1 FROM assignments WHERE assignment_id = $1"
 ONE = f"SELECT {COLUMNS} FROM assignments WHERE assignment_id = $1"
-LOCK_MANY = f"SELECT {COLUMNS} FROM assignments WHERE assignment_id = ANY($1) ORDER BY assignment_id FOR UPDATE"
+MANY = f"SELECT {COLUMNS} FROM assignments WHERE assignment_id = ANY($1) ORDER BY assignment_id"
+LOCK_MANY = f"{MANY} FOR UPDATE"
 CURRENT = f"SELECT {COLUMNS} FROM assignments WHERE person_id = $1 AND ended_at IS NULL"
 LATEST = f"""
 SELECT {COLUMNS} FROM assignments WHERE person_id = ANY($1) ORDER BY (ended_at IS NULL) DESC, revision DESC LIMIT 1
@@ -62,7 +58,7 @@ WITH made AS (
 SELECT 1 FROM made
 """
 ACCEPT = f"""
-UPDATE assignments SET state = 'accepted', settled_at = $2
+UPDATE assignments SET state = 'accepted', settled_at = $2, accepted_at = $2
 WHERE assignment_id = $1 AND state = 'offered' AND ended_at IS NULL RETURNING {COLUMNS}
 """
 END = f"""
@@ -110,11 +106,6 @@ FORGET_INPUTS = """
 UPDATE assignments SET inputs = NULL, sealed = NULL, sealed_for = NULL, company = NULL
 WHERE lead_id = $1 OR person_id = $1 OR sealed_for = $1
 """
-OVERDUE = f"""
-SELECT {COLUMNS} FROM assignments WHERE state = 'offered' AND ended_at IS NULL AND due_at <= $1
-ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
-"""
-NEXT_DUE = "SELECT min(due_at) FROM assignments WHERE state = 'offered' AND ended_at IS NULL"
 LIST = f"""
 SELECT {COLUMNS} FROM assignments
 WHERE (assigned_at, assignment_id) < ($1, $2)
@@ -122,9 +113,28 @@ WHERE (assigned_at, assignment_id) < ($1, $2)
     AND ($5::text IS NULL OR state = $5) AND ($6::boolean IS NULL OR (ended_at IS NULL) = $6)
 ORDER BY assigned_at DESC, assignment_id DESC LIMIT $7
 """
-MADE_SINCE = f"""
-SELECT {COLUMNS} FROM assignments WHERE assigned_at >= $1 AND cause_id = entry_id AND inputs IS NOT NULL
-ORDER BY assigned_at, assignment_id LIMIT $2
+# The first assignment of each entry, where it is known what the rules saw, and until when the entry kept a rep busy.
+MADE_AFTER = """
+SELECT assignment_id, lead_id, person_id, assigned_at, company, inputs, sealed, sealed_for,
+    (
+        SELECT nullif(max(coalesce(of_entry.ended_at, 'infinity')), 'infinity') FROM assignments AS of_entry
+        WHERE of_entry.person_id = made.person_id AND of_entry.entry_id = made.entry_id
+    ) AS done_at,
+    EXISTS (
+        SELECT 1 FROM assignments AS later
+        WHERE later.person_id = made.person_id AND later.revision > made.revision AND later.cause_id = later.entry_id
+    ) AS returns
+FROM assignments AS made
+WHERE (assigned_at, assignment_id) > ($1, $2) AND cause_id = entry_id AND inputs IS NOT NULL
+ORDER BY assigned_at, assignment_id LIMIT $3
+"""
+ANSWERS_SINCE = """
+SELECT rep_id, assigned_at, CASE WHEN state <> 'expired' THEN settled_at END AS answered_at
+FROM unnest($1::text[]) AS member (id)
+CROSS JOIN LATERAL (
+    SELECT * FROM assignments
+    WHERE rep_id = member.id AND assigned_at >= $2 AND state <> 'offered' ORDER BY assigned_at DESC LIMIT $3
+) AS latest
 """
 
 
@@ -142,11 +152,13 @@ class Asked:
 class Situation:
     """What was decided about a person before: the current assignment, and who has a claim on the lead.
 
-    `offers` counts those since the lead came in that were passed by, `decided` says that the decision is taken.
+    `offers` counts those since the lead came in that were passed by, `decided` says that the decision is taken, and
+    `previous_at` when the previous owner last took the lead or had done with it.
     """
 
     current: Assignment | None
     previous_owner: RepId | None
+    previous_at: datetime | None
     account_owner: RepId | None
     revision: int
     passed_by: frozenset[RepId]
@@ -154,29 +166,8 @@ class Situation:
     decided: bool
 
 
-async def lock_dispatcher(connection: Connection) -> None:
-    """Wait for the turn to give leads to reps; held until the transaction ends."""
-    await connection.execute(LOCK_DISPATCHER)
-
-
-async def all_credits(connection: Connection) -> dict[str, dict[RepId, Fraction]]:
-    """What each member of each queue is owed."""
-    credits: dict[str, dict[RepId, Fraction]] = defaultdict(dict)
-    for row in await connection.fetch(TURNS):
-        credits[row["queue_id"]][row["rep_id"]] = Fraction(row["numerator"], row["denominator"])
-    return dict(credits)
-
-
-async def put_credits(connection: Connection, queue: str, credits: Mapping[RepId, Fraction]) -> None:
-    """The books of a queue after a turn; the dispatcher is locked."""
-    reps = sorted(credits)
-    assert all(credit.denominator <= FINEST for credit in credits.values())
-    numerators = [credits[rep].numerator for rep in reps]
-    await connection.execute(PUT_TURNS, queue, reps, numerators, [credits[rep].denominator for rep in reps])
-
-
-async def situations(connection: Connection, asked: Sequence[Asked]) -> list[Situation]:
-    """What was decided about persons before, in the same order; their current assignments are locked."""
+async def situations(connection: Connection, asked: Sequence[Asked], *, locked: bool = True) -> list[Situation]:
+    """What was decided about persons before, in the same order; with `locked` nobody changes what is current."""
     rows = await connection.fetch(
         SITUATIONS,
         [one.person_id for one in asked],
@@ -185,12 +176,13 @@ async def situations(connection: Connection, asked: Sequence[Asked]) -> list[Sit
         [one.assignment_id for one in asked],
     )
     current_ids = [row["current_id"] for row in rows if row["current_id"] is not None]
-    locked = await connection.fetch(LOCK_MANY, current_ids) if current_ids else []
-    current = {row["assignment_id"]: Assignment(**row) for row in locked if row["ended_at"] is None}
+    found = await connection.fetch(LOCK_MANY if locked else MANY, current_ids) if current_ids else []
+    current = {row["assignment_id"]: Assignment(**row) for row in found if row["ended_at"] is None}
     return [
         Situation(
             current=current.get(row["current_id"]),
             previous_owner=row["previous_owner"],
+            previous_at=row["previous_at"],
             account_owner=row["account_owner"],
             revision=row["revision"],
             passed_by=frozenset(row["passed_by"]),
@@ -199,6 +191,11 @@ async def situations(connection: Connection, asked: Sequence[Asked]) -> list[Sit
         )
         for row in rows
     ]
+
+
+async def locked(connection: Connection, ids: Sequence[AssignmentId]) -> list[Assignment]:
+    """These assignments, which nobody else changes until the transaction ends."""
+    return [Assignment(**row) for row in await connection.fetch(LOCK_MANY, ids)]
 
 
 async def exists(connection: Connection, assignment_id: AssignmentId) -> bool:
@@ -315,17 +312,6 @@ async def forget_inputs(connection: Connection, lead_id: LeadId) -> None:
     await connection.execute(FORGET_INPUTS, lead_id)
 
 
-async def overdue(connection: Connection, at: datetime, limit: int) -> list[Assignment]:
-    """Offers whose time is over, locked; those that somebody else has locked are left to them."""
-    return [Assignment(**row) for row in await connection.fetch(OVERDUE, at, limit)]
-
-
-async def next_due(connection: Connection) -> datetime | None:
-    """When the time of the next offer is over."""
-    due: datetime | None = await connection.fetchval(NEXT_DUE)
-    return due
-
-
 async def listed(  # noqa: PLR0913  # the filters of one list
     connection: Connection,
     before: tuple[datetime, str],
@@ -340,9 +326,16 @@ async def listed(  # noqa: PLR0913  # the filters of one list
     return [Assignment(**row) for row in rows]
 
 
-async def made_since(connection: Connection, since: datetime, limit: int) -> list[Assignment]:
-    """The first assignment of each entry since then, in order, where it is known what the rules saw."""
-    return [Assignment(**row) for row in await connection.fetch(MADE_SINCE, since, limit)]
+async def made_after(connection: Connection, place: tuple[datetime, str], limit: int) -> list[PastLead]:
+    """Leads that came in after a place, in order, as they were seen then, sealed."""
+    return [PastLead(**row) for row in await connection.fetch(MADE_AFTER, *place, limit)]
+
+
+async def answers_since(
+    connection: Connection, rep_ids: Sequence[RepId], since: datetime, most: int
+) -> list[tuple[RepId, datetime, datetime | None]]:
+    """The latest answers of each rep: whose, when asked, when answered (None: never)."""
+    return [tuple(row) for row in await connection.fetch(ANSWERS_SINCE, rep_ids, since, most)]
 
 
 def _assignment(row: asyncpg.Record | None) -> Assignment | None:

@@ -7,13 +7,18 @@ the published one, the published one counts: consumers have read it, and took th
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Literal
 
 import orjson
 
 from services.routing.assignments import holds, queries
 from services.routing.assignments.domain import Assignment, State
-from services.routing.assignments.turns import settle_turn
+from services.routing.fairness.handlers import give_back, pay_instead
+from services.routing.fairness.queries import books_of, lock_dispatcher, write_apart
+from services.routing.fairness.turns import settled_turn
 from services.routing.reps.queries import active_reps
+from services.routing.sla import queries as clocks
+from services.routing.sla.domain import known_by_end
 from shared.db import Tx
 from shared.events import AssignmentAccepted, AssignmentExpired, AssignmentRejected, LeadAssigned
 from shared.identity import resolve
@@ -21,7 +26,8 @@ from shared.ids import AssignmentId
 from shared.telemetry import log
 
 REPLACED = "replaced"
-OVERRULES: Mapping[State, tuple[State, ...]] = {
+Settled = Literal["accepted", "rejected", "expired"]
+OVERRULES: Mapping[Settled, tuple[State, ...]] = {
     "accepted": ("offered",),
     "rejected": ("offered", "accepted"),
     "expired": ("offered",),
@@ -34,7 +40,7 @@ class Answer:
     """What became of an assignment."""
 
     assignment_id: AssignmentId
-    state: State
+    state: Settled
     at: datetime
     reason: str | None = None
 
@@ -48,10 +54,12 @@ async def on_leads_assigned(events: Sequence[LeadAssigned], tx: Tx) -> None:
     ]
     if not foreign and not other:
         return
-    await queries.lock_dispatcher(tx.connection)
+    await lock_dispatcher(tx.connection)
     for event in other:
         log.warning("assignment_put_right", assignment_id=event.assignment_id)
-        await queries.replace_rep(tx.connection, await _assignment(event, tx))
+        right = await _assignment(event, tx)
+        await queries.replace_rep(tx.connection, right)
+        await pay_instead(tx.connection, right, known[event.assignment_id]["rep_id"], event.occurred_at)
     for event in foreign:
         log.warning("assignment_recovered", assignment_id=event.assignment_id)
         if await queries.exists(tx.connection, event.assignment_id):
@@ -82,7 +90,7 @@ async def _fold(tx: Tx, answers: Sequence[Answer]) -> None:
         if row is None:  # an answer is told by another log than the assignment, and may be published first
             await queries.keep_early_answer(tx.connection, answer.assignment_id, answer.state, answer.at, answer.reason)
         elif row["state"] in OVERRULES[answer.state]:
-            await queries.lock_dispatcher(tx.connection)
+            await lock_dispatcher(tx.connection)
             await _settle(tx, answer)
 
 
@@ -100,6 +108,8 @@ async def _settle(tx: Tx, answer: Answer) -> None:
             state=answer.state,
             reason=answer.reason,
         )
+        if done is not None:
+            await give_back(connection, done, answer.state, "was heard of later", answer.at)
     if done is None:
         await queries.settle_replaced(
             connection, answer.assignment_id, answer.state, answer.at, answer.reason, REPLACED
@@ -135,11 +145,12 @@ async def _take_over(assignment: Assignment, tx: Tx) -> None:
     elif latest is not None and latest.is_current:
         await queries.end(connection, latest.assignment_id, assignment.assigned_at, REPLACED)
     await queries.insert(connection, [assignment])
+    await clocks.start(connection, known_by_end(assignment))
     await holds.drop(connection, [assignment.person_id])
-    for row in await queries.take_early_answers(connection, assignment.assignment_id):
-        await _settle(tx, Answer(assignment.assignment_id, row["state"], row["at"], row["reason"]))
     if assignment.strategy == "round_robin":
         await _count_turn(assignment, tx)
+    for row in await queries.take_early_answers(connection, assignment.assignment_id):
+        await _settle(tx, Answer(assignment.assignment_id, row["state"], row["at"], row["reason"]))
 
 
 async def _take_over_again(event: LeadAssigned, tx: Tx) -> None:
@@ -159,16 +170,18 @@ async def _take_over_again(event: LeadAssigned, tx: Tx) -> None:
         if current is not None:
             await queries.end(tx.connection, current.assignment_id, event.occurred_at, REPLACED)
         await queries.reopen(tx.connection, kept.assignment_id)
+        await clocks.resume(tx.connection, kept.assignment_id)
 
 
 async def _count_turn(assignment: Assignment, tx: Tx) -> None:
     """Count the turn for the members whose books the queue has."""
-    credits = (await queries.all_credits(tx.connection)).get(assignment.queue, {})
-    members = [
-        (rep.rep_id, rep.weight)
+    books = await books_of(tx.connection, assignment.queue)
+    weights = tuple(
+        (rep.rep_id, books[rep.rep_id].weight or rep.weight if rep.rep_id in books else rep.weight)
         for rep in await active_reps(tx.connection)
-        if rep.weight > 0 and (rep.rep_id in credits or rep.rep_id == assignment.rep_id)
-    ]
-    if any(rep_id == assignment.rep_id for rep_id, _ in members):
-        turn = settle_turn(members, credits, assignment.rep_id)
-        await queries.put_credits(tx.connection, assignment.queue, turn.credits)
+        if rep.weight > 0 and (rep.rep_id in books or rep.rep_id == assignment.rep_id)
+    )
+    if any(rep_id == assignment.rep_id for rep_id, _ in weights):
+        turn = settled_turn(weights, books, assignment.rep_id, assignment.assigned_at)
+        named = replace(turn, assignment_id=assignment.assignment_id, lead_id=assignment.person_id)
+        await write_apart(tx.connection, assignment.queue, [named])

@@ -1,98 +1,81 @@
 """Deals over HTTP."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel
 from starlette.responses import Response
 
-from services.routing.deals import handlers, queries
+from services.routing.deals import handlers, queries, rotting
 from services.routing.deals.domain import Deal
-from services.routing.deals.inputs import DealChange, DealInput
+from services.routing.deals.inputs import DealChange, DealInput, Reopening
+from services.routing.deals.outputs import DealHistory, DealOut, DealStep, DealWithHistory, history_of
+from services.routing.deals.queries import Filters
 from services.routing.deals.sealing import opened
+from services.routing.deals.story import Step, steps_of
 from services.routing.errors import NoSuchDeal
+from services.routing.handoffs.handlers import follow, prepare
 from services.routing.params import PathId, QueryEmail, QueryId, lead_asked_for
 from services.routing.parts import Parts
 from services.routing.people.handlers import person
 from shared.db import Tx
 from shared.ids import DealId
-from shared.web import Limit, Page, idempotent, make_cursor, read_cursor, requires
+from shared.web import Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
 
 NEWEST = (datetime.max.replace(tzinfo=UTC), "\U0010ffff")
-
-
-class DealOut(BaseModel):
-    """A deal as it stands. `conversion_id` names the conversion that a won deal made."""
-
-    deal_id: str
-    lead_id: str
-    external_id: str | None
-    name: str
-    status: Literal["open", "won", "lost"]
-    stage: str
-    probability: int
-    value_minor: int
-    currency: str
-    recurring_minor: int | None
-    rep_id: str | None
-    revision: int
-    pipeline_version: int
-    opened_at: datetime
-    changed_at: datetime
-    closed_at: datetime | None
-    reason: str | None
-    conversion_id: str | None
-
-    @classmethod
-    def of(cls, deal: Deal) -> "DealOut":
-        """From the stored one."""
-        return cls.model_validate(deal, from_attributes=True)
-
-
-class DealStep(BaseModel):
-    """How a deal stood after a change."""
-
-    revision: int
-    at: datetime
-    status: Literal["open", "won", "lost"]
-    stage: str
-    probability: int
-    value_minor: int
-
-
-class DealWithHistory(DealOut):
-    """A deal and how it came to stand so."""
-
-    history: list[DealStep]
+Writer = Annotated[Principal, Depends(requires("routing:write"))]
 
 
 def router(parts: Parts) -> APIRouter:
     """Everything about deals."""
-    runtime = parts.runtime
     routes = APIRouter(prefix="/v1/deals", tags=["deals"])
-    reading = [Depends(requires("routing:read"))]
-    writing = [Depends(requires("routing:write"))]
+    _add_writing(routes, parts)
+    _add_reading(routes, parts)
+    return routes
 
-    @routes.post("", status_code=201, response_model=DealOut, dependencies=writing)
-    async def open_deal(told: DealInput, request: Request) -> Response:
+
+def _add_writing(routes: APIRouter, parts: Parts) -> None:
+    database = parts.runtime.database
+
+    @routes.post("", status_code=201, response_model=DealOut)
+    async def open_deal(told: DealInput, request: Request, principal: Writer) -> Response:
         """A new deal: 201, or 200 when the same deal was told before under its external id."""
         await handlers.await_lead(parts, told.lead)
 
         async def make(tx: Tx) -> Response:
-            deal, is_new = await handlers.open_new_deal(tx, parts, told)
+            deal, is_new = await handlers.open_new_deal(tx, parts, told, principal.subject)
             return _answer(deal, 201 if is_new else 200)
 
-        return await idempotent(runtime.database, request, await request.body(), make)
+        return await idempotent(database, request, await request.body(), make)
 
-    @routes.patch("/{deal_id}", response_model=DealOut, dependencies=writing)
-    async def change_deal(deal_id: PathId, told: DealChange, request: Request) -> Response:
-        """Change a deal, win it or lose it. A closed deal is not reopened (409); its value can be corrected."""
+    @routes.patch("/{deal_id}", response_model=DealOut)
+    async def change_deal(deal_id: PathId, told: DealChange, request: Request, principal: Writer) -> Response:
+        """Change a deal, win it or lose it. A closed deal moves on only once it is reopened (409 until then)."""
 
         async def make(tx: Tx) -> Response:
-            return _answer(await handlers.change(tx, parts, DealId(deal_id), told), 200)
+            if told.won:
+                await prepare(tx, parts, DealId(deal_id))
+            before, after = await handlers.change(tx, parts, DealId(deal_id), told, principal.subject)
+            await follow(tx, parts, before, after)
+            return _answer(after, 200)
 
-        return await idempotent(runtime.database, request, await request.body(), make)
+        return await idempotent(database, request, await request.body(), make)
+
+    @routes.post("/{deal_id}:reopen", response_model=DealOut)
+    async def reopen_deal(deal_id: PathId, told: Reopening, request: Request, principal: Writer) -> Response:
+        """Open a closed deal again: what it earned is taken back, and winning it again makes the same conversion."""
+
+        async def make(tx: Tx) -> Response:
+            before, after = await handlers.reopen(tx, parts, DealId(deal_id), told, principal.subject)
+            await follow(tx, parts, before, after)
+            return _answer(after, 200)
+
+        return await idempotent(database, request, await request.body(), make)
+
+
+def _add_reading(routes: APIRouter, parts: Parts) -> None:
+    runtime = parts.runtime
+    reading = [Depends(requires("routing:read"))]
 
     @routes.get("", dependencies=reading)
     async def list_deals(  # noqa: PLR0913  # the filters of one list
@@ -101,6 +84,15 @@ def router(parts: Parts) -> APIRouter:
         rep_id: QueryId = None,
         stage: QueryId = None,
         external_id: Annotated[str | None, Query(max_length=200)] = None,
+        status: Annotated[Literal["open", "won", "lost"] | None, Query()] = None,
+        pipeline: QueryId = None,
+        rotting_only: Annotated[
+            bool, Query(alias="rotting", description="Only deals without change for too long")
+        ] = False,
+        closing_from: Annotated[
+            date | None, Query(description="Closed, or expected to close, from this day on")
+        ] = None,
+        closing_to: Annotated[date | None, Query(description="The same, before this day")] = None,
         limit: Limit = 50,
         cursor: str | None = None,
     ) -> Page[DealOut]:
@@ -109,8 +101,18 @@ def router(parts: Parts) -> APIRouter:
         before = (datetime.fromisoformat(place[0]), place[1]) if place else NEWEST
         async with runtime.database.reading() as connection:
             asked = await lead_asked_for(connection, runtime, lead_id, email)
-            ids = None if asked is None else (await person(connection, asked)).ids
-            found = await queries.deals_of(connection, before, ids, rep_id, stage, external_id, limit + 1)
+            filters = Filters(
+                lead_ids=None if asked is None else (await person(connection, asked)).ids,
+                rep_id=rep_id,
+                stage=stage,
+                external_id=external_id,
+                status=status,
+                pipeline_id=pipeline,
+                closing_from=closing_from,
+                closing_to=closing_to,
+                silent=await rotting.bounds(connection, parts) if rotting_only else None,
+            )
+            found = await queries.deals_of(connection, before, filters, limit + 1)
             shown = await opened(connection, runtime.keys, found[:limit])
         last = found[limit - 1] if len(found) > limit else None
         place = last and [last.opened_at.isoformat(), last.deal_id]
@@ -122,15 +124,21 @@ def router(parts: Parts) -> APIRouter:
     @routes.get("/{deal_id}", dependencies=reading)
     async def get_deal(deal_id: PathId) -> DealWithHistory:
         """One deal, with its history."""
+        deal, steps = await told(deal_id)
+        return DealWithHistory(**DealOut.of(deal).model_dump(), history=[DealStep.of(step) for step in steps])
+
+    @routes.get("/{deal_id}/history", dependencies=reading)
+    async def get_history(deal_id: PathId) -> DealHistory:
+        """How a deal came to stand as it does, in order of time, and how long it was in each stage."""
+        deal, steps = await told(deal_id)
+        return history_of(deal, steps, runtime.clock.now())
+
+    async def told(deal_id: str) -> tuple[Deal, list[Step]]:
         async with runtime.database.reading() as connection:
             deal = await handlers.deal_by_id(connection, runtime.keys, DealId(deal_id))
             if deal is None:
                 raise NoSuchDeal(f"there is no deal {deal_id[:100]}")
-            steps = await queries.history(connection, deal.deal_id)
-        history = [DealStep.model_validate(dict(step)) for step in steps]
-        return DealWithHistory(**DealOut.of(deal).model_dump(), history=history)
-
-    return routes
+            return deal, steps_of(deal, await queries.entries(connection, deal))
 
 
 def _answer(deal: Deal, status: int) -> Response:

@@ -1,26 +1,28 @@
-"""How a deal changes."""
+"""A deal as it stands, and what is told of it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from typing import Literal
 
-from services.routing.deals.inputs import DealChange, DealInput
-from services.routing.deals.pipeline import LOST, WON, Pipeline
-from services.routing.errors import DealClosed
+from services.routing.deals.inputs import DealInput, Stakeholder, Terms
+from services.routing.deals.lines import MOST_MINOR, Line, annual_minor, monthly_minor, total_minor
+from services.routing.deals.stages import Pipeline
 from shared.errors import FieldError, Invalid
-from shared.events import ConversionRecorded, DealChanged
+from shared.events import ConversionRecorded, DealChanged, DealLine, DealStakeholder
 from shared.ids import ConversionId, DealId, EventId, LeadId, RepId, derived_id, new_id
 
 ORIGIN = "routing"
 DEAL_WON = "deal_won"
+Status = Literal["open", "won", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
 class Deal:
     """A possible sale. `changed_at` is when the last change occurred, `closed_at` when it was won or lost.
 
-    As it is stored and told, `name` and `reason` are in the block `sealed`.
+    `passed` are the stages it was in. `notes` are what is written by kind, `remarks` the reasons of changes by their
+    revision. As it is stored and told, `name`, `reason`, `notes` and `remarks` are in the block `sealed`.
     """
 
     deal_id: DealId
@@ -28,7 +30,7 @@ class Deal:
     revision: int
     external_id: str | None
     name: str
-    status: Literal["open", "won", "lost"]
+    status: Status
     stage: str
     probability: int
     value_minor: int
@@ -42,17 +44,63 @@ class Deal:
     reason: str | None = None
     conversion_id: ConversionId | None = None
     sealed: str | None = None
+    pipeline_id: str = "default"
+    expected_close_on: date | None = None
+    contract_starts_on: date | None = None
+    contract_ends_on: date | None = None
+    lines: tuple[Line, ...] = ()
+    stakeholders: tuple[Stakeholder, ...] = ()
+    renewal_of: DealId | None = None
+    lost_reason: str | None = None
+    passed: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+    remarks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def annual_minor(self) -> int | None:
+        """What it brings every year (ARR), in whole minor units."""
+        if any(line.recurring for line in self.lines):
+            return annual_minor(self.lines)
+        return None if self.recurring_minor is None else 12 * self.recurring_minor
 
 
-def deal_id_of(told: DealInput) -> DealId:
+def deal_id_of(external_id: str | None) -> DealId:
     """The id follows from the caller's own, so that the same deal told twice is one."""
-    return DealId(derived_id("deal", told.external_id) if told.external_id is not None else new_id())
+    return DealId(derived_id("deal", external_id) if external_id is not None else new_id())
 
 
-def open_deal(deal_id: DealId, told: DealInput, pipeline: Pipeline, rep_id: RepId | None, now: datetime) -> Deal:
-    """A new deal. Raises Invalid for a stage that the pipeline does not have."""
-    stage = told.stage or pipeline.first
+def amounts(terms: Terms, value_minor: int | None, before: Deal | None = None) -> tuple[int, int | None]:
+    """Value and monthly recurring amount that follow from what is told. Raises Invalid.
+
+    With lines both are computed, so that neither may be told besides.
+    """
+    lines = terms.lines if terms.lines is not None else before.lines if before is not None else ()
+    if lines:
+        told = {"value_minor": value_minor, "recurring_minor": terms.recurring_minor}
+        if faults := [
+            FieldError(f"/{name}", "follows from the lines") for name, one in told.items() if one is not None
+        ]:
+            raise Invalid(f"look at {faults[0].pointer}", faults)
+        value = total_minor(lines)
+        if value > MOST_MINOR or annual_minor(lines) > MOST_MINOR:
+            raise Invalid("look at /lines", [FieldError("/lines", f"come to more than {MOST_MINOR}")])
+        return value, monthly_minor(lines) if any(line.recurring for line in lines) else None
+    if value_minor is None and before is None:
+        raise Invalid("look at /value_minor", [FieldError("/value_minor", "is required where there are no lines")])
+    known = before.value_minor if before is not None else 0
+    recurring = (
+        before.recurring_minor if before is not None and "recurring_minor" not in terms.model_fields_set else None
+    )
+    return (
+        known if value_minor is None else value_minor,
+        terms.recurring_minor if terms.recurring_minor is not None else recurring,
+    )
+
+
+def opened_deal(deal_id: DealId, told: DealInput, pipeline: Pipeline, rep_id: RepId | None, now: datetime) -> Deal:
+    """A new deal, in no stage yet. Raises Invalid."""
     at = told.occurred_at or now
+    value_minor, recurring_minor = amounts(told, told.value_minor)
     return Deal(
         deal_id=deal_id,
         lead_id=told.lead,
@@ -60,43 +108,27 @@ def open_deal(deal_id: DealId, told: DealInput, pipeline: Pipeline, rep_id: RepI
         external_id=told.external_id,
         name=told.name,
         status="open",
-        stage=stage,
-        probability=_probability(stage, pipeline),
-        value_minor=told.value_minor,
+        stage=told.stage or pipeline.first,
+        probability=0,
+        value_minor=value_minor,
         currency=told.currency,
-        recurring_minor=told.recurring_minor,
+        recurring_minor=recurring_minor,
         rep_id=rep_id,
         pipeline_version=pipeline.version,
         opened_at=at,
         changed_at=at,
+        pipeline_id=pipeline.pipeline_id,
+        expected_close_on=told.expected_close_on,
+        contract_starts_on=told.contract_starts_on,
+        contract_ends_on=told.contract_ends_on,
+        lines=told.lines or (),
+        stakeholders=told.stakeholders or (),
+        renewal_of=DealId(told.renewal_of) if told.renewal_of is not None else None,
+        notes=told.notes.model_dump(exclude_none=True) if told.notes is not None else {},
     )
 
 
-def change_deal(deal: Deal, told: DealChange, pipeline: Pipeline, now: datetime) -> Deal:
-    """The deal after a change; itself when nothing changes.
-
-    Raises DealClosed for a change that would reopen it, Invalid for a stage that the pipeline does not have or a loss
-    without a reason. A deal that was told to have ended before it was opened was opened by then.
-    """
-    at = told.occurred_at or now
-    changed = replace(
-        deal,
-        name=deal.name if told.name is None else told.name,
-        value_minor=deal.value_minor if told.value_minor is None else told.value_minor,
-        recurring_minor=deal.recurring_minor if told.recurring_minor is None else told.recurring_minor,
-    )
-    if told.stage is not None:
-        changed = _moved(changed, told.stage, pipeline)
-    elif told.won:
-        changed = _won(changed, told, at)
-    elif told.lost:
-        changed = _lost(changed, told, at)
-    if changed == deal:
-        return deal
-    return replace(changed, revision=deal.revision + 1, changed_at=at, opened_at=min(deal.opened_at, at))
-
-
-def deal_changed(deal: Deal, pipeline: Pipeline, teams: Sequence[str], now: datetime) -> DealChanged:
+def deal_changed(deal: Deal, pipeline: Pipeline, teams: Sequence[str], now: datetime, begins: int = 0) -> DealChanged:
     """The fact that tells how the deal stands, with the teams of its rep."""
     return DealChanged(
         event_id=EventId(derived_id("deal-changed", deal.deal_id, str(deal.revision))),
@@ -121,71 +153,49 @@ def deal_changed(deal: Deal, pipeline: Pipeline, teams: Sequence[str], now: date
         teams=tuple(teams),
         pipeline_stages=tuple(pipeline.probabilities),
         personal=deal.sealed,
+        begins=begins,
+        pipeline_id=deal.pipeline_id,
+        pipeline_version=deal.pipeline_version,
+        expected_close_on=deal.expected_close_on,
+        contract_starts_on=deal.contract_starts_on,
+        contract_ends_on=deal.contract_ends_on,
+        lines=tuple(DealLine.model_validate(line.model_dump()) for line in deal.lines),
+        stakeholders=tuple(DealStakeholder.model_validate(one.model_dump()) for one in deal.stakeholders),
+        renewal_of=deal.renewal_of,
+        lost_reason=deal.lost_reason,
     )
 
 
-def conversion_of(deal: Deal, now: datetime) -> ConversionRecorded | None:
-    """The money a won deal made: always under the same id, so that telling it again corrects it."""
-    if deal.conversion_id is None or deal.closed_at is None:
+def conversion_id_of(deal_id: DealId) -> ConversionId:
+    """The id of the money that a deal made, whenever it is won."""
+    return ConversionId(derived_id("conversion", ORIGIN, deal_id))
+
+
+def conversion_of(before: Deal | None, deal: Deal, now: datetime) -> ConversionRecorded | None:
+    """The money that a change tells: what a won deal made, corrected, or taken back when it is won no more.
+
+    Always under the same id, so that telling it again corrects it. None where nothing was earned that is not told.
+    """
+    if _earned(before) == _earned(deal):
         return None
+    won = deal.conversion_id is not None
+    closed_at = deal.closed_at if won or before is None else before.closed_at
+    assert closed_at is not None  # earned before, or now
     return ConversionRecorded(
         event_id=EventId(derived_id("deal-conversion", deal.deal_id, str(deal.revision))),
         lead_id=deal.lead_id,
-        occurred_at=deal.closed_at,
+        occurred_at=closed_at,
         received_at=now,
         origin=ORIGIN,
-        conversion_id=deal.conversion_id,
+        conversion_id=conversion_id_of(deal.deal_id),
         external_id=deal.deal_id,
         type=DEAL_WON,
-        value_minor=deal.value_minor,
+        value_minor=deal.value_minor if won else 0,
         currency=deal.currency,
         deal_id=deal.deal_id,
+        withdrawn=not won,
     )
 
 
-def earns_anew(before: Deal, after: Deal) -> bool:
-    """Whether the money a change tells differs from what was told before."""
-    return (before.conversion_id, before.value_minor, before.closed_at) != (
-        after.conversion_id,
-        after.value_minor,
-        after.closed_at,
-    )
-
-
-def _moved(deal: Deal, stage: str, pipeline: Pipeline) -> Deal:
-    if deal.status != "open":
-        raise _closed(deal)
-    if stage == deal.stage:
-        return deal
-    return replace(deal, stage=stage, probability=_probability(stage, pipeline), pipeline_version=pipeline.version)
-
-
-def _won(deal: Deal, told: DealChange, at: datetime) -> Deal:
-    if deal.status == "lost":
-        raise _closed(deal)
-    closed_at = at if told.occurred_at is not None or deal.closed_at is None else deal.closed_at
-    conversion_id = ConversionId(derived_id("conversion", ORIGIN, deal.deal_id))
-    return replace(deal, status="won", stage=WON, probability=100, closed_at=closed_at, conversion_id=conversion_id)
-
-
-def _lost(deal: Deal, told: DealChange, at: datetime) -> Deal:
-    if deal.status == "won":
-        raise _closed(deal)
-    if told.reason is None:
-        raise Invalid("look at /reason", [FieldError("/reason", "is required when a deal is lost")])
-    closed_at = at if told.occurred_at is not None or deal.closed_at is None else deal.closed_at
-    return replace(deal, status="lost", stage=LOST, probability=0, closed_at=closed_at, reason=told.reason)
-
-
-def _closed(deal: Deal) -> DealClosed:
-    return DealClosed(
-        f"the deal was {deal.status} on {deal.closed_at:%Y-%m-%d}; open a new one instead of reopening it"
-    )
-
-
-def _probability(stage: str, pipeline: Pipeline) -> int:
-    if stage not in pipeline.probabilities:
-        known = ", ".join(pipeline.probabilities)
-        ends = "; a deal ends with won or lost" if stage in (WON, LOST) else ""
-        raise Invalid("look at /stage", [FieldError("/stage", f"there is no stage {stage}; there are {known}{ends}")])
-    return pipeline.probabilities[stage]
+def _earned(deal: Deal | None) -> tuple[int, datetime | None] | None:
+    return (deal.value_minor, deal.closed_at) if deal is not None and deal.conversion_id is not None else None

@@ -1,34 +1,33 @@
 """What happens to deals, and what is told about it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from services.routing.deals import queries
-from services.routing.deals.domain import (
-    Deal,
-    change_deal,
-    conversion_of,
-    deal_changed,
-    deal_id_of,
-    earns_anew,
-    open_deal,
-)
-from services.routing.deals.inputs import DealChange, DealInput
-from services.routing.deals.sealing import mark_of, opened, sealed
-from services.routing.errors import DealExists, NoSuchDeal
+from services.routing.deals.changes import Stages, Teller, change_of, opening_of, reopening_of
+from services.routing.deals.domain import Deal, deal_id_of, opened_deal
+from services.routing.deals.gates import Gap, gaps_in, gaps_of_move, reads_lead
+from services.routing.deals.inputs import DealChange, DealInput, Reopening, Stakeholder, Terms
+from services.routing.deals.lines import Line
+from services.routing.deals.pipeline import DEFAULT_ID
+from services.routing.deals.saving import Outcome, opening_outcome, outcome_of, save
+from services.routing.deals.sealing import mark_of, opened
+from services.routing.deals.story import FIELDS, Change, Entry, steps_of
+from services.routing.errors import DealExists, DealNotReady, NoSuchDeal, NoSuchPipeline
 from services.routing.parts import Parts
 from services.routing.people.handlers import person
 from services.routing.people.queries import is_known
-from services.routing.reps.queries import teams_of
+from services.routing.reps.queries import unknown_reps
 from shared.db import Connection, Tx
 from shared.errors import FieldError, Invalid, Unavailable
 from shared.events import DealChanged
-from shared.ids import DealId, LeadId
+from shared.ids import DealId, LeadId, RepId
 from shared.personal import PersonKeys
-from shared.telemetry import counter, log
+from shared.telemetry import log
 
-CLOSED = counter("throughline_routing_deals_closed_total", "Deals that ended: does revenue come in", ["status"])
 WAIT_FOR_LEAD = timedelta(seconds=3)
 LOOK_EVERY = timedelta(milliseconds=50)
 
@@ -38,60 +37,132 @@ async def await_lead(parts: Parts, lead_id: LeadId) -> None:
 
     Raises Invalid when there is no such lead, Unavailable when that cannot be said since the feed of leads is behind.
     """
-    database = parts.runtime.database
-    for _ in range(WAIT_FOR_LEAD // LOOK_EVERY):
+    database, time = parts.runtime.database, asyncio.get_running_loop().time
+    until = time() + WAIT_FOR_LEAD.total_seconds()
+    while True:
         async with database.reading() as connection:
             if await is_known(connection, (await person(connection, lead_id)).ids):
                 return
+        if time() >= until:
+            break
         await asyncio.sleep(LOOK_EVERY.total_seconds())
+    behind = WAIT_FOR_LEAD + 2 * parts.runtime.settings.watermark_every  # more is more than waiting for the next mark
     async with database.reading() as connection:
-        if not await parts.runtime.feeds.fresh(connection, "leads", parts.runtime.settings.fresh_within):
+        if not await parts.runtime.feeds.fresh(connection, "leads", behind):
             raise Unavailable("the feed of leads is behind, so that it is not known whether this lead exists", 5)
     raise Invalid("look at /lead_id", [FieldError("/lead_id", "is not the id of a lead")])
 
 
-async def open_new_deal(tx: Tx, parts: Parts, told: DealInput) -> tuple[Deal, bool]:
+async def open_new_deal(tx: Tx, parts: Parts, told: DealInput, by: str) -> tuple[Deal, bool]:
     """Open a deal. Answers it and whether it is new; with an external id, the same told again is the same deal.
 
-    Raises DealExists when the external id was told with other values.
+    Raises DealExists when the external id was told with other values, DealNotReady, Invalid.
     """
-    now = parts.runtime.clock.now()
-    pipeline = await parts.pipeline.current(tx.connection)
-    who = await person(tx.connection, told.lead)
-    rep_id = await queries.owner_of(tx.connection, who.ids)
-    deal = open_deal(deal_id_of(told), told, pipeline, rep_id, now)
+    stages = await stages_of(tx.connection, parts, told.pipeline or DEFAULT_ID)
+    rep_id = await rep_of(tx.connection, told)
+    if rep_id is None:
+        rep_id = await queries.owner_of(tx.connection, (await person(tx.connection, told.lead)).ids)
+    if told.renewal_of is not None and await queries.deal_by_id(tx.connection, DealId(told.renewal_of)) is None:
+        raise Invalid("look at /renewal_of", [FieldError("/renewal_of", "is not the id of a deal")])
+    deal_id = deal_id_of(told.external_id)
+    blank = opened_deal(deal_id, told, stages.pipeline, rep_id, parts.runtime.clock.now())
+    outcome = opening_outcome(blank, [opening_of(blank, stages, by)])
     mark, keys = mark_of(told, parts.runtime.secrets), parts.runtime.keys
-    stored = await sealed(tx.connection, keys, deal)
-    if await queries.insert_deal(tx.connection, stored, mark):
-        tx.emit(deal_changed(stored, pipeline, await teams_of(tx.connection, rep_id), now))
-        return deal, True
-    known = await deal_by_id(tx.connection, keys, deal.deal_id)
-    before = await queries.opened_with(tx.connection, deal.deal_id)
+    known = await deal_by_id(tx.connection, keys, deal_id) if told.external_id is not None else None
+    if known is None:
+        refuse_gaps(await _gaps(tx.connection, parts, None, outcome.after, stages), force=False)
+        deal = await save(tx, parts, outcome, stages.pipeline, mark=mark)
+        if deal is not None:
+            return deal, True
+        known = await deal_by_id(tx.connection, keys, deal_id)
+    before = await queries.opened_with(tx.connection, deal_id)
     if known is None or (before is not None and before not in (mark, told.as_json())):
-        detail = f"deal {deal.deal_id} has this external id and was opened with other values; change that one"
+        detail = f"deal {deal_id} has this external id and was opened with other values; change that one"
         raise DealExists(detail, [FieldError("/external_id", "is another deal's")])
     return known, False
 
 
-async def change(tx: Tx, parts: Parts, deal_id: DealId, told: DealChange) -> Deal:
-    """Change a deal; the same change again changes nothing. What a won deal made is told as one conversion."""
-    now = parts.runtime.clock.now()
-    pipeline = await parts.pipeline.current(tx.connection)
-    before = await deal_by_id(tx.connection, parts.runtime.keys, deal_id, locked=True)
-    if before is None:
+async def change(tx: Tx, parts: Parts, deal_id: DealId, told: DealChange, by: str) -> tuple[Deal, Deal]:
+    """Change a deal; the same change again changes nothing. What a won deal made is told as one conversion.
+
+    Answers how it stood and stands.
+    """
+    before, entries = await locked_deal(tx, parts, deal_id)
+    stages = await _stages_told(tx.connection, parts, told.pipeline, before)
+    await rep_of(tx.connection, told)
+    teller = Teller(by, parts.runtime.clock.now())
+    entry, written = change_of(steps_of(before, entries), before, told, stages, teller)
+    outcome = outcome_of(before, entries, [entry], written)
+    if not outcome.changed:
+        return before, before
+    gaps = await _gaps(tx.connection, parts, before, outcome.after, stages)
+    refuse_gaps(gaps, force=told.force)
+    if gaps:
+        forced = entry.change.model_copy(update={"forced": tuple(gap.name for gap in gaps)})
+        outcome = replace(outcome, told=[replace(entry, change=forced)])
+    elif told.force and not told.lost:
+        outcome = _unforced(outcome, before)
+    after = await save(tx, parts, outcome, stages.pipeline)
+    assert after is not None  # it was there before
+    return before, after
+
+
+async def reopen(tx: Tx, parts: Parts, deal_id: DealId, told: Reopening, by: str) -> tuple[Deal, Deal]:
+    """Open a closed deal again; the money that it made is taken back. Answers how it stood and stands."""
+    before, entries = await locked_deal(tx, parts, deal_id)
+    stages = await stages_of(tx.connection, parts, before.pipeline_id)
+    teller = Teller(by, parts.runtime.clock.now())
+    entry, written = reopening_of(steps_of(before, entries), before, told, stages, teller)
+    after = await save(tx, parts, outcome_of(before, entries, [entry], written), stages.pipeline)
+    assert after is not None
+    return before, after
+
+
+async def locked_deal(tx: Tx, parts: Parts, deal_id: DealId) -> tuple[Deal, list[Entry]]:
+    """A deal, locked and opened, and all that was told of it. Raises NoSuchDeal."""
+    deal = await deal_by_id(tx.connection, parts.runtime.keys, deal_id, locked=True)
+    if deal is None:
         raise NoSuchDeal(f"there is no deal {deal_id[:100]}")
-    after = change_deal(before, told, pipeline, now)
-    if after is before:
-        return before
-    stored = await sealed(tx.connection, parts.runtime.keys, after)
-    await queries.update_deal(tx.connection, stored)
-    tx.emit(deal_changed(stored, pipeline, await teams_of(tx.connection, after.rep_id), now))
-    conversion = conversion_of(after, now)
-    if conversion is not None and earns_anew(before, after):
-        tx.emit(conversion)
-    if before.status != after.status:
-        CLOSED.labels(after.status).inc()
-    return after
+    return deal, await queries.entries(tx.connection, deal)
+
+
+async def stages_of(connection: Connection, parts: Parts, pipeline_id: str) -> Stages:
+    """A pipeline with what was measured of it. Raises Invalid where there is none of this id."""
+    try:
+        pipeline = await parts.pipelines.current(connection, pipeline_id)
+    except NoSuchPipeline as exc:
+        known = ", ".join(await parts.pipelines.names(connection))
+        detail = f"there is no pipeline {pipeline_id[:100]}; there are {known}"
+        raise Invalid("look at /pipeline", [FieldError("/pipeline", detail)]) from exc
+    return Stages(pipeline, await queries.measured(connection, pipeline_id))
+
+
+async def rep_of(connection: Connection, told: Terms) -> RepId | None:
+    """The rep who is told, if one is. Raises Invalid for one that there is not."""
+    if told.rep_id is None:
+        return None
+    rep_id = RepId(told.rep_id)
+    if await unknown_reps(connection, [rep_id]):
+        raise Invalid("look at /rep_id", [FieldError("/rep_id", "is not the id of a rep")])
+    return rep_id
+
+
+def refuse_gaps(gaps: Sequence[Gap], *, force: bool) -> None:
+    """Raise DealNotReady for what is missing, unless the move is forced and may be."""
+    held = [gap for gap in gaps if not (force and gap.may_force)]
+    if not held:
+        return
+    if force:
+        how = "its stage does not allow to force it"
+    else:
+        how = "force it with a reason, or add it" if all(gap.may_force for gap in held) else "add it"
+    raise DealNotReady(f"the deal misses {', '.join(gap.name for gap in held)}; {how}", [gap.fault for gap in held])
+
+
+async def lead_values(connection: Connection, parts: Parts, deal: Deal) -> Mapping[str, Any]:
+    """`lead` for criteria."""
+    lead: Mapping[str, Any] = (await person(connection, deal.lead_id, keys=parts.runtime.keys)).values().get("lead", {})
+    return lead
 
 
 async def deal_by_id(connection: Connection, keys: PersonKeys, deal_id: DealId, *, locked: bool = False) -> Deal | None:
@@ -106,7 +177,50 @@ async def on_deals_changed(events: Sequence[DealChanged], tx: Tx) -> None:
     for event in sorted(events, key=lambda event: event.revision):
         if known.get(event.deal_id, 0) < event.revision:
             log.warning("deal_recovered", deal_id=event.deal_id)
-            await queries.put_deal(tx.connection, _deal(event))
+            deal = _deal(event)
+            if event.begins:
+                await queries.drop_history(tx.connection, event.deal_id, event.begins)
+            await queries.add_history(tx.connection, deal, [_entry(deal)])
+            entries = await queries.entries(tx.connection, deal)
+            await queries.put_deal(tx.connection, replace(deal, passed=steps_of(deal, entries)[-1].deal.passed))
+
+
+async def _gaps(
+    connection: Connection, parts: Parts, before: Deal | None, after: Deal, stages: Stages
+) -> Sequence[Gap]:
+    """What a deal misses to stand where it is to stand; nothing is asked of one that stays, or is lost."""
+    pipeline = stages.pipeline
+    moves = before is None or (before.stage, before.pipeline_id) != (after.stage, after.pipeline_id)
+    if not moves or after.status == "lost" or (before is not None and before.status != "open"):
+        return ()
+    lead = await lead_values(connection, parts, after) if reads_lead(pipeline) else {}
+    gaps = gaps_of_move(before, after, lead, pipeline)
+    if after.status == "won" and pipeline.handoff is not None and pipeline.handoff.block:
+        gaps = [*gaps, *gaps_in(pipeline.handoff.required, after, lead)]
+    return list({gap.name: gap for gap in gaps}.values())
+
+
+async def _stages_told(connection: Connection, parts: Parts, pipeline_id: str | None, deal: Deal) -> Stages:
+    if pipeline_id is not None:
+        return await stages_of(connection, parts, pipeline_id)
+    pipeline = await parts.pipelines.of_deal(connection, deal.pipeline_id)
+    return Stages(pipeline, await queries.measured(connection, pipeline.pipeline_id))
+
+
+def _unforced(outcome: Outcome, before: Deal) -> Outcome:
+    """Nothing had to be forced, so that no reason for it is kept."""
+    return replace(outcome, after=replace(outcome.after, remarks=before.remarks))
+
+
+def _entry(deal: Deal) -> Entry:
+    """What was told of a deal, as a change that sets all of it."""
+    sets: dict[str, Any] = {name: getattr(deal, name) for name in FIELDS}
+    if deal.status == "open":
+        names = ("stage", "probability", "pipeline_id", "pipeline_version")
+        sets |= {"reopened": True} | {name: getattr(deal, name) for name in names}
+    else:
+        sets |= {deal.status: True, "corrects": deal.closed_at == deal.changed_at, "lost_reason": deal.lost_reason}
+    return Entry(deal.revision, deal.changed_at, Change(**sets))
 
 
 def _deal(event: DealChanged) -> Deal:
@@ -123,11 +237,19 @@ def _deal(event: DealChanged) -> Deal:
         currency=event.currency,
         recurring_minor=event.recurring_minor,
         rep_id=event.rep_id,
-        pipeline_version=0,
+        pipeline_version=event.pipeline_version or 0,
         opened_at=event.opened_at,
         changed_at=event.occurred_at,
         closed_at=event.closed_at,
         reason=event.reason,
         conversion_id=event.conversion_id,
         sealed=event.personal,
+        pipeline_id=event.pipeline_id or DEFAULT_ID,
+        expected_close_on=event.expected_close_on,
+        contract_starts_on=event.contract_starts_on,
+        contract_ends_on=event.contract_ends_on,
+        lines=tuple(Line.model_validate(line.model_dump()) for line in event.lines),
+        stakeholders=tuple(Stakeholder.model_validate(one.model_dump()) for one in event.stakeholders),
+        renewal_of=event.renewal_of,
+        lost_reason=event.lost_reason,
     )

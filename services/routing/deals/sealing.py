@@ -9,25 +9,31 @@ import orjson
 
 from services.routing.deals.domain import Deal
 from services.routing.deals.inputs import DealInput
-from services.routing.deals.queries import COLUMNS
+from services.routing.deals.queries import COLUMNS, deal_of
 from shared.db import Connection
 from shared.personal import PersonKeys
 from shared.secrets import Secrets
 from shared.service import Runtime
 
 AT_ONCE = 200
+WRITTEN = ("name", "reason", "notes", "remarks")
 IN_CLEAR = f"""
 SELECT {COLUMNS}, opened_with FROM deals JOIN person_keys USING (lead_id) WHERE name <> '' AND wrapped_key IS NOT NULL
 ORDER BY deal_id LIMIT $1 FOR UPDATE OF deals SKIP LOCKED
 """
-SEAL = "UPDATE deals SET name = '', reason = NULL, sealed = $2, opened_with = $3 WHERE deal_id = $1"
+SEAL = """
+UPDATE deals SET name = '', reason = NULL, notes = '{}', remarks = '{}', sealed = $2, opened_with = $3
+WHERE deal_id = $1
+"""
 
 
 async def sealed(connection: Connection, keys: PersonKeys, deal: Deal) -> Deal:
     """A deal as it is stored and told, without its texts. Under an id that has no key nobody is known: they stay."""
-    text = orjson.dumps({"name": deal.name, "reason": deal.reason})
+    text = orjson.dumps({name: getattr(deal, name) for name in WRITTEN})
     blocks = await keys.seal_known(connection, {deal.lead_id: text})
-    return replace(deal, name="", reason=None, sealed=blocks[deal.lead_id]) if blocks else deal
+    if not blocks:
+        return deal
+    return replace(deal, name="", reason=None, notes={}, remarks={}, sealed=blocks[deal.lead_id])
 
 
 async def opened(connection: Connection, keys: PersonKeys, deals: Sequence[Deal]) -> list[Deal]:
@@ -51,7 +57,7 @@ def _mark(told: Mapping[str, Any], secrets: Secrets) -> dict[str, str]:
 
 def _texts(text: bytes) -> Mapping[str, Any]:
     told = orjson.loads(text)
-    return {"name": told["name"], "reason": told["reason"]}
+    return {name: told[name] for name in WRITTEN if name in told}
 
 
 async def seal_clear(runtime: Runtime) -> None:
@@ -63,7 +69,7 @@ async def seal_clear(runtime: Runtime) -> None:
             for row in rows:
                 columns = dict(row)
                 told = columns.pop("opened_with")
-                deal = await sealed(tx.connection, runtime.keys, Deal(**columns))
+                deal = await sealed(tx.connection, runtime.keys, deal_of(columns))
                 if deal.sealed is not None:
                     mark = told if told is None or "hmac" in told else _mark(told, runtime.secrets)
                     await tx.connection.execute(SEAL, deal.deal_id, deal.sealed, mark)

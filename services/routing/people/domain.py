@@ -8,7 +8,7 @@ from typing import Any
 from shared.events import Grade, Stage
 from shared.ids import AccountId, LeadId
 from shared.profiles import ACCOUNT, LEAD
-from shared.rules import INTEGER, NUMBER, TEXT, TIME, present
+from shared.rules import INTEGER, NUMBER, OPEN, TEXT, TEXTS, TIME, present
 
 SCORE = {"engagement": NUMBER, "fit": INTEGER, "total": NUMBER, "grade": TEXT}
 DEAL = {
@@ -20,8 +20,17 @@ DEAL = {
     "value_minor": INTEGER,
     "currency": TEXT,
     "recurring_minor": INTEGER,
+    "rep_id": TEXT,
 }
-FIELDS = {"lead": {**LEAD, "account": ACCOUNT}, "score": SCORE, "stage": TEXT, "deal": DEAL, "now": TIME}
+FIELDS = {
+    "lead": {**LEAD, "account": ACCOUNT},
+    "score": SCORE,
+    "scores": OPEN,
+    "stage": TEXT,
+    "deal": DEAL,
+    "segments": TEXTS,
+    "now": TIME,
+}
 """What an expression may read of a person: `deal` is the open deal that changed last."""
 
 
@@ -38,7 +47,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The stage one id entered last, with the scores that decided it."""
+    """The stage one id entered last, with the scores that decided it, and the named `scores` at the time."""
 
     lead_id: LeadId
     revision: int
@@ -47,6 +56,7 @@ class Standing:
     fit: int
     total: float
     grade: Grade
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     def score(self) -> Mapping[str, Any]:
         """`score` for expressions."""
@@ -74,7 +84,8 @@ class Company:
 class Person:
     """A person as known now. `ids` are all ids whose facts are theirs; `revision` is that of their own profile.
 
-    `companies` are the account they belong to, if it is known, and those above it, the nearest first.
+    `companies` are the account they belong to, if it is known, and those above it, the nearest first; `account_match`
+    says by what they belong to it, as far as that was told.
     """
 
     person_id: LeadId
@@ -83,9 +94,11 @@ class Person:
     revision: int = 0
     standing: Standing | None = None
     deal: Mapping[str, Any] | None = None
+    segments: frozenset[str] = frozenset()
     erased: bool = False
     account_id: AccountId | None = None
     companies: tuple[Company, ...] = ()
+    account_match: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def awaits_account(self) -> bool:
@@ -106,16 +119,28 @@ class Person:
     def values(self) -> dict[str, Any]:
         """The inputs of a decision, for expressions and for the record; what is absent is missing.
 
-        `account_owners` are those of the person's account and of the ones above it, who have one.
+        `account_owners` are those of the person's account and of the ones above it, who have one; `account_match` says
+        why it is their account.
         """
         score = None if self.standing is None else self.standing.score()
+        scores = self.standing.scores if self.standing is not None else None
         lead = {**self.lead, "account": _account(self.companies)} if self.companies else dict(self.lead)
         owners = [
             {"account_id": one.account_id, "owner_id": one.owner_id, "levels_up": levels}
             for levels, one in enumerate(self.companies)
             if one.owner_id is not None
         ]
-        return present(lead=lead, score=score, stage=self.stage, deal=self.deal, account_owners=owners or None)
+        match = {"account_id": self.account_id, **self.account_match} if self.account_match else None
+        return present(
+            lead=lead,
+            score=score,
+            scores=scores or None,
+            stage=self.stage,
+            deal=self.deal,
+            account_owners=owners or None,
+            account_match=match if self.account_id is not None else None,
+            segments=sorted(self.segments),
+        )
 
 
 def _account(companies: Sequence[Company]) -> dict[str, Any]:

@@ -7,7 +7,15 @@ from services.routing.people import queries
 from services.routing.people.domain import Person, Profile
 from shared.consents import says_about_marketing
 from shared.db import Connection, Tx
-from shared.events import ConsentChanged, LeadCaptured, LeadErased, LeadPersonal, StageChanged
+from shared.events import (
+    ConsentChanged,
+    LeadCaptured,
+    LeadErased,
+    LeadPersonal,
+    SegmentEntered,
+    SegmentLeft,
+    StageChanged,
+)
 from shared.identity import resolve_many
 from shared.ids import LeadId
 from shared.personal import PersonKeys
@@ -35,9 +43,18 @@ async def on_consents_changed(events: Sequence[ConsentChanged], tx: Tx) -> None:
 
 
 async def on_stages_changed(events: Sequence[StageChanged], tx: Tx) -> None:
-    """Keep each lead's newest stage and scores."""
+    """Keep each lead's newest stage and scores, and the segments it moved between at that moment."""
     newest = {event.lead_id: event for event in sorted(events, key=lambda event: event.revision)}
     await queries.fold_standings(tx.connection, list(newest.values()))
+    words = [(event.lead_id, one.segment_id, one.revision, one.member) for event in events for one in event.segments]
+    if words:
+        await queries.fold_segments(tx.connection, words)
+
+
+async def on_segments_changed(events: Sequence[SegmentEntered | SegmentLeft], tx: Tx) -> None:
+    """Keep who is in which segment."""
+    words = [(one.lead_id, one.segment_id, one.revision, isinstance(one, SegmentEntered)) for one in events]
+    await queries.fold_segments(tx.connection, words)
 
 
 async def on_lead_erased(event: LeadErased, tx: Tx) -> None:

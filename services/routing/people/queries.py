@@ -22,6 +22,7 @@ from shared.events import ConsentChanged, LeadCaptured, StageChanged
 from shared.ids import AccountId, LeadId
 from shared.personal import PersonKeys
 from shared.profiles import combine_profiles
+from shared.rules import present
 
 FOLD_PROFILES = """
 INSERT INTO profiles AS known (lead_id, revision, captured_at, fields, personal)
@@ -47,6 +48,13 @@ SET revision = excluded.revision, stage = excluded.stage, engagement = excluded.
     total = excluded.total, grade = excluded.grade
 WHERE known.revision < excluded.revision
 """
+FOLD_SEGMENTS = """
+INSERT INTO segments AS known (lead_id, segment_id, revision, member)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::boolean[])
+ON CONFLICT (lead_id, segment_id) DO UPDATE SET revision = excluded.revision, member = excluded.member
+WHERE known.revision < excluded.revision
+"""
+SEGMENTS = "SELECT lead_id, segment_id FROM segments WHERE lead_id = ANY($1) AND member"
 FOLD_ACCOUNTS = """
 INSERT INTO accounts AS known (
     account_id, revision, parent_id, merged_into, name, domain, owner_id, industry, employees, annual_revenue, country
@@ -87,12 +95,13 @@ SELECT below.person_id, link.anonymous_lead_id FROM below JOIN identity_links AS
 PROFILES = "SELECT lead_id, revision, captured_at, fields, personal FROM profiles WHERE lead_id = ANY($1)"
 CONSENTS = "SELECT lead_id, channel, state, at FROM consents WHERE lead_id = ANY($1)"
 STANDINGS = """
-SELECT lead_id, revision, stage, engagement, fit, total, grade FROM standings WHERE lead_id = ANY($1)
+SELECT lead_id, revision, stage, engagement, fit, total, grade, coalesce(scores, '{}') AS scores
+FROM standings LEFT JOIN lead_scores USING (lead_id, revision) WHERE lead_id = ANY($1)
 """
 ERASED = "SELECT lead_id FROM identity_erased WHERE lead_id = ANY($1)"
 OPEN_DEALS = """
 SELECT lead_id, changed_at, deal_id, external_id, name, sealed, stage, probability, value_minor, currency,
-    recurring_minor
+    recurring_minor, rep_id
 FROM deals WHERE lead_id = ANY($1) AND status = 'open' ORDER BY changed_at DESC, deal_id
 """
 IS_KNOWN = """
@@ -144,6 +153,19 @@ async def fold_standings(connection: Connection, events: Sequence[StageChanged])
     )
 
 
+async def fold_segments(connection: Connection, words: Sequence[tuple[LeadId, str, int, bool]]) -> None:
+    """Keep the newest word of each id and segment: (id, segment, revision, whether it is in)."""
+    newest = {(lead_id, segment_id): (revision, member) for lead_id, segment_id, revision, member in sorted(words)}
+    keys = sorted(newest)
+    await connection.execute(
+        FOLD_SEGMENTS,
+        [lead_id for lead_id, _ in keys],
+        [segment_id for _, segment_id in keys],
+        [newest[key][0] for key in keys],
+        [newest[key][1] for key in keys],
+    )
+
+
 async def fold_accounts(connection: Connection, companies: Sequence[Company]) -> None:
     """Keep each account's newest snapshot; they are one per account."""
     ordered = sorted(companies, key=lambda company: company.account_id)
@@ -160,7 +182,7 @@ async def strip_profile(connection: Connection, lead_id: LeadId) -> None:
 async def people_of(
     connection: Connection, person_ids: Sequence[LeadId], keys: PersonKeys | None
 ) -> dict[LeadId, Person]:
-    """Persons put together from what is known of all their ids: eight statements, however many persons."""
+    """Persons put together from what is known of all their ids: nine statements, however many persons."""
     ids: dict[LeadId, set[LeadId]] = {person_id: {person_id} for person_id in person_ids}
     for row in await connection.fetch(IDS, sorted(ids)):
         ids[row["person_id"]].add(row["id"])
@@ -168,6 +190,7 @@ async def people_of(
     profiles = _by_lead(await connection.fetch(PROFILES, every_id))
     consents = _by_lead(await connection.fetch(CONSENTS, every_id))
     standings = _by_lead(await connection.fetch(STANDINGS, every_id))
+    segments = _by_lead(await connection.fetch(SEGMENTS, every_id))
     deals = _by_lead(await connection.fetch(OPEN_DEALS, every_id))
     erased = {row["lead_id"] for row in await connection.fetch(ERASED, every_id)}
     account_ids = {row["fields"].get("account_id") for rows in profiles.values() for row in rows} - {None}
@@ -190,6 +213,7 @@ async def people_of(
             [Consent(row["channel"], row["state"], row["at"]) for one in theirs for row in consents.get(one, ())],
             [Standing(**row) for one in theirs for row in standings.get(one, ())],
             shown.get(person_id),
+            frozenset(row["segment_id"] for one in theirs for row in segments.get(one, ())),
             erased=not erased.isdisjoint(theirs),
         )
         for person_id, theirs in ids.items()
@@ -243,14 +267,16 @@ def _person(  # noqa: PLR0913  # what a person is put together from
     consents: Sequence[Consent],
     standings: Sequence[Standing],
     deal: Mapping[str, Any] | None,
+    segments: frozenset[str],
     *,
     erased: bool,
 ) -> Person:
     lead = combine_profiles(person_id, profiles)
     consent = marketing_words(latest_consents(consents))
-    filled = lead.pop("account_id", None)
+    filled = {name: lead.pop(name, None) for name in ("account_id", "account_matched_by", "account_reason")}
     own = next((profile for profile in profiles if profile.lead_id == person_id), None)
-    account_id = own.fields.get("account_id") if own is not None else filled  # who has none is not given another's
+    known = own.fields if own is not None else filled  # who has no account is not given another's
+    account_id = known.get("account_id")
     return Person(
         person_id=person_id,
         ids=tuple(ids),
@@ -260,6 +286,8 @@ def _person(  # noqa: PLR0913  # what a person is put together from
         deal=deal,
         erased=erased,
         account_id=account_id,
+        account_match=present(matched_by=known.get("account_matched_by"), reason=known.get("account_reason")),
+        segments=segments,
         companies=() if account_id is None else chain(companies, account_id),
     )
 
@@ -282,5 +310,6 @@ def profile_fields(event: LeadCaptured) -> dict[str, Any]:
         "use_case": event.use_case,
         "free_mail": event.free_mail,
         "account_id": event.account_id,
+        "account_matched_by": event.account_matched_by,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -9,9 +9,10 @@ from shared.service import Runtime
 
 HOLDINGS = Holdings(
     service="routing",
-    erased=("profiles", "consents", "assignment_inputs", "holds", "deal_texts"),
+    erased=("profiles", "consents", "assignment_inputs", "holds", "deal_texts", "stakeholder_roles"),
     why_kept={
         "assignments": "who worked on how many is counted; what the rules saw is gone",
+        "handoffs": "who took over when is counted; what was written is gone",
         "deals": "value and outcome are the company's own figures; what was written about them is gone",
     },
     counts=queries.COUNTS,

@@ -1,5 +1,6 @@
 """Reps over HTTP."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,12 +10,14 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from services.routing.assignments import holds
-from services.routing.assignments.queries import lock_dispatcher
-from services.routing.errors import NoSuchRep
-from services.routing.params import PathId, QueryEmail, address
+from services.routing.calendars.api import CalendarOut
+from services.routing.calendars.domain import as_shown
+from services.routing.calendars.queries import calendars_of
+from services.routing.fairness.queries import lock_dispatcher
+from services.routing.params import PathId, QueryEmail, address, no_such_rep
 from services.routing.reps import queries
 from services.routing.reps.inputs import RepChange, RepInput
-from shared.db import Tx
+from shared.db import Connection, Tx
 from shared.ids import RepId, new_id
 from shared.service import Runtime
 from shared.web import Limit, Page, idempotent, make_cursor, read_cursor, requires
@@ -23,7 +26,10 @@ FIRST = (datetime.min.replace(tzinfo=UTC), "")
 
 
 class RepOut(BaseModel):
-    """A rep as stored. `open_leads` counts the leads held now, offered ones included."""
+    """A rep as stored. `open_leads` counts the leads held now, offered ones included.
+
+    `calendar` says how the rep's own calendar stands, if they have one. `left_at` is when they were deactivated.
+    """
 
     rep_id: str
     name: str
@@ -34,19 +40,22 @@ class RepOut(BaseModel):
     seniority: int | None
     weight: int
     capacity: int | None
+    daily_capacity: int | None
+    weekly_capacity: int | None
+    monthly_capacity: int | None
+    manager_id: str | None
     time_zone: str
     working_hours: dict[str, Any] | None
+    holidays: dict[str, Any] | None
     time_off: list[dict[str, Any]]
+    calendar: CalendarOut | None
     active: bool
+    left_at: datetime | None
+    left_because: str | None
     open_leads: int
     last_assigned_at: datetime | None
     created_at: datetime
     updated_at: datetime
-
-    @classmethod
-    def of(cls, row: asyncpg.Record) -> "RepOut":
-        """From the stored row."""
-        return cls.model_validate(dict(row))
 
 
 def router(runtime: Runtime) -> APIRouter:
@@ -64,7 +73,7 @@ def router(runtime: Runtime) -> APIRouter:
             await lock_dispatcher(tx.connection)
             await queries.insert_rep(tx.connection, rep_id, told.columns(), at)
             await holds.retry_all(tx.connection, at)
-            return _answer(await _rep(tx.connection, rep_id), 201)
+            return _answer(await _rep(tx.connection, rep_id, runtime), 201)
 
         return await idempotent(runtime.database, request, await request.body(), make)
 
@@ -80,11 +89,12 @@ def router(runtime: Runtime) -> APIRouter:
         after = (datetime.fromisoformat(place[0]), place[1]) if place else FIRST
         async with runtime.database.reading() as connection:
             rows = await queries.rep_rows(connection, after, active, email and address(email), limit + 1)
+            items = await _shown(connection, rows[:limit], runtime)
         more = len(rows) > limit
         last = rows[limit - 1] if more else None
         place = last and [last["created_at"].isoformat(), last["rep_id"]]
         return Page(
-            items=[RepOut.of(row) for row in rows[:limit]],
+            items=items,
             next_cursor=make_cursor(runtime.secrets, "reps", place) if place else None,
         )
 
@@ -92,7 +102,7 @@ def router(runtime: Runtime) -> APIRouter:
     async def get_rep(rep_id: PathId) -> RepOut:
         """One rep."""
         async with runtime.database.reading() as connection:
-            return await _rep(connection, RepId(rep_id))
+            return await _rep(connection, RepId(rep_id), runtime)
 
     @routes.patch("/{rep_id}", response_model=RepOut, dependencies=writing)
     async def change_rep(rep_id: PathId, told: RepChange, request: Request) -> Response:
@@ -103,25 +113,31 @@ def router(runtime: Runtime) -> APIRouter:
             await lock_dispatcher(tx.connection)
             row = await queries.rep_row(tx.connection, RepId(rep_id), locked=True)
             if row is None:
-                raise _no_such_rep(rep_id)
+                raise no_such_rep(rep_id)
             await queries.change_rep(tx.connection, RepId(rep_id), {**row, **told.columns()}, at)
             await holds.retry_all(tx.connection, at)
-            return _answer(await _rep(tx.connection, RepId(rep_id)), 200)
+            return _answer(await _rep(tx.connection, RepId(rep_id), runtime), 200)
 
         return await idempotent(runtime.database, request, await request.body(), make)
 
     return routes
 
 
-async def _rep(connection: Any, rep_id: RepId) -> RepOut:
+async def _rep(connection: Connection, rep_id: RepId, runtime: Runtime) -> RepOut:
     row = await queries.rep_row(connection, rep_id)
     if row is None:
-        raise _no_such_rep(rep_id)
-    return RepOut.of(row)
+        raise no_such_rep(rep_id)
+    return (await _shown(connection, [row], runtime))[0]
 
 
-def _no_such_rep(rep_id: str) -> NoSuchRep:
-    return NoSuchRep(f"there is no rep {rep_id[:100]}")
+async def _shown(connection: Connection, rows: Sequence[asyncpg.Record], runtime: Runtime) -> list[RepOut]:
+    known = await calendars_of(connection, [row["rep_id"] for row in rows])
+    at = runtime.clock.now()
+    return [
+        RepOut.model_validate({**row, "calendar": as_shown(calendar, at) if calendar is not None else None})
+        for row in rows
+        for calendar in [known.get(row["rep_id"])]
+    ]
 
 
 def _answer(rep: RepOut, status: int) -> Response:

@@ -1,14 +1,16 @@
 """What may be told about a rep, and how working hours and time off are written."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from services.routing.reps.calendar import Calendar, Span, local_midnight
+from services.routing.reps.holidays import UnknownPlace, check_place
+from services.routing.reps.local_time import local_midnight
 from shared.emails import Email
 from shared.web import Input
 
@@ -35,16 +37,21 @@ def _clock(text: str) -> str:
 
 
 def _in_order(stretches: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    last = ""
-    for start, end in sorted(stretches):
-        if start >= end:
-            raise ValueError(
-                f"{start} to {end} is no stretch of a day; write a night as two, until 24:00 and from 00:00"
-            )
-        if start < last:
-            raise ValueError(f"{start} to {end} overlaps another stretch")
+    last = 0
+    for stretch in sorted(stretches):
+        first, end = minutes_of(stretch)
+        if first in (end, 1440):
+            raise ValueError(f"{stretch[0]} to {stretch[1]} is no stretch of time; a whole day is 00:00 to 24:00")
+        if first < last:
+            raise ValueError(f"{stretch[0]} to {stretch[1]} overlaps another stretch")
         last = end
     return tuple(sorted(stretches))
+
+
+def minutes_of(stretch: Sequence[str]) -> tuple[int, int]:
+    """A stretch in minutes since local midnight; one that ends before it begins ends on the next day."""
+    first, end = (int(clock[:2]) * 60 + int(clock[3:]) for clock in stretch)
+    return first, end if end >= first else end + 1440
 
 
 def _moment(text: str) -> str:
@@ -67,12 +74,21 @@ Stretches = Annotated[
 ]
 Moment = Annotated[str, AfterValidator(_moment)]
 TimeZone = Annotated[str, AfterValidator(_known_zone), Field(examples=["Europe/Vienna"])]
+CountryCode = Annotated[
+    str,
+    BeforeValidator(lambda told: told.strip().upper() if isinstance(told, str) else told),
+    Field(pattern=r"^[A-Z]{2}$", examples=["DE"]),
+]
+Cap = Annotated[int, Field(ge=0, le=1_000_000)]
 Label = Annotated[str, Field(min_length=1, max_length=200)]
+ManagerId = Annotated[
+    str | None, Field(pattern=r"^[\x21-\x7e]{1,200}$", description="Another rep, who is told of delays")
+]
 Labels = Annotated[tuple[Label, ...], Field(max_length=500)]
 
 
 class WorkingHours(Input):
-    """Local hours by weekday; a day left out is free."""
+    """Local hours by weekday; a day left out is free. `["22:00", "06:00"]` is the night that begins on that day."""
 
     mon: Stretches = ()
     tue: Stretches = ()
@@ -86,6 +102,26 @@ class WorkingHours(Input):
     def _not_empty(self) -> "WorkingHours":
         if not any(getattr(self, day) for day in WEEKDAYS):
             raise ValueError("no day has hours; leave working_hours out for always, or make the rep inactive")
+        for day, after in zip(WEEKDAYS, (*WEEKDAYS[1:], WEEKDAYS[0]), strict=True):
+            nights = [minutes_of(stretch)[1] - 1440 for stretch in getattr(self, day)]
+            mornings = [minutes_of(stretch)[0] for stretch in getattr(self, after)]
+            if mornings and max(nights, default=0) > min(mornings):
+                raise ValueError(f"the night that begins on {day} reaches into the hours of {after}")
+        return self
+
+
+class PlaceOfHolidays(Input):
+    """Whose public holidays are free: an ISO 3166 country, perhaps a part of it."""
+
+    country: CountryCode
+    subdivision: Annotated[str, Field(min_length=1, max_length=40, examples=["BY"])] | None = None
+
+    @model_validator(mode="after")
+    def _is_known(self) -> "PlaceOfHolidays":
+        try:
+            check_place(self.country, self.subdivision)
+        except UnknownPlace as exc:
+            raise ValueError(str(exc)) from None
         return self
 
 
@@ -105,7 +141,11 @@ class TimeOff(Input):
 
 
 class RepInput(Input):
-    """A new rep. Without `working_hours` the rep always works; without `capacity` there is no limit."""
+    """A new rep. Without `working_hours` the rep always works; without `capacity` there is no limit.
+
+    `capacity` is the most leads held at once; `daily_capacity` and the others are the most given on a working day of
+    the rep, and in a week and a month of them. `holidays` says where the rep's public holidays are.
+    """
 
     name: Label
     email: Email
@@ -114,9 +154,14 @@ class RepInput(Input):
     teams: Labels = ()
     seniority: int | None = Field(default=None, ge=0, le=1_000)
     weight: int = Field(default=100, ge=0, le=10_000)
-    capacity: int | None = Field(default=None, ge=0, le=1_000_000)
+    capacity: Cap | None = None
+    daily_capacity: Cap | None = None
+    weekly_capacity: Cap | None = None
+    monthly_capacity: Cap | None = None
+    manager_id: ManagerId = None
     time_zone: TimeZone
     working_hours: WorkingHours | None = None
+    holidays: PlaceOfHolidays | None = None
     time_off: Annotated[tuple[TimeOff, ...], Field(max_length=500)] = ()
     active: bool = True
 
@@ -135,9 +180,14 @@ class RepChange(Input):
     teams: Labels = ()
     seniority: int | None = Field(default=None, ge=0, le=1_000)
     weight: int = Field(default=100, ge=0, le=10_000)
-    capacity: int | None = Field(default=None, ge=0, le=1_000_000)
+    capacity: Cap | None = None
+    daily_capacity: Cap | None = None
+    weekly_capacity: Cap | None = None
+    monthly_capacity: Cap | None = None
+    manager_id: ManagerId = None
     time_zone: TimeZone = "UTC"
     working_hours: WorkingHours | None = None
+    holidays: PlaceOfHolidays | None = None
     time_off: Annotated[tuple[TimeOff, ...], Field(max_length=500)] = ()
     active: bool = True
 
@@ -147,10 +197,12 @@ class RepChange(Input):
 
 
 def _columns(told: RepInput | RepChange, names: set[str]) -> dict[str, Any]:
-    columns = told.model_dump(include=names - {"working_hours", "time_off"})
+    columns = told.model_dump(include=names - {"working_hours", "holidays", "time_off"})
     if "working_hours" in names:
         hours = told.working_hours
         columns["working_hours"] = hours and {day: getattr(hours, day) for day in WEEKDAYS if getattr(hours, day)}
+    if "holidays" in names:
+        columns["holidays"] = told.holidays and told.holidays.model_dump(exclude_none=True)
     if "time_off" in names:
         columns["time_off"] = [item.model_dump(by_alias=True, exclude_none=True) for item in told.time_off]
     return columns
@@ -161,19 +213,3 @@ def moment_at(text: str, zone: ZoneInfo) -> datetime:
     if _DATE.fullmatch(text):
         return local_midnight(date.fromisoformat(text), zone)
     return datetime.fromisoformat(text).astimezone(UTC)
-
-
-def calendar_of(time_zone: str, working_hours: dict[str, Any] | None, time_off: list[dict[str, Any]]) -> Calendar:
-    """The calendar that a rep's stored fields describe."""
-    zone = ZoneInfo(time_zone)
-    hours = None
-    if working_hours is not None:
-        hours = tuple(
-            tuple((_minutes(start), _minutes(end)) for start, end in working_hours.get(day, ())) for day in WEEKDAYS
-        )
-    off = tuple(Span(moment_at(item["from"], zone), moment_at(item["to"], zone)) for item in time_off)
-    return Calendar(zone, hours, off)
-
-
-def _minutes(clock: str) -> int:
-    return int(clock[:2]) * 60 + int(clock[3:])

@@ -1,103 +1,141 @@
 """What other rules, or another pipeline, would have made of the last days: computed, never stored."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from services.routing.assignments import inputs
 from services.routing.assignments import queries as assignments
-from services.routing.assignments.domain import Assignment, Case, Choice, Pool, choose
+from services.routing.assignments.domain import PastLead
 from services.routing.deals import queries as deals
-from services.routing.deals.pipeline import Pipeline
+from services.routing.deals.stages import Pipeline
 from services.routing.parts import Parts
+from services.routing.reps.calendar import Calendar
 from services.routing.reps.domain import Rep
+from services.routing.reps.local_time import MINUTE
 from services.routing.reps.queries import active_reps
 from services.routing.rules.domain import Rules
-from shared.ids import LeadId, RepId
+from services.routing.rules.memory import Memory
+from services.routing.rules.trial import Breach, Trial, compared
+from shared.ids import RepId
 
-MOST_LEADS = 20_000
+MOST_LEADS = 200_000
+AT_ONCE = 2_000
 MOST_LISTED = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What rules make of one lead: a rep, or none and why."""
-
-    rep_id: RepId | None
-    queue: str | None
-    rule_id: str | None
-    reason: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """As it is answered."""
-        return {"rep_id": self.rep_id, "queue": self.queue, "rule_id": self.rule_id, "reason": self.reason}
+MOST_ANSWERS = 5_000
+"""So many answers of reps, the latest of each, tell how fast they answer."""
+FEWEST_ANSWERS = 5
+"""Whose own answers are fewer is taken to answer as all together do."""
+MODEL = [
+    "Both run over the same leads, as they were seen when they came in, with today's reps, level books, empty hands.",
+    "Leads are offered once, and every offer is taken; limits by day, week and month are not counted.",
+    "A lead keeps its rep busy for as long as it kept whoever had it; one that is still open, to the end.",
+    "An offer is late as often as the rep's latest answers were later than its limit, in their working minutes.",
+    f"Offers never answered were later than any; who gave fewer than {FEWEST_ANSWERS} answers is as all together.",
+]
 
 
 async def simulate_rules(parts: Parts, draft: Rules, days: int) -> dict[str, Any]:
     """The leads that came in during the last days, given out once by the active rules and once by the draft.
 
-    Both start from today's active reps with empty hands and level books, so that what differs is the rules' doing.
-    Capacity is not counted, since nobody knows when a lead would have been done. Leads are seen as they were decided.
+    Read and worked off page by page, so that memory does not grow with the leads. `MODEL` says what is assumed.
     """
     since = parts.runtime.clock.now() - timedelta(days=days)
     async with parts.runtime.database.reading() as connection:
         active = await parts.rules.current(connection)
-        reps = tuple(_fresh(rep) for rep in await active_reps(connection))
-        stored = await assignments.made_since(connection, since, MOST_LEADS)
-        leads = await inputs.opened(connection, parts.runtime.keys, stored)
-    before = await asyncio.to_thread(outcomes, active, reps, leads)
-    after = await asyncio.to_thread(outcomes, draft, reps, leads)
-    changes = [
-        {"lead_id": lead.person_id, "assigned_at": lead.assigned_at, "before": b.as_json(), "after": a.as_json()}
-        for lead, b, a in zip(leads, before, after, strict=True)
-        if b != a
-    ]
+        reps = await active_reps(connection)
+        answers = await assignments.answers_since(
+            connection, [rep.rep_id for rep in reps], since, max(MOST_ANSWERS // max(len(reps), 1), FEWEST_ANSWERS)
+        )
+    memory = Memory()
+    breach = likely_late(reps, answers)
+    before, after = Trial(active, reps, breach, memory), Trial(draft, reps, breach, memory)
+    leads = changed = moved = 0
+    changes: list[dict[str, Any]] = []
+    async for page in _pages(parts, since):
+        leads += len(page)
+        found = await asyncio.to_thread(_changes, page, before, after)
+        changed += len(found)
+        moved += sum(change["before"]["rep_id"] != change["after"]["rep_id"] for change in found)
+        changes += found[: MOST_LISTED - len(changes)]
     return {
-        "leads": len(leads),
-        "changed": len(changes),
-        "changes": changes[:MOST_LISTED],
-        "leads_by_rep": _compared(before, after, "rep_id"),
-        "leads_by_rule": _compared(before, after, "rule_id"),
-        "without_rep": {"before": _without_rep(before), "after": _without_rep(after)},
+        "leads": leads,
+        "truncated": leads >= MOST_LEADS,
+        "changed": changed,
+        "with_other_rep": moved,
+        "changes": changes,
+        **compared(before, after),
+        "model": MODEL,
     }
 
 
-def outcomes(rules: Rules, reps: Sequence[Rep], leads: Sequence[Assignment]) -> list[Outcome]:
-    """What rules make of leads, one after the other."""
-    pool = Pool(tuple(reps))
-    owners: dict[LeadId, RepId] = {}
-    company_owners: dict[str, RepId] = {}
-    made: list[Outcome] = []
-    for lead in leads:
-        case = Case(
-            inputs=_inputs(lead),
-            at=lead.assigned_at,
-            previous_owner=owners.get(lead.person_id),
-            account_owner=company_owners.get(lead.company) if lead.company else None,
-        )
-        if not rules.route_when.holds(case.values())[0]:
-            made.append(Outcome(None, None, None, "not routed"))
-            continue
-        decision = choose(case, rules, pool)
-        if isinstance(decision, Choice):
-            pool = pool.after(decision, lead.assigned_at)
-            owners[lead.person_id] = decision.rep.rep_id
-            if lead.company:
-                company_owners[lead.company] = decision.rep.rep_id
-            made.append(Outcome(decision.rep.rep_id, decision.queue, decision.trace[-1].rule_id))
-        else:
-            made.append(Outcome(None, None, None, decision.reason))
-    return made
+async def _pages(parts: Parts, since: datetime) -> AsyncIterator[list[PastLead]]:
+    """The leads since then in order, opened, some at a time."""
+    place = (since, "")
+    for _ in range(0, MOST_LEADS, AT_ONCE):
+        async with parts.runtime.database.reading() as connection:
+            stored = await assignments.made_after(connection, place, AT_ONCE)
+            page = await inputs.opened(connection, parts.runtime.keys, stored)
+        if page:
+            yield page
+        if len(page) < AT_ONCE:
+            return
+        place = (page[-1].assigned_at, page[-1].assignment_id)
+
+
+def _changes(page: Sequence[PastLead], before: Trial, after: Trial) -> list[dict[str, Any]]:
+    found = []
+    for lead in page:
+        was, now = before.give_out(lead), after.give_out(lead)
+        if was != now:
+            found.append(
+                {
+                    "lead_id": lead.person_id,
+                    "assigned_at": lead.assigned_at,
+                    "before": was.as_json(),
+                    "after": now.as_json(),
+                }
+            )
+    return found
+
+
+def likely_late(reps: Sequence[Rep], answers: Sequence[tuple[RepId, datetime, datetime | None]]) -> Breach:
+    """How likely each rep is to answer later than so many working minutes, by (rep, asked, answered or never)."""
+    calendars = {rep.rep_id: rep.calendar for rep in reps}
+    taken: dict[RepId, list[float]] = defaultdict(list)
+    for rep_id, asked, answered in answers:
+        minutes = float("inf") if answered is None else worked_minutes(calendars[rep_id], asked, answered)
+        taken[rep_id].append(minutes)
+    everybody = [minutes for own in taken.values() for minutes in own]
+    known: dict[tuple[RepId, int], float | None] = {}
+
+    def likely(rep_id: RepId, limit: int) -> float | None:
+        if (rep_id, limit) not in known:
+            own = taken.get(rep_id, [])
+            told = own if len(own) >= FEWEST_ANSWERS else everybody
+            known[rep_id, limit] = sum(minutes > limit for minutes in told) / len(told) if told else None
+        return known[rep_id, limit]
+
+    return likely
+
+
+def worked_minutes(calendar: Calendar, start: datetime, end: datetime) -> float:
+    """The working minutes between two moments."""
+    worked = timedelta(0)
+    for window in calendar.windows(start):
+        if window.start >= end:
+            break
+        worked += min(window.end, end) - window.start
+    return worked / MINUTE
 
 
 async def simulate_pipeline(parts: Parts, draft: Pipeline, days: int) -> dict[str, Any]:
     """What another pipeline makes of the open deals that changed during the last days: their weighted value."""
     since = parts.runtime.clock.now() - timedelta(days=days)
     async with parts.runtime.database.reading() as connection:
-        rows = await deals.open_by_stage(connection, since)
+        rows = await deals.open_by_stage(connection, draft.pipeline_id, since)
     stages = [
         {
             "stage": row["stage"],
@@ -110,21 +148,3 @@ async def simulate_pipeline(parts: Parts, draft: Pipeline, days: int) -> dict[st
         for row in rows
     ]
     return {"stages": stages, "deals_without_stage": sum(s["deals"] for s in stages if s["probability_after"] is None)}
-
-
-def _fresh(rep: Rep) -> Rep:
-    return replace(rep, open_leads=0, capacity=None, last_assigned_at=None)
-
-
-def _inputs(lead: Assignment) -> dict[str, Any]:
-    return {name: value for name, value in (lead.inputs or {}).items() if name != "now"}
-
-
-def _compared(before: Sequence[Outcome], after: Sequence[Outcome], name: str) -> dict[str, dict[str, int]]:
-    counts = [Counter(getattr(outcome, name) for outcome in made) for made in (before, after)]
-    keys = sorted((set(counts[0]) | set(counts[1])) - {None})
-    return {key: {"before": counts[0][key], "after": counts[1][key]} for key in keys}
-
-
-def _without_rep(made: Sequence[Outcome]) -> int:
-    return sum(outcome.rep_id is None for outcome in made)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
+from services.scoring.engagement.contacts import NO_CONTACTS, Contacts
 from services.scoring.engagement.decay import EPOCH, Decaying, micros
 from shared.ids import EventId
 from shared.rules import Evaluation, Expression
@@ -21,7 +22,10 @@ _REMEMBERED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Points for each touch that meets the condition. `half_life` is in microseconds."""
+    """Points for each touch that meets the condition. `half_life` is in microseconds.
+
+    `score` is the named score that they count for; empty for engagement itself.
+    """
 
     rule_id: str
     when: Expression
@@ -31,6 +35,7 @@ class Rule:
     per_day: int | None = None
     once: bool = False
     hand_raise: bool = False
+    score: str = ""
 
     @property
     def most(self) -> int | None:
@@ -39,9 +44,10 @@ class Rule:
             return min(abs(self.points), self.per_day or abs(self.points))
         return self.per_day
 
-    def day_of(self, at: datetime) -> date:
-        """The day whose limit a match falls under."""
-        return EVER if self.once else at.astimezone(UTC).date()
+    def day_of(self, at: datetime) -> "DayKey":
+        """The limit that a match falls under; ids of rules are unique within a score."""
+        name = f"{self.score}/{self.rule_id}" if self.score else self.rule_id
+        return DayKey(name, EVER if self.once else at.astimezone(UTC).date())
 
     def paid(self, place: int) -> int:
         """Points of the match at this place of its day's matches, the earliest being 0."""
@@ -65,6 +71,11 @@ class Touch:
     occurred_at: datetime
     type: str
     seen: Mapping[str, Any]
+
+    @property
+    def automated(self) -> bool:
+        """Whether a machine made it."""
+        return bool(self.seen.get("automated"))
 
 
 class Mark(NamedTuple):
@@ -96,15 +107,27 @@ class Bucket(NamedTuple):
     half_life: int
 
 
+Sums = Mapping[Bucket, Decaying]
+
+
 @dataclass(frozen=True, slots=True)
 class Engagement:
-    """What is remembered of everything a person did. `types` are the types of touches there ever were."""
+    """What is remembered of everything a person did. `types` are the types of touches there ever were, by people.
 
-    sums: Mapping[Bucket, Decaying] = field(default_factory=dict)
+    `named` are the sums of the scores that the document names beside engagement, those that anything was given for.
+    """
+
+    sums: Sums = field(default_factory=dict)
     newest: datetime | None = None
     raised_at: datetime | None = None
     raised_until: datetime | None = None
     types: frozenset[str] = frozenset()
+    named: Mapping[str, Sums] = field(default_factory=dict)
+    contacts: Contacts = NO_CONTACTS
+
+    def of(self, score_id: str) -> "Engagement":
+        """What is remembered for a named score, to be valued by the rules of that score."""
+        return Engagement(self.named.get(score_id, {}), self.newest)
 
     def moment(self, at: datetime) -> datetime:
         """`at`, or the newest touch when that is still to come: before it the sums mean nothing."""
@@ -123,18 +146,37 @@ class Contribution:
 
 
 class EngagementRules:
-    """The engagement part of a rule set. Remembers which rules met which fields, since touches are much alike."""
+    """The engagement part of a rule set. Remembers which rules met which fields, since touches are much alike.
 
-    def __init__(self, rules: Sequence[Rule], groups: Mapping[str, int], limit: int) -> None:
+    `named` are the rules of the scores beside it, by their ids; they are folded along.
+    """
+
+    def __init__(  # noqa: PLR0913  # what a score is made of
+        self,
+        rules: Sequence[Rule],
+        groups: Mapping[str, int],
+        limit: int,
+        named: "Mapping[str, EngagementRules] | None" = None,
+        *,
+        attempts: frozenset[str] = frozenset(),
+        connections: frozenset[str] = frozenset(),
+    ) -> None:
         self.rules = tuple(rules)
+        self._attempts = attempts
+        self._connections = connections
+        self._contacts = attempts | connections
         self.groups = dict(groups)
         self.limit = limit
-        self.reads_properties = any(rule.when.reads("event", "properties") for rule in rules)
-        self._fields = sorted({path[1] for rule in rules for path in rule.when.references})
+        self.named = dict(named or {})
+        self.reads_properties: bool = any(rule.when.reads("event", "properties") for rule in rules) or any(
+            one.reads_properties for one in self.named.values()
+        )
+        self._of_machines = tuple(rule for rule in self.rules if rule.when.reads("event", "automated"))
+        self._fields = sorted({"automated", *(path[1] for rule in rules for path in rule.when.references)})
         self._known: OrderedDict[tuple[Any, ...], tuple[Rule, ...]] = OrderedDict()
 
     def met_by(self, touch: Touch) -> tuple[Rule, ...]:
-        """The rules whose condition the touch meets."""
+        """The rules whose condition the touch meets. A machine's meets only those that ask whether it is one."""
         if self.reads_properties:
             return self._evaluate(touch)
         key = tuple([touch.seen.get(name) for name in self._fields])
@@ -147,16 +189,19 @@ class EngagementRules:
 
     def _evaluate(self, touch: Touch) -> tuple[Rule, ...]:
         evaluation = Evaluation({"event": touch.seen})
-        return tuple(rule for rule in self.rules if rule.when.holds(evaluation)[0])
+        rules = self._of_machines if touch.automated else self.rules
+        return tuple(rule for rule in rules if rule.when.holds(evaluation)[0])
 
-    def days_of(self, touches: Iterable[Touch]) -> set[DayKey]:
+    def counts(self, touch: Touch) -> bool:
+        """Whether the touch meets any rule, of the named scores too."""
+        return bool(self.met_by(touch)) or any(one.met_by(touch) for one in self.named.values())
+
+    def days_of(self, touches: Sequence[Touch]) -> set[DayKey]:
         """The limited days that these touches fall into, whose state `fold` needs."""
-        return {
-            DayKey(rule.rule_id, rule.day_of(touch.occurred_at))
-            for touch in touches
-            for rule in self.met_by(touch)
-            if rule.most is not None
+        found = {
+            rule.day_of(touch.occurred_at) for touch in touches for rule in self.met_by(touch) if rule.most is not None
         }
+        return found.union(*(one.days_of(touches) for one in self.named.values()))
 
     def fold(
         self, before: Engagement, days: Mapping[DayKey, Day], touches: Sequence[Touch]
@@ -172,15 +217,31 @@ class EngagementRules:
                 if rule.most is None:
                     _add(sums, rule, Decaying.term(rule.points, mark.at, rule.half_life))
                 else:
-                    key = DayKey(rule.rule_id, rule.day_of(touch.occurred_at))
+                    key = rule.day_of(touch.occurred_at)
                     day = changed.get(key) or days.get(key) or Day()
                     changed[key] = _admit(sums, rule, day, mark)
                 if rule.hand_raise:
                     raised_at = _later(raised_at, touch.occurred_at)
                     raised_until = _later(raised_until, touch.occurred_at + _standing(rule))
-        types = before.types | {touch.type for touch in touches}
-        after = Engagement(sums, newest, raised_at, raised_until, types)
+        types = before.types | {touch.type for touch in touches if not touch.automated}
+        named = dict(before.named)
+        for score_id, rules in self.named.items():
+            beside, days_beside = rules.fold(before.of(score_id), days, touches)
+            named[score_id] = beside.sums
+            changed |= days_beside
+        kept = {name: one for name, one in named.items() if one}
+        contacts = self._contacted(before.contacts, touches)
+        after = Engagement(sums, newest, raised_at, raised_until, types, kept, contacts)
         return after, {key: day for key, day in changed.items() if day != days.get(key)}
+
+    def _contacted(self, before: Contacts, touches: Sequence[Touch]) -> Contacts:
+        found = [touch for touch in touches if touch.type in self._contacts and not touch.automated]
+        if not found:
+            return before
+        return before.with_more(
+            [micros(touch.occurred_at) for touch in found if touch.type in self._connections],
+            [micros(touch.occurred_at) for touch in found if touch.type in self._attempts],
+        )
 
     def value(self, engagement: Engagement, at: datetime) -> float:
         """Points at a moment: groups limited, then the whole, at least 0; exact to six decimals."""
@@ -189,6 +250,10 @@ class EngagementRules:
     def value_at(self, engagement: Engagement, at: int) -> float:
         """The same at a moment in microseconds that is not before the newest touch."""
         return round(min(max(self._whole(engagement, at), 0.0), float(self.limit)), 6)
+
+    def named_values(self, engagement: Engagement, at: datetime) -> dict[str, float]:
+        """The points of each named score at a moment."""
+        return {score_id: rules.value(engagement.of(score_id), at) for score_id, rules in self.named.items()}
 
     def by_group(self, engagement: Engagement, at: datetime) -> dict[str, float]:
         """Points of each group before its limit; the name of what is in no group is empty."""
@@ -216,7 +281,7 @@ class EngagementRules:
         found = []
         for touch in ordered:
             for rule in self.met_by(touch):
-                key = DayKey(rule.rule_id, rule.day_of(touch.occurred_at))
+                key = rule.day_of(touch.occurred_at)
                 place = places[key] = places.get(key, -1) + 1
                 if awarded := rule.paid(place):
                     worth = Decaying.term(awarded, micros(touch.occurred_at), rule.half_life)
@@ -270,5 +335,6 @@ __all__ = [
     "EngagementRules",
     "Mark",
     "Rule",
+    "Sums",
     "Touch",
 ]

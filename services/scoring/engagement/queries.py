@@ -21,8 +21,18 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[
 ON CONFLICT DO NOTHING RETURNING origin, touch_id
 """
 LOCK = """
-SELECT origin, touch_id, lead_id, event_id, position, occurred_at FROM touches
+SELECT origin, touch_id, lead_id, event_id, position, occurred_at, automated FROM touches
 WHERE (origin, touch_id) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY origin, touch_id FOR UPDATE
+"""
+MARK_AUTOMATED = """
+WITH known AS (
+    SELECT origin, touch_id FROM touches JOIN unnest($1::text[], $2::text[]) AS key (origin, touch_id)
+        USING (origin, touch_id)
+    WHERE NOT automated ORDER BY origin, touch_id FOR UPDATE OF touches
+)
+UPDATE touches SET automated = true FROM known
+WHERE (touches.origin, touches.touch_id) = (known.origin, known.touch_id)
+RETURNING touches.origin, touches.touch_id, lead_id, occurred_at
 """
 REMOVE = "DELETE FROM touches WHERE (origin, touch_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
 OF_IDS = """
@@ -53,6 +63,12 @@ async def lock_touches(connection: Connection, keys: Iterable[Key]) -> dict[Key,
     origins, touch_ids = zip(*sorted(keys), strict=True)
     rows = await connection.fetch(LOCK, origins, touch_ids)
     return {(row["origin"], row["touch_id"]): row for row in rows}
+
+
+async def mark_automated(connection: Connection, keys: Sequence[Key]) -> list[asyncpg.Record]:
+    """Have touches count as a machine's; answers those that are known here and counted as a person's before."""
+    origins, touch_ids = zip(*keys, strict=True)
+    return await connection.fetch(MARK_AUTOMATED, origins, touch_ids)
 
 
 async def replace_touches(connection: Connection, events: Sequence[TouchRecorded]) -> None:

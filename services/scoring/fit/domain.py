@@ -1,11 +1,16 @@
 """Fit: points and a grade for who the person is. Nothing decays; it is made anew whenever the profile changes."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.events import Grade
 from shared.rules import Evaluation, Expression
+
+_REMEMBERED = 20_000
+_MISSING = object()
+_PLAIN = frozenset({str, int, float, bool, type(None), type(_MISSING)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +32,14 @@ class Fit:
 
 
 class FitRules:
-    """The fit part of a rule set."""
+    """The fit part of a rule set. Remembers what it gave for which fields, where each is a plain value."""
 
     def __init__(self, rules: Sequence[Rule], exclude: Expression | None, grades: Mapping[str, int]) -> None:
         self.rules = tuple(rules)
         self.exclude = exclude
         self.grades = dict(grades)
+        self._read = sorted({path[1:] for one in self.expressions for path in one.references})
+        self._known: OrderedDict[tuple[Any, ...], Fit] = OrderedDict()
 
     @property
     def expressions(self) -> list[Expression]:
@@ -41,6 +48,19 @@ class FitRules:
 
     def judge(self, lead: Mapping[str, Any]) -> Fit:
         """The fit of a profile; what is unknown gives nothing."""
+        values = [_at(lead, path) for path in self._read]
+        types = tuple(map(type, values))
+        if not _PLAIN.issuperset(types):
+            return self._judged(lead)
+        key = (*values, *types)  # 1, 1.0 and true are equal, and no rule takes one for the other
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._judged(lead)
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return known
+
+    def _judged(self, lead: Mapping[str, Any]) -> Fit:
         evaluation = Evaluation({"lead": lead})
         given = tuple((rule.rule_id, rule.points) for rule in self.rules if rule.when.holds(evaluation)[0])
         points = sum(points for _, points in given)
@@ -53,3 +73,12 @@ class FitRules:
         if points >= self.grades["B"]:
             return "B"
         return "C" if points >= self.grades["C"] else "D"
+
+
+def _at(lead: Mapping[str, Any], path: Sequence[str]) -> Any:
+    found: Any = lead
+    for name in path:
+        if not isinstance(found, Mapping) or name not in found:
+            return _MISSING
+        found = found[name]
+    return found

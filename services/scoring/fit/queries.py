@@ -1,6 +1,7 @@
 """Profiles and consents, by the id they were told with."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from services.scoring.people.domain import PROFILE_FIELDS
 from shared.consents import says_about_marketing
@@ -19,6 +20,14 @@ ON CONFLICT (lead_id) DO UPDATE SET event_id = excluded.event_id, revision = exc
 WHERE known.revision < excluded.revision AND NOT known.erased
 RETURNING lead_id
 """
+KEEP_PROFILES = """
+INSERT INTO past_profiles (lead_id, event_id, revision, occurred_at, captured_at, fields, personal)
+SELECT told.* FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::jsonb[],
+    $7::text[]) AS told (lead_id, event_id, revision, occurred_at, captured_at, fields, personal)
+WHERE NOT EXISTS (SELECT 1 FROM profiles WHERE profiles.lead_id = told.lead_id AND erased)
+ON CONFLICT DO NOTHING
+"""
+FORGET_PAST = "DELETE FROM past_profiles WHERE lead_id = $1"
 SAVE_CONSENTS = """
 INSERT INTO consents AS known (lead_id, channel, state, occurred_at)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])
@@ -36,23 +45,27 @@ FORGET_CONSENTS = "DELETE FROM consents WHERE lead_id = $1"
 
 
 async def save_profiles(connection: Connection, events: Sequence[LeadCaptured]) -> set[LeadId]:
-    """Keep the highest revision of each profile; answers those that changed."""
+    """Keep the highest revision of each profile, and the past ones apart; answers those that changed."""
     newest: dict[LeadId, LeadCaptured] = {}
     for event in events:
         if event.lead_id not in newest or newest[event.lead_id].revision < event.revision:
             newest[event.lead_id] = event
-    ordered = [newest[lead_id] for lead_id in sorted(newest)]
-    rows = await connection.fetch(
-        SAVE_PROFILES,
-        [event.lead_id for event in ordered],
-        [event.event_id for event in ordered],
-        [event.revision for event in ordered],
-        [event.occurred_at for event in ordered],
-        [event.captured_at for event in ordered],
-        [present(**{name: getattr(event, name) for name in PROFILE_FIELDS}) for event in ordered],
-        [event.personal for event in ordered],
-    )
+    rows = await connection.fetch(SAVE_PROFILES, *_columns([newest[lead_id] for lead_id in sorted(newest)]))
+    every = {(event.lead_id, event.revision): event for event in events}
+    await connection.execute(KEEP_PROFILES, *_columns([every[key] for key in sorted(every)]))
     return {LeadId(row["lead_id"]) for row in rows}
+
+
+def _columns(events: Sequence[LeadCaptured]) -> tuple[list[Any], ...]:
+    return (
+        [event.lead_id for event in events],
+        [event.event_id for event in events],
+        [event.revision for event in events],
+        [event.occurred_at for event in events],
+        [event.captured_at for event in events],
+        [present(**{name: getattr(event, name) for name in PROFILE_FIELDS}) for event in events],
+        [event.personal for event in events],
+    )
 
 
 async def save_consents(connection: Connection, events: Sequence[ConsentChanged]) -> set[LeadId]:
@@ -76,3 +89,4 @@ async def erase_profile(connection: Connection, event_id: str, lead_id: LeadId, 
     """Forget who an id is, and that it was forgotten remember."""
     await connection.execute(ERASE, lead_id, event_id, at)
     await connection.execute(FORGET_CONSENTS, lead_id)
+    await connection.execute(FORGET_PAST, lead_id)

@@ -7,13 +7,14 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
+from services.scoring.decisions.domain import Decision
 from services.scoring.engagement.domain import Engagement, Touch
 from services.scoring.fit.domain import Fit
 from services.scoring.rules.document import RuleSet
 from services.scoring.stages.domain import NO_SALES, Sales, Standing
 from shared.emails import domain_of
 from shared.events import LeadPersonal
-from shared.ids import EventId, LeadId
+from shared.ids import AccountId, EventId, LeadId
 from shared.rules import present
 
 SEEN = ("type", "origin", "channel", "source", "medium", "campaign", "content", "page", "referrer_host", "automated")
@@ -27,6 +28,7 @@ PROFILE_FIELDS = (
     "use_case",
     "free_mail",
     "origin",
+    "account_id",
 )
 _DEAL_RANK = {"lost": 0, "open": 1, "won": 2}
 
@@ -48,9 +50,21 @@ class Person:
     lead: Mapping[str, Any] = field(default_factory=dict)
     sales: Sales = NO_SALES
 
-    def standing(self, personal: Mapping[str, Any] | None = None) -> Standing:
+    @property
+    def account_id(self) -> AccountId | None:
+        """The company that the person belongs to, as capture told it."""
+        found: AccountId | None = self.lead.get("account_id")
+        return found
+
+    def standing(
+        self,
+        personal: Mapping[str, Any] | None = None,
+        decision: Decision | None = None,
+        entered: datetime | None = None,
+    ) -> Standing:
         """What stages look at; with what is personal, where they need it."""
-        return Standing(self.engagement, self.fit, {**self.lead, **personal} if personal else self.lead, self.sales)
+        lead = {**self.lead, **personal} if personal else self.lead
+        return Standing(self.engagement, self.fit, lead, self.sales, decision, entered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +127,8 @@ def merged_profile(person_id: LeadId, profiles: Iterable[Profile]) -> tuple[Prof
     lead: dict[str, Any] = {}
     for profile in reversed(ordered):
         lead |= profile.fields
+    if ordered and ordered[0].lead_id == person_id and "account_id" not in ordered[0].fields:
+        lead.pop("account_id", None)  # who has none is not given another's
     return (ordered[0] if ordered else None), lead
 
 
@@ -139,6 +155,7 @@ def sales_of(assignments: Iterable[Assignment], deals: Iterable[str]) -> Sales:
         known[-1].state if known else None,
         max(deals, key=lambda status: _DEAL_RANK[status], default=None),
         max(rejections, default=None),
+        known[-1].settled_at if known else None,
     )
 
 

@@ -1,21 +1,17 @@
 """A person's score with every point that makes it."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel
 
-from services.scoring.engagement.domain import Contribution, Touch
-from services.scoring.errors import NoSuchLead
+from services.scoring.engagement.domain import Contribution, Engagement, EngagementRules, Touch
 from services.scoring.parts import Parts
+from services.scoring.people.as_of import Kind, view_of
 from services.scoring.people.domain import Person
-from services.scoring.people.handlers import touches_of_person
-from services.scoring.people.queries import load_people
-from services.scoring.rules.document import RuleSet
-from services.scoring.stages.queries import load_stood
 from shared.db import Connection
 from shared.events import Grade, Stage
-from shared.identity import resolve
 from shared.ids import EventId, LeadId
 
 MOST = 1_000
@@ -47,8 +43,23 @@ class Earlier(BaseModel):
     points: float
 
 
+class NamedScoreOut(BaseModel):
+    """A score beside the main one, at the moment of the call."""
+
+    title: str
+    points: float
+    limit: int
+    groups: list[GroupOut]
+    contributions: list[ContributionOut]
+    earlier_contributions: Earlier
+
+
 class ScoreOut(BaseModel):
-    """A lead's score at the moment of the call. Points of a group, or of all, above a limit do not count."""
+    """A lead's score at `as_of`, the moment of the call or another. Points above the limit of a group do not count.
+
+    `kind` says whether that is the past, as event time has it, the present, or what time alone will make of it.
+    `returns_at` is when a lead that was set aside comes back at the latest.
+    """
 
     lead_id: LeadId
     engagement: float
@@ -65,46 +76,43 @@ class ScoreOut(BaseModel):
     furthest_stage: Stage
     stage_since: datetime | None
     stage_reason: str
+    returns_at: datetime | None
+    scores: dict[str, NamedScoreOut]
     as_of: datetime
+    kind: Kind
 
 
-async def explained_score(connection: Connection, parts: Parts, lead_id: LeadId) -> ScoreOut:
-    """The score of the person behind an id. Raises NoSuchLead. Needs a transaction."""
-    person_id = await resolve(connection, lead_id)
-    people = await load_people(connection, [person_id])
-    if person_id not in people:
-        raise NoSuchLead(f"nothing was told here about a lead {lead_id[:100]}")
-    person = people[person_id]
-    rules = await parts.rules.at_version(connection, person.rules_version)
-    stood = (await load_stood(connection, [person_id])).get(person_id)
-    touches: list[Touch] = []
-
-    def keep(page: list[Touch]) -> None:
-        touches.extend(touch for touch in page if rules.engagement.met_by(touch))
-
-    await touches_of_person(connection, parts, rules.engagement, person_id, keep)
-    now = parts.clock.now()
-    score = rules.stages.score(person.standing(), now)
-    paid = rules.engagement.contributions(touches, now)
-    earlier = paid[:-MOST] if len(paid) > MOST else []
-    by_group = rules.engagement.by_group(person.engagement, now)
+async def explained_score(
+    connection: Connection, parts: Parts, lead_id: LeadId, as_of: datetime | None = None
+) -> ScoreOut:
+    """The score of the person behind an id, now or as of an instant. Raises NoSuchLead. Needs a transaction."""
+    view = await view_of(connection, parts, lead_id, as_of)
+    person, rules, place = view.person, view.rules, view.place
+    score = rules.stages.score(person.standing(), view.at)
+    newest, earlier = _paid(rules.engagement, view.touches, view.at)
     return ScoreOut(
-        lead_id=person_id,
+        lead_id=person.person_id,
         engagement=score.engagement,
         fit=score.fit,
         total=score.total,
         grade=person.fit.grade,
-        stage=stood.verdict.stage if stood else "subscriber",
-        rules_version=person.rules_version,
-        contributions=[*_fit(person), *(_engagement(one) for one in reversed(paid[-MOST:]))],
-        earlier_contributions=Earlier(count=len(earlier), points=round(sum(one.points for one in earlier), 6)),
-        groups=[_group(rules, name, points) for name, points in sorted(by_group.items())],
+        stage=place.stage,
+        rules_version=rules.version,
+        contributions=[*_fit(person), *newest],
+        earlier_contributions=earlier,
+        groups=_groups(rules.engagement, person.engagement, view.at),
         limit=rules.engagement.limit,
         hand_raise=score.hand_raise,
-        furthest_stage=stood.furthest if stood else "subscriber",
-        stage_since=stood.since if stood else None,
-        stage_reason=stood.verdict.reason if stood else "",
-        as_of=now,
+        furthest_stage=place.furthest,
+        stage_since=place.since,
+        stage_reason=place.reason,
+        returns_at=place.returns_at,
+        scores={
+            score_id: _named(rules.titles[score_id], beside, person.engagement.of(score_id), view.touches, view.at)
+            for score_id, beside in rules.engagement.named.items()
+        },
+        as_of=view.at,
+        kind=view.kind,
     )
 
 
@@ -134,5 +142,30 @@ def _engagement(one: Contribution) -> ContributionOut:
     )
 
 
-def _group(rules: RuleSet, name: str, points: float) -> GroupOut:
-    return GroupOut(group=name, points=points, limit=rules.engagement.groups.get(name))
+def _groups(rules: EngagementRules, engagement: Engagement, now: datetime) -> list[GroupOut]:
+    return [
+        GroupOut(group=name, points=points, limit=rules.groups.get(name))
+        for name, points in sorted(rules.by_group(engagement, now).items())
+    ]
+
+
+def _paid(rules: EngagementRules, touches: Sequence[Touch], now: datetime) -> tuple[list[ContributionOut], Earlier]:
+    """What was paid, the newest first, and the sum of what is too much to list."""
+    paid = rules.contributions(touches, now)
+    earlier = paid[:-MOST] if len(paid) > MOST else []
+    rest = Earlier(count=len(earlier), points=round(sum(one.points for one in earlier), 6))
+    return [_engagement(one) for one in reversed(paid[-MOST:])], rest
+
+
+def _named(
+    title: str, rules: EngagementRules, engagement: Engagement, touches: Sequence[Touch], now: datetime
+) -> NamedScoreOut:
+    newest, earlier = _paid(rules, touches, now)
+    return NamedScoreOut(
+        title=title,
+        points=rules.value(engagement, now),
+        limit=rules.limit,
+        groups=_groups(rules, engagement, now),
+        contributions=newest,
+        earlier_contributions=earlier,
+    )

@@ -15,7 +15,9 @@ from services.scoring.engagement import queries as touch_queries
 from services.scoring.engagement.domain import Day, DayKey, Engagement, EngagementRules, Touch
 from services.scoring.parts import Parts
 from services.scoring.people import queries
+from services.scoring.people.beside import everywhere, rules_of_rows
 from services.scoring.people.domain import Person, Profile, nobody, refitted, sales_of, touch_of
+from services.scoring.people.histories import histories
 from services.scoring.people.queries import PersonDay
 from services.scoring.rules.document import RuleSet
 from shared.db import Connection
@@ -30,7 +32,7 @@ async def lock_owners(
     connection: Connection, parts: Parts, facts: Sequence[Fact]
 ) -> tuple[list[LeadId], dict[LeadId, Person]]:
     """The person of each fact, and the rows of these persons, locked and made where there was none."""
-    rules = await parts.rules.current(connection)
+    rules = await rules_of_rows(connection, parts)
     made: set[LeadId] = set()
     owners = await resolve_many(connection, facts)
     while True:
@@ -91,7 +93,12 @@ async def fold_touches(
 
 async def refit(connection: Connection, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
     """Make fit anew for the persons behind ids, since a profile or a consent changed."""
-    _, people = await lock_owners(connection, parts, [(lead_id, None) for lead_id in sorted(set(lead_ids))])
+    concerned = sorted(set(lead_ids))
+    await everywhere(connection, parts, lambda parts: _refit(connection, parts, concerned))
+
+
+async def _refit(connection: Connection, parts: Parts, lead_ids: Sequence[LeadId]) -> None:
+    _, people = await lock_owners(connection, parts, [(lead_id, None) for lead_id in lead_ids])
     versions = {person.rules_version for person in people.values()}
     rule_sets = {version: await parts.rules.at_version(connection, version) for version in versions}
     opening = any(rules.reads_personal for rules in rule_sets.values())
@@ -107,7 +114,12 @@ async def refit(connection: Connection, parts: Parts, lead_ids: Iterable[LeadId]
 
 async def reconsider_sales(connection: Connection, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
     """Sum up anew what sales made of the persons behind ids."""
-    _, people = await lock_owners(connection, parts, [(lead_id, None) for lead_id in sorted(set(lead_ids))])
+    concerned = sorted(set(lead_ids))
+    await everywhere(connection, parts, lambda parts: _reconsider_sales(connection, parts, concerned))
+
+
+async def _reconsider_sales(connection: Connection, parts: Parts, lead_ids: Sequence[LeadId]) -> None:
+    _, people = await lock_owners(connection, parts, [(lead_id, None) for lead_id in lead_ids])
     assignments = await queries.assignments_of(connection, sorted(people))
     deals = await queries.deals_of(connection, sorted(people))
     await queries.save_sales(
@@ -119,6 +131,16 @@ async def reconsider_sales(connection: Connection, parts: Parts, lead_ids: Itera
     )
 
 
+async def make_anew_everywhere(connection: Connection, parts: Parts, person_ids: Iterable[LeadId]) -> None:
+    """Make the rows of persons from all facts of their ids, each under its own rules."""
+    concerned = sorted(set(person_ids))
+
+    async def make(parts: Parts) -> None:
+        await make_anew(connection, parts, concerned, await rules_of_rows(connection, parts))
+
+    await everywhere(connection, parts, make)
+
+
 async def make_anew(connection: Connection, parts: Parts, person_ids: Iterable[LeadId], rules: RuleSet) -> None:
     """Make the rows of persons from all facts of their ids, under `rules`; an id that is no person loses its row."""
     ids = sorted(set(person_ids))
@@ -127,19 +149,14 @@ async def make_anew(connection: Connection, parts: Parts, person_ids: Iterable[L
     await queries.forget_days(connection, ids)
     owners = await resolve_many(connection, [(lead_id, None) for lead_id in ids])
     made = await _made(connection, parts, rules, [id for id, owner in zip(ids, owners, strict=True) if id == owner])
-    for person, days in made:
-        await queries.save_days(connection, {PersonDay(person.person_id, key): day for key, day in days.items()})
+    await queries.save_days(
+        connection, {PersonDay(person.person_id, key): day for person, days in made for key, day in days.items()}
+    )
     people = [person for person, _ in made]
     await queries.save_fit(connection, people)
     await queries.save_engagement(connection, people)
     await queries.save_sales(connection, people)
     await queries.forget_people(connection, set(ids) - {person.person_id for person in people})
-
-
-async def imagined(connection: Connection, parts: Parts, rules: RuleSet, person_id: LeadId) -> Person:
-    """A person as other rules would see it. Needs a transaction; writes nothing."""
-    made = await _made(connection, parts, rules, [person_id])
-    return made[0][0] if made else nobody(person_id, rules)
 
 
 async def _made(
@@ -151,9 +168,10 @@ async def _made(
     assignments = await queries.assignments_of(connection, person_ids)
     deals = await queries.deals_of(connection, person_ids)
     told = profiles.keys() | consents.keys() | assignments.keys() | deals.keys()
+    folded = await _engagements(connection, parts, rules.engagement, person_ids)
     made = []
     for person_id in person_ids:
-        engagement, days = await _engagement(connection, parts, rules.engagement, person_id)
+        engagement, days = folded.get(person_id, (Engagement(), {}))
         if engagement.newest is not None or person_id in told:
             sales = sales_of(assignments.get(person_id, []), deals.get(person_id, []))
             person = replace(nobody(person_id, rules), engagement=engagement, sales=sales)
@@ -173,7 +191,7 @@ async def touches_of_person(
         rows = [
             row for row in page if any(member.covers(row["occurred_at"]) for member in spans[LeadId(row["lead_id"])])
         ]
-        each(await opened_touches(connection, parts, rules, [_Row(row) for row in rows]))
+        each(await opened_touches(connection, parts, rules, [StoredTouch(row) for row in rows]))
 
 
 async def person_profiles(
@@ -184,25 +202,42 @@ async def person_profiles(
     return {person_id: [one for one in profiles if one is not None] for person_id, profiles in found.items()}
 
 
-async def _engagement(
-    connection: Connection, parts: Parts, rules: EngagementRules, person_id: LeadId
-) -> tuple[Engagement, dict[DayKey, Day]]:
-    engagement, days = Engagement(), dict[DayKey, Day]()
-
-    def add(touches: list[Touch]) -> None:
-        nonlocal engagement
-        engagement, changed = rules.fold(engagement, days, touches)
-        days.update(changed)
-
-    await touches_of_person(connection, parts, rules, person_id, add)
-    return engagement, days
+async def _engagements(
+    connection: Connection, parts: Parts, rules: EngagementRules, person_ids: Sequence[LeadId]
+) -> dict[LeadId, tuple[Engagement, dict[DayKey, Day]]]:
+    """What all touches of persons come to; needs a transaction."""
+    folded: dict[LeadId, tuple[Engagement, dict[DayKey, Day]]] = {}
+    async for page in histories(connection, person_ids):
+        touches = await opened_touches(connection, parts, rules, [StoredTouch(row) for row in page])
+        of_person: dict[LeadId, list[Touch]] = {}
+        for row, touch in zip(page, touches, strict=True):
+            of_person.setdefault(person_ids[row["person"]], []).append(touch)
+        for person_id, some in of_person.items():
+            engagement, days = folded.get(person_id, (Engagement(), {}))
+            engagement, changed = rules.fold(engagement, days, some)
+            folded[person_id] = engagement, days | changed
+    return folded
 
 
 async def _profiles(
     connection: Connection, parts: Parts, person_ids: Sequence[LeadId], *, opening: bool
 ) -> dict[LeadId, list[Profile | None]]:
     """The profiles of persons' ids, if need be opened; None for one that was erased."""
-    rows = await queries.profile_rows(connection, person_ids)
+    return await _opened(connection, parts, await queries.profile_rows(connection, person_ids), opening=opening)
+
+
+async def past_profiles(
+    connection: Connection, parts: Parts, person_id: LeadId, at: datetime, *, opening: bool
+) -> list[Profile]:
+    """The profiles of a person's ids as they were told by an instant."""
+    rows = await queries.past_profile_rows(connection, person_id, at)
+    found = await _opened(connection, parts, rows, opening=opening)
+    return [one for one in found.get(person_id, []) if one is not None]
+
+
+async def _opened(
+    connection: Connection, parts: Parts, rows: Sequence[Any], *, opening: bool
+) -> dict[LeadId, list[Profile | None]]:
     sealed = [(LeadId(row["lead_id"]), row["personal"] if opening else None) for row in rows]
     blocks = await parts.keys.open_many(connection, sealed)
     found: dict[LeadId, list[Profile | None]] = {}
@@ -220,7 +255,7 @@ async def _profiles(
     return found
 
 
-class _Row:
+class StoredTouch:
     """A stored touch, its columns as attributes."""
 
     __slots__ = ("_row",)

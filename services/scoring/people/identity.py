@@ -1,7 +1,7 @@
 """Follow merges, unmerges and links: the persons concerned are made anew from the facts that are now theirs."""
 
 from services.scoring.parts import Parts
-from services.scoring.people.handlers import make_anew
+from services.scoring.people.handlers import make_anew_everywhere
 from services.scoring.stages.queries import mark_unsettled
 from shared.db import Tx
 from shared.events import IdentityLinked, LeadMerged, LeadUnmerged
@@ -17,5 +17,5 @@ async def on_identity_changed(
         concerned.add(event.anonymous_lead_id)
     else:
         concerned.add(event.from_lead_id)
-    await make_anew(tx.connection, parts, concerned, await parts.rules.current(tx.connection))
+    await make_anew_everywhere(tx.connection, parts, concerned)
     await mark_unsettled(tx.connection, concerned)

@@ -1,13 +1,15 @@
 """The rows of persons, and the facts that they are made of."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
 import orjson
 
+from services.scoring.engagement.contacts import NO_CONTACTS, Contacts
 from services.scoring.engagement.decay import Decaying
-from services.scoring.engagement.domain import Bucket, Day, DayKey, Engagement, Mark
+from services.scoring.engagement.domain import Bucket, Day, DayKey, Engagement, Mark, Sums
 from services.scoring.fit.domain import Fit
 from services.scoring.people.domain import Assignment, Person
 from services.scoring.stages.domain import Sales
@@ -16,7 +18,7 @@ from shared.ids import EventId, LeadId
 
 COLUMNS = """
     person_id, rules_version, sums, newest, raised_at, raised_until, types, fit, grade, fit_rules, fit_event_id, fit_at,
-    profile_revision, lead, assignment, deal, rejected_at
+    profile_revision, lead, assignment, deal, rejected_at, settled_at, connected_at, attempts
 """
 LOAD = f"SELECT {COLUMNS} FROM scores WHERE person_id = ANY($1)"
 LOCK = f"SELECT {COLUMNS} FROM scores WHERE person_id = ANY($1) ORDER BY person_id FOR UPDATE"
@@ -29,9 +31,9 @@ FORGET = "DELETE FROM scores WHERE person_id = ANY($1)"
 # What is written with every touch goes over as one JSON text: asyncpg looks at each element of an array.
 SAVE_ENGAGEMENT = """
 UPDATE scores SET sums = new.sums, newest = new.newest, raised_at = new.raised_at, raised_until = new.raised_until,
-    types = new.types
+    types = new.types, connected_at = new.connected_at, attempts = new.attempts
 FROM json_to_recordset($1) AS new (person_id text, sums jsonb, newest timestamptz, raised_at timestamptz,
-    raised_until timestamptz, types jsonb)
+    raised_until timestamptz, types jsonb, connected_at bigint, attempts bigint[])
 WHERE scores.person_id = new.person_id
 """
 SAVE_FIT = """
@@ -44,13 +46,17 @@ FROM unnest($1::text[], $2::integer[], $3::integer[], $4::text[], $5::text[], $6
 WHERE scores.person_id = new.person_id
 """
 SAVE_SALES = """
-UPDATE scores SET assignment = new.assignment, deal = new.deal, rejected_at = new.rejected_at
-FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) AS new (person_id, assignment, deal, rejected_at)
+UPDATE scores SET assignment = new.assignment, deal = new.deal, rejected_at = new.rejected_at,
+    settled_at = new.settled_at
+FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[])
+    AS new (person_id, assignment, deal, rejected_at, settled_at)
 WHERE scores.person_id = new.person_id
 """
+# Days go as text: asyncpg takes the first day of year 1, which stands for ever, for minus infinity.
 LOAD_DAYS = """
 SELECT person_id, rule_id, day, paid, more FROM limited_days
-JOIN unnest($1::text[], $2::text[], $3::date[]) AS wanted (person_id, rule_id, day) USING (person_id, rule_id, day)
+JOIN unnest($1::text[], $2::text[], $3::text[]::date[]) AS wanted (person_id, rule_id, day)
+    USING (person_id, rule_id, day)
 """
 SAVE_DAYS = """
 INSERT INTO limited_days AS known (person_id, rule_id, day, paid, more)
@@ -81,6 +87,22 @@ PROFILES = f"""{IDS}
 SELECT ids.person_id, profile.lead_id, profile.event_id, profile.revision, profile.occurred_at, profile.captured_at,
     profile.fields, profile.personal, profile.erased
 FROM ids JOIN profiles AS profile ON profile.lead_id = ids.id
+"""
+# What an older installation did not keep apart counts as it stands now.
+PAST_PROFILES = f"""{IDS}
+SELECT DISTINCT ON (told.lead_id) ids.person_id, told.lead_id, told.event_id, told.revision, told.occurred_at,
+    told.captured_at, told.fields, told.personal, false AS erased
+FROM ids JOIN (
+    SELECT lead_id, event_id, revision, occurred_at, captured_at, fields, personal FROM past_profiles
+    UNION ALL
+    SELECT lead_id, event_id, revision, occurred_at, captured_at, fields, personal FROM profiles WHERE NOT erased
+) AS told ON told.lead_id = ids.id
+WHERE told.occurred_at <= $2 ORDER BY told.lead_id, told.revision DESC
+"""
+CONSENTS_AT = f"""{IDS}
+SELECT DISTINCT ON (consent.channel) consent.channel, consent.state
+FROM ids JOIN consents AS consent ON consent.lead_id = ids.id
+WHERE consent.occurred_at <= $2 ORDER BY consent.channel, consent.occurred_at DESC, consent.state
 """
 CONSENTS = f"""{IDS}
 SELECT DISTINCT ON (ids.person_id, consent.channel) ids.person_id, consent.channel, consent.state
@@ -135,11 +157,13 @@ async def save_engagement(connection: Connection, people: Iterable[Person]) -> N
     rows = [
         {
             "person_id": person.person_id,
-            "sums": _sums_out(person.engagement.sums),
+            "sums": _sums_out(person.engagement),
             "newest": person.engagement.newest,
             "raised_at": person.engagement.raised_at,
             "raised_until": person.engagement.raised_until,
             "types": sorted(person.engagement.types),
+            "connected_at": person.engagement.contacts.connected_at,
+            "attempts": list(person.engagement.contacts.attempts),
         }
         for person in people
     ]
@@ -175,6 +199,7 @@ async def save_sales(connection: Connection, people: Iterable[Person]) -> None:
             [person.sales.assignment for person in ordered],
             [person.sales.deal for person in ordered],
             [person.sales.rejected_at for person in ordered],
+            [person.sales.settled_at for person in ordered],
         )
 
 
@@ -187,7 +212,7 @@ async def load_days(connection: Connection, days: Iterable[PersonDay]) -> dict[P
         LOAD_DAYS,
         [day.person_id for day in wanted],
         [day.key.rule_id for day in wanted],
-        [day.key.day for day in wanted],
+        [day.key.day.isoformat() for day in wanted],
     )
     return {
         PersonDay(LeadId(row["person_id"]), DayKey(row["rule_id"], row["day"])): Day(
@@ -223,6 +248,16 @@ async def profile_rows(connection: Connection, person_ids: Sequence[LeadId]) -> 
     return await connection.fetch(PROFILES, person_ids)
 
 
+async def past_profile_rows(connection: Connection, person_id: LeadId, at: datetime) -> list[asyncpg.Record]:
+    """The profile of each of a person's ids as it was told last by an instant, what is personal still sealed."""
+    return await connection.fetch(PAST_PROFILES, [person_id], at)
+
+
+async def consents_at(connection: Connection, person_id: LeadId, at: datetime) -> dict[str, str]:
+    """What a person allowed by an instant, by channel, as far as nothing else was said since."""
+    return {row["channel"]: row["state"] for row in await connection.fetch(CONSENTS_AT, [person_id], at)}
+
+
 async def consents_of(connection: Connection, person_ids: Sequence[LeadId]) -> dict[LeadId, dict[str, str]]:
     """What persons allow, by channel: the latest word counts, of two at once the refusal."""
     found: dict[LeadId, dict[str, str]] = {}
@@ -249,9 +284,11 @@ async def deals_of(connection: Connection, person_ids: Sequence[LeadId]) -> dict
 
 
 def _person(row: asyncpg.Record) -> Person:
-    engagement = Engagement(
-        _sums_in(row["sums"]), row["newest"], row["raised_at"], row["raised_until"], frozenset(row["types"])
-    )
+    sums, named = _sums_in(row["sums"])
+    reached = row["attempts"] or row["connected_at"]
+    contacts = Contacts(row["connected_at"], tuple(row["attempts"])) if reached else NO_CONTACTS
+    types = frozenset(row["types"])
+    engagement = Engagement(sums, row["newest"], row["raised_at"], row["raised_until"], types, named, contacts)
     given = tuple((rule_id, points) for rule_id, points in row["fit_rules"])
     fit_from = (EventId(row["fit_event_id"]), row["fit_at"]) if row["fit_event_id"] else None
     return Person(
@@ -262,7 +299,7 @@ def _person(row: asyncpg.Record) -> Person:
         fit_from,
         row["profile_revision"],
         row["lead"],
-        Sales(row["assignment"], row["deal"], row["rejected_at"]),
+        Sales(row["assignment"], row["deal"], row["rejected_at"], row["settled_at"]),
     )
 
 
@@ -271,16 +308,28 @@ def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def _sums_out(sums: Mapping[Bucket, Decaying]) -> dict[str, str]:
-    return {
-        f"{bucket.half_life}|{bucket.group}": f"{total.mantissa:x}:{total.exponent}" for bucket, total in sums.items()
-    }
+def _sums_out(engagement: Engagement) -> dict[str, str]:
+    """By half-life and group; of a named score by half-life, score and group. Neither a number nor an id holds an @."""
+    stored = {_place(bucket, ""): _text(total) for bucket, total in engagement.sums.items()}
+    for score_id, sums in engagement.named.items():
+        stored |= {_place(bucket, f"@{score_id}"): _text(total) for bucket, total in sums.items()}
+    return stored
 
 
-def _sums_in(stored: Mapping[str, Any]) -> dict[Bucket, Decaying]:
-    sums = {}
+def _place(bucket: Bucket, score: str) -> str:
+    return f"{bucket.half_life}{score}|{bucket.group}"
+
+
+def _text(total: Decaying) -> str:
+    return f"{total.mantissa:x}:{total.exponent}"
+
+
+def _sums_in(stored: Mapping[str, Any]) -> tuple[Sums, dict[str, Sums]]:
+    scores: dict[str, dict[Bucket, Decaying]] = {"": {}}
     for name, text in stored.items():
-        half_life, _, group = name.partition("|")
+        place, _, group = name.partition("|")
+        half_life, _, score_id = place.partition("@")
         mantissa, _, exponent = text.partition(":")
-        sums[Bucket(group, int(half_life))] = Decaying(int(mantissa, 16), int(exponent))
-    return sums
+        total = Decaying(int(mantissa, 16), int(exponent))
+        scores.setdefault(score_id, {})[Bucket(group, int(half_life))] = total
+    return scores.pop(""), dict(scores)

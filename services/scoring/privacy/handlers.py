@@ -9,7 +9,7 @@ from shared.service import Runtime
 
 HOLDINGS = Holdings(
     service="scoring",
-    erased=("profiles", "touch_details", "consents"),
+    erased=("profiles", "past_profiles", "touch_details", "consents", "stage_decisions", "segments"),
     why_kept={
         "touches": "they count, under an id that leads to nobody",
         "scores": "points and grade, under an id that leads to nobody",

@@ -1,6 +1,6 @@
 """The scoring document: what may stand in it, and the compiled rule set that it becomes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal, get_args
@@ -8,6 +8,8 @@ from typing import Any, Literal, get_args
 import orjson
 from pydantic import Field
 
+from services.scoring.accounts.domain import AccountRules, FitWay, Way
+from services.scoring.decisions.inputs import RecyclingIn
 from services.scoring.engagement.domain import EngagementRules
 from services.scoring.engagement.domain import Rule as EngagementRule
 from services.scoring.fit.domain import Fit, FitRules
@@ -52,20 +54,18 @@ LEAD = {
     "consent": dict.fromkeys(("email", "sms", "whatsapp"), TEXT),
 }
 PROFILE = Vocabulary({"lead": LEAD})
-STANDING = Vocabulary(
-    {
-        "lead": LEAD,
-        "score": {
-            **dict.fromkeys(("engagement", "fit", "total"), NUMBER),
-            "grade": TEXT,
-            "hand_raise": BOOLEAN,
-        },
-        "stage": TEXT,
-        "touch_types": TEXTS,
-        "assignment": {"state": TEXT},
-        "deal": {"status": TEXT},
-    }
-)
+STANDING = {
+    "lead": LEAD,
+    "score": {
+        **dict.fromkeys(("engagement", "fit", "total"), NUMBER),
+        "grade": TEXT,
+        "hand_raise": BOOLEAN,
+    },
+    "stage": TEXT,
+    "touch_types": TEXTS,
+    "assignment": {"state": TEXT},
+    "deal": {"status": TEXT},
+}
 RuleId = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
 Points = Field(ge=-10_000, le=10_000)
 
@@ -93,6 +93,13 @@ class EngagementIn(Input):
     rules: list[EngagementRuleIn] = Field(default_factory=list, max_length=500)
 
 
+class NamedScoreIn(EngagementIn):
+    """A score beside the main one: points for what a person did, counted, limited and decaying for itself."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    title: str | None = Field(default=None, max_length=200)
+
+
 class FitRuleIn(Input):
     """Points for a profile that meets `when`, an expression over `lead`."""
 
@@ -118,6 +125,18 @@ class FitIn(Input):
     grades: GradesIn = GradesIn()
 
 
+class AccountIn(Input):
+    """How the people of an account are added up; see `accounts.domain`."""
+
+    engagement: Way = "sum"
+    top: int = Field(default=5, ge=1, le=10_000)
+    limit: int = Field(default=1_000, ge=1, le=1_000_000)
+    engaged_from: float = Field(default=10, ge=0.01, le=1_000_000, allow_inf_nan=False)
+    min_people: int = Field(default=0, ge=0, le=10_000)
+    children: bool = True
+    fit: FitWay = "best"
+
+
 class StageIn(Input):
     """A stage counts while `when` holds, and with `leave_when` until that holds; the last that counts is taken."""
 
@@ -131,19 +150,24 @@ class ScoringDocument(Input):
     """How leads are scored."""
 
     engagement: EngagementIn
+    scores: list[NamedScoreIn] = Field(default_factory=list, max_length=20)
     fit: FitIn = FitIn()
+    account: AccountIn = AccountIn()
     stages: list[StageIn] = Field(default_factory=list, max_length=len(get_args(Stage)))
+    recycling: RecyclingIn = RecyclingIn()
 
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """A version of the scoring document, ready to judge."""
+    """A version of the scoring document, ready to judge. `titles` are those of the named scores."""
 
     version: int
     engagement: EngagementRules
     fit: FitRules
     stages: StageRules
     nobody: Fit
+    titles: Mapping[str, str]
+    accounts: AccountRules
 
     @property
     def reads_personal(self) -> bool:
@@ -178,21 +202,37 @@ def rule_set(version: int, document: dict[str, Any]) -> RuleSet:
             faults.append(FieldError(fault.pointer, fault.detail, fault.column))
             return None
 
-    engagement_rules = _engagement(parsed.engagement, expression)
+    named = {
+        score.id: _engagement(score, None, expression, f"/scores/{index}", score.id)
+        for index, score in enumerate(parsed.scores)
+    }
+    engagement_rules = _engagement(parsed.engagement, parsed.recycling, expression, named=named)
     fit_rules = _fit(parsed.fit, expression)
-    stage_rules = _stages(parsed.stages, engagement_rules, expression)
+    standing = Vocabulary({**STANDING, "scores": dict.fromkeys(named, NUMBER)})
+    for index, score_id in enumerate(named):
+        expression(f"scores.{score_id} >= 0.0", standing, f"/scores/{index}/id")  # must not be a word of the language
+    stage_rules = _stages(parsed, engagement_rules, standing, expression)
     if faults:
         raise InvalidDocument(f"look at {', '.join(fault.pointer for fault in faults[:5])}", faults)
-    return RuleSet(version, engagement_rules, fit_rules, stage_rules, fit_rules.judge({}))
+    titles = {score.id: score.title or score.id for score in parsed.scores}
+    accounts = AccountRules(**parsed.account.model_dump())
+    return RuleSet(version, engagement_rules, fit_rules, stage_rules, fit_rules.judge({}), titles, accounts)
 
 
 Compile = Callable[[str, Vocabulary, str], Expression | None]
 
 
-def _engagement(parsed: EngagementIn, compiled: Compile) -> EngagementRules:
+def _engagement(  # noqa: PLR0913  # what a score is made of
+    parsed: EngagementIn,
+    recycling: RecyclingIn | None,
+    compiled: Compile,
+    place: str = "/engagement",
+    score_id: str = "",
+    named: Mapping[str, EngagementRules] | None = None,
+) -> EngagementRules:
     rules = []
     for index, rule in enumerate(parsed.rules):
-        if when := compiled(rule.when, EVENT, f"/engagement/rules/{index}/when"):
+        if when := compiled(rule.when, EVENT, f"{place}/rules/{index}/when"):
             half_life = round((rule.half_life_days or parsed.half_life_days) * DAY)
             rules.append(
                 EngagementRule(
@@ -204,9 +244,18 @@ def _engagement(parsed: EngagementIn, compiled: Compile) -> EngagementRules:
                     rule.per_day,
                     rule.once,
                     rule.hand_raise,
+                    score_id,
                 )
             )
-    return EngagementRules(rules, parsed.groups, parsed.limit)
+    contacts = recycling.recycling() if recycling is not None else None
+    return EngagementRules(
+        rules,
+        parsed.groups,
+        parsed.limit,
+        named,
+        attempts=contacts.attempt_types if contacts else frozenset(),
+        connections=contacts.connected_types if contacts else frozenset(),
+    )
 
 
 def _fit(parsed: FitIn, compiled: Compile) -> FitRules:
@@ -218,39 +267,56 @@ def _fit(parsed: FitIn, compiled: Compile) -> FitRules:
     return FitRules(rules, exclude, parsed.grades.model_dump())
 
 
-def _stages(parsed: Sequence[StageIn], engagement_rules: EngagementRules, compiled: Compile) -> StageRules:
+def _stages(
+    parsed: ScoringDocument, engagement_rules: EngagementRules, standing: Vocabulary, compiled: Compile
+) -> StageRules:
     rules = []
-    for index, rule in enumerate(parsed):
-        when = compiled(rule.when, STANDING, f"/stages/{index}/when")
+    for index, rule in enumerate(parsed.stages):
+        when = compiled(rule.when, standing, f"/stages/{index}/when")
         leave = None
         if rule.leave_when is not None:
-            leave = compiled(rule.leave_when, STANDING, f"/stages/{index}/leave_when")
+            leave = compiled(rule.leave_when, standing, f"/stages/{index}/leave_when")
         if when:
             rules.append(StageRule(rule.stage, when, leave))
-    return StageRules(rules, engagement_rules)
+    return StageRules(rules, engagement_rules, parsed.recycling.recycling())
 
 
 def _shape_faults(parsed: ScoringDocument) -> list[FieldError]:
     """What the types cannot say: unknown groups, ids used twice, points of nothing, grades out of order."""
     faults = [
-        *_twice([rule.id for rule in parsed.engagement.rules], "/engagement/rules", "id"),
+        *_engagement_faults(parsed.engagement, "/engagement"),
+        *_twice([score.id for score in parsed.scores], "/scores", "id"),
         *_twice([rule.id for rule in parsed.fit.rules], "/fit/rules", "id"),
         *_twice([rule.stage for rule in parsed.stages], "/stages", "stage"),
     ]
-    for name, cap in parsed.engagement.groups.items():
+    for index, score in enumerate(parsed.scores):
+        faults += _engagement_faults(score, f"/scores/{index}")
+        faults += [
+            FieldError(f"/scores/{index}/rules/{place}/hand_raise", "a hand is raised by a rule of engagement")
+            for place, rule in enumerate(score.rules)
+            if rule.hand_raise
+        ]
+    grades = parsed.fit.grades
+    if not grades.A > grades.B > grades.C:
+        faults.append(FieldError("/fit/grades", "A needs more points than B, and B more than C"))
+    return faults
+
+
+def _engagement_faults(parsed: EngagementIn, place: str) -> list[FieldError]:
+    faults = _twice([rule.id for rule in parsed.rules], f"{place}/rules", "id")
+    for name, cap in parsed.groups.items():
+        if not name:
+            faults.append(FieldError(f"{place}/groups", "a group has a name"))
         if cap <= 0:
-            faults.append(FieldError(f"/engagement/groups/{name}", "a group's limit is more than 0"))
-    for index, rule in enumerate(parsed.engagement.rules):
-        pointer = f"/engagement/rules/{index}"
-        if rule.group is not None and rule.group not in parsed.engagement.groups:
+            faults.append(FieldError(f"{place}/groups/{name}", "a group's limit is more than 0"))
+    for index, rule in enumerate(parsed.rules):
+        pointer = f"{place}/rules/{index}"
+        if rule.group is not None and rule.group not in parsed.groups:
             faults.append(FieldError(f"{pointer}/group", f"there is no group {rule.group}"))
         if rule.points == 0 and (rule.per_day is not None or rule.once):
             faults.append(FieldError(f"{pointer}/points", "a limit on 0 points limits nothing"))
         if rule.per_day is not None and rule.points and rule.per_day / abs(rule.points) > 1_000:
             faults.append(FieldError(f"{pointer}/per_day", "a day pays at most 1,000 touches of a rule"))
-    grades = parsed.fit.grades
-    if not grades.A > grades.B > grades.C:
-        faults.append(FieldError("/fit/grades", "A needs more points than B, and B more than C"))
     return faults
 
 

@@ -1,37 +1,129 @@
-"""Who is scored under which rules."""
+"""Which rules serve, which are wanted, and what still follows from a switch."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from shared.db import Connection
 from shared.ids import LeadId
+from shared.rules import Activation, activations
 
-CLAIM_OLDER = """
-SELECT person_id FROM scores WHERE rules_version < $1 ORDER BY rules_version LIMIT $2 FOR UPDATE SKIP LOCKED
+STRAYS = """
+SELECT EXISTS (SELECT 1 FROM scores WHERE rules_version < $1) OR EXISTS (SELECT 1 FROM scores WHERE rules_version > $1)
 """
-CLAIM_NEWER = """
-SELECT person_id FROM scores WHERE rules_version > $1 ORDER BY rules_version DESC LIMIT $2 FOR UPDATE SKIP LOCKED
+NEXT_PLANNED = """
+SELECT version, effective_at - clock_timestamp() AS left FROM rule_activations
+WHERE kind = $1 AND name = 'default' AND effective_at > clock_timestamp()
+    AND effective_at <= clock_timestamp() + $2::interval
+ORDER BY effective_at, sequence DESC LIMIT 1
 """
-PROGRESS = "SELECT count(*) AS persons, count(*) FILTER (WHERE rules_version <> $1) AS remaining FROM scores"
+PROGRESS = "SELECT count(*) AS persons, count(*) FILTER (WHERE person_id > $1) AS remaining FROM scores"
+BEGIN_SWITCH = """
+WITH over AS (UPDATE switches SET finished_at = clock_timestamp() WHERE finished_at IS NULL)
+INSERT INTO switches (version, previous, announce, allowance) VALUES ($1, $2, $3, $4)
+"""
+# Nobody else tells of this switch before the transaction ends. The allowance grows with time, up to what is let out at
+# once.
+OPEN_SWITCH = """
+SELECT sequence, version, previous, announce, at, reached, judged, changed, advanced, finished_at,
+    least($1, allowance + extract(epoch FROM clock_timestamp() - allowed_at) * $2) AS allowance
+FROM switches WHERE finished_at IS NULL ORDER BY sequence DESC LIMIT 1 FOR UPDATE
+"""
+TOLD = """
+UPDATE switches SET reached = $2, judged = judged + $3, changed = changed + $4, advanced = advanced + $5,
+    allowance = $6, allowed_at = clock_timestamp(), finished_at = CASE WHEN $7 THEN clock_timestamp() END
+WHERE sequence = $1
+"""
+LAST_SWITCH = """
+SELECT sequence, version, previous, announce, at, reached, judged, changed, advanced, finished_at, allowance
+FROM switches ORDER BY sequence DESC LIMIT 1
+"""
+ACTIVE_PERSONS = "SELECT count(*) FROM scores WHERE greatest(newest, fit_at) >= $1"
 ACTIVE_SINCE = """
-SELECT person_id FROM scores WHERE person_id > $1 AND greatest(newest, fit_at) >= $2 ORDER BY person_id LIMIT $3
+SELECT person_id FROM scores
+WHERE person_id > $1 AND greatest(newest, fit_at) >= $2 AND (hashtextextended(person_id, 7) & 2147483647) < $3::bigint
+ORDER BY person_id LIMIT $4
 """
+NEWEST = 2**62
 
 
-async def claim_outdated(connection: Connection, version: int, limit: int) -> Sequence[LeadId]:
-    """Persons scored under another version of the rules, locked."""
-    rows = await connection.fetch(CLAIM_OLDER, version, limit)
-    rows = rows or await connection.fetch(CLAIM_NEWER, version, limit)
-    return [LeadId(row["person_id"]) for row in rows]
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """The rules that serve were switched. Stages that follow are decided up to the person `reached`.
+
+    `allowance` is how many leads may still advance at once; below 0, so many were let out before their time.
+    """
+
+    sequence: int
+    version: int
+    previous: int
+    announce: bool
+    at: datetime
+    reached: str
+    judged: int
+    changed: int
+    advanced: int
+    finished_at: datetime | None
+    allowance: float
 
 
-async def progress(connection: Connection, version: int) -> tuple[int, int]:
-    """How many persons are scored, and how many of them not yet under this version."""
-    row = await connection.fetchrow(PROGRESS, version)
+async def strays(connection: Connection, serving: int) -> bool:
+    """Whether some rows that serve were made under another version."""
+    found: bool = await connection.fetchval(STRAYS, serving)
+    return found
+
+
+async def next_planned(connection: Connection, kind: str, within: timedelta) -> tuple[int, timedelta] | None:
+    """The version that becomes active next, and in how long."""
+    row = await connection.fetchrow(NEXT_PLANNED, kind, within)
+    return (row["version"], row["left"]) if row else None
+
+
+async def active_activation(connection: Connection, kind: str) -> Activation | None:
+    """What made the active version active."""
+    found = await activations(connection, kind, "default", before=NEWEST, limit=1, state="active")
+    return found[0] if found else None
+
+
+async def progress(connection: Connection, reached: str) -> tuple[int, int]:
+    """How many persons are scored, and how many of them come after one."""
+    row = await connection.fetchrow(PROGRESS, reached)
     return (row["persons"], row["remaining"]) if row else (0, 0)
 
 
-async def active_since(connection: Connection, after: LeadId, since: datetime, limit: int) -> list[LeadId]:
-    """Persons of whom something was told since a time, in the order of their ids."""
-    rows = await connection.fetch(ACTIVE_SINCE, after, since, limit)
+async def begin_switch(
+    connection: Connection, version: int, previous: int, *, announce: bool, allowance: float
+) -> None:
+    """Remember a switch, and that its stages are to be decided; what followed from one before need not be any more."""
+    await connection.execute(BEGIN_SWITCH, version, previous, announce, allowance)
+
+
+async def open_switch(connection: Connection, at_once: float, a_second: float) -> Switch | None:
+    """The switch whose stages are being decided, locked."""
+    row = await connection.fetchrow(OPEN_SWITCH, at_once, a_second)
+    return Switch(**dict(row)) if row else None
+
+
+async def last_switch(connection: Connection) -> Switch | None:
+    """The switch that came last."""
+    row = await connection.fetchrow(LAST_SWITCH)
+    return Switch(**dict(row)) if row else None
+
+
+async def told(  # noqa: PLR0913  # what a page came to
+    connection: Connection, switch: Switch, reached: str, judged: int, changed: int, advanced: int, *, finished: bool
+) -> None:
+    """So many more persons were judged, up to one; so many changed, and of those so many advanced."""
+    allowance = switch.allowance - advanced
+    await connection.execute(TOLD, switch.sequence, reached, judged, changed, advanced, allowance, finished)
+
+
+async def active_persons(connection: Connection, since: datetime) -> int:
+    """Of how many persons something was told since a time."""
+    count: int = await connection.fetchval(ACTIVE_PERSONS, since)
+    return count
+
+
+async def active_since(connection: Connection, after: LeadId, since: datetime, share: int, limit: int) -> list[LeadId]:
+    """Those persons in the order of their ids; of all possible hashes `share` ones count, always the same."""
+    rows = await connection.fetch(ACTIVE_SINCE, after, since, share, limit)
     return [LeadId(row["person_id"]) for row in rows]

@@ -18,9 +18,10 @@ ON CONFLICT (assignment_id) DO UPDATE SET state = excluded.state, settled_at = e
 WHERE known.settled_at IS NULL OR (known.settled_at, known.state) < (excluded.settled_at, excluded.state)
 """
 SAVE_DEALS = """
-INSERT INTO deals AS known (deal_id, lead_id, revision, status)
-SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])
-ON CONFLICT (deal_id) DO UPDATE SET lead_id = excluded.lead_id, revision = excluded.revision, status = excluded.status
+INSERT INTO deals AS known (deal_id, lead_id, revision, status, opened_at, closed_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[])
+ON CONFLICT (deal_id) DO UPDATE SET lead_id = excluded.lead_id, revision = excluded.revision, status = excluded.status,
+    opened_at = excluded.opened_at, closed_at = excluded.closed_at
 WHERE known.revision < excluded.revision
 """
 
@@ -55,4 +56,6 @@ async def save_deals(connection: Connection, events: Sequence[DealChanged]) -> N
         [event.lead_id for event in ordered],
         [event.revision for event in ordered],
         [event.status for event in ordered],
+        [event.opened_at for event in ordered],
+        [event.closed_at for event in ordered],
     )

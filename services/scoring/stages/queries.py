@@ -1,17 +1,22 @@
 """Where persons stand, what was told of it, and when to look again."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Any, NamedTuple
 
 import asyncpg
 
+from services.scoring.decisions.domain import Decision, decision_of
 from services.scoring.stages.domain import FIRST, Check, Verdict
 from shared.db import Connection
 from shared.events import Stage, StageChanged
-from shared.ids import LeadId
+from shared.ids import AccountId, LeadId
 
-COLUMNS = "person_id, stage, held, furthest, since, reason, revision, told_total, told_grade, due_at, due_below"
+COLUMNS = """
+    person_id, stage, held, furthest, since, reason, revision, told_total, told_grade, due_at, due_below, told_scores,
+    account_id, ruled, decision, erased
+"""
 LOAD = f"SELECT {COLUMNS} FROM standings WHERE person_id = ANY($1)"
 LOCK = f"SELECT {COLUMNS} FROM standings WHERE person_id = ANY($1) ORDER BY person_id FOR UPDATE"
 MAKE = """
@@ -19,9 +24,11 @@ INSERT INTO standings (person_id) SELECT id FROM unnest($1::text[]) AS id ORDER 
 """
 SAVE = """
 UPDATE standings SET stage = new.stage, held = new.held, furthest = new.furthest, since = new.since,
-    reason = new.reason, revision = new.revision, told_total = new.told_total, told_grade = new.told_grade
+    reason = new.reason, revision = new.revision, told_total = new.told_total, told_grade = new.told_grade,
+    told_scores = new.told_scores, account_id = new.account_id, ruled = new.ruled, decision = new.decision
 FROM json_to_recordset($1) AS new (person_id text, stage text, held text[], furthest text, since timestamptz,
-    reason text, revision bigint, told_total integer, told_grade text)
+    reason text, revision bigint, told_total integer, told_grade text, told_scores jsonb, account_id text, ruled text,
+    decision jsonb)
 WHERE standings.person_id = new.person_id
 """
 SCHEDULE = """
@@ -31,12 +38,20 @@ WHERE standings.person_id = new.person_id
 """
 RECORD = """
 INSERT INTO stage_changes (person_id, revision, stage, previous, reason, at, engagement, fit, total, grade,
-    rules_version, cause)
+    rules_version, cause, move, until, decision_id, touch)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[],
-    $7::double precision[], $8::integer[], $9::double precision[], $10::text[], $11::integer[], $12::text[])
+    $7::double precision[], $8::integer[], $9::double precision[], $10::text[], $11::integer[], $12::text[],
+    $13::text[], $14::timestamptz[], $15::text[], $16::jsonb[])
 """
 DUE = """
 SELECT person_id, due_at FROM standings WHERE due_at <= $1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+"""
+DUE_AMONG = "SELECT person_id, due_at FROM standings WHERE person_id = ANY($1) AND due_at <= $2 ORDER BY person_id"
+VANISH = """
+INSERT INTO standings (person_id, erased) VALUES ($1, true)
+ON CONFLICT (person_id) DO UPDATE SET erased = true, stage = excluded.stage, held = excluded.held,
+    furthest = excluded.furthest, since = NULL, reason = '', due_at = NULL, due_below = NULL, ruled = NULL,
+    decision = NULL
 """
 NEXT_DUE = "SELECT min(due_at) FROM standings WHERE due_at IS NOT NULL"
 MARK_UNSETTLED = "INSERT INTO unsettled SELECT id FROM unnest($1::text[]) AS id ORDER BY id ON CONFLICT DO NOTHING"
@@ -45,15 +60,38 @@ DELETE FROM unsettled WHERE person_id IN
     (SELECT person_id FROM unsettled ORDER BY person_id LIMIT $1 FOR UPDATE SKIP LOCKED)
 RETURNING person_id
 """
+REACHED_BEFORE = "SELECT DISTINCT stage FROM stage_changes WHERE person_id = $1 AND at < $2"
 CHANGES = """
-SELECT revision, stage, previous, reason, at, engagement, fit, total, grade, rules_version, cause FROM stage_changes
-WHERE person_id = $1 AND revision < $2 ORDER BY revision DESC LIMIT $3
+SELECT change.person_id, revision, change.stage, previous, change.reason, at, engagement, fit, total, grade,
+    rules_version, cause, move, change.until, change.touch, decision_id
+FROM stage_changes AS change
+WHERE change.person_id = $1 AND revision < $2
+    AND NOT EXISTS (SELECT 1 FROM standings WHERE standings.person_id = $1 AND erased)
+ORDER BY revision DESC LIMIT $3
 """
+STAGES_UNTIL = """
+SELECT stage, reason, at, until FROM stage_changes WHERE person_id = $1 AND at <= $2
+    AND NOT EXISTS (SELECT 1 FROM standings WHERE standings.person_id = $1 AND erased)
+ORDER BY revision
+"""
+
+
+class Told(NamedTuple):
+    """A stage change with the fact that it follows from, the decision behind it, and the touch that made it."""
+
+    event: StageChanged
+    cause: str
+    decision_id: str | None = None
+    touch: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stood:
-    """Where a person stood, what was told of it (None: nothing yet), and when to look again."""
+    """Where a person stood, what was told of it (None: nothing yet), and when to look again.
+
+    `account_id` is the account that the person counted for, `decision` the latest that was taken about the person,
+    also when it has ended.
+    """
 
     person_id: LeadId
     verdict: Verdict
@@ -63,6 +101,10 @@ class Stood:
     told_total: int | None = None
     told_grade: str | None = None
     due: Check | None = None
+    told_scores: Mapping[str, int] = field(default_factory=dict)
+    account_id: AccountId | None = None
+    decision: Decision | None = None
+    erased: bool = False
 
 
 async def load_stood(connection: Connection, person_ids: Iterable[LeadId]) -> dict[LeadId, Stood]:
@@ -94,6 +136,10 @@ async def save_stood(connection: Connection, changed: Iterable[Stood]) -> None:
             "revision": stood.revision,
             "told_total": stood.told_total,
             "told_grade": stood.told_grade,
+            "told_scores": dict(stood.told_scores),
+            "account_id": stood.account_id,
+            "ruled": stood.verdict.ruled,
+            "decision": asdict(stood.decision) if stood.decision is not None else None,
         }
         for stood in changed
     ]
@@ -113,24 +159,40 @@ async def schedule(connection: Connection, checks: Sequence[tuple[LeadId, Check 
         )
 
 
-async def record_changes(connection: Connection, changes: Sequence[tuple[StageChanged, str]]) -> None:
+async def record_changes(connection: Connection, changes: Sequence[Told]) -> None:
     """Keep stage changes, each with its cause."""
     if changes:
+        events = [told.event for told in changes]
         await connection.execute(
             RECORD,
-            [event.lead_id for event, _ in changes],
-            [event.revision for event, _ in changes],
-            [event.stage for event, _ in changes],
-            [event.previous for event, _ in changes],
-            [event.reason for event, _ in changes],
-            [event.occurred_at for event, _ in changes],
-            [event.engagement for event, _ in changes],
-            [event.fit for event, _ in changes],
-            [event.total for event, _ in changes],
-            [event.grade for event, _ in changes],
-            [event.rules_version for event, _ in changes],
-            [cause for _, cause in changes],
+            [event.lead_id for event in events],
+            [event.revision for event in events],
+            [event.stage for event in events],
+            [event.previous for event in events],
+            [event.reason for event in events],
+            [event.occurred_at for event in events],
+            [event.engagement for event in events],
+            [event.fit for event in events],
+            [event.total for event in events],
+            [event.grade for event in events],
+            [event.rules_version for event in events],
+            [told.cause for told in changes],
+            [event.move for event in events],
+            [event.until for event in events],
+            [told.decision_id for told in changes],
+            [told.touch for told in changes],
         )
+
+
+async def due_among(connection: Connection, person_ids: Iterable[LeadId], now: datetime) -> dict[LeadId, datetime]:
+    """Those of the persons whose time has come, and which time it is."""
+    rows = await connection.fetch(DUE_AMONG, sorted(set(person_ids)), now)
+    return {LeadId(row["person_id"]): row["due_at"] for row in rows}
+
+
+async def vanish(connection: Connection, person_id: LeadId) -> None:
+    """Forget where an erased person stood, for good: nobody judges them any more."""
+    await connection.execute(VANISH, person_id)
 
 
 async def claim_due(connection: Connection, now: datetime, limit: int) -> dict[LeadId, datetime]:
@@ -160,15 +222,31 @@ async def stage_changes(connection: Connection, person_id: LeadId, before: int, 
     return await connection.fetch(CHANGES, person_id, before, limit)
 
 
+async def stages_until(connection: Connection, person_id: LeadId, at: datetime) -> list[asyncpg.Record]:
+    """A person's stage changes up to an instant, the oldest first."""
+    return await connection.fetch(STAGES_UNTIL, person_id, at)
+
+
+async def reached_before(connection: Connection, person_id: LeadId, at: datetime) -> set[Stage]:
+    """The stages that a person entered before a time."""
+    return {row["stage"] for row in await connection.fetch(REACHED_BEFORE, person_id, at)}
+
+
 def _stood(row: asyncpg.Record) -> Stood:
     due = Check(row["due_at"], row["due_below"]) if row["due_at"] is not None else None
+    decision = decision_of(row["decision"]) if row["decision"] is not None else None
+    stands = decision.decision_id if decision is not None and row["ruled"] is not None else None
     return Stood(
         LeadId(row["person_id"]),
-        Verdict(row["stage"], frozenset(row["held"]), row["reason"]),
+        Verdict(row["stage"], frozenset(row["held"]), row["reason"], row["ruled"], stands),
         row["furthest"],
         row["since"],
         row["revision"],
         row["told_total"],
         row["told_grade"],
         due,
+        row["told_scores"],
+        row["account_id"],
+        decision,
+        row["erased"],
     )

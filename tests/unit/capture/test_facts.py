@@ -57,6 +57,12 @@ def test_queries_fragments_and_properties_are_personal() -> None:
     assert b"ann" not in made.value
 
 
+def test_what_own_people_did_counts_for_nothing_and_is_another_content_of_the_same_touch() -> None:
+    ours, theirs = draft(touch_id="t", internal=True), draft(touch_id="t")
+    told = touch_of(ours)
+    assert (told.automated, told.automated_reason, ours.event_id == theirs.event_id) == (True, "internal", False)
+
+
 def test_a_touch_without_a_name_gets_one_of_its_own_each_time() -> None:
     first, second = touch_of(draft()), touch_of(draft())
     assert str(first.event_id) == str(first.touch_id) != str(second.touch_id)

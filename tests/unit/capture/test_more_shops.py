@@ -316,3 +316,21 @@ def test_a_booking_waits_for_the_second_call() -> None:
     answer = {"request": "GET /v2/customers/C%2F1", "response": {"customer": CUSTOMER}}
     said = told_by(SQUARE, [SQUARE.secret], headers=headers, body=body.decode(), fetch=answer)
     assert [(fact["kind"], fact["event"]) for fact in said["facts"]] == [("booking", "booked")]
+
+
+@pytest.mark.parametrize(("state", "minor"), [("EVIDENCE_REQUIRED", 700), ("LOST", 700), ("ACCEPTED", 700), ("WON", 0)])
+def test_a_dispute_at_square_takes_its_amount_back_until_it_is_won(state: str, minor: int) -> None:
+    dispute = {
+        "id": "ORSEV",
+        "state": state,
+        "amount_money": {"amount": 700, "currency": "USD"},
+        "disputed_payment": {"payment_id": "pay_1"},
+        "created_at": "2026-02-19T21:24:53.258Z",
+        "updated_at": "2026-02-20T21:24:53.258Z",
+    }
+    fact = fact_of(SQUARE, square("dispute.state.updated", "dispute", dispute))
+    assert isinstance(fact, RefundFact)
+    assert (fact.external_id, fact.refund_id, fact.amount_minor, fact.currency) == ("pay_1", "ORSEV", minor, "USD")
+    assert fact.occurred_at.day == (20 if state == "WON" else 19)
+    inquiry = square("dispute.created", "dispute", dispute | {"state": "INQUIRY_PROCESSING"})
+    assert isinstance(fact_of(SQUARE, inquiry), Ignored)

@@ -278,3 +278,26 @@ def test_events_of_the_newer_kind_are_proven_and_ignored() -> None:
 def test_without_a_topic_nothing_can_be_mapped() -> None:
     with pytest.raises(Unmappable):
         told(None, order())
+
+
+@pytest.mark.parametrize(
+    ("status", "minor", "day"), [("needs_response", 1150, 3), ("lost", 1150, 3), ("accepted", 1150, 3), ("won", 0, 4)]
+)
+def test_a_chargeback_takes_its_amount_back_until_it_is_won(status: str, minor: int, day: int) -> None:
+    dispute = {
+        "id": 598735659,
+        "order_id": 1208963873639,
+        "type": "chargeback",
+        "amount": "11.50",
+        "currency": "EUR",
+        "status": status,
+        "initiated_at": "2026-03-03T10:00:00Z",
+        "finalized_on": "2026-03-04" if status == "won" else None,
+    }
+    fact = told("disputes/update", dispute)
+    assert isinstance(fact, RefundFact)
+    assert (fact.external_id, fact.refund_id) == ("1208963873639", "dispute:598735659")
+    assert (fact.amount_minor, fact.currency, fact.occurred_at.day) == (minor, "EUR", day)
+    assert isinstance(told("disputes/create", dispute | {"type": "inquiry"}), Ignored)
+    with pytest.raises(Unmappable):
+        told("disputes/create", dispute | {"order_id": None})

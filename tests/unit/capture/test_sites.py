@@ -9,8 +9,9 @@ from starlette.requests import Request
 
 from services.capture.sites.domain import allows, is_origin, is_robot, occurred, properties_of, referrer_of, visit_of
 from services.capture.sites.snippet import script, tag_for
-from services.capture.visitors import Allowance, address_of, truncated
+from services.capture.visitors import Allowance
 from shared.errors import QuotaExceeded
+from shared.web import address_of, network_of
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 MS = int(NOW.timestamp() * 1_000)
@@ -119,9 +120,9 @@ def test_who_asks_is_told_by_the_proxies_in_front_and_not_by_the_caller() -> Non
 
 
 def test_evidence_keeps_the_network_and_not_the_host() -> None:
-    assert truncated("203.0.113.77") == "203.0.113.0"
-    assert truncated("2001:db8:1234:5678::1") == "2001:db8:1234::"
-    assert truncated("nonsense") is None
+    assert network_of("203.0.113.77") == "203.0.113.0"
+    assert network_of("2001:db8:1234:5678::1") == "2001:db8:1234::"
+    assert network_of("nonsense") is None
 
 
 def test_an_address_has_so_many_requests_at_once_and_gets_them_back_with_time() -> None:

@@ -222,11 +222,45 @@ def test_a_new_customer_is_a_lead() -> None:
     assert fact.touch is None
 
 
+DISPUTE = {
+    "id": "du_1",
+    "charge": "ch_1",
+    "payment_intent": PAYMENT,
+    "amount": 5000,
+    "currency": "isk",
+    "created": AT - 9,
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "minor", "occurred_at"),
+    [
+        ("needs_response", 50, AT - 9),
+        ("under_review", 50, AT - 9),
+        ("lost", 50, AT - 9),
+        ("won", 0, AT),
+        ("charge_refunded", 0, AT),
+    ],
+)
+def test_a_dispute_takes_its_amount_back_until_it_is_won(status: str, minor: int, occurred_at: int) -> None:
+    fact = told("charge.dispute.updated", DISPUTE | {"status": status})
+    assert isinstance(fact, RefundFact)
+    assert (fact.external_id, fact.refund_id, fact.amount_minor, fact.currency) == (PAYMENT, "du_1", minor, "ISK")
+    assert fact.occurred_at == datetime.fromtimestamp(occurred_at, UTC)
+
+
+def test_an_inquiry_takes_nothing_and_a_dispute_names_its_payment() -> None:
+    inquiry = told("charge.dispute.created", DISPUTE | {"status": "warning_needs_response"})
+    assert isinstance(inquiry, Ignored)
+    with pytest.raises(Unmappable):
+        told("charge.dispute.created", DISPUTE | {"status": "lost", "charge": None, "payment_intent": ""})
+
+
 @pytest.mark.parametrize(
     ("kind", "envelope", "reason"),
     [
         ("charge.refunded", {}, "running_total"),
-        ("charge.dispute.created", {}, "dispute"),
+        ("charge.dispute.created", {}, "dispute_takes_nothing"),
         ("customer.deleted", {}, "event_type"),
         (None, {}, "event_type"),
         ("payment_intent.succeeded", {"livemode": False}, "test"),

@@ -4,17 +4,22 @@ from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
+from importlib import resources
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.nurture.sending.mail import Envelope, NotMailable, compose
+from services.nurture.sending.mail import NotMailable, compose
+from services.nurture.sending.mime import words, written
 from services.nurture.templates.rendering import Rendered
-from services.nurture.tracking.domain import is_machine, page_of, response_id
+from services.nurture.tracking.domain import Asked, Habits, page_of, response_id, why_machine
 from services.nurture.tracking.links import Links, Place
+from services.nurture.tracking.scanners import Scanners
 from shared.ids import MessageId, SequenceId, derived_id
+from shared.smtp import Envelope
 
 MESSAGE = MessageId(derived_id("message", "1"))
 LINKS = Links(b"k" * 32, "https://leads.example.com/")
@@ -113,6 +118,35 @@ def test_long_words_and_lines_arrive_whole() -> None:
     assert all(len(line) <= 998 for line in composed(text=long, subject="ü" * 400).content.split(b"\r\n"))
 
 
+LINES = st.lists(st.text(st.sampled_from('ab =?_.-\t"<>@,;ä漢🙂'), max_size=90), max_size=5).flatmap(
+    lambda lines: st.sampled_from(["\n", "\r\n", " \r", "\n.\n"]).map(lambda end: end.join(lines))
+)
+
+
+@given(
+    subject=st.text(st.sampled_from('ab =?_.-q"<>@,;ä漢🙂'), max_size=120) | st.just("=?utf-8?q?a?= b"),
+    text=LINES,
+    html=LINES,
+)
+def test_what_is_written_in_one_pass_reads_as_what_the_library_writes(subject: str, text: str, html: str) -> None:
+    subject = subject.strip()
+    theirs = EmailMessage(policy=default.clone(linesep="\r\n"))
+    theirs["Subject"] = subject
+    theirs.set_content(text, cte="quoted-printable")
+    theirs.add_alternative(html, subtype="html", cte="quoted-printable")
+    wanted = message_from_bytes(theirs.as_bytes(), policy=default)
+    content = written([words("Subject", subject)], text, html)
+    ours = message_from_bytes(content, policy=default)
+    assert ours["subject"] == wanted["subject"] and not ours.defects
+    assert [
+        (part.get_content_type(), part.get_content()) for part in ours.iter_parts() if isinstance(part, EmailMessage)
+    ] == [
+        (part.get_content_type(), part.get_content()) for part in wanted.iter_parts() if isinstance(part, EmailMessage)
+    ]
+    lines = content.split(b"\r\n")
+    assert all(len(line) <= 998 and b"\n" not in line and b"\r" not in line for line in lines)
+
+
 @given(number=st.integers(0, 65535), kind=st.sampled_from(["o", "c", "u"]))
 def test_an_address_reads_back(number: int, kind: Any) -> None:
     assert LINKS.read(kind, LINKS.token(kind, MESSAGE, number)) == Place(MESSAGE, number)
@@ -133,20 +167,40 @@ def test_a_changed_address_and_one_for_another_purpose_count_for_nothing() -> No
 
 
 @pytest.mark.parametrize(
-    ("method", "agent", "after", "machine"),
+    ("method", "agent", "address", "after", "machine"),
     [
-        ("GET", BROWSER, 60.0, False),
-        ("GET", BROWSER, 1.0, True),
-        ("HEAD", BROWSER, 60.0, True),
-        ("GET", None, 60.0, True),
-        ("GET", "Mozilla/5.0 (compatible; Googlebot/2.1)", 60.0, True),
-        ("GET", "Barracuda Sentinel", 60.0, True),
+        ("GET", BROWSER, "198.51.100.7", 60.0, False),
+        ("GET", BROWSER, "no address", 60.0, False),
+        ("GET", BROWSER, "198.51.100.7", 1.0, True),
+        ("HEAD", BROWSER, "198.51.100.7", 60.0, True),
+        ("GET", None, "198.51.100.7", 60.0, True),
+        ("GET", "Mozilla/5.0 (compatible; Googlebot/2.1)", "198.51.100.7", 60.0, True),
+        ("GET", "Barracuda Sentinel", "198.51.100.7", 60.0, True),
+        ("GET", BROWSER, "64.235.150.1", 60.0, True),
+        ("GET", BROWSER, "::ffff:64.235.144.0", 60.0, True),
+        ("GET", BROWSER, "203.0.113.200", 60.0, True),
+        ("GET", BROWSER, "2001:db8::1", 60.0, True),
+        ("GET", BROWSER, "64.235.160.0", 60.0, False),
     ],
 )
-def test_machines_are_told_from_people(method: str, agent: str | None, after: float, machine: bool) -> None:
-    now = AT + timedelta(seconds=after)
-    window = timedelta(seconds=2)
-    assert is_machine(method=method, user_agent=agent, claimed_at=AT, now=now, window=window) is machine
+def test_machines_are_told_from_people(
+    method: str, agent: str | None, address: str, after: float, machine: bool
+) -> None:
+    own = [ip_network("203.0.113.0/24"), ip_network("2001:db8::/32")]
+    habits = Habits(timedelta(seconds=2), timedelta(seconds=5), timedelta(days=1), Scanners(own))
+    asked = Asked(method, agent, address)
+    why = why_machine(asked, habits, (), claimed_at=AT, now=AT + timedelta(seconds=after))
+    assert (why is not None) is machine, why
+
+
+def test_every_shipped_network_is_found_by_its_first_and_last_address() -> None:
+    scanners = Scanners()
+    text = resources.files("services.nurture.tracking").joinpath("scanners.txt").read_text()
+    networks = [ip_network(line) for line in text.splitlines() if line[:1].isdigit()]
+    assert len(networks) > 30
+    for network in networks:
+        assert scanners.provider_of(str(network[0]))
+        assert scanners.provider_of(str(network[-1]))
 
 
 def test_a_scanner_does_not_use_up_the_click_of_the_person() -> None:

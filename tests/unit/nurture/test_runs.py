@@ -27,14 +27,11 @@ from services.nurture.sending.domain import (
     Hold,
     Leave,
     Move,
-    Outcome,
     Readiness,
     Suppress,
     after,
     message_id,
     next_act,
-    outcome_of_reply,
-    outcome_of_silence,
     pause_before,
 )
 from services.nurture.sequences.document import EveryDays, SequenceDocument
@@ -42,6 +39,7 @@ from services.nurture.sequences.domain import Plan, SendStep, compile_plan
 from shared.consents import Consent, latest_consents
 from shared.ids import EventId, LeadId, SequenceId
 from shared.profiles import combine_profiles
+from shared.smtp import Outcome, outcome_of_reply, outcome_of_silence
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 ANN = LeadId("ann")
@@ -150,8 +148,8 @@ def test_a_run_sends_waits_and_chooses() -> None:
     plan = plan_of()
     sends = act(plan, "hello", person())
     assert isinstance(sends, Deliver)
-    assert after(plan, sends.step, NOW) == Move("choose", NOW + timedelta(days=3))
-    assert act(plan, "rest", person()) == Move("choose", NOW + timedelta(days=3))
+    assert after(plan, sends.step, NOW) == Move("choose", NOW + timedelta(days=3), "rest", NOW)
+    assert act(plan, "rest", person()) == Move("choose", NOW + timedelta(days=3), "rest", NOW)
     german = act(plan, "choose", person(country="DE"))
     other = act(plan, "choose", person())
     assert isinstance(german, Deliver) and german.step.step_id == "de"
@@ -181,8 +179,8 @@ def test_nothing_is_decided_while_consent_or_the_ledger_may_be_stale() -> None:
         assert act(plan, "hello", person(consent="denied"), readiness=stale) == Hold(step(plan), "stale")
     assert isinstance(act(plan, "hello", person(parked=True)), Hold)
     assert isinstance(act(plan, "hello", person(), live=False), Hold)
-    assert act(plan, "hello", person(), readiness=Readiness(provider="none")) == Hold(step(plan), "none")
-    assert isinstance(act(plan, "hello", person(consent=None), readiness=Readiness(provider="none")), Suppress)
+    assert act(plan, "hello", person(), readiness=Readiness({"email": "none"})) == Hold(step(plan), "none")
+    assert isinstance(act(plan, "hello", person(consent=None), readiness=Readiness({"email": "none"})), Suppress)
 
 
 def test_what_ends_a_run_counts_even_when_it_came_before_the_run() -> None:
@@ -205,6 +203,9 @@ def test_a_transactional_message_needs_no_consent_but_an_address_that_works() ->
     complained = person(suppressions=(Suppression("complained", NOW),))
     assert why_not(complained, "transactional", "email") == "suppressed: complained"
     assert why_not(person(email=None), "transactional", "email") == "no email address"
+    assert why_not(person(), "transactional", "sms") == "no phone number"
+    assert why_not(person(phone="+4915112345678"), "transactional", "sms") is None
+    assert why_not(person(phone="+4915112345678"), "marketing", "sms") == "no consent for sms"
 
 
 def test_a_message_needs_consent_for_its_own_purpose_and_an_unsubscription_covers_every_one() -> None:
@@ -259,7 +260,8 @@ def test_a_reply_is_certain(code: int, text: str, phase: Any, state: str, retry:
 
 
 def test_silence_is_certain_only_before_the_message_left() -> None:
-    assert outcome_of_silence("envelope", "x") == Outcome("planned", "the server was not reached: x", retry=True)
+    unreached = Outcome("planned", "the server was not reached: x", retry=True, in_trouble=True)
+    assert outcome_of_silence("envelope", "x") == unreached
     assert outcome_of_silence("recipient", "x").retry
     assert outcome_of_silence("data", "x").state == "unknown"
     assert not outcome_of_silence("data", "x").retry

@@ -113,6 +113,28 @@ def test_a_template_that_cannot_be_filled_is_refused_with_its_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("channel", "template", "places"),
+    [
+        ("email", {"text": "Hello"}, ["subject"]),
+        ("sms", {"text": "Hello {{ lead.first_name }}"}, []),
+        ("sms", {"subject": "Hello", "html": "Hello"}, ["html", "subject", "text"]),
+        ("sms", {"text": "Hello", "name": "hello", "language": "en_US"}, ["name"]),
+        ("whatsapp", {"text": "Hello"}, []),
+        ("whatsapp", {"name": "hello", "language": "en_US", "parameters": ["{{ lead.first_name }}"]}, []),
+        ("whatsapp", {"name": "hello", "language": "en", "parameters": ["{{ lead.nick }}"]}, ["parameters/0"]),
+        ("whatsapp", {"name": "hello", "language": "en", "text": "Hello"}, ["text"]),
+    ],
+)
+def test_a_template_has_what_its_channel_can_carry(channel: str, template: dict[str, Any], places: list[str]) -> None:
+    written = {"id": "a", "send": {"channel": channel, "template": template}}
+    expected = [f"/steps/0/send/template/{place}" for place in places]
+    assert [fault.pointer for fault in (faults_of(written) if places else [])] == expected
+    if not places:
+        stored = document(written).as_json()["steps"][0]["send"]["template"]
+        assert template.items() <= stored.items()
+
+
+@pytest.mark.parametrize(
     ("step", "place"),
     [
         ({"id": "a"}, ("steps", 0)),

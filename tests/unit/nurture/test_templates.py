@@ -1,13 +1,17 @@
 """Templates: what may be saved, and what the renderer does with what was not expected."""
 
+import asyncio
+import re
 from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.nurture.sequences.document import Template
 from services.nurture.templates.check import template_faults
-from services.nurture.templates.rendering import CannotRender, Rendered, Renderer
+from services.nurture.templates.document import Template
+from services.nurture.templates.rendering import CannotRender, Rendered, Renderer, RendererStarved
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +23,7 @@ CONTEXT: dict[str, Any] = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def renderer() -> Iterator[Renderer]:
     made = Renderer(timeout_s=20)
     yield made
@@ -73,6 +77,39 @@ def test_what_messages_need_can_be_saved(source: str) -> None:
         "{{ lead[lead.first_name] }}",
         "{{ unfinished",
         "{% if lead %}",
+        "{{ lead.first_name | safe }}",
+        "{{ lead.attributes.items | map(attribute='__class__') | list }}",
+        "{{ lead.attributes.items | map('attr', '__class__') | join }}",
+        "{{ lead.first_name | format(lead) }}",
+        "{{ lead.first_name | center(1000000000) }}",
+        "{{ lead.employees | round(-1000000000) }}",
+        "{{ lead.attributes | xmlattr }}",
+        "{{ lead | tojson }}",
+        "{{ lead | pprint }}",
+        "{{ lead.first_name | filesizeformat }}",
+        "{{ lead.first_name is callable }}",
+        "{{ lead.attributes.f() }}",
+        "{{ lead.first_name[0:1000000] }}",
+        "{% filter upper %}{{ lead.first_name }}{% endfilter %}",
+        "{% call lead.f() %}{% endcall %}",
+        "{% with a = lead %}{{ a }}{% endwith %}",
+        "{% autoescape false %}{{ lead.first_name }}{% endautoescape %}",
+        "{% extends 'base' %}",
+        "{% block a %}{% endblock %}",
+        "{% include lead.first_name %}",
+        "{% do lead %}",
+        "{% set ns = namespace() %}",
+        "{{ lipsum.__globals__ }}",
+        "{{ joiner.__init__.__globals__ }}",
+        "{{ request.application.__globals__ }}",
+        "{{ _links }}",
+        "{{ lead.first_name | _link }}",
+        "{{ lead.attributes.a | date('yesterday') }}",
+        "{{ lead.attributes.a | money }}",
+        "{{ lead.attributes.a | money('EURO') }}",
+        "{{ lead.attributes.a | number(100) }}",
+        "{{ 1 // 0 }}",
+        "{{ {'a': lead} }}",
         "(" * 10 + "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
     ],
 )
@@ -145,8 +182,142 @@ async def test_a_hostile_template_harms_only_its_own_message(renderer: Renderer,
     assert (await rendered(renderer, text="still here")).text == "still here"
 
 
-async def test_a_renderer_that_hangs_is_ended() -> None:
+async def test_of_messages_that_go_together_only_the_hostile_one_is_lost() -> None:
+    renderer = Renderer(timeout_s=60, processes=1)
+    texts = ("one", "{{ 'a' * 2000000000 }}", "two", "three", "four")
+    try:
+        beside = [rendered(renderer, text=text) for text in texts]
+        one, harmed, *others = await asyncio.gather(*beside, return_exceptions=True)
+    finally:
+        renderer.close()
+    assert isinstance(harmed, CannotRender)
+    assert [getattr(each, "text", each) for each in (one, *others)] == ["one", "two", "three", "four"]
+
+
+async def test_a_renderer_that_hangs_is_ended_and_says_nothing_about_the_template() -> None:
     renderer = Renderer(timeout_s=0.001)
-    with pytest.raises(CannotRender, match="too long"):
+    with pytest.raises(RendererStarved):
         await rendered(renderer, text="x")
     renderer.close()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "<p>{}</p>",
+        "<p title='{}'>x</p>",
+        "<p title={}>x</p>",
+        "<a href='{}'>x</a>",
+        '<a href="https://x.example/?q={}">x</a>',
+        "<img src='{}' alt='{}'>",
+        "<td background={}>x</td>",
+        "<title>{}</title>",
+        "<!-- {} --><p>x</p>",
+        "<!--[if mso]><v:fill src='{}'/><![endif]-->",
+        "<textarea>{}</textarea>",
+    ],
+)
+async def test_what_a_stranger_enters_is_inert_wherever_it_may_stand(renderer: Renderer, place: str) -> None:
+    for attack in (
+        "<script>alert(1)</script>",
+        "\"'><img src=x onerror=alert(1)>",
+        "x onmouseover=alert(1) y",
+        "javascript:alert(1)",
+        " java\nscript:alert(1)",
+        "data:text/html,<script>alert(1)</script>",
+        "vbscript:x",
+        "--><script>alert(1)</script>",
+        "]]><script>alert(1)</script>",
+        "</title></textarea><script>alert(1)</script>",
+        "{{ lead.__class__ }}{% for a in lead %}{{ a }}{% endfor %}{#",
+        "a\u2028b\u2029c\x85<script>d</script>",
+        "\u202e<script>",
+    ):
+        context = {**CONTEXT, "lead": {"first_name": attack}}
+        result = await rendered(renderer, context=context, html=place.replace("{}", "{{ lead.first_name }}"))
+        found = Dangers()
+        found.feed(result.html)
+        assert found.dangers == [], (attack, result.html)
+        assert "{{ lead" not in result.html or "{{ lead" in attack
+        assert all(link.startswith(("http://", "https://")) for link in result.links)
+
+
+class Dangers(HTMLParser):
+    """Finds what would run, or have something fetched that the template does not name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dangers: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.dangers += [tag] if tag in ("script", "iframe") else []
+        for name, value in attrs:
+            runs = re.match(r"\s*(javascript|data|vbscript):", (value or ""), re.IGNORECASE)
+            if name.startswith("on") or (runs and name not in ("title", "alt")):
+                self.dangers.append(f"{name}={value}")
+
+    def handle_comment(self, data: str) -> None:
+        inner = re.fullmatch(r"\[if[^\]]*\]>(.*)<!\[endif\]", data, re.DOTALL)
+        if inner:
+            within = Dangers()
+            within.feed(inner[1])
+            self.dangers += within.dangers
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<script>{{ lead.first_name }}</script>",
+        "<style>{{ lead.first_name }}</style>",
+        "<p style='color: {{ lead.first_name }}'>x</p>",
+        "<p onclick='{{ lead.first_name }}'>x</p>",
+        "<p {{ lead.first_name }}>x</p>",
+        "<p {{ lead.first_name }}='x'>x</p>",
+        "<{{ lead.first_name }}>x",
+        "<x{{ lead.first_name }}>x",
+        "</{{ lead.first_name }}>",
+        "<iframe src='{{ lead.first_name }}'></iframe>",
+        "<meta http-equiv='refresh' content='0;url={{ lead.first_name }}'>",
+        "<base href='{{ lead.first_name }}'>",
+        "<!--[if mso]><p style='{{ lead.first_name }}'><![endif]-->",
+        "{% for name in lead.attributes.items %}<p style='{{ name }}'>{% endfor %}",
+    ],
+)
+async def test_where_escaping_does_not_help_no_value_may_stand(renderer: Renderer, html: str) -> None:
+    with pytest.raises(CannotRender):
+        await rendered(renderer, html=html)
+
+
+async def test_many_messages_at_once_each_get_their_own(renderer: Renderer) -> None:
+    """Two processes, one of which is brought down again and again by somebody else's template."""
+    own = Renderer(timeout_s=20, processes=2)
+    try:
+
+        async def fine(number: int) -> None:
+            context = {**CONTEXT, "lead": {"first_name": f"Ann {number}"}}
+            result = await rendered(own, context=context, html="<p>{{ lead.first_name }}</p>")
+            assert result.html == f"<p>Ann {number}</p>"
+
+        async def hostile() -> None:
+            with pytest.raises(CannotRender):
+                await rendered(own, text="{{ 'a' * 2000000000 }}")
+
+        await asyncio.gather(*(hostile() if number % 20 == 7 else fine(number) for number in range(60)))
+    finally:
+        own.close()
+
+
+async def test_html_that_takes_for_ever_to_read_harms_only_itself(renderer: Renderer) -> None:
+    with pytest.raises(CannotRender, match=r"the renderer ended|too long"):
+        await rendered(renderer, html="<a " * 33_000)
+    assert (await rendered(renderer, text="still here")).text == "still here"
+
+
+async def test_files_of_this_machine_are_not_read_by_styles_or_includes(renderer: Renderer, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.css"
+    secret.write_text("p{color:rebeccapurple}")
+    for link in (str(secret), f"file://{secret}"):
+        html = f'<link rel="stylesheet" href="{link}"><style>p{{margin:0}}</style><p>x</p>'
+        assert "rebeccapurple" not in (await rendered(renderer, html=html)).html
+    with pytest.raises(CannotRender, match="included template"):
+        await rendered(renderer, mjml=f'<mjml><mj-body><mj-include path="{secret}"/></mj-body></mjml>')

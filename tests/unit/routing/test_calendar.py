@@ -4,10 +4,10 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from services.routing.reps.calendar import Calendar, Span, local_midnight
+from services.routing.reps.calendar import Calendar
+from services.routing.reps.local_time import local_midnight
+from services.routing.reps.spans import Span
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NINE_TO_FIVE = ((540, 1020),)
@@ -94,41 +94,3 @@ def test_a_local_day_begins_at_its_own_midnight() -> None:
     assert local_midnight(date(2026, 9, 6), ZoneInfo("America/Santiago")) == utc(
         "2026-09-06T04:00"
     )  # 00:00 is left out
-
-
-whole_minutes = st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1)).map(
-    lambda at: at.replace(second=0, microsecond=0, tzinfo=UTC)
-)
-stretches = st.lists(st.integers(0, 96).map(lambda quarter: quarter * 15), min_size=2, max_size=6, unique=True).map(
-    lambda edges: tuple(zip(*[iter(sorted(edges)[: len(edges) // 2 * 2])] * 2, strict=True))
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.sampled_from(["Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "UTC"]),
-    st.lists(stretches, min_size=7, max_size=7).map(tuple),
-    whole_minutes,
-    st.integers(1, 3_000),
-)
-def test_working_minutes_are_those_the_local_clock_shows_as_working(
-    zone_name: str, hours: tuple[tuple[tuple[int, int], ...], ...], at: datetime, minutes: int
-) -> None:
-    zone = ZoneInfo(zone_name)
-    calendar = Calendar(zone, hours)
-
-    def shown_as_working(moment: datetime) -> bool:
-        local = moment.astimezone(zone)
-        minute = local.hour * 60 + local.minute
-        return any(start <= minute < end for start, end in hours[local.weekday()])
-
-    due = calendar.after_working(at, minutes)
-    assert due is not None
-    moments = [at + count * MINUTE for count in range(int((due - at) / MINUTE))]
-    repeated = [
-        moment
-        for moment in moments
-        if moment.astimezone(zone).fold or (moment + timedelta(hours=1)).astimezone(zone).fold
-    ]
-    if not repeated:  # there the stretches need not be what the clock shows; see Calendar
-        assert sum(map(shown_as_working, moments)) == minutes

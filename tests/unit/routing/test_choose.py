@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from pydantic import ValidationError
 
 from services.routing.assignments.domain import (
     Assignment,
@@ -16,12 +17,12 @@ from services.routing.assignments.domain import (
     Pool,
     State,
     choose,
-    one_owner,
-    wants_rep,
 )
+from services.routing.assignments.ownership import one_owner, wants_rep
 from services.routing.people.domain import Person, Standing
-from services.routing.reps.calendar import Calendar, Span
+from services.routing.reps.calendar import Calendar
 from services.routing.reps.domain import Rep
+from services.routing.reps.spans import Span
 from services.routing.rules.document import DEFAULT, RoutingDocument
 from services.routing.rules.domain import Rules, compile_rules
 from shared.ids import AssignmentId, LeadId, RepId
@@ -269,3 +270,37 @@ def test_a_lead_with_a_rep_is_given_out_again_only_when_it_had_left() -> None:
     assert not wants_rep(accepted, "mql", routed_before=True)
     assert not wants_rep(accepted, "opportunity", routed_before=False)
     assert not wants_rep(offered, "lead", routed_before=False)
+
+
+def test_a_table_of_territories_places_leads_by_the_row_that_says_most() -> None:
+    table = [
+        {"territory": "dach", "country": "DE"},
+        {"territory": "south", "country": "de", "region": "by"},
+        {"territory": "health", "country": "DE", "industry": "health"},
+    ]
+    line = {
+        "id": "t",
+        "when": "territory != 'health'",
+        "who": "territory in rep.territories",
+        "strategy": "round_robin",
+    }
+    document = {
+        "rules": [line],
+        "queues": [{"id": "all", "who": "true"}],
+        "catch_all": {"queue": "all", "strategy": "round_robin"},
+        "territories": table,
+    }
+    by = compile_rules(1, RoutingDocument.model_validate(document))
+    ann, bob = rep("ann", territories=("south",)), rep("bob", territories=("dach", "health"))
+    assert chosen(case(person(country="DE", region="BY"), NOW), by, ann, bob).rep == ann
+    assert chosen(case(person(country="DE", region="HE"), NOW), by, ann, bob).rep == bob
+    assert chosen(case(person(country="DE", region="BY", industry="Health"), NOW), by, ann, bob).rep == ann
+    assert matched(chosen(case(person(country="DE", industry="health"), NOW), by, ann, bob)) == ["catch-all"]
+    nowhere = chosen(case(person(country="FR"), NOW), by, ann, bob)
+    assert "territory is missing" in nowhere.trace[0].why
+    twice = RoutingDocument.model_validate(document | {"territories": [*table, {"territory": "x", "country": "De "}]})
+    with pytest.raises(InvalidDocument) as refused:
+        compile_rules(1, twice)
+    assert [fault.pointer for fault in refused.value.errors] == ["/territories/3"]
+    with pytest.raises(ValidationError):
+        RoutingDocument.model_validate(document | {"territories": [{"territory": "x"}]})

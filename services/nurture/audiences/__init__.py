@@ -1,0 +1,1 @@
+"""Retargeting lists: who is in a segment and allows it, told to an address as hashes."""

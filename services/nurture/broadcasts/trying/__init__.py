@@ -1,0 +1,1 @@
+"""What dry runs read and write."""

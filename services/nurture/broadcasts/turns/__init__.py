@@ -1,0 +1,1 @@
+"""What the checks of broadcasts read and write."""

@@ -1,0 +1,65 @@
+"""Email."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from services.nurture.channels.channel import CannotWrite, Draft, Order
+from services.nurture.channels.filling import context_of, words_of
+from services.nurture.channels.provider import Carrier, Providers
+from services.nurture.parts import Parts
+from services.nurture.people.domain import Person
+from services.nurture.sending.mail import NotMailable, compose
+from services.nurture.templates.rendering import CannotRender, Renderer
+from services.nurture.tracking.links import Links
+from shared.consents import needs_consent
+from shared.ids import MessageId
+from shared.smtp import Envelope, Outcome
+
+
+class EmailChannel:
+    """Writes emails and hands them to a server or a provider."""
+
+    def __init__(self, parts: Parts, renderer: Renderer, carrier: Carrier[Envelope]) -> None:
+        self._parts = parts
+        self._renderer = renderer
+        self._carrier = carrier
+        self._links = Links(
+            parts.runtime.secrets.links, parts.runtime.settings.public_url, traps=parts.settings.trap_links
+        )
+
+    def address_of(self, person: Person) -> str | None:
+        """The address of the person."""
+        return person.email
+
+    async def write(self, order: Order) -> Draft:
+        """The email as bytes. Raises CannotWrite."""
+        runtime, plan = self._parts.runtime, order.plan
+        context = context_of(self._parts, self._links, order)
+        words = await words_of(self._parts, order, context)
+        recipient = order.person.email or ""
+        try:
+            rendered = await self._renderer.render(words, context, footer=needs_consent(plan.purpose), utm=plan.utm)
+            envelope = compose(
+                rendered,
+                self._links,
+                message_id=order.message_id,
+                sequence_id=plan.sequence_id,
+                purpose=plan.purpose,
+                sender=runtime.settings.mail_from,
+                recipient=recipient,
+                at=runtime.clock.now(),
+                tracked=not order.trial,
+            )
+        except CannotRender as exc:
+            raise CannotWrite(f"the template cannot be filled: {exc}") from exc
+        except NotMailable as exc:
+            raise CannotWrite(str(exc)) from exc
+        return Draft(recipient, rendered.subject, rendered.links, envelope)
+
+    async def deliver(self, draft: Draft, still_wanted: Callable[[], bool]) -> Outcome:
+        """Hand the email over."""
+        return await self._carrier.deliver(draft.content, still_wanted)
+
+    async def look_up(self, message_id: MessageId, claimed_at: datetime) -> Outcome | None:
+        """What a provider knows of a message whose outcome is unknown; None where none says that it has it."""
+        return await self._carrier.look_up(message_id) if isinstance(self._carrier, Providers) else None

@@ -1,0 +1,207 @@
+"""What messages came to, over the period that is asked for, but for what is counted as it happens (`counts.py`).
+
+Conversions, replies and what attribution credits are folded here from others' facts. A conversion or reply belongs to
+whoever its id turned out to be, as does a message; so a report is right as soon as a merge is folded.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import asyncpg
+
+from shared.db import Connection
+from shared.events import CreditsChanged, RefundRecorded, TouchRecorded
+from shared.ids import SequenceId
+
+PUT_REFUNDS = """
+INSERT INTO refunds AS known (conversion_id, origin, refund_id, position, amount_minor, currency)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[])
+ON CONFLICT (conversion_id, origin, refund_id) DO UPDATE
+SET position = excluded.position, amount_minor = excluded.amount_minor, currency = excluded.currency
+WHERE known.position < excluded.position
+"""
+PUT_REPLIES = """
+INSERT INTO replies AS known (origin, touch_id, lead_id, position, occurred_at, automated)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[], $6::boolean[])
+ON CONFLICT (origin, touch_id) DO UPDATE
+SET lead_id = excluded.lead_id, position = excluded.position, occurred_at = excluded.occurred_at,
+    automated = excluded.automated
+WHERE known.position < excluded.position
+"""
+PUT_EARNINGS = """
+INSERT INTO earnings AS known (conversion_id, model, revision, converted_at, currency, touch_ids, value_minor)
+SELECT $1, $2, $3, $4, $5, $6, $7
+ON CONFLICT (conversion_id, model) DO UPDATE
+SET revision = excluded.revision, converted_at = excluded.converted_at, currency = excluded.currency,
+    touch_ids = excluded.touch_ids, value_minor = excluded.value_minor
+WHERE known.revision < excluded.revision
+"""
+LEFT_US = "claimed_at IS NOT NULL AND state NOT IN ('planned', 'failed', 'suppressed')"
+"""The message left, or may have."""
+ANSWERS = """(
+    SELECT responses.message_id, kind, automated_reason IS NULL AND withdrawals.touch_id IS NULL AS by_person
+    FROM responses LEFT JOIN withdrawals
+        ON withdrawals.touch_id = responses.touch_id AND withdrawals.origin = 'nurture'
+    WHERE kind IS NOT NULL
+) AS answer"""
+"""Responses to messages, and whether neither we nor anybody else found out that a machine gave them."""
+# Whose a fact of an anonymous id is: of the person linked last before it, else of the first one linked. Found for all
+# facts together: two look-ups for each of them cost more than all the rest of a report.
+_LINKED = """linked AS MATERIALIZED (
+    SELECT DISTINCT ON (fact_id) fact_id, link.lead_id
+    FROM said JOIN identity_links AS link ON link.anonymous_lead_id = said.lead_id
+    ORDER BY fact_id, link.at <= said.occurred_at DESC, CASE WHEN link.at <= said.occurred_at THEN link.at END DESC,
+        CASE WHEN link.at <= said.occurred_at THEN link.lead_id END DESC, link.at, link.lead_id
+)"""
+
+
+def converted(condition: str) -> str:
+    """Conversions that stand, less what was given back of each, as a common table expression `happened`."""
+    return f"""said AS MATERIALIZED (
+    SELECT fact_id, lead_id, occurred_at, fields->>'currency' AS currency,
+        (fields->>'value_minor')::bigint AS value_minor
+    FROM milestones AS said
+    WHERE kind = 'conversion_recorded' AND fields->>'type' = 'conversion_recorded' AND {condition}
+),
+{_LINKED},
+given_back AS MATERIALIZED (
+    SELECT conversion_id AS fact_id, refunds.currency, sum(amount_minor) AS minor
+    FROM refunds JOIN said ON fact_id = conversion_id GROUP BY conversion_id, refunds.currency
+),
+happened AS MATERIALIZED (
+    SELECT fact_id, coalesce(linked.lead_id, said.lead_id) AS lead_id, occurred_at, currency,
+        greatest(0, value_minor - coalesce(minor, 0))::bigint AS value_minor
+    FROM said LEFT JOIN linked USING (fact_id) LEFT JOIN given_back USING (fact_id, currency)
+)"""
+
+
+def replied(condition: str) -> str:
+    """Replies of people, as a common table expression `happened`."""
+    return f"""said AS MATERIALIZED (
+    SELECT said.origin || ' ' || said.touch_id AS fact_id, lead_id, occurred_at
+    FROM replies AS said
+    WHERE NOT automated AND {condition} AND NOT EXISTS (
+        SELECT FROM withdrawals WHERE withdrawals.origin = said.origin AND withdrawals.touch_id = said.touch_id)
+),
+{_LINKED},
+happened AS MATERIALIZED (
+    SELECT fact_id, coalesce(linked.lead_id, said.lead_id) AS lead_id, occurred_at, NULL::text AS currency,
+        0::bigint AS value_minor
+    FROM said LEFT JOIN linked USING (fact_id)
+)"""
+
+
+def owners_of(named: str) -> str:
+    """The persons that ids turned out to be, of those that did, as a common table expression `owners`."""
+    return f"""walked AS (
+    SELECT named.lead_id AS origin, alias.into_id AS here, 1 AS depth
+    FROM ({named}) AS named JOIN identity_aliases AS alias ON alias.lead_id = named.lead_id AND alias.active
+    UNION ALL
+    SELECT walked.origin, alias.into_id, walked.depth + 1
+    FROM walked JOIN identity_aliases AS alias ON alias.lead_id = walked.here AND alias.active WHERE walked.depth < 64
+),
+owners AS MATERIALIZED (
+    SELECT DISTINCT ON (origin) origin AS lead_id, here AS person_id FROM walked ORDER BY origin, depth DESC
+)"""
+
+
+def _after_messages(happened: str) -> str:
+    """What happened within the window after messages of a sequence: each under the last message before it."""
+    return f"""
+WITH RECURSIVE {happened},
+{owners_of("SELECT DISTINCT lead_id FROM happened")},
+theirs AS MATERIALIZED (
+    SELECT happened.*, coalesce(owners.person_id, happened.lead_id) AS person_id
+    FROM happened LEFT JOIN owners ON owners.lead_id = happened.lead_id
+),
+below AS (
+    SELECT person_id, person_id AS lead_id FROM theirs
+    UNION
+    SELECT below.person_id, alias.lead_id
+    FROM below JOIN identity_aliases AS alias ON alias.into_id = below.lead_id AND alias.active
+),
+followed AS (
+    SELECT DISTINCT ON (theirs.fact_id) theirs.currency, theirs.value_minor, message.*
+    FROM theirs JOIN below ON below.person_id = theirs.person_id
+    CROSS JOIN LATERAL (
+        SELECT step_id, variant, claimed_at FROM messages
+        WHERE messages.lead_id = below.lead_id AND sequence_id = $1 AND {LEFT_US}
+            AND claimed_at <= theirs.occurred_at AND claimed_at > theirs.occurred_at - $4::interval
+        ORDER BY claimed_at DESC LIMIT 1
+    ) AS message
+    ORDER BY theirs.fact_id, message.claimed_at DESC
+)
+SELECT step_id, variant, currency, count(*) AS times, sum(value_minor)::bigint AS value_minor
+FROM followed WHERE claimed_at >= $2 AND claimed_at < $3 GROUP BY step_id, variant, currency
+"""
+
+
+_IN_REACH = "said.occurred_at >= $2 AND said.occurred_at < $3::timestamptz + $4::interval"
+CONVERSIONS = _after_messages(converted(_IN_REACH))
+REPLIES = _after_messages(replied(_IN_REACH))
+# Messages that count as opened, say, only until it is heeded who was found out to be a machine by somebody else.
+WITHDRAWN = f"""
+SELECT step_id, variant, kind AS name, count(*) AS times FROM (
+    SELECT DISTINCT message_id, kind FROM withdrawals JOIN responses USING (touch_id)
+    WHERE withdrawals.origin = 'nurture' AND kind <> 'trap' AND automated_reason IS NULL
+) AS doubted JOIN messages USING (message_id)
+WHERE sequence_id = $1 AND claimed_at >= $2 AND claimed_at < $3 AND {LEFT_US} AND NOT EXISTS (
+    SELECT FROM responses AS other
+    WHERE other.message_id = doubted.message_id AND other.kind = doubted.kind AND automated_reason IS NULL
+      AND NOT EXISTS (SELECT FROM withdrawals WHERE origin = 'nurture' AND withdrawals.touch_id = other.touch_id)
+)
+GROUP BY step_id, variant, kind
+"""
+CREDITED = f"""
+SELECT step_id, variant, model, currency, sum(part.minor)::bigint AS value_minor
+FROM (
+    SELECT model, currency, given.touch_id, given.minor
+    FROM earnings CROSS JOIN LATERAL unnest(touch_ids, value_minor) AS given (touch_id, minor)
+    WHERE converted_at >= $2 AND touch_ids <> '{{}}'
+) AS part JOIN responses USING (touch_id) JOIN messages USING (message_id)
+WHERE sequence_id = $1 AND claimed_at >= $2 AND claimed_at < $3 AND {LEFT_US}
+GROUP BY step_id, variant, model, currency
+"""
+
+
+async def save_refunds(connection: Connection, events: Sequence[RefundRecorded]) -> None:
+    """Keep what was given back; of corrections the one received last."""
+    newest = {
+        (event.conversion_id, event.origin, event.refund_id): event
+        for event in sorted(events, key=lambda event: event.position)
+    }
+    rows = [newest[key] for key in sorted(newest)]
+    names = ("conversion_id", "origin", "refund_id", "position", "amount_minor", "currency")
+    await connection.execute(PUT_REFUNDS, *([getattr(row, name) for row in rows] for name in names))
+
+
+async def save_replies(connection: Connection, events: Sequence[TouchRecorded]) -> None:
+    """Keep people's replies; of corrections the one received last."""
+    newest = {(event.origin, event.touch_id): event for event in sorted(events, key=lambda event: event.position)}
+    rows = [newest[key] for key in sorted(newest)]
+    names = ("origin", "touch_id", "lead_id", "position", "occurred_at", "automated")
+    if rows:
+        await connection.execute(PUT_REPLIES, *([getattr(row, name) for row in rows] for name in names))
+
+
+async def save_earnings(connection: Connection, event: CreditsChanged) -> None:
+    """Keep what a conversion's credits say of touches of ours; where no touch is named, nothing."""
+    ours = [credit for credit in event.credits if credit.origin == "nurture" and credit.touch_id is not None]
+    await connection.execute(
+        PUT_EARNINGS,
+        event.conversion_id,
+        event.model,
+        event.revision,
+        event.converted_at,
+        event.currency,
+        [credit.touch_id for credit in ours],
+        [credit.value_minor for credit in ours],
+    )
+
+
+async def read(
+    connection: Connection, statement: str, sequence_id: SequenceId, span: tuple[datetime, datetime], *more: object
+) -> list[asyncpg.Record]:
+    """The rows of one of the statements above about a sequence and a period."""
+    rows: list[asyncpg.Record] = await connection.fetch(statement, sequence_id, *span, *more)
+    return rows

@@ -1,0 +1,15 @@
+-- The scores that the scoring document names beside the main one, by id.
+CREATE TABLE lead_scores (
+    lead_id text PRIMARY KEY,
+    revision bigint NOT NULL,
+    scores jsonb NOT NULL
+) WITH (fillfactor = 70);
+-- The segments that people are in, as they were told last.
+CREATE TABLE segments (
+    lead_id text NOT NULL,
+    segment_id text NOT NULL,
+    revision bigint NOT NULL,
+    member boolean NOT NULL,
+    PRIMARY KEY (lead_id, segment_id)
+);
+CREATE INDEX segments_members ON segments (segment_id, lead_id) WHERE member;

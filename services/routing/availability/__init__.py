@@ -1,0 +1,1 @@
+"""When reps can be given leads, and why not."""

@@ -1,0 +1,1 @@
+"""Reps' own calendars, fetched or uploaded."""

@@ -1,0 +1,317 @@
+"""From a fact on its way to a CRM to the record there: what is known now, whose it is, the call, what the answer means.
+
+Records are written by an id of ours or the address, so that a fact delivered twice is one record. A token is fetched
+once for all that waits, and anew when the CRM does not take it any more.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+from services.routing.assignments import queries as assignments
+from services.routing.crm import queries
+from services.routing.crm.domain import (
+    DEAL,
+    ERASED,
+    MERGED,
+    NOT_FOUND,
+    STAGE,
+    Call,
+    Crm,
+    Reading,
+    Record,
+    RecordKind,
+    Token,
+    Ways,
+    deal_values,
+    filled,
+)
+from services.routing.crm.hubspot import HubSpot
+from services.routing.crm.salesforce import Salesforce
+from services.routing.crm.zoho import Zoho
+from services.routing.people.domain import Person
+from services.routing.people.handlers import person
+from services.routing.reps.queries import reps_of
+from services.routing.webhooks.queries import Claimed
+from shared.db import Connection, agreed_now
+from shared.ids import LeadId, RepId
+from shared.outbound import AddressRefused, Answer, NoAnswer, Outbound
+from shared.personal import KeysAwaited
+from shared.service import Runtime
+from shared.webhooks import Verdict, verdict_on_silence, verdict_to_try_again
+
+CRMS: Mapping[str, Crm] = MappingProxyType({"salesforce": Salesforce(), "hubspot": HubSpot(), "zoho": Zoho()})
+TIMEOUT_S = 15.0
+EARLIER_S = 60
+"""A token is given up so long before its end."""
+USERS_KEPT_S = 600
+SERVER_ERROR = 500
+BY_ADDRESS = frozenset({"email", "Email"})
+
+
+class NotLetIn(Exception):
+    """The CRM gives no token; the text says what it answered."""
+
+
+@dataclass(slots=True)
+class _Session:
+    """What one process knows of a connection: its token, and the users it has asked for."""
+
+    told_at: datetime
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    token: Token | None = None
+    until: float = 0.0
+    users: dict[str, tuple[str | None, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    endpoint_id: str
+    crm: Crm
+    base_url: str
+    auth_url: str | None
+    ways: Ways
+    credentials: Mapping[str, str]
+    session: _Session
+
+
+class CrmWriter:
+    """Writes what is delivered to connections with CRMs."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._sessions: dict[str, _Session] = {}
+
+    async def deliver(self, outbound: Outbound, claimed: Claimed, body: bytes) -> Verdict:
+        """One fact, as a record of the CRM."""
+        told = orjson.loads(body)
+        try:
+            return await self._deliver(outbound, claimed, told)
+        except AddressRefused as exc:
+            return Verdict("failed", exc.detail)
+        except NoAnswer as exc:
+            return verdict_on_silence(exc.detail, claimed.attempts, claimed.delivery_id)
+        except KeysAwaited as exc:
+            return verdict_to_try_again(str(exc), None, claimed.attempts, claimed.delivery_id)
+        except NotLetIn as exc:
+            return verdict_to_try_again(str(exc), None, claimed.attempts, claimed.delivery_id)
+
+    async def _deliver(self, outbound: Outbound, claimed: Claimed, told: Mapping[str, Any]) -> Verdict:
+        async with self._runtime.database.reading() as connection:
+            where = await self._connection(connection, claimed.endpoint_id)
+        if where is None:
+            return Verdict("failed", "the connection was deleted")
+        data = told["data"]
+        if "lead_id" not in data:
+            return _verdict(claimed, *await self._write(outbound, where, where.crm.whoami(), tested=True))
+        async with self._runtime.database.reading() as connection:
+            who = await person(connection, LeadId(data["lead_id"]), keys=self._runtime.keys)
+        if told["type"] == ERASED:
+            return await self._erase(outbound, where, claimed, LeadId(data["lead_id"]))
+        if who.erased:
+            return Verdict("dropped", "the person was erased")
+        lead = await self._lead(outbound, where, who, told)
+        if lead is None:
+            return Verdict("delivered", f"nothing to write: the lead has no {where.ways.ids['lead']}")
+        if told["type"] == MERGED:
+            return await self._merge(outbound, where, claimed, (who.person_id, lead), LeadId(data["from_lead_id"]))
+        if told["type"] != DEAL:
+            return _verdict(claimed, *await self._put(outbound, where, who.person_id, lead))
+        crm_id = await self._known(where, "lead", who.person_id)
+        if crm_id is None:
+            reading, answer = await self._put(outbound, where, who.person_id, lead)
+            if reading.what != "done":
+                return _verdict(claimed, reading, answer)
+            crm_id = reading.crm_id
+        deal = replace(await self._deal(outbound, where, data), person=crm_id)
+        return _verdict(claimed, *await self._put(outbound, where, str(data["deal_id"]), deal))
+
+    async def _merge(
+        self,
+        outbound: Outbound,
+        where: _Connection,
+        claimed: Claimed,
+        survivor: tuple[LeadId, Record],
+        gone_id: LeadId,
+    ) -> Verdict:
+        """The lead that survives is written as it is known now; the other one's record becomes part of its."""
+        gone = await self._known(where, "lead", gone_id)
+        if gone is None:
+            return Verdict("delivered", "nothing to merge: one of the two was never written")
+        reading, answer = await self._put(outbound, where, *survivor)
+        into = reading.crm_id or await self._known(where, "lead", survivor[0])
+        if reading.what != "done" or into is None or into == gone:
+            return _verdict(claimed, reading, answer)
+        call = where.crm.merge(into, gone, where.ways.merged)
+        if call is None:
+            return Verdict(
+                "delivered", f"{into} is up to date; merge {gone} into it by hand, or name ways.merged_field"
+            )
+        reading, answer = await self._write(outbound, where, call)
+        if where.crm.merges and reading.what == "done":
+            for our_id in (survivor[0], gone_id):  # a merged record may have a new id
+                await self._note(where, "lead", our_id, reading.crm_id or into)
+        return _verdict(claimed, reading, answer)
+
+    async def _erase(self, outbound: Outbound, where: _Connection, claimed: Claimed, lead_id: LeadId) -> Verdict:
+        """The record of an erased lead is deleted; what the CRM said to that is kept with its id."""
+        crm_id = await self._known(where, "lead", lead_id)
+        if crm_id is None:
+            return Verdict("delivered", "nothing to erase: it was never written")
+        reading, answer = await self._write(outbound, where, where.crm.erase(crm_id))
+        if answer.status == NOT_FOUND:
+            reading = Reading("done", f"answered {answer.status}: it was gone already")
+        async with self._runtime.database.reading() as connection:
+            at = await agreed_now(connection, self._runtime.clock) if reading.what == "done" else None
+            await queries.note_erasure(connection, where.endpoint_id, lead_id, at, reading.said)
+        return _verdict(claimed, reading, answer)
+
+    async def _connection(self, connection: Connection, endpoint_id: str) -> _Connection | None:
+        row = await queries.to_write(connection, endpoint_id)
+        if row is None:
+            return None
+        session = self._sessions.get(endpoint_id)
+        if session is None or session.told_at != row["updated_at"]:
+            session = self._sessions[endpoint_id] = _Session(row["updated_at"])
+        credentials = self._runtime.keys.open_request(row["sealed"], label_of(endpoint_id))
+        written = {name: str(value) for name, value in credentials.items()}
+        ways = Ways(**row["ways"])
+        return _Connection(endpoint_id, CRMS[row["crm"]], row["base_url"], row["auth_url"], ways, written, session)
+
+    async def _lead(
+        self, outbound: Outbound, where: _Connection, who: Person, told: Mapping[str, Any]
+    ) -> Record | None:
+        """The person as they are known now; None where the CRM could not find them again.
+
+        The stage of a fact counts unless this service has read a later one.
+        """
+        data, standing = told["data"], who.standing
+        stage = None if standing is None else standing.stage
+        if told["type"] == STAGE and (standing is None or standing.revision <= data["revision"]):
+            stage = data["stage"]
+        async with self._runtime.database.reading() as connection:
+            assignment = await assignments.current(connection, who.person_id)
+        values = {**who.values(), "stage": stage, "lead_id": who.person_id}
+        if assignment is not None:
+            values["assignment"] = {"queue": assignment.queue, "rep_id": assignment.rep_id}
+        id_field = where.ways.ids["lead"]
+        id_value = who.lead.get("email") if id_field in BY_ADDRESS else who.person_id
+        if not id_value or not (who.lead.get("email") or who.lead.get("phone")):
+            return None
+        owner = None if assignment is None else await self._user(outbound, where, assignment.rep_id)
+        fields = filled(where.ways.fields["lead"], values)
+        return Record("lead", id_field, str(id_value), fields, where.ways.stages.get(stage or ""), owner=owner)
+
+    async def _deal(self, outbound: Outbound, where: _Connection, data: Mapping[str, Any]) -> Record:
+        rep_id = data.get("rep_id")
+        owner = None if rep_id is None else await self._user(outbound, where, RepId(rep_id))
+        fields = filled(where.ways.fields["deal"], {"deal": deal_values(data)})
+        stage = where.ways.deal_stages.get(str(data["stage"]), str(data["stage"]))
+        pipeline = where.ways.pipelines.get(str(data.get("pipeline_id")))
+        return Record("deal", where.ways.ids["deal"], str(data["deal_id"]), fields, stage, pipeline, owner)
+
+    async def _known(self, where: _Connection, kind: RecordKind, our_id: str) -> str | None:
+        async with self._runtime.database.reading() as connection:
+            row = await queries.record(connection, where.endpoint_id, kind, our_id)
+        return None if row is None else str(row["crm_id"])
+
+    async def _note(self, where: _Connection, kind: RecordKind, our_id: str, crm_id: str) -> None:
+        async with self._runtime.database.reading() as connection:
+            at = await agreed_now(connection, self._runtime.clock)
+            await queries.put_record(connection, where.endpoint_id, kind, our_id, crm_id, at)
+
+    async def _user(self, outbound: Outbound, where: _Connection, rep_id: RepId) -> str | None:
+        """The CRM's user who is this rep: as the connection says, else by the address."""
+        if rep_id in where.ways.users:
+            return where.ways.users[rep_id]
+        async with self._runtime.database.reading() as connection:
+            rep = (await reps_of(connection, [rep_id])).get(rep_id)
+        if rep is None:
+            return None
+        known, until = where.session.users.get(rep.email, (None, 0.0))
+        if until > time.monotonic():
+            return known
+        answer = await self._call(outbound, where, where.crm.user_call(rep.email))
+        try:
+            found = where.crm.user_in(answer, rep.email)
+        except ValueError:
+            raise NotLetIn(f"asked for a user: {where.crm.read(answer).said}") from None
+        where.session.users[rep.email] = (found, time.monotonic() + USERS_KEPT_S)
+        return found
+
+    async def _put(self, outbound: Outbound, where: _Connection, our_id: str, record: Record) -> tuple[Reading, Answer]:
+        """Write a record, note its id there, and write what belongs to it."""
+        reading, answer = await self._write(outbound, where, where.crm.upsert(record))
+        if reading.what != "done" or reading.crm_id is None:
+            return reading, answer
+        await self._note(where, record.kind, our_id, reading.crm_id)
+        more = where.crm.after(record, reading.crm_id)
+        if more is None:
+            return reading, answer
+        then, answer = await self._write(outbound, where, more)
+        return replace(then, crm_id=reading.crm_id), answer
+
+    async def _write(
+        self, outbound: Outbound, where: _Connection, call: Call, *, tested: bool = False
+    ) -> tuple[Reading, Answer]:
+        answer = await self._call(outbound, where, call)
+        reading = where.crm.read(answer)
+        if tested and answer.is_success:
+            reading = Reading("done", f"answered {answer.status}")
+        return reading, answer
+
+    async def _call(self, outbound: Outbound, where: _Connection, call: Call) -> Answer:
+        """A call with a token; with another one, once, when the CRM does not take it any more."""
+        token = await self._token(outbound, where, None)
+        answer = await self._ask(outbound, where, call, token)
+        if where.crm.read(answer).what == "expired" and "token" not in where.credentials:
+            answer = await self._ask(outbound, where, call, await self._token(outbound, where, token))
+        return answer
+
+    async def _ask(self, outbound: Outbound, where: _Connection, call: Call, token: Token) -> Answer:
+        url = (token.base_url or where.base_url).rstrip("/") + call.path
+        headers = {**call.headers, **where.crm.headers(token.value)}
+        return await outbound.call(call.method, url, headers=headers, content=call.body, timeout_s=TIMEOUT_S)
+
+    async def _token(self, outbound: Outbound, where: _Connection, refused: Token | None) -> Token:
+        """The token of the connection, fetched by one for all; never again the one that was `refused`."""
+        session, crm = where.session, where.crm
+        call = crm.token_call(where.base_url.rstrip("/"), where.credentials, where.auth_url)
+        if call is None:
+            return Token(where.credentials["token"], 0)
+        async with session.lock:
+            if session.token is None or session.token is refused or session.until < time.monotonic():
+                session.token = None
+                answer = await outbound.call(
+                    call.method, call.path, headers=call.headers, content=call.body, timeout_s=TIMEOUT_S
+                )
+                try:
+                    session.token = crm.token_in(answer)
+                except ValueError:
+                    raise NotLetIn(f"no token: answered {answer.status}; look at the credentials") from None
+                session.until = time.monotonic() + max(session.token.lasts_s - EARLIER_S, EARLIER_S)
+            return session.token
+
+
+def label_of(endpoint_id: str) -> str:
+    """Under which label the credentials of a connection are sealed."""
+    return f"crm/{endpoint_id}"
+
+
+def _verdict(claimed: Claimed, reading: Reading, answer: Answer) -> Verdict:
+    """What a reading means for the delivery. Credentials that are refused are for somebody to mend: it waits."""
+    match reading.what:
+        case "done":
+            return Verdict("delivered", reading.said, answer.status)
+        case "refused":
+            return Verdict("failed", reading.said, answer.status)
+        case _:
+            at_its_limit = reading.what == "later" and answer.status < SERVER_ERROR
+            rest = timedelta(seconds=answer.retry_after_s or 0) if at_its_limit or answer.retry_after_s else None
+            return verdict_to_try_again(reading.said, answer.status, claimed.attempts, claimed.delivery_id, rest)

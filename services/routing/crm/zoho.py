@@ -1,0 +1,125 @@
+"""Zoho CRM's API v6: records are written by a field without duplicates, users found in the list of the active ones.
+
+https://www.zoho.com/crm/developer/docs/api/v6/upsert-records.html,
+https://www.zoho.com/crm/developer/docs/api/v6/refresh.html
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from services.routing.crm.domain import (
+    FORM,
+    UNKNOWN,
+    Call,
+    Reading,
+    Record,
+    RecordKind,
+    Token,
+    as_json,
+    content_of,
+    granted,
+    reading_of,
+)
+from shared.outbound import Answer
+
+API = "/crm/v6"
+AUTH_URL = "https://accounts.zoho.com"
+MODULES: Mapping[RecordKind, str] = {"lead": "Leads", "deal": "Deals"}
+STAGES: Mapping[RecordKind, str] = {"lead": "Lead_Status", "deal": "Stage"}
+WANTED: Mapping[RecordKind, Mapping[str, str]] = {"lead": {"Last_Name": UNKNOWN}, "deal": {"Stage": "Qualification"}}
+LATER = frozenset({"TOO_MANY_REQUESTS", "LIMIT_EXCEEDED", "INTERNAL_ERROR", "RECORD_LOCKED"})
+EXPIRED = frozenset({"INVALID_TOKEN", "AUTHENTICATION_FAILURE", "OAUTH_SCOPE_MISMATCH"})
+SESSION_S = 3_600
+
+
+class Zoho:
+    """Leads and deals of an organization. The answer with a token names the data centre that it is for."""
+
+    base_url: str | None = "https://www.zohoapis.com"
+    fields: Mapping[RecordKind, Mapping[str, str]] = {
+        "lead": {
+            "Email": "lead.email",
+            "Phone": "lead.phone",
+            "First_Name": "lead.first_name",
+            "Last_Name": "lead.last_name",
+            "Company": "lead.company",
+            "Designation": "lead.title",
+        },
+        "deal": {"Deal_Name": "deal.name", "Amount": "deal.amount", "Closing_Date": "deal.close_date"},
+    }
+    ids: Mapping[RecordKind, str] = {"lead": "Email", "deal": "Throughline_Id"}
+    merges = False
+
+    def token_call(self, base_url: str, credentials: Mapping[str, str], auth_url: str | None) -> Call | None:
+        """A token by a refresh token; ten in ten minutes are given at most."""
+        if "token" in credentials:
+            return None
+        body = urlencode({"grant_type": "refresh_token", **credentials}).encode()
+        return Call("POST", f"{auth_url or AUTH_URL}/oauth/v2/token", body, FORM)
+
+    def token_in(self, answer: Answer) -> Token:
+        """The token, how long it lasts, and where; what is wrong comes with status 200 too."""
+        content = granted(answer)
+        lasts = int(content.get("expires_in") or SESSION_S)
+        return Token(str(content["access_token"]), lasts, content.get("api_domain"))
+
+    def headers(self, token: str) -> Mapping[str, str]:
+        """Zoho's own word for a bearer."""
+        return {"authorization": f"Zoho-oauthtoken {token}"}
+
+    def whoami(self) -> Call:
+        """The user of the token."""
+        return Call("GET", f"{API}/users?type=CurrentUser")
+
+    def user_call(self, email: str) -> Call:  # the list cannot be searched
+        """The active users."""
+        return Call("GET", f"{API}/users?type=ActiveUsers&per_page=200")
+
+    def user_in(self, answer: Answer, email: str) -> str | None:
+        """The active user with this address; an empty list comes as 204."""
+        content = content_of(answer)
+        if not answer.is_success:
+            raise ValueError("no users")
+        users = content.get("users", ()) if isinstance(content, dict) else ()
+        found = [user for user in users if str(user.get("email", "")).casefold() == email.casefold()]
+        return str(found[0]["id"]) if found else None
+
+    def upsert(self, record: Record) -> Call:
+        """One record; workflows of the CRM run as for any other."""
+        content: dict[str, Any] = {**WANTED[record.kind], **record.fields, record.id_field: record.id_value}
+        if record.stage is not None:
+            content[STAGES[record.kind]] = record.stage
+        if record.pipeline is not None:
+            content["Pipeline"] = record.pipeline
+        if record.owner is not None:
+            content["Owner"] = {"id": record.owner}
+        body = {"data": [content], "duplicate_check_fields": [record.id_field]}
+        return Call("POST", f"{API}/{MODULES[record.kind]}/upsert", as_json(body))
+
+    def after(self, record: Record, crm_id: str) -> Call | None:  # a deal knows contacts, not leads
+        """Nothing."""
+        return None
+
+    def merge(self, into: str, gone: str, field: str | None) -> Call | None:  # records are merged by hand alone
+        """A mark, in a field made for it."""
+        if field is None:
+            return None
+        return Call("PUT", f"{API}/Leads/{quote(gone, safe='')}", as_json({"data": [{field: into}]}))
+
+    def erase(self, crm_id: str) -> Call:
+        """Into the recycle bin, which is emptied after 60 days."""
+        return Call("DELETE", f"{API}/Leads/{quote(crm_id, safe='')}")
+
+    def read(self, answer: Answer) -> Reading:
+        """What became of the one record stands in `data`, whatever the status; else what was wrong with the call."""
+        content = content_of(answer)
+        told = content if isinstance(content, dict) else {}
+        first = told["data"][0] if isinstance(told.get("data"), list) and told["data"] else told
+        details = first.get("details") or {}
+        if answer.is_success and first.get("code") == "SUCCESS":
+            return Reading("done", f"answered {answer.status}: {first.get('action')}", str(details.get("id")))
+        code = first.get("code")
+        refused = reading_of(answer, [code], LATER, EXPIRED)
+        name = details.get("api_name") if isinstance(details, dict) else None
+        return Reading(refused.what, refused.said + (f" {name}" if name else ""))

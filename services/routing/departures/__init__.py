@@ -1,0 +1,1 @@
+"""Reps who leave, and what becomes of their leads."""

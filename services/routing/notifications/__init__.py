@@ -1,0 +1,1 @@
+"""What reps are told, by which channel, each once; and what they answer in Slack."""

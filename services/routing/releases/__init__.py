@@ -1,0 +1,1 @@
+"""Leads that wait, and how a person lets them go on."""

@@ -1,0 +1,1 @@
+"""Leads that do not move: why, since when, and the one call that moves each."""

@@ -1,0 +1,19 @@
+"""The time that all processes agree on."""
+
+from datetime import datetime
+
+from shared.clock import Clock, SystemClock
+from shared.db._database import Connection, one
+
+NOW = "SELECT clock_timestamp() AS now"
+
+
+async def agreed_now(connection: Connection, clock: Clock) -> datetime:
+    """The database's time: the clock of a machine may be set wrong, or step.
+
+    A clock that was put in place of the machine's is believed.
+    """
+    if not isinstance(clock, SystemClock):
+        return clock.now()
+    now: datetime = (await one(connection, NOW))["now"]
+    return now

@@ -1,0 +1,103 @@
+"""Other rules tried on the leads of the last days: who would have got what, held, late, and how fairly."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from shared.settings import Settings
+from tests.service.routing_support import Routing, captured, entered, lead_id, routing_service
+
+TERRITORIES: dict[str, Any] = {
+    "rules": [
+        {
+            "id": "own-country",
+            "when": "true",
+            "queue": "all",
+            "who": "lead.country in rep.territories",
+            "strategy": "round_robin",
+            "sla": {"accept_minutes": 30},
+        }
+    ],
+    "queues": [{"id": "all", "who": "true"}, {"id": "nobody", "who": "false"}],
+    "catch_all": {"queue": "nobody", "strategy": "round_robin"},
+}
+
+
+@pytest.fixture
+async def routing(settings: Settings) -> AsyncIterator[Routing]:
+    async with routing_service(settings) as service:
+        yield service
+
+
+async def come_in(routing: Routing, *countries: str) -> list[str]:
+    """Leads ten minutes apart, each accepted by its rep after twenty minutes; their names."""
+    names = [f"lead-{number}" for number in range(len(countries))]
+    for name, country in zip(names, countries, strict=True):
+        await routing.service.deliver(captured(name, country=country), entered(name))
+        routing.clock.move(timedelta(minutes=20))
+        assert (await routing.answer(name, "accept")).status_code == 200
+    return names
+
+
+async def simulate(routing: Routing, **asked: Any) -> dict[str, Any]:
+    answer = await routing.client.post("/v1/rules:simulate", json=asked)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def test_a_draft_is_compared_with_the_rules_in_force_and_nothing_changes(
+    routing: Routing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.routing.rules.simulation.AT_ONCE", 3)
+    ann = await routing.hire("ann", territories=["AT"])
+    bob = await routing.hire("bob", territories=["DE"], weight=50)
+    version = await routing.put_rules()
+    names = await come_in(routing, "AT", "AT", "DE", "US", "DE", "AT", "AT")
+    owners = [await routing.owner(name) for name in names]
+    assert owners == [ann, bob, ann, ann, bob, ann, ann]
+    books = (await routing.client.get("/v1/queues/everybody/fairness")).json()
+    found = await simulate(routing, document=TERRITORIES, days=7)
+    assert (found["leads"], found["changed"], found["with_other_rep"], found["truncated"]) == (7, 7, 3, False)
+    changes = {change["lead_id"]: change for change in found["changes"]}
+    assert set(changes) == {lead_id(name) for name in names}  # the queue is another one for all
+    told = changes[lead_id("lead-1")]
+    assert (told["before"]["rep_id"], told["after"]["rep_id"]) == (bob, ann)
+    assert (told["before"]["why"], told["after"]["why"]) == ("next in turn among 2", "next in turn among 1")
+    assert found["leads_by_rep"] == {ann: {"before": 5, "after": 4}, bob: {"before": 2, "after": 2}}
+    assert found["held"]["after"]["leads"] == 1
+    assert list(found["held"]["after"]["reasons"].values()) == [1]
+    before = found["fairness"]["before"]["everybody"]
+    assert before["members"][bob]["balance"] == books["members"][1]["balance"]
+    assert abs(before["greatest_deviation"]["leads"]) < 1
+    same = await simulate(routing, version=version, days=7)
+    assert (same["changed"], same["fairness"]["before"]) == (0, same["fairness"]["after"])
+    assert [await routing.owner(name) for name in names] == owners
+    assert (await routing.client.get("/v1/queues/everybody/fairness")).json() == books
+
+
+async def test_offers_that_would_be_late_are_expected_from_how_fast_reps_answered(routing: Routing) -> None:
+    ann = await routing.hire("ann", territories=["AT"])
+    await routing.put_rules()
+    await come_in(routing, *["AT"] * 6)
+    loose = await simulate(routing, document=TERRITORIES, days=7)
+    assert loose["sla"]["after"] == {"offers_with_limit": 6, "expected_breaches": 0.0, "by_rep": {ann: 0.0}}
+    strict = {**TERRITORIES, "rules": [{**TERRITORIES["rules"][0], "sla": {"accept_minutes": 19}}]}
+    late = await simulate(routing, document=strict, days=7)
+    assert late["sla"]["after"]["expected_breaches"] == 6.0
+    assert len(late["model"]) > 3
+
+
+async def test_a_limit_holds_leads_until_earlier_ones_are_done(routing: Routing) -> None:
+    ann = await routing.hire("ann", territories=["AT"])
+    await routing.put_rules()
+    names = await come_in(routing, "AT", "AT")
+    await routing.service.deliver(entered(names[0], "disqualified", "mql"))
+    await routing.service.deliver(captured("later", country="AT"), entered("later"))
+    await routing.client.patch(f"/v1/reps/{ann}", json={"capacity": 2})
+    free = await simulate(routing, document=TERRITORIES, days=7)
+    assert free["held"]["after"]["leads"] == 0
+    await routing.client.patch(f"/v1/reps/{ann}", json={"capacity": 1})
+    full = await simulate(routing, document=TERRITORIES, days=7)
+    assert full["held"]["after"] == {"leads": 1, "reasons": {"nobody can take it: 1 at capacity": 1}}

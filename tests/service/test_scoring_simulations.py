@@ -1,0 +1,148 @@
+"""A simulation goes through history day by day, under the rules that count and those that are tried."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from services.scoring.rules import simulation
+from shared.settings import Settings
+from shared.testing import FrozenClock, eventually, harness
+from tests.service.scoring_world import DAY, NOW, World
+from throughline.services import service_code
+
+
+@pytest_asyncio.fixture
+async def world(settings: Settings) -> AsyncIterator[World]:
+    clock = FrozenClock(NOW)
+    async with harness(service_code("scoring"), settings, clock=clock) as service:
+        yield World(service, clock)
+
+
+def document(points: int, **more: Any) -> dict[str, Any]:
+    """Points for a form, which halve in 10 days, and MQLs from 20 points on."""
+    rules = [{"id": "form", "when": "event.type == 'form_submitted'", "points": points, **more}]
+    stages = [{"stage": "mql", "when": "score.engagement >= 20", "leave_when": "score.engagement < 10"}]
+    return {"engagement": {"half_life_days": 10, "rules": rules}, "stages": stages}
+
+
+async def simulated(world: World, **body: Any) -> dict[str, Any]:
+    """The report, however long it takes."""
+    client = world.scoring.client
+    answer = await client.post("/v1/rules:simulate", json={"days": 30, **body})
+    report: dict[str, Any] = answer.json()
+    if answer.status_code == 202:
+
+        async def done() -> bool:
+            return bool((await job(world, answer))["state"] == "done")
+
+        await eventually(done, within=120)
+        report = (await job(world, answer))["report"]
+    assert answer.status_code in (200, 202), answer.text
+    return {name: value for name, value in report.items() if name not in ("simulation_id", "version", "days")}
+
+
+async def job(world: World, answer: httpx.Response) -> dict[str, Any]:
+    """The simulation that an answer names."""
+    found = await world.scoring.client.get(answer.headers["location"].removeprefix("/scoring"))
+    simulation: dict[str, Any] = found.json()
+    return simulation
+
+
+def by_day(report: dict[str, Any], name: str) -> dict[str, int]:
+    return {day["day"]: day[name] for day in report["mqls"]["days"] if day[name]}
+
+
+async def test_who_became_an_mql_when_is_told_under_both_rules_with_the_reasons(world: World) -> None:
+    await world.put_rules(document(10))
+    await world.tell(
+        world.touch("once", "form_submitted", datetime(2026, 11, 1, 18, tzinfo=UTC)),
+        world.touch("twice", "form_submitted", datetime(2026, 11, 10, 9, tzinfo=UTC)),
+        world.touch("twice", "form_submitted", datetime(2026, 11, 10, 9, tzinfo=UTC)),
+        world.touch("never", "page_view", datetime(2026, 11, 10, 9, tzinfo=UTC)),
+    )
+    await world.scoring.run_timers()
+    report = await simulated(world, document=document(24))
+    assert (report["persons"], report["compared_with"], report["sample"]) == (3, 2, None)
+    mqls = report["mqls"]
+    assert {name: mqls[name] for name in ("before", "after", "gained", "lost")} == {
+        "before": 1,
+        "after": 2,
+        "gained": 1,
+        "lost": 0,
+    }
+    assert by_day(report, "before") == {"2026-11-10": 1}
+    assert by_day(report, "after") == {"2026-11-01": 1, "2026-11-10": 1}
+    # 24 points are 10 after 10 · log2(2.4) = 12.63 days: on the 14th at 09:08. 20 are, after 10 days, on the 20th.
+    assert by_day(report, "standing_before") == {f"2026-11-{day}": 1 for day in range(10, 20)}
+    assert by_day(report, "standing_after") == {
+        **{f"2026-11-0{day}": 1 for day in range(1, 10)},
+        **{f"2026-11-{day}": 2 for day in range(10, 14)},
+        **{f"2026-11-{day}": 1 for day in range(14, 21)},
+    }
+    assert report["gained"] == [{"lead_id": "once", "day": "2026-11-01"}]
+    moved = report["moved"][0]
+    assert moved["lead_id"] == "twice"
+    points = 0.5 ** (10.125 / 10)
+    (rule,) = moved["rules"]
+    assert (rule["kind"], rule["rule_id"]) == ("engagement", "form")
+    assert (rule["before"], rule["after"]) == pytest.approx((20 * points, 48 * points), abs=1e-5)
+    assert sum(one["before"] for one in report["totals"]) == sum(one["after"] for one in report["totals"]) == 3
+    assert report["grades"] == {"D": {"before": 3, "after": 3}}
+    back = await simulated(world, document=document(4))
+    assert (back["lost"], back["mqls"]["lost"], back["gained"]) == ([{"lead_id": "twice", "day": "2026-11-10"}], 1, [])
+
+
+async def test_many_people_are_gone_through_by_several_processes_with_the_same_result(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.tell(
+        *(
+            world.touch(f"lead-{number}", "form_submitted", NOW - DAY * (number % 28) - timedelta(minutes=number))
+            for number in range(240)
+        )
+    )
+    monkeypatch.setattr(simulation, "SLICE", 25)
+    alone = await simulated(world, document=document(24))
+    assert (alone["persons"], len(alone["items"])) == (240, 100)
+    some = await simulated(world, document=document(24), sample=60)
+    assert some["sample"] == {"asked": 60, "taken": some["persons"], "of": 240}
+    assert 20 < some["persons"] < 120
+    monkeypatch.setattr(simulation, "FEW", 1)
+    many = await simulated(world, document=document(24))
+    assert alone == many
+
+
+async def test_a_long_simulation_is_a_job_that_can_be_followed_and_called_off(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.tell(*(world.touch(f"lead-{number}", "form_submitted") for number in range(10)))
+    asked = {"document": document(24), "days": 3}
+    client, head = world.scoring.client, {"prefer": "respond-async", "idempotency-key": "one"}
+    first = await client.post("/v1/rules:simulate", json=asked, headers=head)
+    assert first.status_code == 202
+    again = await client.post("/v1/rules:simulate", json=asked, headers={"idempotency-key": "one"})
+    assert again.json()["simulation_id"] == first.json()["simulation_id"]
+    path = first.headers["location"].removeprefix("/scoring")
+
+    async def done() -> bool:
+        return bool((await client.get(path)).json()["state"] == "done")
+
+    await eventually(done)
+    job = (await client.get(path)).json()
+    assert (job["persons"], job["done"], job["report"]["persons"]) == (10, 10, 10)
+    assert (await client.delete(path)).json()["state"] == "done"
+    locked = await world.scoring.runtime.database.connect()
+    async with locked.transaction():
+        await locked.execute("LOCK TABLE touches")
+        stuck = await client.post("/v1/rules:simulate", json=asked, headers={"prefer": "wait=0"})
+        path = stuck.headers["location"].removeprefix("/scoring")
+        assert (await client.delete(path)).json()["state"] == "cancelled"
+    await locked.close()
+    assert (await client.get(path)).json()["state"] == "cancelled"
+    assert (await client.get("/v1/simulations/none")).status_code == 404
+    for wrong in ({"sample": 0}, {"days": 0}, {"sample": "x"}):
+        assert (await client.post("/v1/rules:simulate", json={**asked, **wrong})).status_code == 422
