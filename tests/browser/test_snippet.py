@@ -122,6 +122,7 @@ async def test_the_part_after_the_hash_counts_where_asked(web: Web) -> None:
     await web.with_snippet(extra="data-hash")
     async with web.visitor() as context:
         page = await opened(context, f"{web.site}/#/a")
+        await web.touches(2)
         await page.evaluate("location.hash = '#/b'")
         views = await web.touches(2, "page_view")
         assert [(await web.opened(view)).url for view in views] == [f"{web.site}/#/a", f"{web.site}/#/b"]

@@ -106,7 +106,8 @@ class Line:
                 writer.write(data)
         except OSError:
             pass
-        writer.close()
+        finally:
+            writer.close()
 
     def hang_up(self) -> None:
         """Cut the line, and everything that runs over it."""
