@@ -20,7 +20,7 @@ from shared.events import Grade, Stage
 from shared.identity import find_by_email, resolve
 from shared.ids import LeadId
 from shared.service import Runtime
-from shared.web import Limit, Page, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor, requires
 
 NEWEST = 2**62
 LeadIdParam = Annotated[str, Path(pattern=r"^[\x21-\x7e]{1,200}$")]
@@ -81,7 +81,7 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
 def leads_router(runtime: Runtime) -> APIRouter:
     """Scores and stages of leads."""
     parts, database = make_parts(runtime), runtime.database
-    router = APIRouter(prefix="/v1/leads", tags=["scores"], dependencies=[Depends(requires("scoring:read"))])
+    router = Endpoints(prefix="/v1/leads", tags=["scores"], dependencies=[Depends(requires("scoring:read"))])
 
     @router.get("")
     async def score_by_email(email: EmailParam, as_of: AsOf = None) -> ScoreOut:

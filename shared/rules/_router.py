@@ -14,7 +14,7 @@ from shared.rules._activations import expected_version
 from shared.rules._documents import Decision, DocumentStore, StoredDocument
 from shared.rules._life import NEWEST, Reason, add_life, etag, json_object
 from shared.secrets import Secrets
-from shared.web import Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
 
 Validate = Callable[[dict[str, Any]], object]
 Simulate = Callable[[dict[str, Any], int], Awaitable[dict[str, Any]]]
@@ -79,7 +79,7 @@ def documents_router(  # noqa: PLR0913  # what a kind of document is made of
     a valid document over the last days, without effect, and answers who would change and how (None: the kind has an
     endpoint of its own). `tell` makes the `answer` about a version, where there is more to say than the document.
     """
-    router = APIRouter(tags=["rules"])
+    router = Endpoints(tags=["rules"])
 
     async def out(connection: Connection, stored: StoredDocument) -> DocumentOut:
         return _out(stored) if tell is None else await tell(connection, stored)

@@ -9,6 +9,7 @@ from shared.web._app import Check, ManagementApp, create_app, edged
 from shared.web._bodies import described_body, read_body
 from shared.web._callers import Network, address_of, network_of, readable_address
 from shared.web._direct import DirectRoute
+from shared.web._endpoints import Endpoints
 from shared.web._idempotency import Make, forget_answers, idempotent
 from shared.web._models import (
     Input,
@@ -28,6 +29,7 @@ __all__ = [
     "Authenticator",
     "Check",
     "DirectRoute",
+    "Endpoints",
     "Input",
     "Limit",
     "Make",

@@ -10,8 +10,9 @@ from starlette.responses import Response
 from shared.secrets import Secrets
 from shared.settings import Settings
 from shared.telemetry import render
-from shared.web._direct import Direct, direct_routes
+from shared.web._direct import Direct
 from shared.web._edge import App, Edge, Receive, Scope, Send
+from shared.web._endpoints import declare_all
 from shared.web._idempotency import Answers
 from shared.web._openapi import DescribedApp
 from shared.web._problems import install_problem_handlers
@@ -42,10 +43,9 @@ def create_app(
     )
     app.state.authenticator = Authenticator(settings, secrets)
     app.state.answers = Answers(secrets)
-    app.state.direct_routes = direct_routes(routers, prefix)
     install_problem_handlers(app)
     for router in routers:
-        app.include_router(router, prefix=prefix)
+        declare_all(router, on=app.router, prefix=prefix)
 
     async def docs(_request: Request) -> Response:
         page = get_swagger_ui_html(openapi_url=f"{prefix}/openapi.json", title=app.title)

@@ -1,5 +1,6 @@
 """Bodies that an endpoint reads as bytes, since it keeps what exactly was sent: read and shown by their model."""
 
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -17,6 +18,7 @@ def read_body(model: type[M], body: bytes) -> M:
         raise invalid(exc) from exc
 
 
+@cache
 def described_body(model: type[BaseModel]) -> dict[str, Any]:
     """The request body for OpenAPI."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")

@@ -3,13 +3,13 @@
 FastAPI still documents such a route. It has no parameters: the endpoint takes the request and answers the response.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.routing import APIRoute
+from fastapi import FastAPI, Request
 from starlette.responses import Response
 
+from shared.web._endpoints import LateRoute
 from shared.web._problems import answer_to
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -18,8 +18,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class DirectRoute(APIRoute):
-    """A route that `Direct` serves; `APIRouter(route_class=DirectRoute)`."""
+class DirectRoute(LateRoute):
+    """A route that `Direct` serves; `Endpoints(route_class=DirectRoute)`."""
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         """The endpoint itself, should FastAPI get to serve it (for instance by another method's path)."""
@@ -32,7 +32,12 @@ class Direct:
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
-        self._routes: dict[tuple[str, str], DirectRoute] = app.state.direct_routes
+        self._routes = {
+            (method, route.path): route
+            for route in app.routes
+            if isinstance(route, DirectRoute)
+            for method in route.methods or ()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -48,14 +53,3 @@ class Direct:
         except Exception as exc:  # noqa: BLE001  # as FastAPI's own handlers would
             response = answer_to(exc)
         await response(scope, receive, send)
-
-
-def direct_routes(routers: Iterable[APIRouter], prefix: str) -> dict[tuple[str, str], DirectRoute]:
-    """The direct routes of routers, by method and whole path."""
-    return {
-        (method, prefix + route.path): route
-        for router in routers
-        for route in router.routes
-        if isinstance(route, DirectRoute)
-        for method in route.methods or ()
-    }

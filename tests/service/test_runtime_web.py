@@ -28,6 +28,7 @@ from shared.service import Runtime, ServiceCode
 from shared.settings import Settings
 from shared.testing import Harness, harness, token
 from shared.web import (
+    Endpoints,
     Input,
     Limit,
     ManagementApp,
@@ -58,7 +59,7 @@ class Thing(Input):
 
 
 def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
-    router = APIRouter(dependencies=[Depends(requires("capture:read"))])
+    router = Endpoints(dependencies=[Depends(requires("capture:read"))])
 
     @router.post("/things")
     async def post_thing(thing: Thing) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from shared.db import Connection
 from shared.errors import FieldError, Invalid
 from shared.money import Currency
 from shared.service import Runtime
-from shared.web import Limit, Page, document, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, document, make_cursor, read_cursor, requires
 
 MOST_AGES = 600
 IntervalQuery = Annotated[Level, Query(description="Weeks begin on Mondays")]
@@ -41,7 +41,7 @@ ThroughQuery = Annotated[Currency | None, Query(description="To cross by, where 
 
 def router(runtime: Runtime) -> APIRouter:
     """The endpoints of cohorts."""
-    made = APIRouter(tags=["reports"], dependencies=[Depends(requires("attribution:read"))])
+    made = Endpoints(tags=["reports"], dependencies=[Depends(requires("attribution:read"))])
 
     @made.get("/v1/reports/cohorts", response_model=CohortsOut)
     async def cohorts(  # noqa: PLR0913  # the parameters of a report

@@ -23,7 +23,7 @@ from shared.db import Connection
 from shared.identity import Member, members
 from shared.ids import ConversionId
 from shared.service import Runtime
-from shared.web import Limit, Page, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor, requires
 
 DEFAULT_MODEL = "linear"
 ModelQuery = Annotated[
@@ -101,7 +101,7 @@ def conversion_out(conversion: Conversion) -> ConversionOut:
 
 def router(runtime: Runtime) -> APIRouter:
     """The endpoints of conversions."""
-    made = APIRouter(tags=["conversions"], dependencies=[Depends(requires("attribution:read"))])
+    made = Endpoints(tags=["conversions"], dependencies=[Depends(requires("attribution:read"))])
     catalogue = Catalogue()
     groupings = active_grouping()
 

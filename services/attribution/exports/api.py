@@ -18,7 +18,7 @@ from shared.clock import Clock
 from shared.db import Connection, Tx
 from shared.errors import FieldError, Invalid
 from shared.service import Runtime
-from shared.web import Input, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
 
 JSON, PACKED = "application/json", "application/gzip"
 CREATED, OK, NO_CONTENT, NOT_MODIFIED = 201, 200, 204, 304
@@ -100,7 +100,7 @@ class PartOut(BaseModel):
 
 def router(runtime: Runtime) -> APIRouter:
     """The endpoints about exports."""
-    made = APIRouter(tags=["exports"])
+    made = Endpoints(tags=["exports"])
     reads = requires("attribution:read")
     may_read = [Depends(reads)]
     database = runtime.database

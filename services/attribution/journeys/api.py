@@ -15,7 +15,7 @@ from services.attribution.people import LeadIdPath, Whom, find, whom
 from shared.identity import Member, members
 from shared.ids import LeadId
 from shared.service import Runtime
-from shared.web import make_cursor, read_cursor, requires
+from shared.web import Endpoints, make_cursor, read_cursor, requires
 
 MOST_CONVERSIONS = 1_000
 JourneyLimit = Annotated[int, Query(ge=1, le=1_000, description="Most touches on a page")]
@@ -74,7 +74,7 @@ def touch_out(touch: Touch) -> TouchOut:
 
 def router(runtime: Runtime) -> APIRouter:
     """The endpoints of journeys."""
-    made = APIRouter(tags=["journeys"], dependencies=[Depends(requires("attribution:read"))])
+    made = Endpoints(tags=["journeys"], dependencies=[Depends(requires("attribution:read"))])
 
     @made.get("/v1/leads/{lead_id}/journey")
     async def journey_of_lead(lead_id: LeadIdPath, limit: JourneyLimit = 200, cursor: str | None = None) -> JourneyOut:

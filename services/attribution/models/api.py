@@ -29,7 +29,7 @@ from shared.rules import (
     time_to_come,
 )
 from shared.service import Runtime
-from shared.web import Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
 
 NEWEST = 2**31 - 1
 COLUMNS = frozenset({"key", "keys", "period"})
@@ -113,7 +113,7 @@ class SimulateIn(Input):
 
 def router(runtime: Runtime) -> APIRouter:
     """The endpoints of models."""
-    made = APIRouter(tags=["models"])
+    made = Endpoints(tags=["models"])
     may_read = Depends(requires("attribution:read"))
     may_change = requires("attribution:write")
     catalogue = Catalogue()

@@ -28,7 +28,7 @@ from services.attribution.reports.queries import as_of
 from services.attribution.reports.questions import Question as CreditQuestion
 from shared.db import Connection
 from shared.service import Runtime
-from shared.web import make_cursor, read_cursor, requires, sheet
+from shared.web import Endpoints, make_cursor, read_cursor, requires, sheet
 
 CURSOR = "report-paths"
 PathLimit = Annotated[int, Query(ge=1, le=1_000, description="Most rows on a page")]
@@ -207,8 +207,8 @@ Asking = Annotated[Question, Depends(asked_paths)]
 
 def router(runtime: Runtime) -> APIRouter:
     """The endpoints of the reports about paths."""
-    made = APIRouter(tags=["reports"], dependencies=[Depends(requires("attribution:read"))])
-    made.include_router(drilling_router(runtime))
+    made = Endpoints(tags=["reports"], dependencies=[Depends(requires("attribution:read"))])
+    made.take(drilling_router(runtime))
 
     @made.get("/v1/reports/assisted", response_model=AssistedReport)
     async def assisted(question: Asking) -> AssistedReport | Response:

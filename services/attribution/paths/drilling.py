@@ -13,7 +13,7 @@ from services.attribution.paths.queries import Way
 from services.attribution.reports.asking import Asked, NameQuery, asked, asked_types
 from services.attribution.reports.drilling import Behind
 from shared.service import Runtime
-from shared.web import Limit, Page, make_cursor, read_cursor
+from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor
 
 PATH = "/v1/reports/paths/conversions"
 CURSOR = "path-conversions"
@@ -60,7 +60,7 @@ class Links:
 
 def router(runtime: Runtime) -> APIRouter:
     """The endpoint of the conversions behind a cell."""
-    made = APIRouter()
+    made = Endpoints()
 
     @made.get(PATH)
     async def conversions(  # noqa: PLR0913  # what a cell can be named by

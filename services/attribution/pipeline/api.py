@@ -25,14 +25,14 @@ from shared.db import Connection
 from shared.errors import FieldError, Invalid
 from shared.money import Currency
 from shared.service import Runtime
-from shared.web import requires
+from shared.web import Endpoints, requires
 
 R = TypeVar("R", bound=BaseModel)
 
 
 def router(runtime: Runtime) -> APIRouter:
     """The endpoints of the reports."""
-    made = APIRouter(tags=["reports"], dependencies=[Depends(requires("attribution:read"))])
+    made = Endpoints(tags=["reports"], dependencies=[Depends(requires("attribution:read"))])
 
     @made.get("/v1/reports/funnel", response_model=FunnelReport, response_model_exclude_unset=True)
     async def funnel(

@@ -13,7 +13,7 @@ from services.attribution.rates.domain import Rate
 from shared.errors import FieldError, Invalid
 from shared.money import Currency
 from shared.service import Runtime
-from shared.web import Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
 
 MOST_RATES = 10_000
 Day = Annotated[date, Field(ge=date(1970, 1, 1), le=date(2200, 1, 1))]
@@ -52,7 +52,7 @@ class Stored(BaseModel):
 
 def router(runtime: Runtime) -> APIRouter:
     """The endpoints of rates."""
-    made = APIRouter(tags=["rates"])
+    made = Endpoints(tags=["rates"])
     may_read = Depends(requires("attribution:read"))
     may_change = requires("attribution:write")
 

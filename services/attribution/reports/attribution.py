@@ -17,7 +17,7 @@ from services.attribution.reports.handlers import MOST_ROWS, read_with_costs, se
 from services.attribution.reports.questions import Question, asked_question
 from services.attribution.totals.domain import Credit
 from shared.service import Runtime
-from shared.web import document, sheet
+from shared.web import Endpoints, document, sheet
 
 WEIGHED = ("removal_effect", "value_removal_effect", "conversions_error", "value_error")
 
@@ -89,7 +89,7 @@ class AttributionReport(BaseModel):
 
 def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
     """The endpoint of the attribution report."""
-    made = APIRouter()
+    made = Endpoints()
 
     @made.get("/v1/reports/attribution", response_model=AttributionReport)
     async def attribution(

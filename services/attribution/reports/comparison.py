@@ -14,7 +14,7 @@ from services.attribution.reports.figures import Line, Place, compared, lines_of
 from services.attribution.reports.handlers import MOST_ROWS, read, settle
 from services.attribution.reports.questions import Question, asked_question
 from shared.service import Runtime
-from shared.web import document, sheet
+from shared.web import Endpoints, document, sheet
 
 MOST_MODELS = 6
 FIGURES = ("conversions", "value_minor")
@@ -40,7 +40,7 @@ class ComparisonReport(BaseModel):
 
 def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
     """The endpoint of the comparison report."""
-    made = APIRouter()
+    made = Endpoints()
 
     @made.get("/v1/reports/compare", response_model=ComparisonReport)
     async def compare(

@@ -17,7 +17,7 @@ from services.attribution.reports.figures import Place
 from services.attribution.reports.questions import Question, asked_question
 from shared.errors import FieldError, Invalid
 from shared.service import Runtime
-from shared.web import Limit, Page, make_cursor, read_cursor
+from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor
 
 PATH = "/v1/reports/attribution/conversions"
 Name = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00]*$")]
@@ -67,7 +67,7 @@ def link_of(question: Question, model: str) -> Link:
 
 def router(runtime: Runtime) -> APIRouter:
     """The endpoint of the conversions behind a cell."""
-    made = APIRouter()
+    made = Endpoints()
 
     @made.get(PATH)
     async def conversions(

@@ -23,7 +23,7 @@ from services.attribution.reports.questions import Question, asked_question
 from shared.db import Connection
 from shared.errors import FieldError, Invalid
 from shared.service import Runtime
-from shared.web import document, sheet
+from shared.web import Endpoints, document, sheet
 
 Margin = Annotated[
     Decimal, Query(gt=0, le=1, max_digits=12, description="What of the value is left before advertising")
@@ -78,7 +78,7 @@ class ReturnsReport(BaseModel):
 
 def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
     """The endpoint of the ROI report."""
-    made = APIRouter()
+    made = Endpoints()
 
     @made.get("/v1/reports/roi", response_model=ReturnsReport)
     async def roi(

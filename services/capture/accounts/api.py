@@ -34,7 +34,7 @@ from shared.db import Tx
 from shared.errors import FieldError, Invalid
 from shared.ids import AccountId
 from shared.service import Runtime
-from shared.web import Limit, Page, Principal, authorise, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, Principal, authorise, make_cursor, read_cursor, requires
 
 JSON = "application/json"
 CREATED = 201
@@ -44,7 +44,7 @@ LONGEST_NAME = 500
 
 def accounts_router(runtime: Runtime) -> APIRouter:
     """The endpoints about accounts, and about the account of a lead."""
-    router = APIRouter(tags=["accounts"])
+    router = Endpoints(tags=["accounts"])
     _add_accounts(router, runtime)
     _add_lists(router, runtime)
     _add_choices(router, runtime)

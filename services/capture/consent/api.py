@@ -17,7 +17,7 @@ from services.capture.reading import body_of, lead_id_of
 from shared.db import Tx
 from shared.events import ConsentChannel
 from shared.service import Runtime
-from shared.web import Limit, authorise, read_cursor, requires
+from shared.web import Endpoints, Limit, authorise, read_cursor, requires
 
 CREATED = 201
 OK = 200
@@ -28,7 +28,7 @@ Moment = Annotated[AwareDatetime | None, Query(description="With an offset; defa
 
 def consent_router(runtime: Runtime) -> APIRouter:
     """The endpoints about consent."""
-    router = APIRouter(tags=["consent"])
+    router = Endpoints(tags=["consent"])
     may_read = [Depends(requires("capture:read"))]
 
     @router.get("/v1/leads/{lead_id}/consent", dependencies=may_read)

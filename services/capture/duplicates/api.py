@@ -17,7 +17,7 @@ from services.capture.reading import Strict, body_of, lead_id_of, read_body
 from shared.db import Tx
 from shared.ids import LeadId
 from shared.service import Runtime
-from shared.web import Limit, Page, authorise, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, authorise, make_cursor, read_cursor, requires
 
 MinScore = Annotated[int, Query(ge=0, le=100, description="The least score; below 40 nothing is kept")]
 
@@ -81,7 +81,7 @@ class DismissedOut(BaseModel):
 
 def duplicates_router(runtime: Runtime) -> APIRouter:
     """The endpoints about duplicates."""
-    router = APIRouter(tags=["duplicates"])
+    router = Endpoints(tags=["duplicates"])
     may_read = [Depends(requires("capture:read"))]
 
     @router.get("/v1/duplicates", dependencies=may_read)

@@ -31,7 +31,7 @@ from services.capture.leads.views import family_of
 from services.capture.reading import body_of, lead_id_of, read_body
 from shared.db import Tx
 from shared.service import Runtime
-from shared.web import Limit, Page, authorise, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, authorise, make_cursor, read_cursor, requires
 
 JSON = "application/json"
 SCOPE = "capture:write"
@@ -41,7 +41,7 @@ ProviderId = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,49}$")]
 
 def enrichment_router(runtime: Runtime) -> APIRouter:
     """The endpoints about enrichment."""
-    router = APIRouter(tags=["enrichment"])
+    router = Endpoints(tags=["enrichment"])
     may_read = [Depends(requires("capture:read"))]
     catalogue = ProviderCatalogue(runtime)
 

@@ -11,12 +11,12 @@ from services.capture.erasures.domain import signature
 from services.capture.erasures.inputs import Receipt, SignedReceipt, Verified
 from services.capture.erasures.views import KEY, receipt, receipts
 from shared.service import Runtime
-from shared.web import Limit, Page, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor, requires
 
 
 def erasures_router(runtime: Runtime) -> APIRouter:
     """The endpoints about receipts. The erasure itself is asked for at the lead."""
-    router = APIRouter(tags=["erasures"])
+    router = Endpoints(tags=["erasures"])
     may_read = [Depends(requires("capture:read"))]
 
     @router.get("/v1/erasures", dependencies=may_read)

@@ -15,7 +15,7 @@ from services.capture.exports.handlers import Exports
 from services.capture.imports.rows import Format
 from services.capture.reading import Strict, body_of, read_body
 from shared.service import Runtime
-from shared.web import Principal, authorise, requires
+from shared.web import Endpoints, Principal, authorise, requires
 
 JSON = "application/json"
 CREATED, OK = 201, 200
@@ -47,7 +47,7 @@ class ExportOut(BaseModel):
 
 def exports_router(runtime: Runtime) -> APIRouter:
     """The endpoints about exports."""
-    router = APIRouter(tags=["exports"])
+    router = Endpoints(tags=["exports"])
     exports = Exports(runtime)
 
     @router.post(

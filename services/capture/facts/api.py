@@ -30,7 +30,7 @@ from shared.events import Event, IdentityLinked
 from shared.ids import ConversionId, LeadId
 from shared.personal import Draft, Encoded, PersonErased
 from shared.service import Runtime
-from shared.web import DirectRoute, authorise, idempotent
+from shared.web import DirectRoute, Endpoints, authorise, idempotent
 
 ONE_ACCEPTED = Response(b'{"accepted":1,"rejected":[]}', ACCEPTED, media_type=JSON)
 SCOPE = "capture:write"
@@ -99,7 +99,7 @@ class Who:
 
 def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     """The endpoints that take facts."""
-    router = APIRouter(tags=["facts"], route_class=DirectRoute)
+    router = Endpoints(tags=["facts"], route_class=DirectRoute)
     who = Who(runtime, forgotten)
     links = ToldLinks()
     touch_reader = BatchReader("touches", TouchInput, TouchBatch, alone=True)

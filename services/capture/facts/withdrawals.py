@@ -12,7 +12,7 @@ from services.capture.reading import body_of, read_body, text_faults
 from shared.db import Tx
 from shared.errors import FieldError, Invalid
 from shared.service import Runtime
-from shared.web import authorise, idempotent
+from shared.web import Endpoints, authorise, idempotent
 
 SCOPE = "capture:write"
 LONGEST_ID = 255
@@ -28,7 +28,7 @@ class Withdrawn(BaseModel):
 
 def withdrawals_router(runtime: Runtime) -> APIRouter:
     """The endpoint that withdraws touches."""
-    router = APIRouter(tags=["facts"])
+    router = Endpoints(tags=["facts"])
 
     @router.post(
         "/v1/touches/{touch_id:path}:withdraw",

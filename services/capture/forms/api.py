@@ -26,7 +26,7 @@ from services.capture.settings import CaptureSettings
 from shared.db import Connection, Tx
 from shared.ids import new_id
 from shared.service import Runtime
-from shared.web import Limit, Page, Principal, authorise, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, Principal, authorise, make_cursor, read_cursor, requires
 
 CREATED = 201
 JSON = "application/json"
@@ -35,7 +35,7 @@ SCOPE = "capture:write"
 
 def forms_router(runtime: Runtime, settings: CaptureSettings) -> APIRouter:
     """The endpoints of whoever makes forms."""
-    router = APIRouter(tags=["forms"])
+    router = Endpoints(tags=["forms"])
     may_read = [Depends(requires("capture:read"))]
     may_write = requires(SCOPE)
 

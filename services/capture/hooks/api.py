@@ -19,6 +19,7 @@ from shared.errors import Unavailable
 from shared.personal import Draft
 from shared.service import Runtime
 from shared.telemetry import counter
+from shared.web import Endpoints
 
 DELIVERIES = counter("throughline_hook_requests_total", "Webhook requests by what was answered", ["kind", "outcome"])
 OK = 200
@@ -28,7 +29,7 @@ SEEN = 10_000
 
 def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
     """The endpoint of all sources. It takes no token: each source proves itself by its own secret."""
-    router = APIRouter(tags=["hooks"])
+    router = Endpoints(tags=["hooks"])
     seen: OrderedDict[tuple[str, str], bytes] = OrderedDict()
     certificates = Certificates(runtime.settings)
     base = runtime.settings.public_url.rstrip("/")

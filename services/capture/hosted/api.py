@@ -23,7 +23,7 @@ from shared.db import Tx
 from shared.errors import Rejected, Unavailable
 from shared.personal import PersonErased
 from shared.service import Runtime
-from shared.web import address_of, network_of, rejected, unavailable
+from shared.web import Endpoints, address_of, network_of, rejected, unavailable
 
 OK = 200
 SEE_OTHER = 303
@@ -33,7 +33,7 @@ PUBLIC = "public, max-age=300"
 
 def hosted_router(runtime: Runtime, settings: CaptureSettings) -> APIRouter:
     """The pages of forms, what is sent with them, and the links that confirm."""
-    router = APIRouter(tags=["hosted forms"], default_response_class=HTMLResponse)
+    router = Endpoints(tags=["hosted forms"], default_response_class=HTMLResponse)
     base = f"{runtime.settings.public_url.rstrip('/')}/capture"
     door = Door(runtime, settings, base)
 

@@ -19,7 +19,7 @@ from services.capture.reading import body_of, read_body
 from shared.db import Tx
 from shared.errors import FieldError, Invalid
 from shared.service import Runtime
-from shared.web import Limit, Page, Principal, authorise, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, Principal, authorise, make_cursor, read_cursor, requires
 
 JSON = "application/json"
 CREATED, OK = 201, 200
@@ -52,7 +52,7 @@ JSON_OR_A_FILE: dict[str, Any] = {
 
 def imports_router(runtime: Runtime) -> APIRouter:
     """The endpoints about imports."""
-    router = APIRouter(tags=["imports"])
+    router = Endpoints(tags=["imports"])
     may_read = [Depends(requires("capture:read"))]
 
     def shown(job: Import, status: int = OK) -> Response:

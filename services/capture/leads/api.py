@@ -32,7 +32,7 @@ from shared.ids import LeadId, derived_id
 from shared.personal import Encoded
 from shared.phones import parse_phone
 from shared.service import Runtime
-from shared.web import Limit, Page, Principal, authorise, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, Principal, authorise, make_cursor, read_cursor, requires
 
 JSON = "application/json"
 CREATED = 201
@@ -41,7 +41,7 @@ OK = 200
 
 def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     """The endpoints about leads."""
-    router = APIRouter(tags=["leads"])
+    router = Endpoints(tags=["leads"])
     may_read = [Depends(requires("capture:read"))]
     gathering = Gathering(runtime)
 

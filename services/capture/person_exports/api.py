@@ -12,7 +12,7 @@ from services.capture.person_exports.views import export_out
 from services.capture.reading import lead_id_of
 from shared.db import Tx
 from shared.service import Runtime
-from shared.web import Principal, requires
+from shared.web import Endpoints, Principal, requires
 
 ACCEPTED = 202
 SCOPE = "capture:write"
@@ -20,7 +20,7 @@ SCOPE = "capture:write"
 
 def person_exports_router(runtime: Runtime) -> APIRouter:
     """The endpoints about exports. They show everything at once, so they ask for more than reading does."""
-    router = APIRouter(tags=["exports"])
+    router = Endpoints(tags=["exports"])
 
     @router.post("/v1/leads/{lead_id}:export", status_code=ACCEPTED, responses={ACCEPTED: {"model": ExportOut}})
     async def export_lead(

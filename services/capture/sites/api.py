@@ -18,7 +18,7 @@ from shared.db import Tx
 from shared.errors import Rejected, Unavailable
 from shared.ids import new_id
 from shared.service import Runtime
-from shared.web import Limit, Page, authorise, make_cursor, read_cursor, rejected, requires, unavailable
+from shared.web import Endpoints, Limit, Page, authorise, make_cursor, read_cursor, rejected, requires, unavailable
 
 CREATED = 201
 ACCEPTED = 202
@@ -29,7 +29,7 @@ FRESH_S = 5.0  # as long a page of an origin that was taken away may still send
 
 def sites_router(runtime: Runtime, forgotten: Forgotten, settings: CaptureSettings) -> APIRouter:
     """The endpoints about sites. The snippet and what it sends need no token; a site's id is public."""
-    router = APIRouter(tags=["sites"])
+    router = Endpoints(tags=["sites"])
     collector = Collector(runtime, forgotten, settings)
     may_read = [Depends(requires("capture:read"))]
     may_write = [Depends(requires(SCOPE))]

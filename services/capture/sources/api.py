@@ -46,7 +46,7 @@ from shared.db import Connection, Tx, one
 from shared.errors import FieldError, Invalid
 from shared.ids import SourceId, new_id
 from shared.service import Runtime
-from shared.web import Limit, Page, authorise, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, authorise, make_cursor, read_cursor, requires
 
 CREATED = 201
 JSON = "application/json"
@@ -57,7 +57,7 @@ Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
     """The endpoints about sources."""
-    router = APIRouter(tags=["sources"])
+    router = Endpoints(tags=["sources"])
     may_read = [Depends(requires("capture:read"))]
     may_write = [Depends(requires(SCOPE))]
 

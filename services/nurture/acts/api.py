@@ -12,7 +12,7 @@ from services.nurture.errors import NoSuchLead
 from services.nurture.parts import Parts
 from services.nurture.people import queries as people
 from shared.ids import LeadId
-from shared.web import Limit, Page, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor, requires
 
 END_OF_TIME = (datetime(9999, 1, 1, tzinfo=UTC), "")
 
@@ -34,7 +34,7 @@ class ActOut(BaseModel):
 
 def acts_router(parts: Parts) -> APIRouter:
     """The ledger of acts."""
-    router = APIRouter(tags=["acts"], dependencies=[Depends(requires("nurture:read"))])
+    router = Endpoints(tags=["acts"], dependencies=[Depends(requires("nurture:read"))])
     runtime = parts.runtime
 
     @router.get("/v1/leads/{lead_id}/acts")

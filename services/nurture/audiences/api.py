@@ -18,7 +18,7 @@ from shared.db import Connection, Tx
 from shared.errors import FieldError, Invalid
 from shared.ids import new_id
 from shared.outbound import AddressRefused, PrivateHosts, check_url, trusted_hosts
-from shared.web import Input, Limit, Page, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, idempotent, make_cursor, read_cursor, requires
 from shared.webhooks import key_of, secret_of
 
 
@@ -69,7 +69,7 @@ class NewAudienceOut(AudienceOut):
 
 def audiences_router(parts: Parts) -> APIRouter:
     """Retargeting lists: made, seen, suspended, ended."""
-    router = APIRouter(tags=["audiences"])
+    router = Endpoints(tags=["audiences"])
     runtime = parts.runtime
     may_read, may_write = [Depends(requires("nurture:read"))], [Depends(requires("nurture:write"))]
 

@@ -27,6 +27,7 @@ from shared.db import Connection, Tx
 from shared.emails import Email
 from shared.rules import FaultOut
 from shared.web import (
+    Endpoints,
     Input,
     Limit,
     Page,
@@ -169,7 +170,7 @@ class BroadcastProgressOut(BroadcastOut):
 
 def broadcasts_router(parts: Parts) -> APIRouter:
     """The life of broadcasts."""
-    router = APIRouter(tags=["broadcasts"])
+    router = Endpoints(tags=["broadcasts"])
     runtime = parts.runtime
     may_read = Depends(requires("nurture:read"))
     may_write = requires("nurture:write")

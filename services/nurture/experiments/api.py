@@ -30,7 +30,7 @@ from shared.errors import FieldError, Invalid
 from shared.ids import SequenceId
 from shared.money import Currency, Money
 from shared.rules import NoSuchVersion
-from shared.web import Input, Principal, requires
+from shared.web import Endpoints, Input, Principal, requires
 
 NEWEST = 2**31 - 1
 METHOD = {
@@ -163,7 +163,7 @@ class DecideIn(Input):
 
 def experiments_router(parts: Parts) -> APIRouter:
     """Experiments and holdouts."""
-    router = APIRouter(tags=["experiments"])
+    router = Endpoints(tags=["experiments"])
     database = parts.runtime.database
     may_read = Depends(requires("nurture:read"))
     may_write = requires("nurture:write")

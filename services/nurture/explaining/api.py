@@ -19,7 +19,7 @@ from shared.db import Connection
 from shared.emails import Email
 from shared.identity import find_by_email
 from shared.ids import LeadId, SequenceId
-from shared.web import Limit, Page, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor, requires
 
 Order = Annotated[Literal["newest", "oldest"], Query(description="Which entry comes first")]
 Token = Annotated[
@@ -155,7 +155,7 @@ class EnteringExplained(BaseModel):
 
 def explaining_router(parts: Parts) -> APIRouter:
     """The endpoints that say why."""
-    router = APIRouter(tags=["explanations"], dependencies=[Depends(requires("nurture:read"))])
+    router = Endpoints(tags=["explanations"], dependencies=[Depends(requires("nurture:read"))])
     runtime = parts.runtime
 
     @router.get("/v1/leads/{lead_id}/timeline")

@@ -18,7 +18,7 @@ from services.nurture.sequences.document import WINDOW_DAYS
 from shared.db import Connection
 from shared.errors import FieldError, Invalid
 from shared.ids import SequenceId
-from shared.web import document, requires, sheet, wants_sheet
+from shared.web import Endpoints, document, requires, sheet, wants_sheet
 
 COUNTS = (
     "sent",
@@ -96,7 +96,7 @@ class ReportOut(BaseModel):
 
 def reports_router(parts: Parts) -> APIRouter:
     """Reports of sequences."""
-    router = APIRouter(tags=["reports"], dependencies=[Depends(requires("nurture:read"))])
+    router = Endpoints(tags=["reports"], dependencies=[Depends(requires("nurture:read"))])
     runtime = parts.runtime
 
     @router.get("/v1/sequences/{sequence_id}/report", response_model=ReportOut)

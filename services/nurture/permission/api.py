@@ -12,7 +12,7 @@ from services.nurture.permission import handlers, queries
 from services.nurture.permission.document import POLICIES, checked
 from shared.ids import SequenceId
 from shared.rules import documents_router
-from shared.web import Input, Limit, Page, Principal, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, Principal, make_cursor, read_cursor, requires
 
 
 class GuardedOut(BaseModel):
@@ -46,7 +46,7 @@ def policy_router(parts: Parts) -> APIRouter:
 
 def guard_router(parts: Parts) -> APIRouter:
     """Paused sequences."""
-    router = APIRouter(tags=["guard"])
+    router = Endpoints(tags=["guard"])
     runtime = parts.runtime
 
     @router.get("/v1/guarded-sequences", dependencies=[Depends(requires("nurture:read"))])

@@ -19,7 +19,7 @@ from services.nurture.preferences.words import ENGLISH
 from shared.errors import FieldError, Invalid
 from shared.ids import LeadId
 from shared.rules import documents_router
-from shared.web import address_of, network_of, requires
+from shared.web import Endpoints, address_of, network_of, requires
 
 SEE_OTHER = 303
 LONGEST_AGENT = 300
@@ -46,7 +46,7 @@ class PreferencesOut(BaseModel):
 
 def preferences_router(parts: Parts) -> APIRouter:
     """The page of each person."""
-    router = APIRouter(tags=["preferences"])
+    router = Endpoints(tags=["preferences"])
     runtime = parts.runtime
 
     @router.get("/v1/leads/{lead_id}/preferences", dependencies=[Depends(requires("nurture:read"))])

@@ -20,7 +20,7 @@ from shared.events import MessageState
 from shared.identity import find_by_email
 from shared.ids import LeadId, MessageId, SequenceId
 from shared.rules import NoSuchVersion
-from shared.web import Input, Limit, Page, Principal, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, Principal, make_cursor, read_cursor, requires
 
 END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -93,7 +93,7 @@ class EnrolmentOut(BaseModel):
 
 def messages_router(parts: Parts) -> APIRouter:
     """Messages and runs, by lead or by address."""
-    router = APIRouter(tags=["messages"], dependencies=[Depends(requires("nurture:read"))])
+    router = Endpoints(tags=["messages"], dependencies=[Depends(requires("nurture:read"))])
     runtime = parts.runtime
     by_address = Annotated[Email, Query(description="The lead's address")]
 

@@ -34,6 +34,7 @@ from shared.rules import (
     unwrapped,
 )
 from shared.web import (
+    Endpoints,
     Input,
     Limit,
     Page,
@@ -128,7 +129,7 @@ class MoveStateOut(BaseModel):
 
 def sequences_router(parts: Parts) -> APIRouter:
     """The life of sequences."""
-    router = APIRouter(tags=["sequences"])
+    router = Endpoints(tags=["sequences"])
     runtime = parts.runtime
 
     async def named(sequence_id: str) -> str:

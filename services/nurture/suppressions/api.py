@@ -27,7 +27,7 @@ from shared.emails import Email
 from shared.errors import FieldError, Invalid
 from shared.ids import LeadId
 from shared.phones import Phone
-from shared.web import Input, Limit, Page, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, idempotent, make_cursor, read_cursor, requires
 
 JSON = "application/json"
 LARGEST = 20_000_000
@@ -99,7 +99,7 @@ class ImportOut(BaseModel):
 
 def suppressions_router(parts: Parts) -> APIRouter:
     """The suppression list."""
-    router = APIRouter(tags=["suppressions"])
+    router = Endpoints(tags=["suppressions"])
     runtime = parts.runtime
     may_read = Depends(requires("nurture:read"))
     may_write = Depends(requires("nurture:write"))

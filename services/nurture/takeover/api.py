@@ -19,7 +19,7 @@ from shared.errors import FieldError, Invalid
 from shared.identity import find_by_email
 from shared.ids import LeadId, new_id
 from shared.rules import documents_router
-from shared.web import Input, Page, Principal, idempotent, requires
+from shared.web import Endpoints, Input, Page, Principal, idempotent, requires
 
 LONGEST = timedelta(days=3_660)
 
@@ -52,7 +52,7 @@ class PauseOut(BaseModel):
 
 def takeover_router(parts: Parts) -> APIRouter:
     """Pauses of people."""
-    router = APIRouter(tags=["pauses"])
+    router = Endpoints(tags=["pauses"])
     runtime = parts.runtime
     may_read = Depends(requires("nurture:read"))
     may_write = requires("nurture:write")

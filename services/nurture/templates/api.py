@@ -27,7 +27,7 @@ from shared.errors import FieldError, Invalid
 from shared.ids import SequenceId, new_id
 from shared.outbound import Outbound, PrivateHosts, trusted_hosts
 from shared.rules import Decision, InvalidDocument, NoSuchVersion, StoredDocument, difference
-from shared.web import Input, Limit, Page, Principal, idempotent, invalid, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, Principal, idempotent, invalid, make_cursor, read_cursor, requires
 
 NEWEST = 2**31 - 1
 Version = Annotated[int, Field(ge=1, le=NEWEST)]
@@ -139,7 +139,7 @@ class TemplateDifferenceOut(BaseModel):
 
 def templates_router(parts: Parts) -> APIRouter:
     """The life of templates, and their previews."""
-    router = APIRouter(tags=["templates"])
+    router = Endpoints(tags=["templates"])
     runtime = parts.runtime
     database = runtime.database
     may_read = Depends(requires("nurture:read"))

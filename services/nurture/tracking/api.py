@@ -15,7 +15,7 @@ from services.nurture.tracking.domain import Asked, Habits
 from services.nurture.tracking.links import LinkKind, Links, Place
 from services.nurture.tracking.scanners import Scanners
 from shared.errors import Unavailable
-from shared.web import address_of
+from shared.web import Endpoints, address_of
 
 PIXEL = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 ONE_CLICK = "List-Unsubscribe"
@@ -38,7 +38,7 @@ _BUTTON = (
 
 def tracking_router(parts: Parts) -> APIRouter:
     """Open, click and unsubscribe."""
-    router = APIRouter(tags=["tracking"])
+    router = Endpoints(tags=["tracking"])
     links = Links(parts.runtime.secrets.links, parts.runtime.settings.public_url)
     settings = parts.settings
     habits = Habits(

@@ -16,7 +16,7 @@ from services.routing.people.handlers import person
 from shared.db import Connection, Tx
 from shared.ids import AssignmentId, LeadId, RepId
 from shared.service import Runtime
-from shared.web import Input, Limit, Page, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, idempotent, make_cursor, read_cursor, requires
 
 NEWEST = (datetime.max.replace(tzinfo=UTC), "\U0010ffff")
 OLDEST = (datetime.min.replace(tzinfo=UTC), "")
@@ -141,7 +141,7 @@ class HoldOut(BaseModel):
 
 def router(parts: Parts) -> APIRouter:
     """Everything about assignments."""
-    routes = APIRouter(prefix="/v1", tags=["assignments"])
+    routes = Endpoints(prefix="/v1", tags=["assignments"])
     _add_reading(routes, parts.runtime)
     _add_lists(routes, parts.runtime)
     _add_answers(routes, parts)

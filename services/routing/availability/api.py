@@ -18,7 +18,7 @@ from services.routing.reps.queries import reps_of
 from shared.db import Tx
 from shared.ids import RepId
 from shared.service import Runtime
-from shared.web import idempotent, requires
+from shared.web import Endpoints, idempotent, requires
 
 
 class CompanyDayOut(BaseModel):
@@ -99,7 +99,7 @@ class AvailabilityOut(BaseModel):
 
 def router(runtime: Runtime) -> APIRouter:
     """Everything about availability."""
-    routes = APIRouter(prefix="/v1", tags=["availability"])
+    routes = Endpoints(prefix="/v1", tags=["availability"])
     reading = [Depends(requires("routing:read"))]
 
     @routes.get("/reps/{rep_id}/availability", dependencies=reading)

@@ -20,7 +20,7 @@ from shared.errors import FieldError, Invalid
 from shared.ids import RepId
 from shared.outbound import AddressRefused
 from shared.service import Runtime
-from shared.web import Input, idempotent, invalid, requires
+from shared.web import Endpoints, Input, idempotent, invalid, requires
 
 ICALENDAR = "text/calendar"
 
@@ -62,7 +62,7 @@ BODIES: dict[str, Any] = {
 
 def router(runtime: Runtime) -> APIRouter:
     """Everything about reps' calendars."""
-    routes = APIRouter(prefix="/v1/reps/{rep_id}", tags=["availability"])
+    routes = Endpoints(prefix="/v1/reps/{rep_id}", tags=["availability"])
     reading = [Depends(requires("routing:read"))]
     writing = [Depends(requires("routing:write"))]
 

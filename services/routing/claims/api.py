@@ -15,7 +15,7 @@ from services.routing.params import PathId, QueryId
 from services.routing.parts import Parts
 from shared.db import Tx
 from shared.ids import LeadId, RepId
-from shared.web import Input, Limit, Page, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, idempotent, make_cursor, read_cursor, requires
 
 OLDEST = (datetime.min.replace(tzinfo=UTC), "")
 
@@ -38,7 +38,7 @@ class ClaimableOut(BaseModel):
 
 def router(parts: Parts) -> APIRouter:
     """What is open, and claiming it."""
-    routes, runtime = APIRouter(prefix="/v1", tags=["claims"]), parts.runtime
+    routes, runtime = Endpoints(prefix="/v1", tags=["claims"]), parts.runtime
 
     @routes.get("/queues/{queue_id}/claimable", dependencies=[Depends(requires("routing:read"))])
     async def list_claimable(

@@ -22,12 +22,12 @@ from shared.db import Connection, Tx, agreed_now
 from shared.errors import FieldError, Invalid
 from shared.ids import new_id
 from shared.service import Runtime
-from shared.web import Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
 
 
 def router(runtime: Runtime) -> APIRouter:
     """Everything about CRMs that are told. To change it needs `routing:admin`, since facts about people go out."""
-    routes = APIRouter(prefix="/v1/crm-connections", tags=["crm"])
+    routes = Endpoints(prefix="/v1/crm-connections", tags=["crm"])
     reading = [Depends(requires("routing:read"))]
     may_change = requires("routing:admin")
 

@@ -20,7 +20,7 @@ from services.routing.parts import Parts
 from services.routing.people.handlers import person
 from shared.db import Tx
 from shared.ids import DealId
-from shared.web import Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
 
 NEWEST = (datetime.max.replace(tzinfo=UTC), "\U0010ffff")
 Writer = Annotated[Principal, Depends(requires("routing:write"))]
@@ -28,7 +28,7 @@ Writer = Annotated[Principal, Depends(requires("routing:write"))]
 
 def router(parts: Parts) -> APIRouter:
     """Everything about deals."""
-    routes = APIRouter(prefix="/v1/deals", tags=["deals"])
+    routes = Endpoints(prefix="/v1/deals", tags=["deals"])
     _add_writing(routes, parts)
     _add_reading(routes, parts)
     return routes

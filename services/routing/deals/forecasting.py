@@ -19,7 +19,7 @@ from services.routing.params import QueryId
 from services.routing.parts import Parts
 from shared.db import Connection
 from shared.errors import FieldError, Invalid
-from shared.web import requires
+from shared.web import Endpoints, requires
 
 By = Literal["rep", "team", "pipeline", "month"]
 NOBODY = "none"
@@ -84,7 +84,7 @@ class _Group:
 
 def router(parts: Parts) -> APIRouter:
     """The forecast."""
-    routes = APIRouter(prefix="/v1", tags=["deals"])
+    routes = Endpoints(prefix="/v1", tags=["deals"])
     runtime = parts.runtime
 
     @routes.get("/forecast", dependencies=[Depends(requires("routing:read"))])

@@ -30,7 +30,7 @@ from shared.emails import parse_email
 from shared.errors import FieldError, Invalid, Malformed, Rejected, TooLarge
 from shared.identity import find_by_email, resolve
 from shared.ids import LeadId
-from shared.web import Principal, faults_of, requires
+from shared.web import Endpoints, Principal, faults_of, requires
 
 BODY_LIMIT = 200_000_000
 LINE_LIMIT = 1_000_000
@@ -68,7 +68,7 @@ class Total(BaseModel):
 
 def router(parts: Parts) -> APIRouter:
     """The import of deals."""
-    routes = APIRouter(prefix="/v1", tags=["deals"])
+    routes = Endpoints(prefix="/v1", tags=["deals"])
 
     @routes.post(
         "/deals:import",

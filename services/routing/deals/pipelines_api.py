@@ -15,7 +15,7 @@ from services.routing.parts import Parts
 from shared.db import Connection
 from shared.errors import FieldError
 from shared.rules import DocumentOut, InvalidDocument, StoredDocument
-from shared.web import Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
 
 NEWEST = 2**31 - 1
 PathPipeline = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -61,7 +61,7 @@ class ActivateIn(Input):
 
 def router(parts: Parts, simulate: Simulate) -> APIRouter:
     """All pipelines by their ids; `default` is the one that deals are in where none is told."""
-    routes = APIRouter(prefix="/v1/pipelines", tags=["pipelines"])
+    routes = Endpoints(prefix="/v1/pipelines", tags=["pipelines"])
     _add_reading(routes, parts, simulate)
     _add_writing(routes, parts)
     return routes

@@ -26,7 +26,7 @@ from shared.emails import parse_email
 from shared.errors import FieldError, Invalid
 from shared.identity import find_by_email
 from shared.ids import AssignmentId, LeadId, RepId
-from shared.web import Input, invalid, requires
+from shared.web import Endpoints, Input, invalid, requires
 
 
 class TrialOut(BaseModel):
@@ -179,7 +179,7 @@ class PreviewIn(Input):
 
 def router(parts: Parts) -> APIRouter:
     """Replays, explanations and previews."""
-    routes = APIRouter(prefix="/v1", tags=["decisions"])
+    routes = Endpoints(prefix="/v1", tags=["decisions"])
     runtime = parts.runtime
     reading = [Depends(requires("routing:read"))]
 

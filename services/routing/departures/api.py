@@ -16,7 +16,7 @@ from services.routing.parts import Parts
 from services.routing.reps.queries import rep_row
 from shared.db import Connection, Tx
 from shared.ids import RepId
-from shared.web import Input, Limit, Page, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, idempotent, make_cursor, read_cursor, requires
 
 Reason = Annotated[str, Field(min_length=1, max_length=500)]
 MOST_DEALS = 200
@@ -78,7 +78,7 @@ class DepartureOut(BaseModel):
 
 def router(parts: Parts) -> APIRouter:
     """Everything about reps who leave."""
-    routes = APIRouter(prefix="/v1/reps", tags=["reps"])
+    routes = Endpoints(prefix="/v1/reps", tags=["reps"])
     runtime = parts.runtime
     writing = [Depends(requires("routing:write"))]
 

@@ -19,7 +19,7 @@ from services.routing.rules.domain import Queue, Rules
 from shared.db import Connection, Tx
 from shared.errors import FieldError, Invalid
 from shared.ids import RepId
-from shared.web import Input, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
 
 NEWEST = 2**63 - 1
 PLACES = 6
@@ -173,7 +173,7 @@ class AdjustIn(Input):
 
 def router(parts: Parts) -> APIRouter:
     """Queues, and what each member is owed."""
-    routes = APIRouter(prefix="/v1/queues", tags=["queues"])
+    routes = Endpoints(prefix="/v1/queues", tags=["queues"])
     _add_reading(routes, parts)
     _add_adjusting(routes, parts)
     return routes

@@ -16,7 +16,7 @@ from services.routing.parts import Parts
 from services.routing.people.handlers import person
 from shared.db import Connection
 from shared.ids import DealId, RepId
-from shared.web import Input, Limit, Page, Principal, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, Principal, make_cursor, read_cursor, requires
 
 NEWEST = (datetime.max.replace(tzinfo=UTC), "\U0010ffff")
 Writer = Annotated[Principal, Depends(requires("routing:write"))]
@@ -30,7 +30,7 @@ class NewOwner(Input):
 
 def router(parts: Parts) -> APIRouter:
     """Everything about hand-offs."""
-    routes = APIRouter(prefix="/v1", tags=["handoffs"])
+    routes = Endpoints(prefix="/v1", tags=["handoffs"])
     _add_reading(routes, parts)
     _add_writing(routes, parts)
     return routes

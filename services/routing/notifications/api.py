@@ -22,14 +22,14 @@ from shared.errors import FieldError, Invalid
 from shared.ids import RepId
 from shared.outbound import AddressRefused, PrivateHosts, check_url, trusted_hosts
 from shared.service import Runtime
-from shared.web import Limit, Page, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor, requires
 
 LAST = 2**62
 
 
 def router(parts: Parts) -> APIRouter:
     """Everything about telling reps."""
-    routes = APIRouter(tags=["notifications"])
+    routes = Endpoints(tags=["notifications"])
     _add_wishes(routes, parts.runtime)
     _add_ledger(routes, parts.runtime)
     _add_slack(routes, parts)

@@ -12,7 +12,7 @@ from services.routing.releases import handlers
 from services.routing.releases.inputs import AssignIn, ReleaseIn, ReleaseManyIn
 from shared.db import Tx
 from shared.ids import LeadId, RepId
-from shared.web import idempotent, requires
+from shared.web import Endpoints, idempotent, requires
 
 
 class ReleaseOut(BaseModel):
@@ -39,7 +39,7 @@ class ReleasedOut(BaseModel):
 
 def router(parts: Parts) -> APIRouter:
     """Everything about letting go."""
-    routes = APIRouter(prefix="/v1", tags=["assignments"])
+    routes = Endpoints(prefix="/v1", tags=["assignments"])
     runtime = parts.runtime
     writing = [Depends(requires("routing:write"))]
 

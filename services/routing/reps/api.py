@@ -20,7 +20,7 @@ from services.routing.reps.inputs import RepChange, RepInput
 from shared.db import Connection, Tx
 from shared.ids import RepId, new_id
 from shared.service import Runtime
-from shared.web import Limit, Page, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, idempotent, make_cursor, read_cursor, requires
 
 FIRST = (datetime.min.replace(tzinfo=UTC), "")
 
@@ -60,7 +60,7 @@ class RepOut(BaseModel):
 
 def router(runtime: Runtime) -> APIRouter:
     """Everything about reps."""
-    routes = APIRouter(prefix="/v1/reps", tags=["reps"])
+    routes = Endpoints(prefix="/v1/reps", tags=["reps"])
     reading = [Depends(requires("routing:read"))]
     writing = [Depends(requires("routing:write"))]
 

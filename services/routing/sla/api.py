@@ -22,7 +22,7 @@ from shared.contacts import Contact
 from shared.db import Connection, Tx, agreed_now
 from shared.errors import FieldError, Invalid
 from shared.ids import AssignmentId, LeadId, RepId
-from shared.web import Input, Limit, OccurredAt, Page, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, OccurredAt, Page, idempotent, make_cursor, read_cursor, requires
 
 FIRST = (datetime.min.replace(tzinfo=UTC), "")
 USUAL = timedelta(days=30)
@@ -72,7 +72,7 @@ class SpeedOut(BaseModel):
 
 def router(parts: Parts) -> APIRouter:
     """First contacts and speed to lead."""
-    routes = APIRouter(prefix="/v1", tags=["sla"])
+    routes = Endpoints(prefix="/v1", tags=["sla"])
     _add_touched(routes, parts)
     _add_speed(routes, parts)
     return routes

@@ -11,7 +11,7 @@ from services.routing.reps.queries import active_reps
 from services.routing.stuck import queries
 from services.routing.stuck.domain import Reason, fix_of
 from shared.db import agreed_now
-from shared.web import Limit, Page, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor, requires
 
 OLDEST = (datetime.min.replace(tzinfo=UTC), "")
 
@@ -40,7 +40,7 @@ class StuckOut(BaseModel):
 
 def router(parts: Parts) -> APIRouter:
     """The list of leads that do not move."""
-    routes, runtime = APIRouter(prefix="/v1", tags=["stuck"]), parts.runtime
+    routes, runtime = Endpoints(prefix="/v1", tags=["stuck"]), parts.runtime
 
     @routes.get("/stuck", dependencies=[Depends(requires("routing:read"))])
     async def list_stuck(reason: Reason | None = None, limit: Limit = 50, cursor: str | None = None) -> Page[StuckOut]:

@@ -27,14 +27,14 @@ from shared.db import Connection, Tx, agreed_now
 from shared.errors import FieldError, Invalid
 from shared.ids import new_id
 from shared.service import Runtime
-from shared.web import Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
 
 FUTURE = timedelta(minutes=5)
 
 
 def router(runtime: Runtime) -> APIRouter:
     """Everything about subscriptions. To change them needs `routing:admin`, since they carry facts out."""
-    routes = APIRouter(prefix="/v1/subscriptions", tags=["subscriptions"])
+    routes = Endpoints(prefix="/v1/subscriptions", tags=["subscriptions"])
     reading = [Depends(requires("routing:read"))]
     may_change = requires("routing:admin")
 

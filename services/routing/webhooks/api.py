@@ -34,7 +34,7 @@ from shared.errors import FieldError, Invalid
 from shared.ids import new_id
 from shared.outbound import AddressRefused, PrivateHosts, check_url, trusted_hosts
 from shared.service import Runtime
-from shared.web import Limit, Page, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, idempotent, make_cursor, read_cursor, requires
 from shared.webhooks import DeliveryState, envelope, secret_of
 
 FIRST = (datetime.min.replace(tzinfo=UTC), "")
@@ -46,7 +46,7 @@ Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 def router(runtime: Runtime) -> APIRouter:
     """Everything about webhooks to other systems. To see and change them needs `routing:admin`, but for reading."""
-    routes = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
+    routes = Endpoints(prefix="/v1/webhooks", tags=["webhooks"])
     _add_endpoints(routes, runtime)
     _add_states(routes, runtime)
     _add_secrets(routes, runtime)

@@ -17,7 +17,7 @@ from shared.db import Connection
 from shared.events import Grade, Stage
 from shared.ids import AccountId, LeadId
 from shared.service import Runtime
-from shared.web import Limit, Page, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor, requires
 
 MOST = 200
 AccountIdParam = Annotated[str, Path(pattern=r"^[\x21-\x7e]{1,200}$")]
@@ -103,7 +103,7 @@ class AccountListed(BaseModel):
 def accounts_router(runtime: Runtime, parts: Parts) -> APIRouter:
     """Scores of accounts."""
     database = runtime.database
-    router = APIRouter(prefix="/v1/accounts", tags=["accounts"], dependencies=[Depends(requires("scoring:read"))])
+    router = Endpoints(prefix="/v1/accounts", tags=["accounts"], dependencies=[Depends(requires("scoring:read"))])
 
     @router.get("")
     async def accounts(limit: Limit = 50, cursor: str | None = None) -> Page[AccountListed]:

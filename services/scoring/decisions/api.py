@@ -21,7 +21,7 @@ from shared.identity import find_by_email, resolve
 from shared.ids import LeadId
 from shared.rules import ActiveDocument, documents_router
 from shared.service import Runtime
-from shared.web import Input, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
 
 Author = Annotated[Principal, Depends(requires("scoring:write"))]
 NEWEST = (datetime.max.replace(tzinfo=UTC), "\U0010ffff")
@@ -121,7 +121,7 @@ class _Decisions:
 def routers(runtime: Runtime, parts: Parts) -> tuple[APIRouter, ...]:
     """Decisions, by lead id and by `?email=`, and the list of reasons."""
     decisions = _Decisions(runtime, parts)
-    routes = APIRouter(prefix="/v1/leads", tags=["stages"])
+    routes = Endpoints(prefix="/v1/leads", tags=["stages"])
     _add_calls(routes, decisions)
     _add_list(routes, decisions)
     return routes, _reasons_router(runtime)

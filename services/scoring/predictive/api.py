@@ -20,7 +20,7 @@ from shared.emails import Email
 from shared.identity import find_by_email, resolve
 from shared.ids import LeadId, new_id
 from shared.service import Runtime
-from shared.web import Input, Limit, Page, Principal, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, Principal, make_cursor, read_cursor, requires
 
 NEWEST = 2**31 - 1
 CURSOR = "predictive-models"
@@ -148,7 +148,7 @@ class ActivateIn(Input):
 def router(runtime: Runtime, parts: Parts) -> APIRouter:
     """The endpoints of the predictive score."""
     database = runtime.database
-    made = APIRouter(tags=["predictive"])
+    made = Endpoints(tags=["predictive"])
     may_read = Depends(requires("scoring:read"))
     may_change = requires("scoring:write")
 

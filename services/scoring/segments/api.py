@@ -25,7 +25,7 @@ from shared.identity import find_by_email, resolve
 from shared.ids import LeadId, SegmentId, new_id
 from shared.rules import ExpressionFault, NoSuchVersion, StoredDocument, invalid_document
 from shared.service import Runtime
-from shared.web import Input, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
 
 NEWEST = 2**31 - 1
 MOST_ITEMS = 10_000
@@ -153,7 +153,7 @@ class ActivateIn(Input):
 
 def segments_router(runtime: Runtime, parts: Parts) -> APIRouter:
     """The life of segments."""
-    router, database = APIRouter(tags=["segments"]), runtime.database
+    router, database = Endpoints(tags=["segments"]), runtime.database
     may_read, may_write = Depends(requires("scoring:read")), Depends(requires("scoring:write"))
 
     @router.post("/v1/segments", status_code=201, response_model=SegmentOut)
@@ -240,7 +240,7 @@ def segments_router(runtime: Runtime, parts: Parts) -> APIRouter:
 
 def members_router(runtime: Runtime, parts: Parts) -> APIRouter:
     """Who is in a segment, and in which segments a lead is."""
-    router, database = APIRouter(tags=["segments"]), runtime.database
+    router, database = Endpoints(tags=["segments"]), runtime.database
     may_read, may_write = Depends(requires("scoring:read")), Depends(requires("scoring:write"))
 
     @router.get("/v1/segments/{segment_id}/members", dependencies=[may_read])

@@ -1,0 +1,56 @@
+"""Endpoints that are worked out when they are first asked for.
+
+FastAPI works out what an endpoint takes and answers when it is declared, and again in every router that includes it.
+For the hundred endpoints of a service that is most of what a start of its API costs, and few are asked for at once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.routing import compile_path
+
+
+class LateRoute(APIRoute):
+    """A route that knows what matches it, and all else from the first moment that somebody wants to know it."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **declared: Any) -> None:
+        self.path = path
+        self.endpoint = endpoint
+        self.methods = {method.upper() for method in declared["methods"] or ("GET",)}
+        self.path_regex, self.path_format, self.param_convertors = compile_path(path)
+        self._declared = declared
+        self._worked_out = False
+
+    def __getattr__(self, name: str) -> Any:
+        """Work it out: something is asked for that is not there yet."""
+        if self._worked_out:
+            raise AttributeError(name)
+        self._worked_out = True
+        super().__init__(self.path, self.endpoint, **self._declared)
+        return getattr(self, name)
+
+    def declare_on(self, router: APIRouter, prefix: str = "") -> None:
+        """The same once more on another router, with what that one adds to all of its own."""
+        declared = {name: value for name, value in self._declared.items() if name != "dependency_overrides_provider"}
+        router.add_api_route(prefix + self.path, self.endpoint, route_class_override=type(self), **declared)
+
+
+class Endpoints(APIRouter):
+    """The endpoints of one part of a service."""
+
+    def __init__(self, *, route_class: type[LateRoute] = LateRoute, **of_all: Any) -> None:
+        super().__init__(route_class=route_class, **of_all)
+
+    def take(self, other: APIRouter) -> None:
+        """Take over the endpoints of another."""
+        declare_all(other, self)
+
+
+def declare_all(of: APIRouter, on: APIRouter, prefix: str = "") -> None:
+    """Declare what was declared on one router on another, below a prefix."""
+    for route in of.routes:
+        if not isinstance(route, LateRoute):
+            raise TypeError(f"{route} was not declared on `Endpoints`")
+        route.declare_on(on, prefix)
