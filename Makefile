@@ -54,8 +54,9 @@ install: .venv/.installed .kafka/.archived
 demo: install
 	@$(BIN)/python -m throughline.demo
 
+# In the order of their names, so that the files that take minutes come before the many quick ones of tests/unit.
 test: install
-	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 check: install
 	@$(BIN)/ruff format --check --quiet .
