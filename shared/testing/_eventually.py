@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 @overload
-async def eventually(probe: Callable[[], Awaitable[T]], within: float = 30.0) -> T: ...
+async def eventually(probe: Callable[[], Awaitable[T]], within: float = 120.0) -> T: ...
 @overload
-async def eventually(probe: Callable[[], T], within: float = 30.0) -> T: ...
-async def eventually(probe: Callable[[], Any], within: float = 30.0) -> Any:
+async def eventually(probe: Callable[[], T], within: float = 120.0) -> T: ...
+async def eventually(probe: Callable[[], Any], within: float = 120.0) -> Any:
     """What `probe` answers, as soon as that is true and no assertion in it fails; its last failure after `within` s."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within

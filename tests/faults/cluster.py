@@ -203,7 +203,7 @@ class Cluster:
         return httpx.Client(
             base_url=f"http://127.0.0.1:{role.port}",
             headers={"authorization": f"Bearer {token(self.settings)}"},
-            timeout=10,
+            timeout=30,
         )
 
     def query(self, statement: str, *arguments: object) -> list[tuple[object, ...]]:

@@ -454,7 +454,7 @@ def test_what_is_under_way_is_finished_at_a_stop(echo_port: int, tmp_path: Path)
         assert idle.recv(1) == b""
         client.sendall(b"half")
         assert everything(client).endswith(b"4\r\nhalf\r\n0\r\n\r\n")
-        assert gateway.process.wait(5) == 0
+        assert gateway.process.wait(60) == 0
 
 
 def test_a_killed_service_is_503_until_it_is_back(tmp_path: Path) -> None:
@@ -476,4 +476,4 @@ def test_a_killed_service_is_503_until_it_is_back(tmp_path: Path) -> None:
             process.wait()
             assert status() == 503
         with running(service, tmp_path / "service"):
-            assert wait_until(lambda: status() == 200, 5)
+            assert wait_until(lambda: status() == 200, 60)

@@ -58,7 +58,7 @@ async def test_an_idle_connection_that_was_cut_is_replaced(settings: Settings) -
             except Unavailable:
                 return False
 
-        assert await eventually(works, within=5)
+        assert await eventually(works)
 
 
 async def test_postgresql_away_is_unavailable(settings: Settings) -> None:

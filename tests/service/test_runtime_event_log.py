@@ -187,7 +187,7 @@ async def test_a_frozen_consumer_does_not_hold_up_a_request(settings: Settings) 
         runtime_of(settings, log=API_LOG) as runtime,
         beside(runtime.log.run()),
         log_lock(runtime.database, CONSUMER_LOG),
-        asyncio.timeout(5),
+        asyncio.timeout(60),
     ):
         await runtime.log.append(drafts(touch(number=1)))
         async with runtime.database.transaction() as tx:
