@@ -48,6 +48,7 @@ def make_settings(database_url: str, kafka: str = "127.0.0.1:1", prefix: str = "
         "lease_seconds": 2.0,
         "watermark_every": timedelta(milliseconds=300),
         "database_pool_size": 5,
+        "idle_in_transaction_timeout": timedelta(minutes=1),  # a machine that is busy is not a process that is frozen
     }
     return Settings(**{**values, **overrides})
 
