@@ -1,5 +1,6 @@
 """The five services by name; the only table that knows them all."""
 
+from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,12 @@ def service_code(name: str) -> "ServiceCode":
     if name not in SERVICES:
         raise KeyError(name)
     worker = import_module(f"services.{name}.worker")
+    consumer = import_module(f"services.{name}.consumer")
     return ServiceCode(
         name=name,
         routers=import_module(f"services.{name}.api").routers,
-        routes=import_module(f"services.{name}.consumer").routes,
+        routes=consumer.routes,
         timers=worker.timers,
         settle=getattr(worker, "settle", None),
+        gather=getattr(consumer, "GATHER", timedelta(0)),
     )

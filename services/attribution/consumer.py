@@ -1,5 +1,7 @@
 """What attribution reacts to. All of it is folding, but for what it tells of an erasure."""
 
+from datetime import timedelta
+
 from services.attribution.channels import handlers as channels
 from services.attribution.channels.groupings import active_grouping
 from services.attribution.conversions import handlers as conversions
@@ -34,6 +36,9 @@ from shared.identity import identity_routes
 from shared.ids import LeadId
 from shared.kafka import Route, on, on_batch
 from shared.service import Runtime
+
+GATHER = timedelta(milliseconds=200)
+"""A report is read by people and may be a moment behind; each batch rewrites sums that its facts share."""
 
 IdentityChange = IdentityLinked | LeadMerged | LeadUnmerged
 

@@ -1,5 +1,7 @@
 """Everything nurture reacts to. Of two routes for one kind the fold comes first, the decision after it."""
 
+from datetime import timedelta
+
 from services.nurture.acts import handlers as acts
 from services.nurture.audiences import handlers as audiences
 from services.nurture.broadcasts import handlers as broadcasts
@@ -55,6 +57,9 @@ from shared.identity import identity_routes
 from shared.kafka import Route, on, on_batch
 from shared.lead_scores import fold_scores
 from shared.service import Runtime
+
+GATHER = timedelta(milliseconds=100)
+"""A message may leave that much later: its sequence waits for minutes at least."""
 
 
 def routes(runtime: Runtime) -> tuple[Route, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import asyncpg
 import orjson
 
+from shared.db._types import TypedConnection
 from shared.errors import Unavailable
 from shared.events import TOPIC_OF, Event
 from shared.ids import EventId, LeadId
@@ -238,6 +239,7 @@ class Database:
                 if self._pool is None:
                     self._pool = await asyncpg.create_pool(
                         self.url,
+                        connection_class=TypedConnection,
                         min_size=1,
                         max_size=self._pool_size,
                         init=_prepare,
@@ -249,13 +251,22 @@ class Database:
                     )
         return self._pool
 
-    async def connect(self, *, command_timeout_s: float = COMMAND_TIMEOUT_S) -> asyncpg.Connection[asyncpg.Record]:
+    async def connect(
+        self, *, command_timeout_s: float = COMMAND_TIMEOUT_S, plan_once: bool = False
+    ) -> asyncpg.Connection[asyncpg.Record]:
         """A connection of one's own, outside the pool: for listening, and for one writer that keeps it.
 
-        A statement that is not answered within `command_timeout_s` fails: the server may be gone without a word.
+        A statement that is not answered within `command_timeout_s` fails: the server may be gone without a word. With
+        `plan_once` its plan does not depend on the arguments: for a writer whose statements all look up keys, since
+        planning an array anew each time costs more than what is then carried out.
         """
-        connection = await asyncpg.connect(
-            self.url, server_settings=self._server_settings, timeout=5, command_timeout=command_timeout_s
+        settings = self._server_settings | ({"plan_cache_mode": "force_generic_plan"} if plan_once else {})
+        connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+            self.url,
+            connection_class=TypedConnection,
+            server_settings=settings,
+            timeout=5,
+            command_timeout=command_timeout_s,
         )
         try:
             await _prepare(connection)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Protocol
 
 import asyncpg
@@ -72,7 +73,10 @@ class BatchProcessor(Protocol):
 
 
 class Consumer:
-    """Reads topics for one group and hands batches to a processor, whose version fixes the stored positions' name."""
+    """Reads topics for one group and hands batches to a processor, whose version fixes the stored positions' name.
+
+    While facts flow, what comes within `gather` goes into one batch.
+    """
 
     def __init__(  # noqa: PLR0913  # what a consumer is made of
         self,
@@ -85,6 +89,7 @@ class Consumer:
         positions: str,
         processor: BatchProcessor,
         keys_arrived: asyncio.Event | None = None,
+        gather: timedelta = timedelta(0),
     ) -> None:
         self._settings = settings
         self._database = database
@@ -94,6 +99,7 @@ class Consumer:
         self._positions = positions
         self._processor = processor
         self._keys_arrived = keys_arrived
+        self._gather_ms = int(gather / timedelta(milliseconds=1))
         self._expected: dict[TopicPartition, int] = {}
         self._reading: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
@@ -169,7 +175,8 @@ class Consumer:
             request_timeout_ms=30_000,
             metadata_max_age_ms=10_000,
         )
-        fetch_in_sessions(consumer._client)  # noqa: SLF001  # the client names all partitions in every fetch
+        # The client names all partitions in every fetch.
+        fetch_in_sessions(consumer._client, self._gather_ms)  # noqa: SLF001
         consumer.subscribe(self._topics, listener=_Listener(self, consumer))
         self._client = consumer
         self._watchdog.unassigned()
@@ -354,7 +361,7 @@ class Consumer:
         while self._going_on(taken):
             try:
                 if self._connection is None or self._connection.is_closed():
-                    self._connection = await self._database.connect()
+                    self._connection = await self._database.connect(plan_once=True)
                 if not (mine := self._going_on(taken)):  # they may be another's since
                     return
                 if await self._repaired(mine):

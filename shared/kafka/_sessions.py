@@ -2,6 +2,9 @@
 
 The client names every partition in every fetch, and is answered about each. Of a service that reads a dozen topics that
 is most of what a fetch costs, on both sides. A broker that knows no sessions, or has no room for one, is asked in full.
+
+A reader that nobody waits for may let its broker gather: what comes first after a silence is answered at once, and
+after it the broker waits for more. A batch costs much the same whether it holds one fact or twenty.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ FIRST_WITH_LEADER_EPOCH = 9
 NONE, BEGIN = 0, 0
 LAST_EPOCH = 2**31 - 1
 SESSION_NOT_FOUND = 70
+GATHERED_BYTES = 262_144
 UNKNOWN_EPOCH = UNKNOWN_START = -1
 
 Place = tuple[str, int]
@@ -23,11 +27,15 @@ Place = tuple[str, int]
 
 @dataclass(slots=True)
 class Session:
-    """What a broker has been asked for last. With epoch `BEGIN` the next request is in full and opens a session."""
+    """What a broker has been asked for last. With epoch `BEGIN` the next request is in full and opens a session.
+
+    `flows` says that its last answer held records.
+    """
 
     number: int = NONE
     epoch: int = BEGIN
     asked: dict[Place, int] = field(default_factory=dict)
+    flows: bool = False
 
     def changes(self, wanted: dict[Place, int]) -> tuple[dict[Place, int], list[Place]]:
         """Offsets that the broker does not know yet, and places that it is to forget."""
@@ -54,9 +62,11 @@ class Session:
 class _SessionRequest(FetchRequest):  # type: ignore[misc]  # untyped in aiokafka
     """A fetch within a session."""
 
-    def __init__(self, whole: Any, session: Session) -> None:
+    def __init__(self, whole: Any, session: Session, gather_ms: int) -> None:
         self.__dict__.update(whole.__dict__)
         self._session = session
+        if gather_ms and session.flows:
+            self._max_wait_ms, self._min_bytes = gather_ms, GATHERED_BYTES
         self.wanted = {(topic, one[0]): one[1] for topic, partitions in whole.topics for one in partitions}
 
     def build(self, request_struct_class: Any) -> Any:
@@ -87,8 +97,8 @@ def _by_topic(places: list[Place]) -> list[tuple[str, list[int]]]:
     return list(topics.items())
 
 
-def fetch_in_sessions(client: Any) -> None:
-    """Let a client of aiokafka keep a fetch session with each broker."""
+def fetch_in_sessions(client: Any, gather_ms: int = 0) -> None:
+    """Let a client of aiokafka keep a fetch session with each broker, which gathers for so long while records flow."""
     send = client.send
     sessions: dict[int, Session] = {}
 
@@ -96,12 +106,13 @@ def fetch_in_sessions(client: Any) -> None:
         if not isinstance(request, FetchRequest):
             return await send(node_id, request, **options)
         session = sessions.setdefault(node_id, Session())
-        fetch = _SessionRequest(request, session)
+        fetch = _SessionRequest(request, session, gather_ms)
         try:
             response = await send(node_id, fetch, **options)
         except BaseException:
             session.lost(session.number)
             raise
+        session.flows = any(one[-1] for _, partitions in response.topics for one in partitions)
         if response.API_VERSION >= FIRST_WITH_SESSIONS:
             session.answered(fetch.wanted, response.session_id, response.error_code)
         return response

@@ -56,6 +56,7 @@ def make_consumer(
         positions=positions_name(code.name, version),
         processor=make_processor(code, runtime, version, folds_only=folds_only),
         keys_arrived=runtime.keys.arrived,
+        gather=code.gather,
     )
 
 

@@ -77,7 +77,8 @@ class ServiceCode:
     """A service's three entry points; what they return depends on the runtime alone.
 
     `settle` does at once what timers still owe to the tables of a projection, so that two projections that have folded
-    the same facts can be compared.
+    the same facts can be compared. `gather` is how long facts may wait for others of their batch while they flow: none
+    where a person waits for what comes of them.
     """
 
     name: str
@@ -85,6 +86,7 @@ class ServiceCode:
     routes: Callable[[Runtime], tuple[Route, ...]]
     timers: Callable[[Runtime], tuple[Timer, ...]]
     settle: Callable[[Runtime], Awaitable[None]] | None = None
+    gather: timedelta = timedelta(0)
 
 
 def build_runtime(  # noqa: PLR0913  # what tells one role from another

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, TypeVar
 
+import asyncpg
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -69,6 +70,7 @@ class Harness:
     consumer_runtime: Runtime
     client: httpx.AsyncClient
     _offsets: "count[int]"
+    _writers: "list[asyncpg.Connection[asyncpg.Record]]"
 
     async def deliver(self, *events: Event) -> None:
         """Carry out facts as one batch of the consumer does: inbox, handlers, parking, derived facts, one commit."""
@@ -76,11 +78,14 @@ class Harness:
             version = await projection_version(connection)
         processor = make_processor(self.code, self.consumer_runtime, version)
         batch = Batch([self._decoded(event) for event in events])
-        connection = await self.consumer_runtime.database.connect()
+        self._writers[:] = [writer for writer in self._writers if not writer.is_closed()]
+        writer = self._writers.pop() if self._writers else await self.consumer_runtime.database.connect(plan_once=True)
         try:
-            await processor.process(connection, batch)
-        finally:
-            await connection.close()
+            await processor.process(writer, batch)
+        except BaseException:
+            writer.terminate()
+            raise
+        self._writers.append(writer)
 
     async def told(self, kind: type[E]) -> list[E]:
         """The facts of a kind in this service's event log, in order."""
@@ -128,6 +133,7 @@ async def harness(
         )
         duties = [asyncio.create_task(runtime.log.run(), name="event-log")]
         consuming = Consuming(code, consumer_runtime)
+        writers: list[asyncpg.Connection[asyncpg.Record]] = []
         if kafka:
             relay = Relay(settings, consumer_runtime.database, consumer_runtime.clock, code.name)
             duties += [asyncio.create_task(relay.run()), asyncio.create_task(consuming.run())]
@@ -137,8 +143,10 @@ async def harness(
                 asyncio.create_task(run_timer(timer, asyncio.Event())) for timer in code.timers(consumer_runtime)
             ]
         try:
-            yield Harness(code, settings, runtime, consumer_runtime, client, count())
+            yield Harness(code, settings, runtime, consumer_runtime, client, count(), writers)
         finally:
+            for writer in writers:
+                writer.terminate()
             await consuming.stop()
             await runtime.log.stop()
             for task in duties[1:]:

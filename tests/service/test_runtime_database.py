@@ -1,6 +1,8 @@
 """Transactions and migrations: what is committed, what is refused, what may be tried again."""
 
 import asyncio
+import uuid
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -116,3 +118,25 @@ async def test_colons_and_percent_signs_in_a_migration_mean_nothing(settings: Se
     finally:
         await database.close()
     assert [row["a"] for row in rows] == ["100%", ":name %s %(x)s"]
+
+
+async def test_postgresqls_own_types_are_asked_for_once_and_those_of_a_database_by_each_connection(
+    settings: Settings,
+) -> None:
+    given = "SELECT $1::date[], $2::timestamptz[], $3::smallint[], $4::boolean[], $5::jsonb[], $6::uuid[]"
+    at = datetime(2026, 7, 1, tzinfo=UTC)
+    arguments = ([at.date(), None], [at], [1, 2], [True], [{"a": [1]}], [uuid.UUID(int=7)])
+    asked: list[list[str]] = []
+    async with runtime_of(settings) as runtime:
+        for made, row, own in (("a integer", "ROW(1)", (1,)), ("b text, c boolean", "ROW('x', true)", ("x", True))):
+            connection = await runtime.database.connect()
+            queries: list[str] = []
+            connection.add_query_logger(lambda record: queries.append(record.query))  # noqa: B023  # closed below
+            answer = await connection.fetchrow(given, *arguments)
+            assert answer is not None and tuple(answer) == arguments
+            asked.append([query for query in queries if "typeinfo_tree" in query])
+            await connection.execute("DROP TYPE IF EXISTS of_this_database")
+            await connection.execute(f"CREATE TYPE of_this_database AS ({made})")
+            assert tuple(await connection.fetchval(f"SELECT {row}::of_this_database")) == own
+            await connection.close()
+    assert asked[1] == []

@@ -19,9 +19,9 @@ class Rebalancing(Database):
 
     consumer: Consumer
 
-    async def connect(self, *, command_timeout_s: float = 30.0) -> "asyncpg.Connection[asyncpg.Record]":
+    async def connect(self, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
         self.consumer.let_go([THEIRS])
-        return await super().connect(command_timeout_s=command_timeout_s)
+        return await super().connect(**options)
 
 
 class Noting:

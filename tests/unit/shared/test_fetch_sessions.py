@@ -6,7 +6,10 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v4, FetchRequest_v11
 
-from shared.kafka._sessions import fetch_in_sessions  # noqa: TID251  # it stands between a client and its broker
+from shared.kafka._sessions import (  # noqa: TID251  # it stands between a client and its broker
+    GATHERED_BYTES,
+    fetch_in_sessions,
+)
 
 NOT_FOUND, WRONG_EPOCH = 70, 71
 Offsets = dict[tuple[str, int], int]
@@ -21,13 +24,14 @@ class Broker:
         self.error_code = 0
         self.version: Any = FetchRequest_v11
         self.away = False
+        self.topics: list[Any] = []
 
     async def send(self, node_id: int, request: FetchRequest) -> Any:
         self.asked.append(request.build(self.version))
         if self.away:
             raise KafkaConnectionError
         session = (self.error_code, self.session_id) if self.version is FetchRequest_v11 else ()
-        return self.version.RESPONSE_TYPE(0, *session, [])
+        return self.version.RESPONSE_TYPE(0, *session, self.topics)
 
 
 @pytest.fixture
@@ -95,3 +99,14 @@ async def test_a_broker_that_knows_no_sessions_is_asked_in_full(broker: Broker) 
     for _ in range(2):
         await broker.send(1, FetchRequest(500, 1, 10_000, 0, [("touches", [(0, 5, 1_000)])]))
         assert broker.asked[-1].topics == [("touches", [(0, 5, 1_000)])]
+
+
+async def test_a_broker_gathers_only_while_records_flow() -> None:
+    broker = Broker()
+    fetch_in_sessions(broker, gather_ms=80)
+    waits = []
+    for records in (b"", b"some", b"more", b"", b""):
+        broker.topics = [("touches", [(0, 0, 9, 9, 0, [], -1, records)])]
+        await fetch(broker, ALL)
+        waits.append((broker.asked[-1].max_wait_time, broker.asked[-1].min_bytes))
+    assert waits == [(500, 1), (500, 1), (80, GATHERED_BYTES), (80, GATHERED_BYTES), (500, 1)]
