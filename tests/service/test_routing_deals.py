@@ -148,6 +148,7 @@ IMPOSSIBLE_DEALS: list[tuple[dict[str, Any], str]] = [
     ({"lead_id": "no id \n"}, "/lead_id"),
     ({"probability": 50}, "/probability"),
     ({"occurred_at": "2026-11-01T00:00:00"}, "/occurred_at"),
+    ({"occurred_at": "0001-01-01T00:00:00Z"}, "/occurred_at"),
 ]
 
 
