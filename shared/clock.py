@@ -1,7 +1,12 @@
 """The wall clock as an argument, so that a test can hold it still."""
 
 from datetime import UTC, datetime
+from functools import cache
 from typing import Protocol
+from zoneinfo import available_timezones
+
+NO_PLACES = frozenset({"localtime", "posixrules", "Factory"})
+"""Files of a machine's zone data that name no zone: `localtime` is another one on every machine."""
 
 
 class Clock(Protocol):
@@ -15,3 +20,9 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+
+@cache
+def time_zones() -> frozenset[str]:
+    """The names of time zones, each the same on every machine."""
+    return frozenset(available_timezones()) - NO_PLACES

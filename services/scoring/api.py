@@ -1,10 +1,10 @@
 """Scoring over HTTP."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel
+from pydantic import BaseModel
 
 from services.scoring.accounts.api import accounts_router
 from services.scoring.decisions import api as decisions
@@ -20,14 +20,13 @@ from shared.events import Grade, Stage
 from shared.identity import find_by_email, resolve
 from shared.ids import LeadId
 from shared.service import Runtime
-from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Instant, Limit, Page, make_cursor, read_cursor, requires
 
 NEWEST = 2**62
 LeadIdParam = Annotated[str, Path(pattern=r"^[\x21-\x7e]{1,200}$")]
 AsOf = Annotated[
-    AwareDatetime | None,
+    Instant | None,
     Query(description="Past: as it was by then. To come: what time alone makes of it"),
-    AfterValidator(lambda at: at and at.astimezone(UTC)),
 ]
 EmailParam = Annotated[Email, Query(description="Instead of a lead id")]
 

@@ -13,6 +13,7 @@ from shared.web._endpoints import Endpoints
 from shared.web._idempotency import Make, forget_answers, idempotent
 from shared.web._models import (
     Input,
+    Instant,
     Limit,
     OccurredAt,
     Page,
@@ -31,6 +32,7 @@ __all__ = [
     "DirectRoute",
     "Endpoints",
     "Input",
+    "Instant",
     "Limit",
     "Make",
     "ManagementApp",

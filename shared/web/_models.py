@@ -15,6 +15,7 @@ from shared.errors import FieldError, Malformed
 from shared.secrets import Secrets
 
 T = TypeVar("T")
+EARLIEST_YEAR, LATEST_YEAR = 1900, 2999
 FUTURE = timedelta(days=1)
 MAX_DEPTH = 32
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
@@ -60,16 +61,22 @@ class Input(BaseModel):
         return self
 
 
+def _in_utc(value: datetime) -> datetime:
+    # The ends of what a datetime holds stand for infinity in PostgreSQL, and nothing can be added to them.
+    if not EARLIEST_YEAR <= value.year <= LATEST_YEAR:
+        raise ValueError(f"lies outside of the years {EARLIEST_YEAR} to {LATEST_YEAR}")
+    return value.astimezone(UTC)
+
+
 def _not_far_ahead(value: datetime) -> datetime:
     if value > datetime.now(UTC) + FUTURE:
         raise ValueError("lies more than a day in the future")
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("lies before the year 1") from None
+    return value
 
 
-OccurredAt = Annotated[AwareDatetime, AfterValidator(_not_far_ahead)]
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A time with an offset; becomes UTC."""
+OccurredAt = Annotated[Instant, AfterValidator(_not_far_ahead)]
 """When something happened by its source's clock: with an offset, at most a day ahead; becomes UTC."""
 
 

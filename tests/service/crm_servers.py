@@ -25,6 +25,7 @@ class CrmServer(ABC):
         self.token = "none yet"
         self.tokens_given = 0
         self.records: dict[tuple[str, str], dict[str, Any]] = {}
+        self.contacts: dict[str, str] = {}
         self.associations: set[tuple[str, str]] = set()
         self.marks: dict[str, Any] = {}
         self.next_answers: list[bytes] = []
@@ -103,9 +104,12 @@ class SalesforceServer(CrmServer):
 
     def work(self, asked: Asked, path: str, query: dict[str, list[str]]) -> bytes:
         if path.endswith("/query"):
-            found = [{"Id": user} for email, user in self.users.items() if f"'{email}'" in query["q"][0]]
-            return reply(200, {"totalSize": len(found), "done": True, "records": found})
+            return self.found(query["q"][0])
         parts = path.split("/")
+        if path.endswith("/OpportunityContactRole"):
+            role = orjson.loads(asked.body)
+            self.associations.add((role["OpportunityId"], role["ContactId"]))
+            return reply(201, {"id": "role1", "success": True, "errors": []})
         if asked.method == "DELETE":
             return reply(204) if self.drop(parts[-1]) else reply(404, [{"message": "no", "errorCode": "NOT_FOUND"}])
         content = orjson.loads(asked.body)
@@ -120,6 +124,15 @@ class SalesforceServer(CrmServer):
             return reply(400, [{"message": "missing", "errorCode": "REQUIRED_FIELD_MISSING", "fields": missing}])
         crm_id, is_new = self.put(kind, key, content)
         return reply(201 if is_new else 200, {"id": crm_id, "success": True, "errors": [], "created": is_new})
+
+    def found(self, asked: str) -> bytes:
+        """What a query for a user finds, or for a contact, and whether that one has a part in the opportunity."""
+        known = self.contacts if " FROM Contact WHERE " in asked else self.users
+        found: list[dict[str, Any]] = [{"Id": one} for email, one in known.items() if f"'{email}'" in asked]
+        for one in found if known is self.contacts else ():
+            roles = [{"Id": "role1"} for deal, of in self.associations if of == one["Id"] and f"'{deal}'" in asked]
+            one["OpportunityContactRoles"] = {"totalSize": len(roles), "records": roles} if roles else None
+        return reply(200, {"totalSize": len(found), "done": True, "records": found})
 
 
 class HubSpotServer(CrmServer):
@@ -197,13 +210,20 @@ class ZohoServer(CrmServer):
         if path.endswith("/users"):
             return reply(200, {"users": [{"id": user, "email": email} for email, user in self.users.items()]})
         _, _, _, kind, crm_id = path.split("/")
+        if crm_id == "search":
+            known = [{"id": one} for email, one in self.contacts.items() if email == query["email"][0]]
+            return reply(200, {"data": known}) if known else reply(204)
         if asked.method == "DELETE":
             if not self.drop(crm_id):
                 return reply(404, {"code": "INVALID_URL_PATTERN", "details": {}, "status": "error"})
             return reply(200, {"data": [{"code": "SUCCESS", "details": {"id": crm_id}, "status": "success"}]})
         content = orjson.loads(asked.body)
         if asked.method == "PUT":
-            self.marks[crm_id] = content["data"][0]
+            (one,) = content["data"]
+            if "Contact_Name" in one:
+                self.associations.add((crm_id, one["Contact_Name"]["id"]))
+            else:
+                self.marks[crm_id] = one
             return reply(200, {"data": [{"code": "SUCCESS", "action": "update", "details": {"id": crm_id}}]})
         (one,), (key,) = content["data"], content["duplicate_check_fields"]
         wanted = {"Leads": ("Last_Name",), "Deals": ("Deal_Name", "Stage")}[kind]

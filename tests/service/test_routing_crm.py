@@ -10,7 +10,7 @@ import pytest
 from shared.settings import Settings
 from shared.testing import eventually
 from tests.service.crm_servers import CrmServer, HubSpotServer, SalesforceServer, ZohoServer
-from tests.service.local_server import serving
+from tests.service.local_server import reply, serving
 from tests.service.routing_support import Routing, captured, entered, erased, lead_id, merged, routing_service
 
 CREDENTIALS = {"client_id": "us", "client_secret": "secret", "refresh_token": "again"}
@@ -51,6 +51,7 @@ async def test_what_is_decided_here_stands_in_the_crm(  # noqa: C901, PLR0915  #
     routing: Routing, crm: str
 ) -> None:
     there = SERVERS[crm](users={ANN: "user-7"})
+    there.contacts = {"kim@customer.example": "contact-7", "kit@customer.example": "contact-8"}
     async with serving(there.server) as address:
         told = {
             "crm": crm,
@@ -124,8 +125,8 @@ async def test_what_is_decided_here_stands_in_the_crm(  # noqa: C901, PLR0915  #
         async def noted() -> None:
             shown = await routing.client.get(f"/v1/crm-connections/{connection_id}/{place_of_deal}")
             assert shown.json()["crm_id"] == records(DEALS[crm])[0]["id"]
-            if crm == "hubspot":
-                assert there.associations == {(records("deals")[0]["id"], records("contacts")[0]["id"])}
+            contact = records("contacts")[0]["id"] if crm == "hubspot" else "contact-7"
+            assert there.associations == {(records(DEALS[crm])[0]["id"], contact)}
 
         await eventually(noted)
 
@@ -211,3 +212,30 @@ async def test_a_connection_that_cannot_work_is_refused_or_says_so_when_it_is_te
         assert (await routing.client.patch(f"/v1/webhooks/{connection_id}", json={"url": address})).status_code == 409
         assert (await routing.client.delete(f"/v1/crm-connections/{connection_id}")).status_code == 204
         assert (await routing.client.get(f"/v1/webhooks/{connection_id}")).status_code == 404
+
+
+async def test_a_deal_whose_contact_may_not_be_looked_for_is_written_and_says_so(routing: Routing) -> None:
+    there = ZohoServer(users={})
+    async with serving(there.server) as address:
+        told = {"crm": "zoho", "name": "ours", "base_url": address, "auth_url": address, "credentials": CREDENTIALS,
+                "types": ["throughline.deal.changed.v1"]}  # fmt: skip
+        connection = (await routing.client.post("/v1/crm-connections", json=told)).json()
+        refusal = reply(401, {"code": "OAUTH_SCOPE_MISMATCH", "details": {}, "message": "no", "status": "error"})
+        done = {"code": "SUCCESS", "action": "insert"}
+        there.next_answers = [
+            *(reply(200, {"data": [{**done, "details": {"id": crm_id}}]}) for crm_id in ("lead-1", "deal-1")),
+            refusal,
+        ]
+        await known(routing, "kim", email="kim@customer.example", last_name="Kim")
+        deal = {"lead_id": lead_id("kim"), "name": "Rollout", "value_minor": 1, "currency": "EUR"}
+        assert (await routing.client.post("/v1/deals", json=deal)).status_code == 201
+
+        place = f"/v1/webhooks/{connection['connection_id']}/deliveries?state=delivered"
+
+        async def said() -> None:
+            deliveries = (await routing.client.get(place)).json()["items"]
+            contact = "its contact: answered 401: OAUTH_SCOPE_MISMATCH"
+            assert [contact in one["said"] for one in deliveries] == [True]
+
+        await eventually(said)
+        assert (there.tokens_given, there.next_answers) == (1, [])

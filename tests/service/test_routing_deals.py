@@ -148,6 +148,7 @@ IMPOSSIBLE_DEALS: list[tuple[dict[str, Any], str]] = [
     ({"lead_id": "no id \n"}, "/lead_id"),
     ({"probability": 50}, "/probability"),
     ({"occurred_at": "2026-11-01T00:00:00"}, "/occurred_at"),
+    ({"occurred_at": "0001-01-01T00:00:00Z"}, "/occurred_at"),
 ]
 
 
@@ -159,24 +160,54 @@ async def test_a_deal_that_cannot_be_is_refused_and_not_stored(routing: Routing)
     assert (await routing.client.get("/v1/deals")).json()["items"] == []
 
 
-async def test_a_deal_of_an_unknown_lead_waits_for_it_then_names_the_field(routing: Routing) -> None:
+async def heard_of_leads(routing: Routing, until: datetime) -> None:
+    """As if all that was told of leads until then were here."""
+    async with routing.service.runtime.database.reading() as connection:
+        await connection.executemany(
+            "INSERT INTO feed_watermarks (topic, partition, source, at) VALUES ('leads', $1, $2, $3)"
+            " ON CONFLICT (topic, partition, source) DO UPDATE SET at = excluded.at",
+            [
+                (partition, source, until)
+                for partition in range(routing.service.settings.topic_partitions)
+                for source in ("capture", "nurture")
+            ],
+        )
+
+
+async def test_a_deal_waits_for_its_lead_and_is_refused_only_once_all_told_before_it_is_here(
+    routing: Routing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await heard_of_leads(routing, NOON - timedelta(microseconds=1))
     opening = asyncio.create_task(open_deal(routing, "two"))
     await asyncio.sleep(0)
     await routing.qualify("two")
     assert (await opening).status_code == 201
+    opening = asyncio.create_task(open_deal(routing, "nobody"))
+    await heard_of_leads(routing, NOON + timedelta(seconds=1))
+    unknown = await opening
+    assert (unknown.status_code, unknown.json()["errors"][0]["pointer"]) == (422, "/lead_id")
+    monkeypatch.setattr("services.routing.deals.handlers.MARK_UNDER_WAY", timedelta(0))
+    routing.clock.move(timedelta(seconds=2))  # the last mark is two seconds old: a lead may have been made since
     behind = await open_deal(routing, "nobody")
     assert (behind.status_code, "Retry-After" in behind.headers) == (503, True)
+    no_id = await open_deal(routing, lead_id="b2b2b2b2-0000-4000-8000-000000000000")  # no id that capture makes
+    assert (no_id.status_code, no_id.json()["errors"][0]["pointer"]) == (422, "/lead_id")
+
+
+async def test_a_deal_of_a_lead_that_is_parked_is_not_refused(
+    routing: Routing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await heard_of_leads(routing, NOON + timedelta(seconds=1))
     async with routing.service.runtime.database.reading() as connection:
-        await connection.executemany(
-            "INSERT INTO feed_watermarks (topic, partition, source, at) VALUES ('leads', $1, $2, $3)",
-            [
-                (partition, source, NOON + timedelta(days=1))
-                for partition in (0, 1)
-                for source in ("capture", "nurture")
-            ],
+        await connection.execute(
+            'INSERT INTO parked_events (consumer, key, topic, partition, "offset", event_id, type, value, slug, error,'
+            " attempts) SELECT $1 || '.v' || version, $2, 'leads', 0, 0, 'e-1', 'x', ''::bytea, 's', 'e', 1"
+            " FROM projections LIMIT 1",
+            "routing",
+            lead_id("three"),
         )
-    unknown = await open_deal(routing, "nobody")
-    assert (unknown.status_code, unknown.json()["errors"][0]["pointer"]) == (422, "/lead_id")
+    monkeypatch.setattr("services.routing.deals.handlers.MARK_UNDER_WAY", timedelta(0))
+    assert (await open_deal(routing, "three")).status_code == 503
 
 
 async def test_the_same_external_id_is_the_same_deal(routing: Routing) -> None:

@@ -52,6 +52,7 @@ IMPOSSIBLE_REPS: list[tuple[dict[str, Any], str]] = [
     ({"time_zone": "Mars/Olympus"}, "/time_zone"),
     ({"time_zone": None}, "/time_zone"),
     ({"time_zone": "../etc/passwd"}, "/time_zone"),
+    ({"time_zone": "localtime"}, "/time_zone"),
     ({"email": "not an address"}, "/email"),
     ({"name": ""}, "/name"),
     ({"name": "a\x00b"}, "/name"),

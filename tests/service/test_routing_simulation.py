@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shared.settings import Settings
+from tests.service.routing_accounts import ACCOUNT_OWNER, account, account_id
 from tests.service.routing_support import Routing, captured, entered, lead_id, routing_service
 
 TERRITORIES: dict[str, Any] = {
@@ -101,3 +102,53 @@ async def test_a_limit_holds_leads_until_earlier_ones_are_done(routing: Routing)
     await routing.client.patch(f"/v1/reps/{ann}", json={"capacity": 1})
     full = await simulate(routing, document=TERRITORIES, days=7)
     assert full["held"]["after"] == {"leads": 1, "reasons": {"nobody can take it: 1 at capacity": 1}}
+
+
+async def test_limits_by_day_and_week_begin_anew_with_the_working_days_of_each_rep(routing: Routing) -> None:
+    """Wednesday noon and on: four leads a day for three days, for a rep who takes three a day, then five a week."""
+    hours = {day: [["09:00", "17:00"]] for day in ("mon", "tue", "wed", "thu", "fri")}
+    ann = await routing.hire("ann", territories=["AT"], working_hours=hours)
+    await routing.put_rules()
+    for day in range(3):
+        for number in range(4):
+            name = f"day-{day}-{number}"
+            await routing.service.deliver(captured(name, country="AT"), entered(name))
+            assert (await routing.answer(name, "accept")).status_code == 200
+            routing.clock.move(timedelta(hours=1))
+        routing.clock.move(timedelta(hours=20))  # the next noon; the last lead of a day comes in at three
+    await routing.client.patch(f"/v1/reps/{ann}", json={"daily_capacity": 3})
+    by_day = await simulate(routing, document=TERRITORIES, days=7)
+    assert by_day["leads_by_rep"][ann] == {"before": 9, "after": 9}
+    assert by_day["held"]["after"]["reasons"] == {"nobody can take it: 1 at capacity for the day": 3}
+    await routing.client.patch(f"/v1/reps/{ann}", json={"weekly_capacity": 5})
+    by_week = await simulate(routing, document=TERRITORIES, days=7)
+    assert by_week["leads_by_rep"][ann] == {"before": 5, "after": 5}
+    assert (await routing.client.get(f"/v1/reps/{ann}")).json()["open_leads"] == 12
+
+
+async def test_the_owner_of_an_account_above_gets_what_a_draft_gives_to_owners(routing: Routing) -> None:
+    ann, bob, cid = [await routing.hire(name) for name in ("ann", "bob", "cid")]
+    await routing.put_rules()
+    await routing.service.deliver(
+        await account(routing, "low", owner=bob, parent="top"),
+        await account(routing, "top", owner="cid@sales.example.com"),
+        await account(routing, "alone"),
+    )
+    for name, of in (("one", "low"), ("two", "top"), ("three", "alone")):
+        await routing.qualify(name, account_id=account_id(of))
+        routing.clock.move(timedelta(minutes=1))
+    draft = {
+        "rules": [ACCOUNT_OWNER],
+        "queues": [{"id": "everybody", "who": f"rep.rep_id == '{ann}'"}],
+        "catch_all": {"queue": "everybody", "strategy": "round_robin"},
+    }
+    given = {
+        change["lead_id"]: change["after"] for change in (await simulate(routing, document=draft, days=7))["changes"]
+    }
+    assert [given[lead_id(name)]["rep_id"] for name in ("one", "two", "three")] == [bob, cid, ann]
+    assert given[lead_id("one")]["why"] == f"owns {account_id('low')}, the lead's account"
+    await routing.client.patch(f"/v1/reps/{bob}", json={"daily_capacity": 0})
+    above = (await simulate(routing, document=draft, days=7))["changes"]
+    (told,) = [change["after"] for change in above if change["lead_id"] == lead_id("one")]
+    assert told["rep_id"] == cid
+    assert told["why"].endswith(f"; the owner of {account_id('low')} is at capacity for the day")

@@ -289,8 +289,9 @@ async def test_the_score_as_of_a_time(world: World) -> None:
     assert (await world.score(anna))["stage"] == "mql", "nothing was decided by looking ahead"
     answer = await world.scoring.client.get(f"/v1/leads/{anna}", params={"as_of": "2020-01-01T00:00:00Z"})
     assert answer.status_code == 404
-    answer = await world.scoring.client.get(f"/v1/leads/{anna}", params={"as_of": "yesterday"})
-    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "query:as_of")
+    for no_time in ("yesterday", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        answer = await world.scoring.client.get(f"/v1/leads/{anna}", params={"as_of": no_time})
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "query:as_of")
 
 
 async def test_a_stage_change_tells_the_touch_and_the_scores_that_made_it(world: World) -> None:

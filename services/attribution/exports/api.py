@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from starlette.responses import Response, StreamingResponse
 
 from services.attribution.errors import ModelNotAvailable, NoSuchExport, NoSuchModel, NoSuchPart, PartErased
@@ -18,7 +18,7 @@ from shared.clock import Clock
 from shared.db import Connection, Tx
 from shared.errors import FieldError, Invalid
 from shared.service import Runtime
-from shared.web import Endpoints, Input, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Instant, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
 
 JSON, PACKED = "application/json", "application/gzip"
 CREATED, OK, NO_CONTENT, NOT_MODIFIED = 201, 200, 204, 304
@@ -29,7 +29,7 @@ def _midnight(value: Any) -> Any:
     return f"{value}T00:00:00Z" if isinstance(value, str) and len(value) == len("2026-11-26") else value
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_midnight)]
+Moment = Annotated[Instant, BeforeValidator(_midnight)]
 """A time, or a day of UTC for its first moment."""
 
 ExportId = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from services.attribution.domain import Model, TotalsModel
 from services.attribution.errors import ModelNotAvailable, ShippedModel
@@ -29,7 +29,7 @@ from shared.rules import (
     time_to_come,
 )
 from shared.service import Runtime
-from shared.web import Endpoints, Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Instant, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
 
 NEWEST = 2**31 - 1
 COLUMNS = frozenset({"key", "keys", "period"})
@@ -93,7 +93,7 @@ class ActivateIn(Input):
     """Which version counts from now, or from a time to come, and why."""
 
     version: int = Field(ge=1, le=NEWEST)
-    at: AwareDatetime | None = None
+    at: Instant | None = None
     reason: Annotated[str, Field(max_length=1_000)] = ""
 
 

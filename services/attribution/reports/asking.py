@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from fastapi import Query, Request
 
 from services.attribution.reports.domain import Period
+from shared.clock import time_zones
 from shared.errors import FieldError, Invalid
 from shared.money import Currency
 from shared.web import wants_sheet
@@ -37,7 +37,7 @@ def asked(  # noqa: PLR0913  # the parameters of a report
     format: Annotated[Format | None, Query(description="`csv`, also by `Accept: text/csv`")] = None,
 ) -> Asked:
     """The parameters that all reports share. Raises Invalid."""
-    if tz not in _zones():
+    if tz not in time_zones():
         raise Invalid("tz is not a time zone", [FieldError("query:tz", "is not the name of an IANA time zone")])
     if first is not None and end is not None and first >= end:
         raise Invalid("the period is empty", [FieldError("query:to", "must be after from; the day itself is excluded")])
@@ -64,8 +64,3 @@ def listed(parameter: str, text: str, most: int) -> tuple[str, ...]:
     if any("\x00" in value for value in values):
         raise Invalid(f"{parameter} is not valid", [FieldError(f"query:{parameter}", "contains a NUL character")])
     return values
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())

@@ -59,6 +59,10 @@ class Pool:
         rep = self.rep(rep_id)
         return self if rep is None else self._with(replace(rep, open_leads=rep.open_leads - 1))
 
+    def counting(self, at: datetime) -> "Pool":
+        """The pool at a moment at which periods of limits may have begun."""
+        return Pool(tuple(rep.counting(at) if rep.most else rep for rep in self.reps), self.books, self.memory)
+
     def _with(self, changed: Rep) -> "Pool":
         reps = tuple([changed if rep.rep_id == changed.rep_id else rep for rep in self.reps])
         return Pool(reps, self.books, self.memory)

@@ -54,7 +54,7 @@ class Ways:
 class Record:
     """A lead or a deal to be written, found again by one field.
 
-    `owner` is the CRM's user, `person` the CRM's id of the lead of a deal.
+    `owner` is the CRM's user, `person` the CRM's id of the lead of a deal, and `email` that person's address.
     """
 
     kind: RecordKind
@@ -65,6 +65,7 @@ class Record:
     pipeline: str | None = None
     owner: str | None = None
     person: str | None = None
+    email: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,11 @@ class Crm(Protocol):
         ...
 
     def after(self, record: Record, crm_id: str) -> Call | None:
-        """What belongs to it and cannot be written with it."""
+        """Ties a deal to its person's contact or, where leads are no contacts, asks for that one."""
+        ...
+
+    def tie(self, answer: Answer, crm_id: str) -> Call | None:
+        """Ties a deal to the contact that was asked for; None where there is none, or it is tied."""
         ...
 
     def merge(self, into: str, gone: str, field: str | None) -> Call | None:

@@ -129,7 +129,7 @@ class CrmWriter:
             if reading.what != "done":
                 return _verdict(claimed, reading, answer)
             crm_id = reading.crm_id
-        deal = replace(await self._deal(outbound, where, data), person=crm_id)
+        deal = replace(await self._deal(outbound, where, data), person=crm_id, email=who.lead.get("email"))
         return _verdict(claimed, *await self._put(outbound, where, str(data["deal_id"]), deal))
 
     async def _merge(
@@ -246,7 +246,10 @@ class CrmWriter:
         return found
 
     async def _put(self, outbound: Outbound, where: _Connection, our_id: str, record: Record) -> tuple[Reading, Answer]:
-        """Write a record, note its id there, and write what belongs to it."""
+        """Write a record, note its id there, and tie a deal to its person's contact.
+
+        Where the CRM does not let us do that, the deal stands there all the same, and the log says so.
+        """
         reading, answer = await self._write(outbound, where, where.crm.upsert(record))
         if reading.what != "done" or reading.crm_id is None:
             return reading, answer
@@ -254,7 +257,15 @@ class CrmWriter:
         more = where.crm.after(record, reading.crm_id)
         if more is None:
             return reading, answer
-        then, answer = await self._write(outbound, where, more)
+        token = await self._token(outbound, where, None)
+        found = await self._ask(outbound, where, more, token)
+        last = where.crm.tie(found, reading.crm_id) if found.is_success else None
+        if last is None and found.is_success:
+            return reading, found
+        answer = found if last is None else await self._ask(outbound, where, last, token)
+        then = where.crm.read(answer)
+        if then.what in ("refused", "expired"):
+            then = Reading("done", f"{reading.said}; its contact: {then.said}")
         return replace(then, crm_id=reading.crm_id), answer
 
     async def _write(

@@ -102,6 +102,10 @@ class HubSpot:
             return None
         return Call("PUT", f"/crm/v4/objects/deals/{crm_id}/associations/default/contacts/{record.person}")
 
+    def tie(self, answer: Answer, crm_id: str) -> Call | None:  # it is tied
+        """Nothing."""
+        return None
+
     def merge(self, into: str, gone: str, field: str | None) -> Call | None:
         """One contact of two; what the first one has counts."""
         body = {"primaryObjectId": into, "objectIdToMerge": gone}

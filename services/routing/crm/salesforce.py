@@ -74,10 +74,8 @@ class Salesforce:
         return Call("GET", f"{DATA}/limits")
 
     def user_call(self, email: str) -> Call:
-        """A query; what would end its text is escaped."""
-        written = email.replace("\\", "\\\\").replace("'", "\\'")
-        asked = f"SELECT Id FROM User WHERE Email = '{written}' AND IsActive = true ORDER BY CreatedDate LIMIT 1"
-        return Call("GET", f"{DATA}/query?{urlencode({'q': asked})}")
+        """A query."""
+        return _query(f"SELECT Id FROM User WHERE Email = {_text(email)} AND IsActive = true")
 
     def user_in(self, answer: Answer, email: str) -> str | None:  # asked for by it
         """The oldest active user with the address."""
@@ -98,8 +96,20 @@ class Salesforce:
         return Call("PATCH", f"{DATA}/sobjects/{place}", as_json(content))
 
     def after(self, record: Record, crm_id: str) -> Call | None:  # an opportunity knows contacts, not leads
-        """Nothing."""
-        return None
+        """A query for the contact with the person's address, and whether it has a part in the opportunity."""
+        if record.kind != "deal" or record.email is None:
+            return None
+        roles = f"SELECT Id FROM OpportunityContactRoles WHERE OpportunityId = {_text(crm_id)}"
+        return _query(f"SELECT Id, ({roles}) FROM Contact WHERE Email = {_text(record.email)}")
+
+    def tie(self, answer: Answer, crm_id: str) -> Call | None:
+        """A part in the opportunity; who is its primary contact, sales says."""
+        content = content_of(answer)
+        found = content.get("records") if isinstance(content, dict) else None
+        if not found or found[0].get("OpportunityContactRoles"):
+            return None
+        role = {"OpportunityId": crm_id, "ContactId": found[0]["Id"]}
+        return Call("POST", f"{DATA}/sobjects/OpportunityContactRole", as_json(role))
 
     def merge(self, into: str, gone: str, field: str | None) -> Call | None:  # only SOAP and Apex merge leads
         """A mark, in a field made for it."""
@@ -124,3 +134,14 @@ class Salesforce:
             if isinstance(error, dict)
         ]
         return reading_of(answer, codes, LATER, EXPIRED)
+
+
+def _query(asked: str) -> Call:
+    """Asks for the oldest record that fits."""
+    return Call("GET", f"{DATA}/query?{urlencode({'q': f'{asked} ORDER BY CreatedDate LIMIT 1'})}")
+
+
+def _text(value: str) -> str:
+    """A text in a query; what would end it is escaped."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -98,8 +98,19 @@ class Zoho:
         return Call("POST", f"{API}/{MODULES[record.kind]}/upsert", as_json(body))
 
     def after(self, record: Record, crm_id: str) -> Call | None:  # a deal knows contacts, not leads
-        """Nothing."""
-        return None
+        """A search for the contact with the person's address."""
+        if record.kind != "deal" or record.email is None:
+            return None
+        return Call("GET", f"{API}/Contacts/search?{urlencode({'email': record.email, 'per_page': 1})}")
+
+    def tie(self, answer: Answer, crm_id: str) -> Call | None:
+        """The contact's name in the deal; no workflow runs for it, since one ran for the deal."""
+        content = content_of(answer)
+        found = content.get("data") if isinstance(content, dict) else None
+        if not found:
+            return None
+        tied = {"data": [{"Contact_Name": {"id": found[0]["id"]}}], "trigger": []}
+        return Call("PUT", f"{API}/Deals/{quote(crm_id, safe='')}", as_json(tied))
 
     def merge(self, into: str, gone: str, field: str | None) -> Call | None:  # records are merged by hand alone
         """A mark, in a field made for it."""

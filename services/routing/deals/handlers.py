@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from services.routing.deals import queries
 from services.routing.deals.changes import Stages, Teller, change_of, opening_of, reopening_of
@@ -28,29 +29,40 @@ from shared.ids import DealId, LeadId, RepId
 from shared.personal import PersonKeys
 from shared.telemetry import log
 
-WAIT_FOR_LEAD = timedelta(seconds=3)
+MARK_UNDER_WAY = timedelta(seconds=3)
+"""So long a mark in the feed of leads may take from capture to here."""
 LOOK_EVERY = timedelta(milliseconds=50)
+VERSION_OF_IDS = 8
 
 
 async def await_lead(parts: Parts, lead_id: LeadId) -> None:
     """Until the lead is known here: a caller who just made it may be ahead of Kafka.
 
-    Raises Invalid when there is no such lead, Unavailable when that cannot be said since the feed of leads is behind.
+    Raises Invalid when there is no such lead: all that was told before the question is here, and it is not among it.
+    Raises Unavailable when that cannot be said.
     """
-    database, time = parts.runtime.database, asyncio.get_running_loop().time
-    until = time() + WAIT_FOR_LEAD.total_seconds()
+    runtime, time = parts.runtime, asyncio.get_running_loop().time
+    asked = runtime.clock.now()
+    until = time() + (runtime.settings.watermark_every + MARK_UNDER_WAY).total_seconds()
     while True:
-        async with database.reading() as connection:
+        async with runtime.database.reading() as connection:
+            # In this order: who looks after the mark was seen misses nothing that was told before it.
+            is_all_here = await runtime.feeds.fresh(connection, "leads", runtime.clock.now() - asked)
             if await is_known(connection, (await person(connection, lead_id)).ids):
                 return
+            if not _is_an_id(lead_id) or (is_all_here and not await runtime.feeds.parked(connection, [lead_id])):
+                raise Invalid("look at /lead_id", [FieldError("/lead_id", "is not the id of a lead")])
         if time() >= until:
-            break
+            raise Unavailable("what is told of leads is not all here, so that this one may yet be among it", 5)
         await asyncio.sleep(LOOK_EVERY.total_seconds())
-    behind = WAIT_FOR_LEAD + 2 * parts.runtime.settings.watermark_every  # more is more than waiting for the next mark
-    async with database.reading() as connection:
-        if not await parts.runtime.feeds.fresh(connection, "leads", behind):
-            raise Unavailable("the feed of leads is behind, so that it is not known whether this lead exists", 5)
-    raise Invalid("look at /lead_id", [FieldError("/lead_id", "is not the id of a lead")])
+
+
+def _is_an_id(lead_id: LeadId) -> bool:
+    """Whether capture makes such ids, so that there may be a lead of whom nothing was heard here yet."""
+    try:
+        return UUID(lead_id).version == VERSION_OF_IDS
+    except ValueError:
+        return False
 
 
 async def open_new_deal(tx: Tx, parts: Parts, told: DealInput, by: str) -> tuple[Deal, bool]:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from services.routing.deals import queries
 from services.routing.deals.pipeline import PipelineDocument
@@ -15,7 +15,7 @@ from services.routing.parts import Parts
 from shared.db import Connection
 from shared.errors import FieldError
 from shared.rules import DocumentOut, InvalidDocument, StoredDocument
-from shared.web import Endpoints, Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Instant, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
 
 NEWEST = 2**31 - 1
 PathPipeline = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -56,7 +56,7 @@ class ActivateIn(Input):
     """Which version counts from now, or from a time to come."""
 
     version: int = Field(ge=1, le=NEWEST)
-    at: AwareDatetime | None = None
+    at: Instant | None = None
 
 
 def router(parts: Parts, simulate: Simulate) -> APIRouter:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from services.routing.assignments.domain import Assignment, Case, Choice, Nobody
 from services.routing.decisions import handlers
@@ -26,7 +26,7 @@ from shared.emails import parse_email
 from shared.errors import FieldError, Invalid
 from shared.identity import find_by_email
 from shared.ids import AssignmentId, LeadId, RepId
-from shared.web import Endpoints, Input, invalid, requires
+from shared.web import Endpoints, Input, Instant, invalid, requires
 
 
 class TrialOut(BaseModel):
@@ -164,7 +164,7 @@ class PreviewIn(Input):
     email: Annotated[str, Field(max_length=320)] | None = None
     document: dict[str, Any] | None = None
     version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    at: AwareDatetime | None = None
+    at: Instant | None = None
 
     @model_validator(mode="after")
     def _one_lead_and_rules_once(self) -> "PreviewIn":
@@ -221,7 +221,7 @@ def router(parts: Parts) -> APIRouter:
     @routes.post("/rules:preview", dependencies=reading)
     async def preview(told: PreviewIn) -> PreviewOut:
         """Try rules on one lead: the rep, every rule that is tried, and why not each of the others. Nothing changes."""
-        at = (told.at or runtime.clock.now()).astimezone(UTC)
+        at = told.at or runtime.clock.now()
         imagined = imagined_inputs(_imagined(told)) if told.lead is not None else None
         async with runtime.database.reading() as connection:
             rules = await _rules(connection, parts, told)

@@ -104,7 +104,19 @@ class Rep:
             full.append(self.calendar.back_from_leave(at))
         return max(full, default=None)
 
+    def counting(self, at: datetime) -> "Rep":
+        """The rep in the periods of limits that hold this moment; in those that began since nothing was given yet."""
+        known = {cap.of: cap for cap in self.caps}
+        caps = (
+            _current(known.get(of), Cap(of, most, 0, self.calendar.period(at, of))) for of, most in self.most.items()
+        )
+        return replace(self, caps=tuple(caps))
+
     def with_lead(self, at: datetime) -> "Rep":
         """The rep after being given one more lead."""
         caps = tuple(replace(cap, given=cap.given + 1) for cap in self.caps)
         return replace(self, open_leads=self.open_leads + 1, last_assigned_at=at, caps=caps)
+
+
+def _current(known: Cap | None, begun: Cap) -> Cap:
+    return known if known is not None and known.period.start == begun.period.start else begun

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from functools import cache
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from services.routing.reps.holidays import UnknownPlace, check_place
 from services.routing.reps.local_time import local_midnight
+from shared.clock import time_zones
 from shared.emails import Email
 from shared.web import Input
 
@@ -19,13 +19,8 @@ _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
 def _known_zone(name: str) -> str:
-    if name not in _zones():
+    if name not in time_zones():
         raise ValueError(f"{name[:60]!r} is not the name of a time zone; write one like Europe/Vienna")
     return name
 

@@ -29,8 +29,9 @@ MOST_ANSWERS = 5_000
 FEWEST_ANSWERS = 5
 """Whose own answers are fewer is taken to answer as all together do."""
 MODEL = [
-    "Both run over the same leads, as they were seen when they came in, with today's reps, level books, empty hands.",
-    "Leads are offered once, and every offer is taken; limits by day, week and month are not counted.",
+    "Both run over the same leads that were given to reps, as they and their accounts were seen when they came in.",
+    "They begin with today's reps, level books, empty hands.",
+    "Leads are offered once, and every offer is taken, so that limits by day, week and month count all of them.",
     "A lead keeps its rep busy for as long as it kept whoever had it; one that is still open, to the end.",
     "An offer is late as often as the rep's latest answers were later than its limit, in their working minutes.",
     f"Offers never answered were later than any; who gave fewer than {FEWEST_ANSWERS} answers is as all together.",

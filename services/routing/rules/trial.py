@@ -4,11 +4,11 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from services.routing.assignments.domain import Case, Choice, PastLead, Pool, choose
+from services.routing.assignments.domain import NEVER, Case, Choice, PastLead, Pool, choose
 from services.routing.fairness.domain import LEAD, Books, Entry
 from services.routing.reps.domain import Rep
 from services.routing.rules.domain import Rules
@@ -17,6 +17,7 @@ from shared.ids import LeadId, RepId
 
 MOST_REASONS = 20
 NOT_ROUTED = "not routed"
+FOREVER = datetime.max.replace(tzinfo=UTC)
 Breach = Callable[[RepId, int], float | None]
 """How likely a rep is to answer later than within so many working minutes; None when nobody's answers are known."""
 
@@ -53,6 +54,7 @@ class Trial:
         self._pool = Pool(tuple(replace(rep, open_leads=0, last_assigned_at=None) for rep in reps), memory=memory)
         self._breach = breach
         self._limited = any(rep.capacity is not None for rep in reps)
+        self._counted_until = NEVER if any(rep.most for rep in reps) else FOREVER
         self._busy: list[tuple[datetime, int, RepId]] = []
         self._numbers = count()
         self._owners: dict[LeadId, tuple[RepId, datetime]] = {}
@@ -88,6 +90,7 @@ class Trial:
         if not routed:
             return Outcome(None, None, None, NOT_ROUTED)
         self._release(lead.assigned_at)
+        self._begin_periods(lead.assigned_at)
         decision = choose(case, self._rules, self._pool)
         if not isinstance(decision, Choice):
             return Outcome(None, None, None, decision.reason, decision.trace[-1].why)
@@ -110,6 +113,12 @@ class Trial:
         while self._busy and self._busy[0][0] <= at:
             _, _, rep_id = heapq.heappop(self._busy)
             self._pool = self._pool.relieved(rep_id)
+
+    def _begin_periods(self, at: datetime) -> None:
+        """Limits by day, week and month begin anew; looked at when the first period that is counted is over."""
+        if at >= self._counted_until:
+            self._pool = self._pool.counting(at)
+            self._counted_until = min(cap.period.end for rep in self._pool.reps for cap in rep.caps)
 
     def _note(self, choice: Choice, lead: PastLead) -> None:
         rep_id = choice.rep.rep_id

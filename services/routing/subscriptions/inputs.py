@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from services.routing.subscriptions.domain import TYPES
 from services.routing.webhooks.inputs import Secret, Url
-from shared.web import Input
+from shared.web import Input, Instant
 
 MOST = 100
 
@@ -41,7 +41,7 @@ class SubscriptionInput(Input):
     types: Types
     filter: Filter | None = None
     personal: bool = False
-    since: AwareDatetime | None = Field(default=None, alias="from")
+    since: Instant | None = Field(default=None, alias="from")
 
     @model_validator(mode="after")
     def _says_where(self) -> "SubscriptionInput":
@@ -65,7 +65,7 @@ class SubscriptionChange(Input):
 class ReplayInput(Input):
     """Tell everything received from this time on. `again`: also what was told before, under other ids."""
 
-    since: AwareDatetime = Field(alias="from")
+    since: Instant = Field(alias="from")
     again: bool = True
 
 

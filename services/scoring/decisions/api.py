@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from services.scoring.decisions import queries
@@ -21,7 +21,7 @@ from shared.identity import find_by_email, resolve
 from shared.ids import LeadId
 from shared.rules import ActiveDocument, documents_router
 from shared.service import Runtime
-from shared.web import Endpoints, Input, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Instant, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
 
 Author = Annotated[Principal, Depends(requires("scoring:write"))]
 NEWEST = (datetime.max.replace(tzinfo=UTC), "\U0010ffff")
@@ -41,7 +41,7 @@ class BecauseIn(Input):
 class RecycleIn(BecauseIn):
     """And when the lead returns at the latest; by itself after the days that the rules say."""
 
-    until: AwareDatetime | None = None
+    until: Instant | None = None
 
 
 class SetStageIn(BecauseIn):

@@ -116,7 +116,7 @@ def _until(wished: datetime | None, now: datetime, otherwise: datetime) -> datet
     if not now < wished <= now + LONGEST:
         detail = f"lies after now and at most {LONGEST.days} days ahead"
         raise Invalid("look at /until", [FieldError("/until", detail)])
-    return wished.astimezone(UTC)
+    return wished
 
 
 async def _sealed(tx: Tx, parts: Parts, person_id: LeadId, note: str | None) -> str | None:
