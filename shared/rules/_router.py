@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from starlette.requests import Request
 
 from shared.db import Connection, Database
@@ -14,7 +14,7 @@ from shared.rules._activations import expected_version
 from shared.rules._documents import Decision, DocumentStore, StoredDocument
 from shared.rules._life import NEWEST, Reason, add_life, etag, json_object
 from shared.secrets import Secrets
-from shared.web import Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
+from shared.web import Input, Instant, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
 
 Validate = Callable[[dict[str, Any]], object]
 Simulate = Callable[[dict[str, Any], int], Awaitable[dict[str, Any]]]
@@ -57,7 +57,7 @@ class ActivateIn(Input):
     """
 
     version: int = Field(ge=1, le=NEWEST)
-    at: AwareDatetime | None = None
+    at: Instant | None = None
     reason: Reason = ""
     announce: bool = True
 

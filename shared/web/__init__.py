@@ -12,6 +12,7 @@ from shared.web._direct import DirectRoute
 from shared.web._idempotency import Make, forget_answers, idempotent
 from shared.web._models import (
     Input,
+    Instant,
     Limit,
     OccurredAt,
     Page,
@@ -29,6 +30,7 @@ __all__ = [
     "Check",
     "DirectRoute",
     "Input",
+    "Instant",
     "Limit",
     "Make",
     "ManagementApp",

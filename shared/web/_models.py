@@ -60,16 +60,22 @@ class Input(BaseModel):
         return self
 
 
-def _not_far_ahead(value: datetime) -> datetime:
-    if value > datetime.now(UTC) + FUTURE:
-        raise ValueError("lies more than a day in the future")
+def _in_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise ValueError("lies before the year 1") from None
+        raise ValueError("lies outside of the years 1 to 9999") from None
 
 
-OccurredAt = Annotated[AwareDatetime, AfterValidator(_not_far_ahead)]
+def _not_far_ahead(value: datetime) -> datetime:
+    if value > datetime.now(UTC) + FUTURE:
+        raise ValueError("lies more than a day in the future")
+    return value
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A time with an offset; becomes UTC."""
+OccurredAt = Annotated[Instant, AfterValidator(_not_far_ahead)]
 """When something happened by its source's clock: with an offset, at most a day ahead; becomes UTC."""
 
 
