@@ -52,12 +52,16 @@ class ConsentOut(BaseModel):
 
 
 class HoldOut(BaseModel):
-    """What a message waited for: first and last seen, and until when at the latest if that was known."""
+    """What a message waited for: first and last seen, and until when at the latest if that was known.
+
+    Held for this at `expires_at`, it is not sent any more.
+    """
 
     reason: str
     since: datetime
     last_seen_at: datetime
     until: datetime | None = None
+    expires_at: datetime | None = None
     looks: int
 
 
