@@ -1,6 +1,6 @@
 """Nurture over HTTP."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 
 from services.nurture.acts.api import acts_router
 from services.nurture.audiences.api import audiences_router
@@ -19,13 +19,21 @@ from services.nurture.takeover.api import policy_router as takeover_policy_route
 from services.nurture.takeover.api import takeover_router
 from services.nurture.templates.api import templates_router
 from services.nurture.tracking.api import tracking_router
+from shared.errors import NotFound
 from shared.service import Runtime
+
+
+async def nothing_unstorable(request: Request) -> None:
+    """Nothing has a name that no text of the database can hold. Raises NotFound."""
+    if any("\0" in value for value in [*request.path_params.values(), *request.query_params.values()]):
+        raise NotFound("no name holds a NUL character")
 
 
 def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
     """All that others ask of nurture, and the addresses in its messages."""
     parts = make_parts(runtime)
-    return (
+    router = APIRouter(dependencies=[Depends(nothing_unstorable)])
+    for each in (
         sequences_router(parts),
         broadcasts_router(parts),
         templates_router(parts),
@@ -44,4 +52,6 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         explaining_router(parts),
         experiments_router(parts),
         reports_router(parts),
-    )
+    ):
+        router.include_router(each)
+    return (router,)

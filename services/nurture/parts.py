@@ -14,6 +14,7 @@ from services.nurture.settings import NurtureSettings
 from services.nurture.takeover import document as takeover
 from services.nurture.templates.catalogue import Templates
 from services.nurture.templates.rendering import Renderer
+from services.nurture.tracking.links import Links
 from shared.rules import ActiveDocument
 from shared.service import Runtime
 
@@ -31,6 +32,7 @@ class Parts:
     renderer: Renderer
     policy: ActiveDocument[SendingPolicy]
     preferences: ActiveDocument[PreferencePage]
+    links: Links
     preference_links: PreferenceLinks
     takeover: ActiveDocument[takeover.Policy]
 
@@ -42,9 +44,10 @@ class Parts:
 
 def make_parts(runtime: Runtime) -> Parts:
     """Nurture's parts for one role."""
+    settings, public_url = NurtureSettings(), runtime.settings.public_url
     return Parts(
         runtime=runtime,
-        settings=NurtureSettings(),
+        settings=settings,
         channels=ChannelSettings(),
         catalogue=Catalogue(),
         addresses=Addresses(runtime.secrets.derive("nurture-addresses")),
@@ -52,6 +55,7 @@ def make_parts(runtime: Runtime) -> Parts:
         renderer=Renderer(),
         policy=ActiveDocument(POLICIES, lambda _, document: policy_checked(document)),
         preferences=ActiveDocument(PAGES, lambda version, document: PreferencePage(version, page_checked(document))),
-        preference_links=PreferenceLinks(runtime.secrets.derive("nurture-preferences"), runtime.settings.public_url),
+        links=Links(runtime.secrets.links, public_url, traps=settings.trap_links, short_url=settings.short_links_url),
+        preference_links=PreferenceLinks(runtime.secrets.derive("nurture-preferences"), public_url),
         takeover=ActiveDocument(takeover.STORE, takeover.policy),
     )

@@ -27,6 +27,11 @@ class NurtureSettings(BaseSettings):
         default=timedelta(seconds=5), description="Following every link of a message within this is a machine's"
     )
     trap_links: bool = Field(default=True, description="Whether messages hold a link that nobody sees")
+    short_links_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s?#]+$",
+        description="What clicks in text messages begin with; default: the public URL with /nurture/s",
+    )
     trap_reach: timedelta = Field(
         default=timedelta(days=1), description="Opens and clicks this long before that link is followed are a machine's"
     )

@@ -1,5 +1,6 @@
 """The rest of a rule document's life over HTTP: check, compare, plan, call off, roll back, look back."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -132,7 +133,14 @@ def add_life(  # noqa: PLR0913  # what a kind of document is made of
         async with database.reading() as connection:
             return await tell(connection, await store.version(connection, version, name), name)
 
-    @router.post(f"{path}:validate", dependencies=[may_read])
+    # Also under a name that nothing is saved under yet.
+    names = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+    in_path = {"parameters": names} if names else None
+
+    @router.post(f"{path}:validate", dependencies=[may_read], openapi_extra=in_path)
     async def validate_document(request: Request) -> ValidationOut:
         """Everything that is wrong with a document, which is not saved. The body is the document, as in PUT."""
         sent = unwrapped(json_object(await request.body()))

@@ -21,6 +21,18 @@ def read_body(model: type[M], body: bytes) -> M:
 @cache
 def described_body(model: type[BaseModel]) -> dict[str, Any]:
     """The request body for OpenAPI."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
+    schema = _inlined(model.model_json_schema(), {})
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """The schema with its definitions put where they are referred to; OpenAPI has no place for local ones."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    definitions = schema.get("$defs", definitions)
+    inner = _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions) if "$ref" in schema else {}
+    return inner | {
+        name: _inlined(value, definitions) for name, value in schema.items() if name not in ("$defs", "$ref")
+    }

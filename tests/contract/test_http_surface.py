@@ -1,5 +1,7 @@
 """The calls that are promised to others are there, under their names."""
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -73,6 +75,29 @@ def test_every_call_has_a_name_of_its_own_and_answers_problems(service: str) -> 
     for operation in operations:
         assert operation["responses"]["default"]["content"].keys() == {"application/problem+json"}
         assert operation.get("description") or operation.get("summary")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_reference_and_every_part_of_a_path_is_described(service: str) -> None:
+    told = document(service)
+    schemas = {f"#/components/schemas/{name}" for name in told["components"]["schemas"]}
+    assert set(references(told)) <= schemas
+    for path, operations in told["paths"].items():
+        for operation in operations.values():
+            named = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"}
+            assert named == set(re.findall(r"{(\w+)}", path)), path
+
+
+def references(described: Any) -> Iterator[str]:
+    if isinstance(described, dict):
+        for name, value in described.items():
+            if name == "$ref":
+                yield value
+            else:
+                yield from references(value)
+    elif isinstance(described, list):
+        for each in described:
+            yield from references(each)
 
 
 @pytest.mark.parametrize("service", SERVICES)

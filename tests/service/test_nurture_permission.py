@@ -83,6 +83,35 @@ async def test_two_senders_and_three_sequences_keep_one_persons_limit_and_say_wh
     assert expired["reason"].startswith("expired under contact pressure: ")
 
 
+async def test_a_hold_says_when_the_message_expires_as_its_step_has_it(world: World) -> None:
+    await world.policy(pressure={"limits": [{"messages": 1, "days": 1}], "expire_after_hours": 36})
+    await world.saves(ONE, goal=NEVER)
+    await world.arrives(ANN)
+    await world.send()
+    step = {"id": "first", "send": HELLO, "pressure": {"expire_after": {"hours": 4}}}
+    sequence_id = await world.saves(
+        ONE, name="Impatient", goal=NEVER, trigger="event.type == 'page_view'", steps=[step]
+    )
+    await world.tell(world.facts.form(ANN, kind="page_view"))
+    await world.send()
+    (message,) = [one for one in await world.messages(ANN) if one["sequence_id"] == sequence_id]
+    explained = (await world.nurture.client.get(f"/v1/messages/{message['message_id']}/explain")).json()
+    (hold,) = explained["holds"]
+    assert hold["reason"].startswith("contact pressure: at most 1 in 24 hours")
+    assert hold["until"] == hold["expires_at"], "the limit is full for longer than the step waits"
+    (run,) = [one for one in await world.runs(ANN) if one["sequence_id"] == sequence_id]
+    assert run["due_at"] == hold["expires_at"]
+    assert datetime.fromisoformat(hold["expires_at"]) - datetime.fromisoformat(hold["since"]) <= timedelta(hours=4)
+    (check,) = [one for one in explained["checks"] if one["says"] == "held"]
+    assert datetime.fromisoformat(check["expires_at"]) == datetime.fromisoformat(hold["expires_at"])
+    await world.execute("UPDATE messages SET created_at = created_at - interval '4 hours' WHERE state = 'planned'")
+    await world.time_passes(timedelta(hours=4))
+    await world.send()
+    (message,) = [one for one in await world.messages(ANN) if one["sequence_id"] == sequence_id]
+    assert message["state"] == "suppressed"
+    assert message["reason"].startswith("expired under contact pressure: ")
+
+
 async def test_of_two_that_wait_the_one_with_priority_goes_first(world: World) -> None:
     await world.policy(pressure={"limits": [{"messages": 1, "days": 1}]})
     early = await world.saves(ONE, name="Early", trigger="event.type == 'page_view'", goal=NEVER)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from services.nurture.broadcasts import dry_runs, handlers, queries
 from services.nurture.broadcasts.document import BroadcastDocument
@@ -29,6 +29,7 @@ from shared.rules import FaultOut
 from shared.web import (
     Endpoints,
     Input,
+    Instant,
     Limit,
     Page,
     Principal,
@@ -50,7 +51,7 @@ ImaginedValue = str | int | dict[str, Any]
 class StartIn(Input):
     """When to begin: now, or then. A time that has passed is now."""
 
-    send_at: AwareDatetime | None = None
+    send_at: Instant | None = None
 
     @field_validator("send_at")
     @classmethod

@@ -10,7 +10,6 @@ from services.nurture.parts import Parts
 from services.nurture.people.domain import Person
 from services.nurture.sending.mail import NotMailable, compose
 from services.nurture.templates.rendering import CannotRender, Renderer
-from services.nurture.tracking.links import Links
 from shared.consents import needs_consent
 from shared.ids import MessageId
 from shared.smtp import Envelope, Outcome
@@ -23,9 +22,6 @@ class EmailChannel:
         self._parts = parts
         self._renderer = renderer
         self._carrier = carrier
-        self._links = Links(
-            parts.runtime.secrets.links, parts.runtime.settings.public_url, traps=parts.settings.trap_links
-        )
 
     def address_of(self, person: Person) -> str | None:
         """The address of the person."""
@@ -34,21 +30,21 @@ class EmailChannel:
     async def write(self, order: Order) -> Draft:
         """The email as bytes. Raises CannotWrite."""
         runtime, plan = self._parts.runtime, order.plan
-        context = context_of(self._parts, self._links, order)
+        context = context_of(self._parts, order)
         words = await words_of(self._parts, order, context)
         recipient = order.person.email or ""
         try:
             rendered = await self._renderer.render(words, context, footer=needs_consent(plan.purpose), utm=plan.utm)
             envelope = compose(
                 rendered,
-                self._links,
+                self._parts.links,
                 message_id=order.message_id,
                 sequence_id=plan.sequence_id,
                 purpose=plan.purpose,
                 sender=runtime.settings.mail_from,
                 recipient=recipient,
                 at=runtime.clock.now(),
-                tracked=not order.trial,
+                tracked=words.tracked and not order.trial,
             )
         except CannotRender as exc:
             raise CannotWrite(f"the template cannot be filled: {exc}") from exc

@@ -9,12 +9,11 @@ from services.nurture.sending.mail import name_and_address
 from services.nurture.templates.document import Words
 from services.nurture.templates.languages import language_of
 from services.nurture.templates.rendering import CannotRender
-from services.nurture.tracking.links import Links
 
 TRIAL = "[Test] "
 
 
-def context_of(parts: Parts, links: Links, order: Order) -> dict[str, Any]:
+def context_of(parts: Parts, order: Order) -> dict[str, Any]:
     """The values that templates may name."""
     values: dict[str, Any] = order.person.values().get("lead", {})
     return {
@@ -22,7 +21,7 @@ def context_of(parts: Parts, links: Links, order: Order) -> dict[str, Any]:
         "sequence": {"name": order.plan.name},
         "sender": {"name": name_and_address(parts.runtime.settings.mail_from)[0]},
         "site_url": parts.site_url,
-        "unsubscribe_url": links.address("u", order.message_id),
+        "unsubscribe_url": parts.links.address("u", order.message_id),
         "preferences_url": parts.preference_links.address(order.person.person_id, order.message_id),
     }
 

@@ -125,7 +125,7 @@ reached AS (
     SELECT people.variant, people.person_id, bool_or({LEFT_US}) AS sent, bool_or(state = 'delivered') AS delivered,
         bool_or(state = 'bounced') AS bounced, bool_or(state = 'failed') AS failed,
         bool_or(kind = 'email_opened' AND by_person) AS opened, bool_or(kind = 'email_opened') AS opened_raw,
-        bool_or(kind = 'email_clicked' AND by_person) AS clicked, bool_or(kind = 'email_clicked') AS clicked_raw,
+        bool_or(kind LIKE '%_clicked' AND by_person) AS clicked, bool_or(kind LIKE '%_clicked') AS clicked_raw,
         bool_or(kind = 'unsubscribed') AS unsubscribed
     FROM people JOIN messages USING (enrolment_id) LEFT JOIN {ANSWERS} USING (message_id)
     WHERE coalesce(claimed_at, settled_at) >= people.at AND ($4::text IS NULL OR messages.step_id = $4)

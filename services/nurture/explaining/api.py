@@ -15,6 +15,7 @@ from services.nurture.people import queries as people
 from services.nurture.people.domain import Person
 from services.nurture.sequences.catalogue import SEQUENCES
 from services.nurture.takeover import handlers as takeover
+from services.nurture.tracking.domain import CLICKS
 from shared.db import Connection
 from shared.emails import Email
 from shared.identity import find_by_email
@@ -51,12 +52,16 @@ class ConsentOut(BaseModel):
 
 
 class HoldOut(BaseModel):
-    """What a message waited for: first and last seen, and until when at the latest if that was known."""
+    """What a message waited for: first and last seen, and until when at the latest if that was known.
+
+    Held for this at `expires_at`, it is not sent any more.
+    """
 
     reason: str
     since: datetime
     last_seen_at: datetime
     until: datetime | None = None
+    expires_at: datetime | None = None
     looks: int
 
 
@@ -230,7 +235,7 @@ def explaining_router(parts: Parts) -> APIRouter:
         told = read_cursor(runtime.secrets, of, cursor)
         place = (datetime.fromisoformat(told[0]), str(told[1]), str(told[2])) if told else None
         family = (await people.load_families(connection, [person.person_id]))[person.person_id]
-        hashes = [parts.addresses.hash_of(person.email)] if person.email else []
+        hashes = parts.addresses.hashes_of(person.email, person.phone)
         rows = await queries.happened(connection, family, hashes, order, place, limit + 1)
         last = rows[limit - 1] if len(rows) > limit else None
         more = make_cursor(runtime.secrets, of, [last["at"].isoformat(), last["kind"], last["name"]]) if last else None
@@ -307,7 +312,7 @@ def _message_explained(  # noqa: PLR0913  # what is known of a message
 def _counts(responses: list[dict[str, Any]]) -> CountsOut:
     """Opens count once for a message, clicks once for a link."""
     opens = any(one["kind"] == "email_opened" for one in responses)
-    links = {one["number"] for one in responses if one["kind"] == "email_clicked"}
+    links = {one["number"] for one in responses if one["kind"] in CLICKS.values()}
     return CountsOut(opens=int(opens), clicks=len(links))
 
 

@@ -60,14 +60,14 @@ def decision(basis: Basis, outcome: str, reason: str | None, until: datetime | N
     }
 
 
-def with_hold(holds: Sequence[Mapping[str, Any]], taken: Mapping[str, Any]) -> list[dict[str, Any]]:
+def with_hold(holds: Sequence[Mapping[str, Any]], at: datetime, hold: Hold) -> list[dict[str, Any]]:
     """What has held a message so far, and holds it now: the same reason again makes its span longer."""
-    span = {"reason": taken["reason"], "since": taken["at"], "last": taken["at"], "until": taken["until"], "looks": 1}
+    now = {"last": at, "until": hold.until, "expires_at": hold.expires_at}
     kept = [dict(one) for one in holds]
-    if kept and kept[-1]["reason"] == span["reason"]:
-        kept[-1] |= {"last": span["last"], "until": span["until"], "looks": kept[-1]["looks"] + 1}
+    if kept and kept[-1]["reason"] == hold.reason:
+        kept[-1] |= {**now, "looks": kept[-1]["looks"] + 1}
         return kept
-    return [*kept, span][-HOLDS_KEPT:]
+    return [*kept, {"reason": hold.reason, "since": at, **now, "looks": 1}][-HOLDS_KEPT:]
 
 
 def turns_taken(plan: Plan, start: str, act: NextAct, person: Person) -> list[dict[str, Any]]:
@@ -172,8 +172,8 @@ def _said(name: str, answer: Answer) -> dict[str, Any]:
     match answer:
         case None:
             return {"check": name, "says": "allowed"}
-        case Hold(_, reason, until):
-            return {"check": name, "says": "held", "reason": reason, "until": until}
+        case Hold(_, reason, until, expires_at):
+            return {"check": name, "says": "held", "reason": reason, "until": until, "expires_at": expires_at}
         case Suppress(_, reason):
             return {"check": name, "says": "suppressed", "reason": reason}
         case Leave(reason):

@@ -74,7 +74,7 @@ FROM messages WHERE enrolment_id = $1 ORDER BY created_at, message_id
 """
 RESPONSES = """
 SELECT kind, number, at, automated_reason FROM responses
-WHERE message_id = $1 AND kind IN ('email_opened', 'email_clicked') ORDER BY at, touch_id
+WHERE message_id = $1 AND kind NOT IN ('trap', 'unsubscribed') ORDER BY at, touch_id
 """
 WORD = """
 SELECT origin, reason FROM consent_words
@@ -151,7 +151,7 @@ WITH member AS (
     SELECT response.at, response.kind, response.touch_id, response.automated_reason,
         {_OF_MESSAGE} || jsonb_build_object('automated', response.automated_reason IS NOT NULL)
     FROM message JOIN responses AS response USING (message_id)
-    WHERE response.kind IN ('email_opened', 'email_clicked')
+    WHERE response.kind NOT IN ('trap', 'unsubscribed')
     UNION ALL
     SELECT since, 'suppression_added', suppression_id, reason,
         jsonb_build_object('channel', channel, 'origin', origin)

@@ -1,14 +1,13 @@
 """Writes down how decisions were reached, in the transaction that carries them out."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from services.nurture.enrolments.domain import Fact, Run
 from services.nurture.explaining import queries
 from services.nurture.explaining.domain import Basis, decision, entry, turns_taken, with_hold
 from services.nurture.people.domain import Person
-from services.nurture.sending.domain import NextAct
+from services.nurture.sending.domain import Hold, NextAct
 from services.nurture.sequences.domain import BranchStep, Plan, WaitStep
 from shared.db import Connection
 from shared.ids import MessageId
@@ -22,14 +21,11 @@ async def record(connection: Connection, decided: Mapping[MessageId, tuple[Basis
         await queries.save_decisions(connection, decisions)
 
 
-async def record_hold(
-    connection: Connection, message_id: MessageId, basis: Basis, reason: str, until: datetime | None
-) -> None:
+async def record_hold(connection: Connection, message_id: MessageId, basis: Basis, hold: Hold) -> None:
     """Keep why a message waits, and since when."""
-    taken = decision(basis, "held", reason, until)
-    await queries.save_holds(
-        connection, message_id, taken, with_hold(await queries.holds_of(connection, message_id), taken)
-    )
+    taken = decision(basis, "held", hold.reason, hold.until)
+    holds = with_hold(await queries.holds_of(connection, message_id), basis.at, hold)
+    await queries.save_holds(connection, message_id, taken, holds)
 
 
 async def record_attempt(connection: Connection, row: Any, outcome: Outcome) -> None:

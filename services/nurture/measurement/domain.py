@@ -5,10 +5,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.nurture.tracking.domain import CLICKS
+
 Key = tuple[str, str | None]
 """A step, and the variant of the experiment at it."""
 NEVER_LEFT = frozenset({"failed", "suppressed"})
-_RESPONSES = {"email_opened": "opened", "email_clicked": "clicked", "unsubscribed": "unsubscribed"}
+_RESPONSES: dict[str, str] = {
+    "email_opened": "opened",
+    **dict.fromkeys(CLICKS.values(), "clicked"),
+    "unsubscribed": "unsubscribed",
+}
 RESPONSES = _RESPONSES | {f"{kind}_raw": f"{name}_raw" for kind, name in _RESPONSES.items()}
 
 

@@ -27,7 +27,6 @@ from services.nurture.sending.mail import NotMailable, compose, name_and_address
 from services.nurture.sending.queries import Entry
 from services.nurture.sending.settling import Settlement, tell
 from services.nurture.templates.rendering import CannotRender, Renderer
-from services.nurture.tracking.links import Links
 from shared.db import Connection, Tx
 from shared.events import ConsentChannel, LeadErased, OptinPersonal, OptinRequested
 from shared.faults import failpoint
@@ -59,7 +58,6 @@ class OptinSender:
         self._parts = parts
         self._renderer = renderer
         self._sender = sender
-        self._links = Links(parts.runtime.secrets.links, parts.runtime.settings.public_url)
         self._messages: ActiveDocument[OptinMessages] = ActiveDocument(MESSAGES, lambda _, document: checked(document))
         self._claim = secrets.token_hex(8)
         self._settlement = Settlement(parts, channels, self._claim, Requests())
@@ -116,7 +114,7 @@ class OptinSender:
             rendered = await self._renderer.render(messages.template_for(due.language), context, footer=False)
             envelope = compose(
                 rendered,
-                self._links,
+                self._parts.links,
                 message_id=_message_id(due),
                 sequence_id=OPTINS,
                 purpose="transactional",

@@ -83,7 +83,7 @@ async def _over(question: "Question", policy: SendingPolicy, until: datetime, wh
     late = (since or question.now) + patience(policy, question.step)
     if question.now >= late:
         return Suppress(question.step, f"expired under {why}")
-    return Hold(question.step, why, min(until, late))
+    return Hold(question.step, why, min(until, late), expires_at=late)
 
 
 async def _unasked(question: "Question", row: HadRow) -> Had | None:

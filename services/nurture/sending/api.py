@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from services.nurture.enrolments import queries as enrolments
 from services.nurture.errors import NoSuchLead
@@ -20,7 +20,7 @@ from shared.events import MessageState
 from shared.identity import find_by_email
 from shared.ids import LeadId, MessageId, SequenceId
 from shared.rules import NoSuchVersion
-from shared.web import Endpoints, Input, Limit, Page, Principal, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Input, Instant, Limit, Page, Principal, make_cursor, read_cursor, requires
 
 END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -108,7 +108,7 @@ def messages_router(parts: Parts) -> APIRouter:
         email: Annotated[Email | None, Query(description="Only those to the lead with this address")] = None,
         state: Annotated[MessageState | None, Query(description="`unknown`: those that want a look")] = None,
         sequence: Annotated[str | None, Query(description="Only those of this sequence")] = None,
-        since: Annotated[AwareDatetime | None, Query(description="Only those planned at or after this")] = None,
+        since: Annotated[Instant | None, Query(description="Only those planned at or after this")] = None,
         limit: Limit = 50,
         cursor: str | None = None,
     ) -> Page[MessageOut]:

@@ -59,11 +59,15 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A message is due and must wait: until a time, or else until a second look finds the reason gone."""
+    """A message is due and must wait: until a time, or else until a second look finds the reason gone.
+
+    Held for this reason at `expires_at`, it is not sent any more.
+    """
 
     step: SendStep
     reason: str
     until: datetime | None = None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

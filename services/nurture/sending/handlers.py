@@ -310,7 +310,7 @@ class Sender:
         HELD.inc()
         if not await queries.plan_messages(connection, [_standing_as(entry, Outcome("planned", act.reason))]):
             await queries.say_why_waiting(connection, entry.message_id, act.reason)
-        await record_hold(connection, entry.message_id, look.basis(act.step), act.reason, act.until)
+        await record_hold(connection, entry.message_id, look.basis(act.step), act)
         if act.until is not None:
             await turns.hold_run_until(connection, entry.run.enrolment_id, act.until, act.reason)
         elif act.reason in MISSING.values():

@@ -53,16 +53,16 @@ def address_of(email: str, what: str) -> Address:
     return Address(username=local, domain=host)
 
 
-def _with_addresses(rendered: Rendered, address: Callable[[int], str]) -> str:
-    """The HTML with an address in place of each marker, which ends with a number and a full stop."""
-    first, *rest = rendered.html.split(rendered.marker)
+def with_addresses(written: str, marker: str, address: Callable[[int], str]) -> str:
+    """What was written with an address in place of each marker, which ends with a number and a full stop."""
+    first, *rest = written.split(marker)
     parts = (part.partition(".") for part in rest)
     return first + "".join(address(int(number)) + after for number, _, after in parts)
 
 
 def tracked_html(rendered: Rendered, links: Links, message_id: MessageId) -> str:
     """The HTML with our addresses in place of the markers, the link that nobody sees, and the open pixel."""
-    html = _with_addresses(rendered, lambda number: links.address("c", message_id, number))
+    html = with_addresses(rendered.html, rendered.marker, lambda number: links.address("c", message_id, number))
     pixel = _TRAP.format(links.address("h", message_id)) if links.traps else ""
     pixel += _PIXEL.format(links.address("o", message_id))
     head, closing, rest = html.rpartition("</body>")
@@ -72,7 +72,7 @@ def tracked_html(rendered: Rendered, links: Links, message_id: MessageId) -> str
 def plain_html(rendered: Rendered) -> str:
     """The HTML with its links as they were written, and nothing that tells of an open."""
     links = rendered.links
-    html = _with_addresses(rendered, lambda number: escape(links[number]))
+    html = with_addresses(rendered.html, rendered.marker, lambda number: escape(links[number]))
     return html if "<html" in html.lower() else f"<!doctype html><html><body>{html}</body></html>"
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from services.nurture.errors import NoSuchSequence
 from services.nurture.parts import Parts
@@ -36,6 +36,7 @@ from shared.rules import (
 from shared.web import (
     Endpoints,
     Input,
+    Instant,
     Limit,
     Page,
     Principal,
@@ -85,7 +86,7 @@ class ActivateIn(Input):
     """
 
     version: int = Field(ge=1, le=NEWEST)
-    at: AwareDatetime | None = None
+    at: Instant | None = None
     reason: str = Field(default="", max_length=1_000)
     in_flight: InFlight = "keep"
     steps: Mapped = Field(default_factory=dict, max_length=200)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from services.nurture.errors import NoSuchLead
 from services.nurture.parts import Parts
@@ -19,7 +19,7 @@ from shared.errors import FieldError, Invalid
 from shared.identity import find_by_email
 from shared.ids import LeadId, new_id
 from shared.rules import documents_router
-from shared.web import Endpoints, Input, Page, Principal, idempotent, requires
+from shared.web import Endpoints, Input, Instant, Page, Principal, idempotent, requires
 
 LONGEST = timedelta(days=3_660)
 
@@ -28,7 +28,7 @@ class PauseIn(Input):
     """A pause that somebody asks for: until a time, or until somebody ends it."""
 
     reason: str = Field(min_length=1, max_length=1_000)
-    until: AwareDatetime | None = None
+    until: Instant | None = None
     pauses: Literal["person", "account"] = "person"
 
 

@@ -38,10 +38,18 @@ class Addresses:
         if not target.lower().startswith(_WEB):
             self.dropped.append(target)
             return ""
+        return f' href="{self._noted(target)}"'
+
+    def text_link(self, written: str) -> str:
+        """A link in a text: a marker in place of a web address that is not ours."""
+        target = _clean(written)
+        return self._noted(target) if target.lower().startswith(_WEB) and target not in self.own else target
+
+    def _noted(self, target: str) -> str:
         target = self.marked(target)
         if target not in self.found:
             self.found.append(target)
-        return f' href="{self.marker}{self.found.index(target)}."'
+        return f"{self.marker}{self.found.index(target)}."
 
     def marked(self, target: str) -> str:
         """A web address with what the rule adds."""
@@ -90,6 +98,12 @@ def _address(context: Context, value: str) -> str:
 
 
 @pass_context
+def _text_link(context: Context, value: str) -> str:
+    addresses: Addresses = context[LINKS]
+    return addresses.text_link(str(value))
+
+
+@pass_context
 def _shown(context: Context, value: str) -> str:
     """The address of a link after its words, in a text."""
     addresses: Addresses = context[LINKS]
@@ -97,4 +111,9 @@ def _shown(context: Context, value: str) -> str:
     return f" ({target})" if target.lower().startswith((*_WEB, "mailto:")) else ""
 
 
-FILTERS_OF_LINKS: Mapping[str, Callable[..., str]] = {"_link": _link, "_address": _address, "_shown": _shown}
+FILTERS_OF_LINKS: Mapping[str, Callable[..., str]] = {
+    "_link": _link,
+    "_address": _address,
+    "_shown": _shown,
+    "_text_link": _text_link,
+}

@@ -17,7 +17,7 @@ from services.nurture.templates.environment import TemplateEnvironment
 from services.nurture.templates.footers import footer_html, footer_mjml, footer_text
 from services.nurture.templates.marking import Marking
 from services.nurture.templates.pieces import Hidden
-from services.nurture.templates.reading import Reading, html_of
+from services.nurture.templates.reading import Reading, html_of, with_filtered_links
 
 KEPT = 128
 LEAVE = "unsubscribe_url"
@@ -63,9 +63,12 @@ def line(source: str) -> Template:
 
 @lru_cache(maxsize=KEPT)
 def compiled(  # noqa: PLR0913  # what a message is made of
-    subject: str, html: str | None, mjml: str | None, text: str | None, *, footer: bool, language: str
+    subject: str, html: str | None, mjml: str | None, text: str | None, *, footer: bool, mark_text: bool, language: str
 ) -> Compiled:
-    """A message to be filled; `footer` adds a way to unsubscribe where it has none. Raises TemplateError."""
+    """A message to be filled; `footer` adds a way to unsubscribe where it has none. Raises TemplateError.
+
+    `mark_text` has the links of a text that there is no HTML to in filters as well.
+    """
     source = mjml or html
     leaves = [_mentions(part, LEAVE) for part in (source, text) if part]
     text_is_read = text is None
@@ -75,6 +78,7 @@ def compiled(  # noqa: PLR0913  # what a message is made of
         assert text is not None, "a template has a body"
         hidden = Hidden(text, _mark(), html=False)
         page, wordless = html_of(hidden.text, hidden), list[str]()
+        text = hidden.restored(with_filtered_links(hidden)) if mark_text else text
     else:
         if footer and not leaves[0]:
             source = _at_end(source, footer_mjml(language) if mjml else footer_html(language))

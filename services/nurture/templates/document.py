@@ -89,7 +89,8 @@ class Template(Variant):
     An email has a subject and HTML, text or both: the part that is absent is made out of the other one. An SMS has
     `text` alone. A WhatsApp message has `text` too (which reaches only who wrote within 24 hours), or else it is a
     template that WhatsApp has approved: its `name` (with Twilio its content SID), `language` and `parameters`.
-    `languages` has a message in other languages than `default_language`; the lead's own decides.
+    `languages` has a message in other languages than `default_language`; the lead's own decides. What is not `tracked`
+    has its links as they are written, and nobody counts opens and clicks.
     """
 
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]{1,512}$")
@@ -98,6 +99,7 @@ class Template(Variant):
     default_language: Language = "en"
     languages: dict[Language, Variant] = Field(default={}, max_length=50)
     utm: Utm | None = None
+    tracked: bool = True
 
     @model_validator(mode="after")
     def _is_whole_in_each_language(self) -> "Template":
@@ -184,6 +186,7 @@ class Words:
     defaults: tuple[tuple[str, str], ...] = ()
     utm: Utm | None = None
     approved: Approved | None = None
+    tracked: bool = True
 
 
 def in_language(template: Template, wanted: str | None) -> Words:
@@ -203,4 +206,5 @@ def in_language(template: Template, wanted: str | None) -> Words:
         None
         if template.name is None
         else Approved(template.name, template.language or "", tuple(template.parameters or ())),
+        template.tracked,
     )

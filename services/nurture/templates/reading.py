@@ -8,6 +8,7 @@ from services.nurture.templates.marking import LINK_BEGIN, LINK_END
 from services.nurture.templates.pieces import Hidden
 
 WORDS_OF_LINK = "{% filter _shown %}"
+LINK_IN_TEXT = "{% filter _text_link %}"
 _PARAGRAPHS = re.compile(r"\n\s*\n")
 _BLANKS = re.compile(r"[ \t\r\f\v]+")
 _GAPS = re.compile(r"\n{3,}")
@@ -88,7 +89,7 @@ def html_of(text: str, hidden: Hidden) -> str:
     An address begins in the text itself, or with code that prints one of ours: one that a stranger entered as their
     name becomes no link.
     """
-    address = re.compile(rf"(?:https?://|{hidden.starts_address()})(?:[^\s<>\"']*[^\s<>\"'.,;:!?)])?")
+    address = _own_address(hidden)
     shown = []
     for paragraph in _PARAGRAPHS.split(text.strip()):
         parts, end = [], 0
@@ -98,6 +99,15 @@ def html_of(text: str, hidden: Hidden) -> str:
         parts.append(escape(paragraph[end:]))
         shown.append("<p>" + "".join(parts).replace("\n", "<br>\n") + "</p>")
     return "\n".join(shown)
+
+
+def with_filtered_links(hidden: Hidden) -> str:
+    """Plain text, its code still hidden, whose own addresses go through a filter: the same that are links in HTML."""
+    return _own_address(hidden).sub(lambda match: f"{LINK_IN_TEXT}{match[0]}{LINK_END}", hidden.text)
+
+
+def _own_address(hidden: Hidden) -> re.Pattern[str]:
+    return re.compile(rf"(?:https?://|{hidden.starts_address()})(?:[^\s<>\"']*[^\s<>\"'.,;:!?)])?")
 
 
 def _link_to(address: str) -> str:

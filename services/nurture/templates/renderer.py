@@ -46,6 +46,7 @@ def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
         words["mjml"],
         words["text"],
         footer=request["footer"],
+        mark_text=request["mark_text"],
         language=words["language"],
     )
     return render(message, request) if request["context"] is not None else {}

@@ -42,7 +42,7 @@ class RendererStarved(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A message's words. In `html` the n-th of `links` stands as `<marker><n>.`.
+    """A message's words. In `html`, and in `text` where that was asked for, the n-th of `links` is `<marker><n>.`.
 
     `dropped` are addresses that lead nowhere, `replaced` and `missing` values that were absent, with a default and
     without one; `own_leave` says that the template itself has a place to unsubscribe.
@@ -86,7 +86,7 @@ class Renderer:
         self._turn = asyncio.Semaphore(processes)
         self._waiting: list[_Asked] = []
 
-    async def render(
+    async def render(  # noqa: PLR0913  # a message, and how it is wanted
         self,
         template: Template | Words,
         context: Mapping[str, Any],
@@ -94,13 +94,15 @@ class Renderer:
         footer: bool,
         utm: Utm | None = None,
         lenient: bool = False,
+        mark_text: bool = False,
     ) -> Rendered:
         """Fill a template, in the language of the context's lead where it is not chosen yet.
 
         Raises CannotRender, and RendererStarved where another time may be better.
 
         `footer` adds a way to unsubscribe where it has none, `utm` is for a template that has none of its own, and
-        `lenient` shows the name of a value that is missing, where a message would not be made.
+        `lenient` shows the name of a value that is missing, where a message would not be made. `mark_text` puts markers
+        into a text that there is no HTML to.
         """
         words = in_language(template, language_of(context.get("lead"))) if isinstance(template, Template) else template
         utm = words.utm or utm
@@ -112,6 +114,7 @@ class Renderer:
             footer=footer,
             utm={"marks": utm.marks, "hosts": utm.hosts} if utm else None,
             lenient=lenient,
+            mark_text=mark_text,
         )
         told: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in answer.items()
@@ -120,7 +123,7 @@ class Renderer:
 
     async def try_out(self, words: Words) -> None:
         """Make all of a template that can be made without values. Raises CannotRender."""
-        await self._ask(words, None, footer=True)
+        await self._ask(words, None, footer=True, mark_text=False)
 
     async def _ask(self, words: Words, context: Mapping[str, Any] | None, **more: Any) -> dict[str, Any]:
         parts = {name: getattr(words, name) for name in ("subject", "html", "mjml", "text", "language", "locale")}

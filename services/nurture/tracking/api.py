@@ -12,7 +12,7 @@ from services.nurture.errors import NoSuchLink, NotOneClick
 from services.nurture.parts import Parts
 from services.nurture.tracking import handlers
 from services.nurture.tracking.domain import Asked, Habits
-from services.nurture.tracking.links import LinkKind, Links, Place
+from services.nurture.tracking.links import LinkKind, Place
 from services.nurture.tracking.scanners import Scanners
 from shared.errors import Unavailable
 from shared.web import Endpoints, address_of
@@ -39,7 +39,7 @@ _BUTTON = (
 def tracking_router(parts: Parts) -> APIRouter:
     """Open, click and unsubscribe."""
     router = Endpoints(tags=["tracking"])
-    links = Links(parts.runtime.secrets.links, parts.runtime.settings.public_url)
+    links = parts.links
     settings = parts.settings
     habits = Habits(
         settings.scanner_window, settings.scan_span, settings.trap_reach, Scanners(settings.scanner_networks)
@@ -55,6 +55,13 @@ def tracking_router(parts: Parts) -> APIRouter:
     def asked_by(request: Request) -> Asked:
         return Asked(request.method, request.headers.get("user-agent"), address_of(request, settings.proxies))
 
+    async def follow(place: Place, asked: Asked) -> Response:
+        async with parts.runtime.database.transaction() as tx:
+            target = await handlers.record_click(tx, parts, place, asked, habits)
+        if target is None:
+            raise NoSuchLink("there is no such link any more")
+        return RedirectResponse(target, status_code=302)
+
     @router.get("/o/{token}", response_class=Response, summary="The open pixel")
     @router.head("/o/{token}", include_in_schema=False)
     async def opened(request: Request, token: str) -> Response:
@@ -62,7 +69,7 @@ def tracking_router(parts: Parts) -> APIRouter:
         if place is not None:
             try:
                 async with parts.runtime.database.transaction() as tx:
-                    await handlers.record_response(tx, parts, "email_opened", place, asked_by(request), habits)
+                    await handlers.record_open(tx, parts, place, asked_by(request), habits)
             except Unavailable:
                 pass  # a picture that does not load is worse than an open that is not counted
         return Response(PIXEL, media_type="image/gif")
@@ -71,12 +78,17 @@ def tracking_router(parts: Parts) -> APIRouter:
     @router.head("/c/{token}", include_in_schema=False)
     async def clicked(request: Request, token: str) -> Response:
         """To where the link of the message leads; the click is told as a touch."""
-        place = place_of("c", token)
-        async with parts.runtime.database.transaction() as tx:
-            message = await handlers.record_response(tx, parts, "email_clicked", place, asked_by(request), habits)
-        if message is None:
-            raise NoSuchLink("there is no such link any more")
-        return RedirectResponse(message.links[place.number], status_code=302)
+        return await follow(place_of("c", token), asked_by(request))
+
+    @router.get("/s/{token}", status_code=302, response_class=RedirectResponse)
+    @router.head("/s/{token}", include_in_schema=False)
+    async def clicked_in_a_text(request: Request, token: str) -> Response:
+        """The same for a link in an SMS or a WhatsApp message."""
+        async with parts.runtime.database.reading() as connection:
+            place = await handlers.short_place(connection, links, token)
+        if place is None:
+            raise NoSuchLink("this address was not made here")
+        return await follow(place, asked_by(request))
 
     @router.get("/h/{token}", status_code=204, response_class=Response, summary="The link that nobody sees")
     @router.head("/h/{token}", include_in_schema=False)

@@ -9,13 +9,22 @@ from typing import Literal
 from crawleruseragents import is_crawler
 
 from services.nurture.tracking.scanners import Scanners
+from shared.events import ConsentChannel
 from shared.ids import MessageId, TouchId, derived_id
 
-ResponseKind = Literal["email_opened", "email_clicked", "unsubscribed"]
-Seen = Literal["email_opened", "email_clicked", "trap"]
+Click = Literal["email_clicked", "sms_clicked", "whatsapp_clicked"]
+Answer = Literal["email_opened"] | Click
+ResponseKind = Answer | Literal["unsubscribed"]
+Seen = Answer | Literal["trap"]
+CLICKS: Mapping[ConsentChannel, Click] = {
+    "email": "email_clicked",
+    "sms": "sms_clicked",
+    "whatsapp": "whatsapp_clicked",
+}
+"""What a click on a link of a message is told as, by the channel of the message."""
 TRAPPED = "the link that nobody sees was followed"
 FEWEST_LINKS = 2
-# Of mail in particular, beside the crawlers that the library knows.
+# Of mail and of the previews of chats in particular, beside the crawlers that the library knows.
 _MACHINES = re.compile(
     r"bot\b|crawl|spider|scan|preview|proxy|fetch|monitor|headless|curl/|wget/|python-|libwww|go-http|java/|"
     r"barracuda|mimecast|proofpoint|safelinks|symantec|trendmicro|fireeye|cloudmark|googleimageproxy|yahoomail",
@@ -89,7 +98,7 @@ def why_machine(
 
 def is_scanned(responses: Iterable[Response], links: int, now: datetime, span: timedelta) -> bool:
     """Whether every link of a message was followed within the last moments, which no reader does."""
-    followed = {one.number for one in responses if one.kind == "email_clicked" and now - one.seen_at <= span}
+    followed = {one.number for one in responses if one.kind in CLICKS.values() and now - one.seen_at <= span}
     return links >= FEWEST_LINKS and len(followed) >= links
 
 

@@ -1,9 +1,8 @@
 """Opens and clicks become touches; an unsubscription ends marketing at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Literal
 
 from services.nurture.enrolments import handlers as enrolments
 from services.nurture.parts import Parts
@@ -11,7 +10,9 @@ from services.nurture.people import queries as people
 from services.nurture.people.domain import UNSUBSCRIBED
 from services.nurture.tracking import queries
 from services.nurture.tracking.domain import (
+    CLICKS,
     TRAPPED,
+    Answer,
     Asked,
     Habits,
     Response,
@@ -23,42 +24,66 @@ from services.nurture.tracking.domain import (
     to_withdraw,
     why_machine,
 )
-from services.nurture.tracking.links import Place
+from services.nurture.tracking.links import Links, Place
 from services.nurture.tracking.queries import SentMessage
 from shared.consents import needs_consent
-from shared.db import Tx
-from shared.events import ConsentChanged, TouchRecorded
+from shared.db import Connection, Tx
+from shared.events import ConsentChanged, ConsentChannel, TouchRecorded
 from shared.ids import EventId, TouchId, derived_id
 from shared.rules import NoSuchVersion
 
-Answer = Literal["email_opened", "email_clicked"]
+_MARKS: Mapping[ConsentChannel, tuple[str, str]] = {
+    "email": ("Email", "email"),
+    "sms": ("SMS", "sms"),
+    "whatsapp": ("WhatsApp", "whatsapp"),
+}
+"""The channel and the medium by which journeys know what came of a message."""
 
 
-async def record_response(  # noqa: PLR0913  # what tells a person from a machine
-    tx: Tx, parts: Parts, kind: Answer, place: Place, asked: Asked, habits: Habits
-) -> SentMessage | None:
-    """Tell an open or a click, each once; None when there is no such message.
+async def short_place(connection: Connection, links: Links, token: str) -> Place | None:
+    """What a short address stands for; None when it was not made here, or its message never left."""
+    said = links.read_short(token)
+    if said is None:
+        return None
+    near = await queries.sent_between(connection, said.first, said.last)
+    return next((Place(each, said.number) for each in near if links.proves(said, each)), None)
+
+
+async def record_open(tx: Tx, parts: Parts, place: Place, asked: Asked, habits: Habits) -> None:
+    """Tell an open, once."""
+    message = await queries.sent_message(tx.connection, place.message_id)
+    if message is not None:
+        await _record(tx, parts, message, "email_opened", 0, asked, habits)
+
+
+async def record_click(tx: Tx, parts: Parts, place: Place, asked: Asked, habits: Habits) -> str | None:
+    """Tell a click on a link, once; answers where it leads, None when there is no such link.
 
     A click by which it shows that a machine goes through the message makes those before it a machine's as well.
     """
-    keys = parts.runtime.keys if kind == "email_clicked" else None
-    message = await queries.sent_message(tx.connection, place.message_id, keys)
-    if message is None or (kind == "email_clicked" and place.number >= len(message.links)):
+    message = await queries.sent_message(tx.connection, place.message_id, parts.runtime.keys)
+    if message is None or place.number >= len(message.links):
         return None
+    now = await _record(tx, parts, message, CLICKS[message.channel], place.number, asked, habits)
+    known = await queries.responses_of(tx.connection, message.message_id)
+    if is_scanned(known, len(message.links), now, habits.span):
+        await _withdraw(tx, parts, message, to_withdraw(known, now - habits.span), habits.every_link)
+    return message.links[place.number]
+
+
+async def _record(  # noqa: PLR0913  # what tells a person from a machine
+    tx: Tx, parts: Parts, message: SentMessage, kind: Answer, number: int, asked: Asked, habits: Habits
+) -> datetime:
     known, now = await queries.responses_of(tx.connection, message.message_id), parts.runtime.clock.now()
     reason = why_machine(asked, habits, known, claimed_at=message.claimed_at, now=now)
     if reason is None:
-        touch_id = persons_id(kind, message.message_id, place.number, known)
+        touch_id = persons_id(kind, message.message_id, number, known)
     else:
-        touch_id = response_id(kind, message.message_id, place.number, automated=True)
-    response = Response(touch_id, kind, place.number, now, now, reason)
+        touch_id = response_id(kind, message.message_id, number, automated=True)
+    response = Response(touch_id, kind, number, now, now, reason)
     if await queries.save_response(tx.connection, response, message.message_id):
         tx.emit(await _response_touch(tx, parts, message, response))
-    if kind == "email_clicked":
-        known = await queries.responses_of(tx.connection, message.message_id)
-        if is_scanned(known, len(message.links), now, habits.span):
-            await _withdraw(tx, parts, message, to_withdraw(known, now - habits.span), habits.every_link)
-    return message
+    return now
 
 
 async def record_trap(tx: Tx, parts: Parts, place: Place, habits: Habits) -> bool:
@@ -81,8 +106,9 @@ async def _withdraw(tx: Tx, parts: Parts, message: SentMessage, responses: Seque
 
 
 async def unsubscribe(tx: Tx, parts: Parts, place: Place) -> bool:
-    """Refuse in the person's name all that is sent unasked, from this commit on; False when there is no such message.
+    """Refuse in the person's name all that is sent unasked on the channel of a message, from this commit on.
 
+    False when there is no such message.
     Doing it again changes nothing, unless the person has consented again since.
     """
     message = await queries.sent_message(tx.connection, place.message_id)
@@ -93,14 +119,15 @@ async def unsubscribe(tx: Tx, parts: Parts, place: Place) -> bool:
     granted = [
         word.at
         for (channel, purpose), word in person.consents.items()
-        if channel == "email" and word.state == "granted" and needs_consent(purpose)
+        if channel == message.channel and word.state == "granted" and needs_consent(purpose)
     ]
     since = max(granted, default=None)
-    known = [suppression.since for suppression in person.suppressions if suppression.reason == UNSUBSCRIBED]
+    known = [one.since for one in person.suppressions if one.reason == UNSUBSCRIBED and one.concerns(message.channel)]
     if person.erased or any(since is None or since <= at for at in known):
         return True
-    address = parts.addresses.hash_of(person.email) if person.email else None
-    await people.suppress(tx.connection, message.lead_id, address, UNSUBSCRIBED, now, "nurture")
+    where = person.email if message.channel == "email" else person.phone
+    address = parts.addresses.hash_of(where) if where else None
+    await people.suppress(tx.connection, message.lead_id, address, UNSUBSCRIBED, now, "nurture", message.channel)
     once = derived_id("unsubscribed", message.message_id, since.isoformat() if since else "")
     await queries.save_unsubscribed(tx.connection, TouchId(once), message.message_id, now)
     tx.emit(
@@ -109,7 +136,7 @@ async def unsubscribe(tx: Tx, parts: Parts, place: Place) -> bool:
             lead_id=message.lead_id,
             occurred_at=now,
             received_at=now,
-            channel="email",
+            channel=message.channel,
             state="denied",
             origin="nurture",
             reason="one-click unsubscribe",
@@ -127,7 +154,7 @@ async def _response_touch(
     tx: Tx, parts: Parts, message: SentMessage, response: Response, *, corrects: bool = False
 ) -> TouchRecorded:
     assert response.kind != "trap"
-    clicked = response.kind == "email_clicked"
+    clicked = response.kind in CLICKS.values()
     page = page_of(message.links[response.number]) if clicked and response.number < len(message.links) else None
     touch = await _touch(tx, parts, message, response.kind, response.touch_id, at=response.at)
     again = {"event_id": EventId(f"{touch.event_id}:automated")} if corrects else {}
@@ -142,6 +169,7 @@ async def _touch(  # noqa: PLR0913  # the fields of a touch
         campaign = (await parts.catalogue.plan(tx.connection, message.sequence_id, message.version)).name
     except NoSuchVersion:
         campaign = message.sequence_id
+    channel, medium = _MARKS[message.channel]
     return TouchRecorded(
         event_id=EventId(f"nurture:{touch_id}"),
         lead_id=message.lead_id,
@@ -150,9 +178,9 @@ async def _touch(  # noqa: PLR0913  # the fields of a touch
         origin="nurture",
         touch_id=touch_id,
         type=kind,
-        channel="Email",
+        channel=channel,
         source="nurture",
-        medium="email",
+        medium=medium,
         campaign=campaign,
         content=message.step_id,
     )

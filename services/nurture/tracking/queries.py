@@ -7,18 +7,21 @@ from datetime import datetime
 from services.nurture.sending.sealing import opened
 from services.nurture.tracking.domain import Response
 from shared.db import Connection
+from shared.events import ConsentChannel
 from shared.ids import LeadId, MessageId, SequenceId, TouchId
 from shared.personal import PersonKeys
 
 SENT_MESSAGE = """
-SELECT message_id, sequence_id, version, step_id, lead_id, subject, links, sealed, claimed_at FROM messages
+SELECT message_id, sequence_id, version, step_id, lead_id, subject, links, sealed, claimed_at, channel FROM messages
 WHERE message_id = $1 AND claimed_at IS NOT NULL
 """
+# Ids that begin alike; which one is meant the address proves.
+SENT_BETWEEN = "SELECT message_id FROM messages WHERE message_id BETWEEN $1 AND $2 AND claimed_at IS NOT NULL"
 # Two clicks at once on links of one message must see each other.
 LOCK_MESSAGE = "SELECT 1 FROM messages WHERE message_id = $1 FOR NO KEY UPDATE"
 RESPONSES = """
 SELECT touch_id, kind, number, at, coalesce(seen_at, at) AS seen_at, automated_reason AS reason FROM responses
-WHERE message_id = $1 AND kind IN ('email_opened', 'email_clicked', 'trap') ORDER BY at, touch_id
+WHERE message_id = $1 AND kind <> 'unsubscribed' ORDER BY at, touch_id
 """
 PUT_RESPONSE = """
 INSERT INTO responses AS known (touch_id, message_id, kind, number, at, seen_at, automated_reason)
@@ -44,6 +47,7 @@ class SentMessage:
     lead_id: LeadId
     links: tuple[str, ...]
     claimed_at: datetime
+    channel: ConsentChannel
 
 
 async def sent_message(
@@ -62,7 +66,13 @@ async def sent_message(
         lead_id=LeadId(row["lead_id"]),
         links=links,
         claimed_at=row["claimed_at"],
+        channel=row["channel"],
     )
+
+
+async def sent_between(connection: Connection, first: MessageId, last: MessageId) -> list[MessageId]:
+    """The messages that left whose ids lie between two."""
+    return [MessageId(row["message_id"]) for row in await connection.fetch(SENT_BETWEEN, first, last)]
 
 
 async def responses_of(connection: Connection, message_id: MessageId) -> list[Response]:

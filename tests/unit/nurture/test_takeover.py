@@ -8,8 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from services.nurture.explaining.domain import parts_of, with_hold
+from services.nurture.sending.domain import Hold
+from services.nurture.sequences.steps import SendStep
 from services.nurture.takeover.document import SHIPPED, STORE, Policy, policy
 from services.nurture.takeover.domain import Assigned, Dealt, Known, Touched, pauses_of, standing_meeting
+from services.nurture.templates.document import Template
 from shared.ids import LeadId
 
 ANN, BEN = LeadId("ann"), LeadId("ben")
@@ -113,14 +116,13 @@ def test_a_condition_is_taken_apart_only_where_all_parts_have_to_hold(source: st
 
 
 def test_the_same_hold_again_makes_its_span_longer() -> None:
-    def taken(reason: str, minutes: int) -> dict[str, object]:
-        return {"reason": reason, "at": minutes, "until": None}
-
+    step = SendStep("first", "email", Template(text="Hello"), "end")
     holds: list[dict[str, object]] = []
-    for reason, minutes in (("a", 0), ("a", 1), ("b", 2), ("a", 3)):
-        holds = with_hold(holds, taken(reason, minutes))
-    assert [(one["reason"], one["since"], one["last"], one["looks"]) for one in holds] == [
-        ("a", 0, 1, 2),
-        ("b", 2, 2, 1),
-        ("a", 3, 3, 1),
+    times = [NOW + timedelta(minutes=minutes) for minutes in range(5)]
+    for reason, at in zip("aaba", times, strict=False):
+        holds = with_hold(holds, at, Hold(step, reason, until=times[-1], expires_at=at))
+    assert [tuple(one[name] for name in ("reason", "since", "last", "looks", "expires_at")) for one in holds] == [
+        ("a", times[0], times[1], 2, times[1]),
+        ("b", times[2], times[2], 1, times[2]),
+        ("a", times[3], times[3], 1, times[3]),
     ]
