@@ -1,11 +1,13 @@
 """Attribution's timers: another version of a model or of the channel grouping counts for all of history, bit by bit;
-journeys that led to nothing so far are counted, and channels weighed where that takes long.
+what was too much for those who changed it is credited in pieces; journeys that led to nothing so far are counted, and
+channels weighed where that takes long.
 """
 
 from datetime import timedelta
 
 from services.attribution.channels.groupings import active_grouping
 from services.attribution.channels.handlers import regroup_touches, settle_groupings
+from services.attribution.debts.handlers import pay_debts, settle_debts
 from services.attribution.exports.handlers import Exporter
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.handlers import settle_models, walk_models
@@ -22,6 +24,7 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
     groupings = active_grouping()
     return (
         Timer("models", lambda: walk_models(runtime.database, catalogue), timedelta(seconds=1)),
+        Timer("debts", lambda: pay_debts(runtime.database, catalogue), timedelta(seconds=0.25)),
         Timer("regrouping", lambda: regroup_touches(runtime.database, catalogue, groupings), timedelta(seconds=1)),
         Timer("credits-told", lambda: tell_credits(runtime), timedelta(seconds=0.5)),
         Timer("exports", Exporter(runtime).step, timedelta(seconds=1)),
@@ -35,4 +38,6 @@ async def settle(runtime: Runtime) -> None:
     catalogue = Catalogue()
     await settle_groupings(runtime.database, catalogue, active_grouping())
     await settle_models(runtime.database, catalogue)
+    await settle_debts(runtime, catalogue)
+    await settle_models(runtime.database, catalogue)  # a run does not serve while conversions owe it their credits
     await settle_remainders(runtime)

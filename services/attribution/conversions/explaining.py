@@ -10,6 +10,7 @@ from services.attribution.channels.groupings import ChannelGrouping
 from services.attribution.conversions import queries
 from services.attribution.credits.domain import Credited
 from services.attribution.credits.queries import stored
+from services.attribution.debts import queries as debts
 from services.attribution.domain import (
     SHARE_UNITS,
     Conversion,
@@ -184,7 +185,8 @@ async def material_of(
     runs = await catalogue.dividing(connection)
     numbers = [run.run for run in runs]
     credited = (await stored(connection, [conversion.conversion_id], numbers, {})).get(conversion.conversion_id)
-    if credited is None or len(credited.divisions) < len(runs):
+    is_owed = await debts.is_owed(connection, conversion.conversion_id)
+    if is_owed or credited is None or len(credited.divisions) < len(runs):
         raise Unavailable("this conversion is about to be credited; try again in a moment")
     at, reach = conversion.occurred_at, longest_lookback(runs)
     person = await resolve(connection, conversion.lead_id, at)

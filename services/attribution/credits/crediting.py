@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from services.attribution.conversions import queries as conversions
+from services.attribution.conversions.queries import Placed
 from services.attribution.credits import queries
 from services.attribution.credits.domain import Credited, Person, credit, moves, moves_away
+from services.attribution.debts import queries as debts
 from services.attribution.domain import Conversion, CreditingRun, longest_lookback
 from services.attribution.journeys import queries as journeys
 from services.attribution.models.catalogue import Catalogue
@@ -23,6 +25,9 @@ from shared.ids import ConversionId, LeadId
 from shared.telemetry import counter
 
 RECREDITED = counter("throughline_attribution_recredited_total", "Conversions whose credits a fact changed")
+
+AT_ONCE = 20_000
+"""Touches on paths, one time for each conversion, that one transaction credits: some tenths of a second."""
 
 Window = tuple[datetime, datetime]
 """The first and the last time at which something changed in a person's journey."""
@@ -41,7 +46,7 @@ async def recredit(
 
     A fact is the id it came with and when it occurred; without a time, it stands for all the person has. `concerned`
     is told the span of the person's facts, None where one has no time. The caller has changed what the facts say
-    already; the ids' locks are taken here.
+    already; the ids' locks are taken here. What is too much for one transaction is owed.
     """
     people, windows = await _lock_people(connection, facts)
     found = await conversions.conversions_of_people(connection, people)
@@ -51,21 +56,78 @@ async def recredit(
         connection, {member.lead_id for person in found for member in people[person]} | {fact[0] for fact in facts}
     )
     runs = await catalogue.crediting(connection)
-    begins_anew = any(run.model.reset_after_conversion for run in runs)  # then conversions concern each other
+    begin_anew = any(run.model.reset_after_conversion for run in runs)
     chosen = {
         person: kept
         for person, theirs in found.items()
-        if (kept := [one for one in theirs if begins_anew or concerned(one, windows.get(person))])
+        if (kept := _concerned(theirs, windows.get(person), concerned, begin_anew=begin_anew))
     }
-    if not chosen:
-        return
+    if now := await _within_means(connection, people, chosen, longest_lookback(runs)):
+        await _store(connection, runs, await credit_people(connection, people, found, now, runs))
+
+
+async def credit_again(connection: Connection, catalogue: Catalogue, placed: Sequence[Placed]) -> set[ConversionId]:
+    """Credit these conversions anew, however much that is; answers those that are still where they were."""
+    people, _ = await _lock_people(connection, [(one.lead_id, one.occurred_at) for one in placed])
+    found = await conversions.conversions_of_people(connection, people)
+    runs = await catalogue.crediting(connection)
+    ids = {one.conversion_id for one in placed}
+    chosen = {
+        person: kept
+        for person, theirs in found.items()
+        if (kept := [one for one in theirs if one.conversion_id in ids])
+    }
     after = await credit_people(connection, people, found, chosen, runs)
     await _store(connection, runs, after)
+    return set(after)
+
+
+def _concerned(
+    theirs: Sequence[Conversion], window: Window | None, concerned: Concerned, *, begin_anew: bool
+) -> list[Conversion]:
+    """Those of a person's conversions, in order of time, that facts in a window concern.
+
+    Where models begin anew after a conversion, the next ones look at other touches when one comes or goes.
+    """
+    if not begin_anew:
+        return [one for one in theirs if concerned(one, window)]
+    if window is None:
+        return list(theirs)
+    first, last = window
+    following = next((one.occurred_at for one in theirs if one.occurred_at > last), last)
+    return [one for one in theirs if first <= one.occurred_at <= following or concerned(one, window)]
+
+
+async def _within_means(
+    connection: Connection, people: People, chosen: Mapping[LeadId, Sequence[Conversion]], lookback: timedelta | None
+) -> dict[LeadId, Sequence[Conversion]]:
+    """Of these conversions those that the transaction can still credit, the least work first; the others are owed."""
+    if not chosen:
+        return {}
+    touches, spent = await debts.paths_at_most(connection, people, _spans(chosen, lookback), AT_ONCE)
+    before = spent
+    work = {person: len(theirs) * (1 + touches.get(person, 0)) for person, theirs in chosen.items()}
+    now: dict[LeadId, Sequence[Conversion]] = {}
+    later: list[tuple[Conversion, int, LeadId]] = []
+    for person, theirs in sorted(chosen.items(), key=lambda item: work[item[0]]):
+        if spent + work[person] <= AT_ONCE:
+            now[person] = theirs
+            spent += work[person]
+        else:
+            later.extend((one, 1 + touches.get(person, 0), person) for one in theirs)
+    if later:
+        await debts.owe(connection, later)
+    if spent - before > AT_ONCE // 100:  # what is less is not worth a statement
+        await debts.count_credited(connection, spent)
+    return now
 
 
 async def uncredit(connection: Connection, conversion_ids: Sequence[ConversionId]) -> None:
     """Take back all credit of those of these conversions that are nobody's any more. The caller holds their locks."""
-    old = await queries.stored_of_nobody(connection, conversion_ids) if conversion_ids else {}
+    if not conversion_ids:
+        return
+    await debts.forgive(connection, conversion_ids)
+    old = await queries.stored_of_nobody(connection, conversion_ids)
     if not old:
         return
     RECREDITED.inc(len(old))
@@ -129,7 +191,7 @@ async def credit_people(
     """What the chosen of the conversions of these persons come to; nothing is stored."""
     lookback = longest_lookback(runs)
     those = {person: people[person] for person in chosen}
-    touches = await journeys.journeys(connection, those, _spans(chosen, lookback))
+    touches = await journeys.journeys(connection, those, _spans(chosen, lookback), earning=True)
     profiles = await journeys.profiles(connection, those)
     reps = await assigned_reps(connection, those)
     deal_ids = {c.deal_id for theirs in chosen.values() for c in theirs if c.deal_id is not None}

@@ -133,12 +133,19 @@ JOIN touches AS touch ON touch.lead_id = member.lead_id
     AND (member.since IS NULL OR touch.occurred_at >= member.since)
     AND (member.until IS NULL OR touch.occurred_at < member.until)
 """
-JOURNEYS = f"""
-SELECT member.person_id, touch.* {BELONGING}
-JOIN unnest($5::text[], $6::timestamptz[], $7::timestamptz[]) AS wanted (person_id, earliest, latest)
-    ON wanted.person_id = member.person_id
-    AND (wanted.earliest IS NULL OR touch.occurred_at >= wanted.earliest) AND touch.occurred_at <= wanted.latest
+# A bound that is open stands at the end of time, so that the index answers however long the journey is.
+NEAR = """
+unnest($5::text[], $6::timestamptz[], $7::timestamptz[]) AS wanted (person_id, earliest, latest)
+JOIN unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
+    AS member (person_id, lead_id, since, until) USING (person_id)
+CROSS JOIN LATERAL (
+    SELECT {columns} FROM touches WHERE touches.lead_id = member.lead_id
+        AND touches.occurred_at >= coalesce(greatest(member.since, wanted.earliest), '-infinity')
+        AND touches.occurred_at <= wanted.latest AND touches.occurred_at < coalesce(member.until, 'infinity') {which}
+) AS touch
 """
+JOURNEYS = f"SELECT person_id, touch.* FROM {NEAR.format(columns='*', which='')}"
+EARNING = f"SELECT person_id, touch.* FROM {NEAR.format(columns='*', which='AND NOT automated')}"
 JOURNEY_PAGE = f"""
 SELECT touch.* {BELONGING}
 WHERE $5::timestamptz IS NULL
@@ -252,16 +259,14 @@ async def journeys(
     connection: Connection,
     people: Mapping[LeadId, Sequence[Member]],
     windows: Mapping[LeadId, tuple[datetime | None, datetime]],
+    *,
+    earning: bool = False,
 ) -> dict[LeadId, list[Touch]]:
-    """The touches of persons that occurred in their windows, both ends included; in no order."""
-    wanted = list(windows.items())
-    rows = await connection.fetch(
-        JOURNEYS,
-        *member_columns({person: people[person] for person in windows}),
-        [person for person, _ in wanted],
-        [window[0] for _, window in wanted],
-        [window[1] for _, window in wanted],
-    )
+    """The touches of persons that occurred in their windows, both ends included; in no order.
+
+    `earning` leaves out those that earn nothing whatever the conversion.
+    """
+    rows = await connection.fetch(EARNING if earning else JOURNEYS, *near_columns(people, windows))
     found: dict[LeadId, list[Touch]] = {person: [] for person in windows}
     for row in rows:
         found[row["person_id"]].append(touch_of(row))
@@ -291,6 +296,19 @@ def member_columns(people: Mapping[LeadId, Sequence[Member]]) -> tuple[list[Any]
         [member.since for _, member in pairs],
         [member.until for _, member in pairs],
     )
+
+
+def near_columns(
+    people: Mapping[LeadId, Sequence[Member]], windows: Mapping[LeadId, tuple[datetime | None, datetime]]
+) -> list[list[Any]]:
+    """The members of persons, and from when to when their touches are wanted, as the columns of `NEAR`."""
+    wanted = list(windows.items())
+    return [
+        *member_columns({person: people[person] for person in windows}),
+        [person for person, _ in wanted],
+        [window[0] for _, window in wanted],
+        [window[1] for _, window in wanted],
+    ]
 
 
 def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from services.attribution.domain import LOOKBACK, Game, Model, Path, TotalsModel
+from services.attribution.domain import LOOKBACK, Game, Model, Path, TotalsModel, Touch
 from services.attribution.models.domain import (
     BUILT_IN,
     HALF_LIFE,
@@ -75,6 +75,7 @@ VOCABULARY = Vocabulary(
         "milestones": TEXTS,
     }
 )
+_OF_KIND = frozenset(("touch", name) for name in ("type", "channel", "source", "medium", "campaign", "content", "page"))
 STORE = DocumentStore("attribution_model")
 ENGAGED = "engaged"
 """The custom model that ships: what people did themselves counts for more than what was sent to them."""
@@ -191,6 +192,7 @@ class CustomModel:
     reset_after_conversion: bool
     rules: tuple[tuple[Expression, int], ...]
     half_life: timedelta
+    looks_at_kind_alone: bool
 
     @property
     def whole(self) -> bool:
@@ -207,11 +209,23 @@ class CustomModel:
         weights = self.weights(path)
         if not self.rules:
             return weights
-        factors = [self._factor(path, index) if weight else 0 for index, weight in enumerate(weights)]
+        known: dict[Any, int] = {}  # of a long journey most touches are alike
+        factors = []
+        for index, weight in enumerate(weights):
+            alike = self._alike(path.touches[index]) or index
+            if weight and alike not in known:
+                known[alike] = self._factor(path, index)
+            factors.append(known[alike] if weight else 0)
         multiplied = [weight * factor for weight, factor in zip(weights, factors, strict=True)]
         if any(multiplied):
             return multiplied
         return weights if self.whole else [1] * len(weights)
+
+    def _alike(self, touch: Touch) -> tuple[str | None, ...] | None:
+        """What the factor of a touch follows from, where that is neither its place nor its time."""
+        if not self.looks_at_kind_alone:
+            return None
+        return touch.type, touch.channel, touch.source, touch.medium, touch.campaign, touch.content, touch.page
 
     def _factor(self, path: Path, index: int) -> int:
         """The product of all rules, each counted in millionths whether it holds or not."""
@@ -248,6 +262,7 @@ def compile_model(model_id: str, version: int, document: ModelDocument) -> Model
         document.reset_after_conversion,
         tuple(rules),
         timedelta(days=document.half_life_days),
+        all(_OF_KIND.issuperset(when.references) for when, _ in rules),
     )
 
 

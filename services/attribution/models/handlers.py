@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from services.attribution.conversions.queries import Placed
 from services.attribution.credits.crediting import recredit
+from services.attribution.debts.queries import owes_runs
 from services.attribution.domain import CreditingRun, TotalsModel, is_longer, longest_lookback
 from services.attribution.models import queries
 from services.attribution.models.catalogue import Catalogue
@@ -95,7 +96,8 @@ async def _follow_documents(connection: Connection, catalogue: Catalogue) -> Non
 
 async def _switch(connection: Connection, catalogue: Catalogue) -> None:
     """What is built serves from now on, in place of what served."""
-    if not any(run.is_built for run in await queries.runs(connection)):
+    built = [run for run in await queries.runs(connection) if run.is_built]
+    if not built or await owes_runs(connection, [run.run for run in built if run.splits]):
         return
     runs = await queries.lock_runs(connection)
     before = await _reach(connection, catalogue, runs)

@@ -20,8 +20,13 @@ from shared.db import Connection
 from shared.errors import FieldError
 
 TOPICS = ("leads", "touches", "conversions", "costs", "deals")
-# What every source told until then has been taken in: the oldest watermark of all feeds.
-AS_OF = "SELECT min(at) FROM feed_watermarks WHERE topic = ANY($1)"
+# What every source told until then has been taken in: the oldest watermark of all feeds, or that at which the oldest
+# debt was made.
+AS_OF = """
+SELECT CASE WHEN NOT EXISTS (SELECT FROM credit_debts WHERE as_of IS NULL)
+    THEN least(min(at), (SELECT min(as_of) FROM credit_debts)) END
+FROM feed_watermarks WHERE topic = ANY($1)
+"""
 
 CHANNEL_SUMS = """
 FROM unnest({runs}) AS wanted (run)
