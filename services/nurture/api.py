@@ -21,6 +21,7 @@ from services.nurture.templates.api import templates_router
 from services.nurture.tracking.api import tracking_router
 from shared.errors import NotFound
 from shared.service import Runtime
+from shared.web import Endpoints
 
 
 async def nothing_unstorable(request: Request) -> None:
@@ -32,7 +33,7 @@ async def nothing_unstorable(request: Request) -> None:
 def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
     """All that others ask of nurture, and the addresses in its messages."""
     parts = make_parts(runtime)
-    router = APIRouter(dependencies=[Depends(nothing_unstorable)])
+    router = Endpoints(dependencies=[Depends(nothing_unstorable)])
     for each in (
         sequences_router(parts),
         broadcasts_router(parts),
@@ -53,5 +54,5 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         experiments_router(parts),
         reports_router(parts),
     ):
-        router.include_router(each)
+        router.take(each)
     return (router,)
