@@ -125,7 +125,7 @@ async def harness(
         )
         client = await stack.enter_async_context(
             httpx.AsyncClient(
-                transport=httpx.ASGITransport(app=app, raise_app_exceptions=False),
+                transport=httpx.ASGITransport(app=app),
                 base_url=f"http://throughline.test/{code.name}",
                 headers={"authorization": f"Bearer {token(settings)}"},
                 timeout=30,

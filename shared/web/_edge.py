@@ -57,7 +57,7 @@ class Edge:
             set_trace(here)
             await self._serve(scope, receive, send, headers)
 
-    async def _serve(  # noqa: C901  # one closure: a call each would cost more than they do
+    async def _serve(  # noqa: C901, PLR0915  # one closure: a call each would cost more than they do
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]
     ) -> None:
         began = time.perf_counter()
@@ -67,6 +67,7 @@ class Edge:
             request_id = os.urandom(8).hex().encode()
         received = 0
         status = 0
+        whole = False
         refused: TooLarge | None = None
 
         async def limited_receive() -> Message:
@@ -84,7 +85,7 @@ class Edge:
             return message
 
         async def dressed_send(message: Message) -> None:
-            nonlocal status
+            nonlocal status, whole
             if refused is not None and status == 0:
                 return  # what the app makes of the broken reading is not the reason
             if message["type"] == "http.response.start":
@@ -94,12 +95,19 @@ class Edge:
                 extra = [pair for pair in SECURITY if pair[0] not in names] if names else SECURITY
                 told = scope.get("state", {}).get("extra_headers", ())
                 message["headers"] = [*given, *extra, *told, (b"x-request-id", request_id)]
+            else:
+                whole = not message.get("more_body", False)
             await send(message)
 
         try:
             await self._app(scope, limited_receive, dressed_send)
         except TooLarge:
             pass
+        except Exception:
+            # Of what was logged and answered in full the server need not hear: it would close the connection, on which
+            # a proxy may be sending somebody else's request.
+            if not whole:
+                raise
         finally:
             if refused is not None and status == 0:
                 answer = rejected(refused)

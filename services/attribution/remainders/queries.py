@@ -73,8 +73,9 @@ ON CONFLICT (person_id) DO UPDATE SET last_at = excluded.last_at, channels = exc
 DROP_REMAINDERS = "DELETE FROM remainders WHERE person_id = ANY($1)"
 # What was told but waits to be looked at is not in yet.
 AS_OF = """
-SELECT CASE WHEN waiting.turn IS NULL THEN feeds.at
-    WHEN waiting.as_of IS NOT NULL THEN least(feeds.at, waiting.as_of) END
+SELECT CASE WHEN (waiting.turn IS NULL OR waiting.as_of IS NOT NULL)
+        AND NOT EXISTS (SELECT FROM credit_debts WHERE as_of IS NULL)
+    THEN least(feeds.at, waiting.as_of, (SELECT min(as_of) FROM credit_debts)) END
 FROM (SELECT min(at) AS at FROM feed_watermarks WHERE topic = ANY($1)) AS feeds
 LEFT JOIN LATERAL (
     SELECT turn, as_of FROM path_turns WHERE projection = current_schema() ORDER BY turn LIMIT 1
