@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 import pytest_asyncio
@@ -130,6 +131,29 @@ async def test_who_asks_meanwhile_is_told_so(attribution: Harness) -> None:
     assert (await attribution.client.get(explain)).status_code == 503
     await settle(attribution)
     assert (await attribution.client.get(explain)).json()["counted"] == TOUCHES
+
+
+@pytest.mark.usefixtures("_little_at_once")
+@pytest.mark.parametrize("asked", ["attribution?model=linear", "attribution?model=markov", "paths", "cohorts"])
+async def test_no_report_claims_to_hold_what_is_owed(attribution: Harness, asked: str) -> None:
+    async def read_until(minute: int) -> str:
+        at = datetime(2026, 7, 1, 12, minute, tzinfo=UTC)
+        async with attribution.runtime.database.transaction() as tx:
+            await tx.connection.execute("DELETE FROM feed_watermarks")
+            await tx.connection.execute("INSERT INTO feed_watermarks VALUES ('touches', 0, 'capture', $1, 0)", at)
+        return at.isoformat().replace("+00:00", "Z")
+
+    async def as_of() -> str:
+        answer = await attribution.client.get(f"/v1/reports/{asked}")
+        return str(answer.raise_for_status().json()["as_of"])
+
+    touches, conversions = a_great_many(Teller())
+    before = await read_until(1)
+    await attribution.deliver(*touches, *conversions)
+    after = await read_until(2)
+    assert await as_of() == before
+    await settle(attribution)
+    assert await as_of() == after
 
 
 @pytest.mark.usefixtures("_little_at_once")
