@@ -45,7 +45,7 @@ async def test_times_before_and_after_all_others_are_refused(nurture: Harness) -
         ):
             answer = await nurture.client.post(path, json=body)
             assert answer.status_code == 422, (path, answer.text)
-            assert answer.json()["errors"][0]["detail"] == "lies outside of the years 1 to 9999"
+            assert answer.json()["errors"][0]["detail"] == "lies outside of the years 1900 to 2999"
         assert (await nurture.client.get("/v1/messages", params={"since": at})).status_code == 422
 
 
