@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from shared.clock import Clock
-from shared.db import API_LOG, CONSUMER_LOG, TRANSIENT, Database
+from shared.db import API_LOG, CONSUMER_LOG, TRANSIENT, Database, one
 from shared.errors import Unavailable
 from shared.events import TOPICS, WATERMARK_TYPE, with_position
 from shared.faults import failpoint
@@ -52,17 +52,18 @@ WITH held AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true) FROM leases
     WHERE name = $1 AND owner = $2 AND epoch = $3 FOR SHARE
 ), moved AS (
-    UPDATE relay_cursors AS cursor SET position = page.position
-    FROM unnest($4::smallint[], $5::bigint[]) AS page (log, position)
-    WHERE cursor.log = page.log AND cursor.position <= page.position AND EXISTS (SELECT FROM held)
+    UPDATE relay_cursors AS cursor SET position = page.last
+    FROM unnest($4::smallint[], $5::bigint[], $6::bigint[]) AS page (log, before, last)
+    WHERE cursor.log = page.log AND cursor.position = page.before AND EXISTS (SELECT FROM held)
+    RETURNING cursor.log
 ), marked AS (
     INSERT INTO relay_marks AS known (topic, partition, "offset", event_id, timestamp_ms)
-    SELECT * FROM unnest($6::text[], $7::integer[], $8::bigint[], $9::text[], $10::bigint[])
+    SELECT * FROM unnest($7::text[], $8::integer[], $9::bigint[], $10::text[], $11::bigint[])
     WHERE EXISTS (SELECT FROM held)
     ON CONFLICT (topic, partition) DO UPDATE
     SET "offset" = excluded."offset", event_id = excluded.event_id, timestamp_ms = excluded.timestamp_ms
 )
-SELECT EXISTS (SELECT FROM held)
+SELECT EXISTS (SELECT FROM held) AS held, (SELECT count(*) FROM moved) AS moved
 """
 
 
@@ -70,10 +71,18 @@ class BrokerAway(Exception):
     """Kafka did not take or confirm records; the producer is of no use any more."""
 
 
+class CursorSetBack(Exception):
+    """A stored cursor is not where this relay left it: an operator moved it, or the database is an earlier copy.
+
+    What follows on it may have positions that this relay believes to be behind it.
+    """
+
+
 @dataclass(slots=True)
 class _Page:
-    """What was read and sent together, and the last position of each log in it."""
+    """What was read and sent together, the last position of each log in it, and the cursor before that."""
 
+    befores: dict[int, int]
     lasts: dict[int, int]
     sent: list["_Sent"]
 
@@ -120,7 +129,7 @@ class Relay:
             while True:
                 try:
                     await self._publish_until_error()
-                except LostTail as exc:
+                except (LostTail, CursorSetBack) as exc:
                     log.warning("relay_begins_again", reason=str(exc))
                 except (BrokerAway, KafkaError, Unavailable, *TRANSIENT) as exc:
                     PUBLISH_ERRORS.labels(type(exc).__name__).inc()
@@ -188,7 +197,7 @@ class Relay:
             lasts = {row["log"]: row["position"] for row in rows}
             if rows:
                 with span("event_log publish", "producer", (row["traceparent"] for row in rows), batch=True):
-                    page = _Page(lasts, await self._send(producer, rows))
+                    page = _Page({which: cursors[which] for which in lasts}, lasts, await self._send(producer, rows))
                 cursors |= lasts
                 await sent.put(page)
                 if len(rows) >= PAGE:
@@ -196,9 +205,10 @@ class Relay:
                 await asyncio.wait([each.confirmed for each in page.sent], timeout=PRODUCE_TIMEOUT_S)
             if loop.time() >= watermark_due:
                 await sent.join()
+                if await self._cursors() != cursors:
+                    raise CursorSetBack("a cursor was moved")
                 await self._watermarks(producer, read_at.isoformat())
                 watermark_due = loop.time() + self._settings.watermark_every.total_seconds()
-                cursors = await self._cursors()
             with suppress(TimeoutError):
                 async with asyncio.timeout(FALLBACK_S):
                     await self._woken.wait()
@@ -213,7 +223,7 @@ class Relay:
                 await self._confirm(pages[-1])
             failpoint("after_produce_before_cursor")
             marks = await self._acknowledged(producer, [each for page in pages for each in page.sent])
-            await self._move({log: last for page in pages for log, last in page.lasts.items()}, marks)
+            await self._move(pages, marks)
             failpoint("after_cursor")
             for _ in pages:
                 sent.task_done()
@@ -224,7 +234,7 @@ class Relay:
             return await connection.fetch(READ, cursors[API_LOG], cursors[CONSUMER_LOG], PAGE)
 
     async def _cursors(self) -> dict[int, int]:
-        """The stored cursors; an operator may have set them back."""
+        """The stored cursors."""
         async with self._database.reading() as connection:
             return {row["log"]: row["position"] for row in await connection.fetch(CURSORS)}
 
@@ -295,12 +305,18 @@ class Relay:
             self._connections = connections
         return self._tails.note(marks)
 
-    async def _move(self, lasts: Mapping[int, int], marks: Mapping[Place, Mark]) -> None:
-        """Move the cursors and keep the marks, if the lease is still ours. Raises LeaseLost."""
+    async def _move(self, pages: Sequence[_Page], marks: Mapping[Place, Mark]) -> None:
+        """Move the cursors and keep the marks, if the lease is still ours. Raises LeaseLost, CursorSetBack."""
         lease = (self._lease.name, self._lease.owner, self._lease.epoch)
+        befores = {which: before for page in reversed(pages) for which, before in page.befores.items()}
+        lasts = {which: last for page in pages for which, last in page.lasts.items()}
+        page = (list(lasts), [befores[which] for which in lasts], list(lasts.values()))
         async with self._database.reading() as connection:
-            if not await connection.fetchval(MOVE, *lease, list(lasts), list(lasts.values()), *columns(marks)):
-                raise LeaseLost(self._lease.name)
+            found = await one(connection, MOVE, *lease, *page, *columns(marks))
+        if not found["held"]:
+            raise LeaseLost(self._lease.name)
+        if found["moved"] < len(lasts):
+            raise CursorSetBack("a cursor was moved while a page was under way")
         for which, last in lasts.items():
             POSITION.labels(str(which)).set(last)
 

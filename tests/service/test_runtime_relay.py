@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -21,7 +21,18 @@ from shared.service import Runtime
 from shared.settings import Settings
 from shared.telemetry import new_trace, set_trace
 from shared.testing import eventually
-from tests.service.runtime_world import SERVICE, beside, execute, fetch, lead_names, process, runtime_of, touch, value
+from tests.service.runtime_world import (
+    SERVICE,
+    beside,
+    execute,
+    fetch,
+    lead_names,
+    logged,
+    process,
+    runtime_of,
+    touch,
+    value,
+)
 
 WRITTEN = [topic.name for topic in TOPICS if SERVICE in topic.writers]
 
@@ -188,6 +199,30 @@ async def test_a_cursor_that_is_set_back_publishes_again_while_the_relay_runs(ka
             await execute(runtime.database, "UPDATE relay_cursors SET position = 0")
             await eventually(lambda: _published_times(kafka_settings, 2))
             await caught_up(runtime)
+
+
+async def test_what_follows_on_an_earlier_copy_of_the_log_is_published_though_the_relay_had_been_further(
+    kafka_settings: Settings,
+) -> None:
+    rarely = kafka_settings.model_copy(update={"watermark_every": timedelta(hours=1)})
+    async with runtime_of(rarely, log=API_LOG) as runtime:
+        await tell(runtime, touch(number=1), touch(number=2), touch(number=3))
+        async with beside(relay_of(runtime).run()):
+            await caught_up(runtime)
+            await eventually(lambda: _marked(rarely))  # from then on the relay goes by what it remembers
+            await tell(runtime, touch(number=0))
+            await caught_up(runtime)
+            async with runtime.database.transaction() as tx:  # as after a copy, and a fact or two after that
+                await tx.connection.execute("DELETE FROM event_log WHERE position > 1")
+                await tx.connection.execute("UPDATE relay_cursors SET position = 1 WHERE log = $1", API_LOG)
+                await tx.connection.execute("SELECT setval('event_log_position_0', 1)")
+                tx.emit(*(touch(number=number) for number in range(4, 9)))
+            await caught_up(runtime)
+            assert set(await logged(runtime.database, API_LOG)) <= set(await published(rarely))
+
+
+async def _marked(settings: Settings) -> bool:
+    return len(await records(settings, "touches")) > len(await published(settings))
 
 
 async def _published_times(settings: Settings, times: int) -> bool:
