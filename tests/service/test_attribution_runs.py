@@ -164,10 +164,15 @@ async def test_version_counts_from_a_time_to_come(attribution: Harness) -> None:
     await put(attribution, "mine", FIRST)
     await put(attribution, "mine", LAST, draft=True)
     await settle(attribution)
-    at = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    at = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     answer = await attribution.client.post("/v1/models/mine:activate", json={"version": 2, "at": at})
     assert (answer.status_code, answer.json()["building"]) == (200, None)
+    await attribution.run_timers()
     assert await values(attribution, "mine") == {"Email": 300}
+    async with attribution.runtime.database.transaction() as tx:
+        await tx.connection.execute(
+            "UPDATE rule_activations SET effective_at = clock_timestamp() WHERE name = 'mine' AND version = 2"
+        )
 
     async def counts() -> bool:
         await attribution.run_timers()
