@@ -82,13 +82,13 @@ async def _simulated(port: int) -> float:
         if rule["id"] in ("form-submitted", "content-downloaded"):
             rule["points"] += 15
     peak = 0.0
-    base = f"http://127.0.0.1:{port}/scoring/v1/"
+    base = f"http://127.0.0.1:{port}/scoring/v1"
     async with httpx.AsyncClient(base_url=base, headers={"authorization": f"Bearer {token()}"}, timeout=60) as client:
         body = {"document": document, "days": DAYS}
-        asked = (await client.post("rules:simulate", json=body, headers={"prefer": "respond-async"})).json()
+        asked = (await client.post("/rules:simulate", json=body, headers={"prefer": "respond-async"})).json()
         while True:
             peak = max(peak, _memory())
-            job = (await client.get(f"simulations/{asked['simulation_id']}")).json()
+            job = (await client.get(f"/simulations/{asked['simulation_id']}")).json()
             if job["state"] != "running":
                 break
             await asyncio.sleep(0.2)
