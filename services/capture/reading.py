@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -109,28 +108,3 @@ def lead_id_of(text: str) -> LeadId:
     if not looks_like_id(text):
         raise NoSuchLead(f"there is no lead {text[:40]!r}")
     return LeadId(text.lower())
-
-
-def body_of(*models: type[BaseModel]) -> dict[str, Any]:
-    """How a route that reads its own body declares it in OpenAPI; with several models, one of them."""
-    schemas = [_inlined(_schema_of(model), {}) for model in models]
-    schema = schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-@cache
-def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """A model's schema: several routes take the same body, and to derive it is a good part of what a router costs."""
-    return model.model_json_schema(by_alias=True)
-
-
-def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """The schema with its definitions put where they are referred to; OpenAPI has no place for local ones."""
-    if isinstance(schema, list):
-        return [_inlined(item, definitions) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    definitions = schema.get("$defs", definitions)
-    if "$ref" in schema:
-        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    return {name: _inlined(value, definitions) for name, value in schema.items() if name != "$defs"}

@@ -19,9 +19,10 @@ def read_body(model: type[M], body: bytes) -> M:
 
 
 @cache
-def described_body(model: type[BaseModel]) -> dict[str, Any]:
-    """The request body for OpenAPI."""
-    schema = _inlined(model.model_json_schema(), {})
+def described_body(*models: type[BaseModel]) -> dict[str, Any]:
+    """The request body for OpenAPI; with several models, one of them."""
+    schemas = [_inlined(model.model_json_schema(), {}) for model in models]
+    schema = schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 

@@ -29,12 +29,12 @@ from services.capture.facts.domain import API
 from services.capture.leads.inputs import LeadOut
 from services.capture.leads.telling import Cause
 from services.capture.leads.views import lead_out, leads_out
-from services.capture.reading import body_of, lead_id_of, looks_like_id, read_body
+from services.capture.reading import lead_id_of, looks_like_id, read_body
 from shared.db import Tx
 from shared.errors import FieldError, Invalid
 from shared.ids import AccountId
 from shared.service import Runtime
-from shared.web import Endpoints, Limit, Page, Principal, authorise, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, Principal, authorise, described_body, make_cursor, read_cursor, requires
 
 JSON = "application/json"
 CREATED = 201
@@ -55,7 +55,7 @@ def _add_accounts(router: APIRouter, runtime: Runtime) -> None:
     @router.post(
         "/v1/accounts",
         status_code=CREATED,
-        openapi_extra=body_of(AccountInput),
+        openapi_extra=described_body(AccountInput),
         responses={CREATED: {"model": OneAccountOut}, OK: {"model": OneAccountOut, "description": "It was known"}},
     )
     async def post_account(request: Request) -> Response:
@@ -70,7 +70,7 @@ def _add_accounts(router: APIRouter, runtime: Runtime) -> None:
 
         return await decided(runtime.database, request, body, make)
 
-    @router.post("/v1/accounts:match", openapi_extra=body_of(MatchInput), responses={OK: {"model": MatchOut}})
+    @router.post("/v1/accounts:match", openapi_extra=described_body(MatchInput), responses={OK: {"model": MatchOut}})
     async def match(request: Request) -> Response:
         """Which account a lead with these clues would belong to, what else was weighed, and what decided; no effect."""
         await authorise(request, "capture:read")
@@ -82,7 +82,9 @@ def _add_accounts(router: APIRouter, runtime: Runtime) -> None:
             return _answer(await match_out(connection, naming, makes_account=makes_account), OK)
 
     @router.patch(
-        "/v1/accounts/{account_id}", openapi_extra=body_of(AccountPatch), responses={OK: {"model": OneAccountOut}}
+        "/v1/accounts/{account_id}",
+        openapi_extra=described_body(AccountPatch),
+        responses={OK: {"model": OneAccountOut}},
     )
     async def change_account(request: Request, account_id: str) -> Response:
         """Change an account; null takes a field back."""
@@ -98,7 +100,7 @@ def _add_accounts(router: APIRouter, runtime: Runtime) -> None:
 
     @router.post(
         "/v1/accounts/{account_id}:merge",
-        openapi_extra=body_of(AccountMergeInput),
+        openapi_extra=described_body(AccountMergeInput),
         responses={OK: {"model": OneAccountOut}},
     )
     async def merge(request: Request, account_id: str) -> Response:
@@ -163,7 +165,9 @@ def _add_lists(router: APIRouter, runtime: Runtime) -> None:
 def _add_choices(router: APIRouter, runtime: Runtime) -> None:
     may_write = Depends(requires("capture:write"))
 
-    @router.put("/v1/leads/{lead_id}/account", openapi_extra=body_of(ChoiceInput), responses={OK: {"model": LeadOut}})
+    @router.put(
+        "/v1/leads/{lead_id}/account", openapi_extra=described_body(ChoiceInput), responses={OK: {"model": LeadOut}}
+    )
     async def put_account(request: Request, lead_id: str, principal: Annotated[Principal, may_write]) -> Response:
         """Let a lead belong to this account, whatever matches later."""
         asked = read_body(ChoiceInput, await request.body())

@@ -13,11 +13,11 @@ from services.capture.consent.views import changed_page, consent_out
 from services.capture.deciding import decided
 from services.capture.facts.domain import API
 from services.capture.leads.telling import Cause
-from services.capture.reading import body_of, lead_id_of
+from services.capture.reading import lead_id_of
 from shared.db import Tx
 from shared.events import ConsentChannel
 from shared.service import Runtime
-from shared.web import Endpoints, Limit, authorise, read_cursor, requires
+from shared.web import Endpoints, Limit, authorise, described_body, read_cursor, requires
 
 CREATED = 201
 OK = 200
@@ -57,7 +57,7 @@ def consent_router(runtime: Runtime) -> APIRouter:
     @router.post(
         "/v1/leads/{lead_id}/consent",
         status_code=CREATED,
-        openapi_extra=body_of(ConsentEntries, ConsentInput),
+        openapi_extra=described_body(ConsentEntries, ConsentInput),
         responses={CREATED: {"model": ConsentOut}, OK: {"model": ConsentOut, "description": "Nothing of it was new"}},
     )
     async def say(request: Request, lead_id: str) -> Response:

@@ -13,11 +13,11 @@ from services.capture.facts.inputs import LeadIdText
 from services.capture.leads.domain import Profile
 from services.capture.leads.merging import locked_persons
 from services.capture.leads.views import family_of
-from services.capture.reading import Strict, body_of, lead_id_of, read_body
+from services.capture.reading import Strict, lead_id_of, read_body
 from shared.db import Tx
 from shared.ids import LeadId
 from shared.service import Runtime
-from shared.web import Endpoints, Limit, Page, authorise, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, authorise, described_body, make_cursor, read_cursor, requires
 
 MinScore = Annotated[int, Query(ge=0, le=100, description="The least score; below 40 nothing is kept")]
 
@@ -109,7 +109,7 @@ def duplicates_router(runtime: Runtime) -> APIRouter:
 
     @router.post(
         "/v1/leads/{lead_id}/duplicates:dismiss",
-        openapi_extra=body_of(DismissInput),
+        openapi_extra=described_body(DismissInput),
         responses={200: {"model": DismissedOut}},
     )
     async def dismiss_duplicate(request: Request, lead_id: str) -> Response:

@@ -28,10 +28,10 @@ from services.capture.enrichment.providers import (
 from services.capture.enrichment.trying import try_provider
 from services.capture.enrichment.views import enrichment_out, version_out
 from services.capture.leads.views import family_of
-from services.capture.reading import body_of, lead_id_of, read_body
+from services.capture.reading import lead_id_of, read_body
 from shared.db import Tx
 from shared.service import Runtime
-from shared.web import Endpoints, Limit, Page, authorise, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, authorise, described_body, make_cursor, read_cursor, requires
 
 JSON = "application/json"
 SCOPE = "capture:write"
@@ -53,7 +53,7 @@ def enrichment_router(runtime: Runtime) -> APIRouter:
 
     @router.put(
         "/v1/enrichment/providers/{provider_id}",
-        openapi_extra=body_of(ProviderDocument),
+        openapi_extra=described_body(ProviderDocument),
         responses={OK: {"model": ProviderOut}},
     )
     async def put_provider(request: Request, provider_id: ProviderId) -> ProviderOut:
@@ -83,7 +83,7 @@ def enrichment_router(runtime: Runtime) -> APIRouter:
 
     @router.post(
         "/v1/enrichment/providers/{provider_id}:activate",
-        openapi_extra=body_of(ActivateInput),
+        openapi_extra=described_body(ActivateInput),
         responses={OK: {"model": ProviderOut}},
     )
     async def activate(request: Request, provider_id: ProviderId) -> ProviderOut:
@@ -95,7 +95,9 @@ def enrichment_router(runtime: Runtime) -> APIRouter:
             return await catalogue.one(tx.connection, provider_id)
 
     @router.put(
-        "/v1/enrichment/providers/{provider_id}/credential", status_code=204, openapi_extra=body_of(CredentialInput)
+        "/v1/enrichment/providers/{provider_id}/credential",
+        status_code=204,
+        openapi_extra=described_body(CredentialInput),
     )
     async def put_credential(request: Request, provider_id: ProviderId) -> Response:
         """Keep what proves us to the provider; it is never shown. The provider is tried again at once."""
@@ -107,7 +109,7 @@ def enrichment_router(runtime: Runtime) -> APIRouter:
 
     @router.post(
         "/v1/enrichment/providers/{provider_id}:test",
-        openapi_extra=body_of(TryInput),
+        openapi_extra=described_body(TryInput),
         responses={OK: {"model": TriedOut}},
     )
     async def test_provider(request: Request, provider_id: ProviderId) -> TriedOut:

@@ -13,9 +13,9 @@ from services.capture.exports import queries
 from services.capture.exports.files import ExportKind
 from services.capture.exports.handlers import Exports
 from services.capture.imports.rows import Format
-from services.capture.reading import Strict, body_of, read_body
+from services.capture.reading import Strict, read_body
 from shared.service import Runtime
-from shared.web import Endpoints, Principal, authorise, requires
+from shared.web import Endpoints, Principal, authorise, described_body, requires
 
 JSON = "application/json"
 CREATED, OK = 201, 200
@@ -53,7 +53,7 @@ def exports_router(runtime: Runtime) -> APIRouter:
     @router.post(
         "/v1/exports",
         status_code=CREATED,
-        openapi_extra=body_of(ExportInput),
+        openapi_extra=described_body(ExportInput),
         responses={CREATED: {"model": ExportOut}},
     )
     async def create_export(request: Request) -> Response:

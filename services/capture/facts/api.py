@@ -22,7 +22,7 @@ from services.capture.facts.inputs import (
 from services.capture.facts.links import ToldLinks
 from services.capture.forgotten import Forgotten
 from services.capture.leads.telling import identity_linked
-from services.capture.reading import body_of, read_body
+from services.capture.reading import read_body
 from shared.db import Tx
 from shared.emails import parse_email
 from shared.errors import FieldError, Invalid, Malformed, Rejected
@@ -30,7 +30,7 @@ from shared.events import Event, IdentityLinked
 from shared.ids import ConversionId, LeadId
 from shared.personal import Draft, Encoded, PersonErased
 from shared.service import Runtime
-from shared.web import DirectRoute, Endpoints, authorise, idempotent
+from shared.web import DirectRoute, Endpoints, authorise, described_body, idempotent
 
 ONE_ACCEPTED = Response(b'{"accepted":1,"rejected":[]}', ACCEPTED, media_type=JSON)
 SCOPE = "capture:write"
@@ -108,7 +108,7 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     @router.post(
         "/v1/touches",
         status_code=ACCEPTED,
-        openapi_extra=body_of(TouchInput, TouchBatch),
+        openapi_extra=described_body(TouchInput, TouchBatch),
         responses={ACCEPTED: {"model": Accepted}},
     )
     async def record_touches(request: Request) -> Response:
@@ -170,7 +170,7 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     @router.post(
         "/v1/conversions",
         status_code=ACCEPTED,
-        openapi_extra=body_of(ConversionInput),
+        openapi_extra=described_body(ConversionInput),
         responses={ACCEPTED: {"model": ConversionAccepted}},
     )
     async def record_conversion(request: Request) -> Response:
@@ -185,7 +185,7 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         out = ConversionAccepted(conversion_id=fact.conversion_id)
         return await _keep([Draft(fact)], _accepted(out), request, body)
 
-    @router.post("/v1/refunds", status_code=ACCEPTED, openapi_extra=body_of(RefundInput))
+    @router.post("/v1/refunds", status_code=ACCEPTED, openapi_extra=described_body(RefundInput))
     async def record_refund(request: Request) -> Response:
         """Keep a refund; it lowers its conversion's value, never below zero. It may come before the conversion."""
         await authorise(request, SCOPE)
@@ -198,7 +198,7 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     @router.post(
         "/v1/costs",
         status_code=ACCEPTED,
-        openapi_extra=body_of(CostBatch),
+        openapi_extra=described_body(CostBatch),
         responses={ACCEPTED: {"model": Accepted}},
     )
     async def record_costs(request: Request) -> Response:

@@ -8,11 +8,11 @@ from services.capture.facts.batches import ACCEPTED, JSON
 from services.capture.facts.domain import withdrawal_fact
 from services.capture.facts.inputs import WithdrawalInput
 from services.capture.facts.queries import audit_withdrawal
-from services.capture.reading import body_of, read_body, text_faults
+from services.capture.reading import read_body, text_faults
 from shared.db import Tx
 from shared.errors import FieldError, Invalid
 from shared.service import Runtime
-from shared.web import Endpoints, authorise, idempotent
+from shared.web import Endpoints, authorise, described_body, idempotent
 
 SCOPE = "capture:write"
 LONGEST_ID = 255
@@ -33,7 +33,7 @@ def withdrawals_router(runtime: Runtime) -> APIRouter:
     @router.post(
         "/v1/touches/{touch_id:path}:withdraw",
         status_code=ACCEPTED,
-        openapi_extra=body_of(WithdrawalInput),
+        openapi_extra=described_body(WithdrawalInput),
         responses={ACCEPTED: {"model": Withdrawn}},
     )
     async def withdraw_touch(request: Request, touch_id: str) -> Response:

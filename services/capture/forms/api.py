@@ -21,12 +21,12 @@ from services.capture.forms.inputs import (
     SubmissionState,
 )
 from services.capture.forms.queries import FormRow
-from services.capture.reading import body_of, read_body
+from services.capture.reading import read_body
 from services.capture.settings import CaptureSettings
 from shared.db import Connection, Tx
 from shared.ids import new_id
 from shared.service import Runtime
-from shared.web import Endpoints, Limit, Page, Principal, authorise, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, Principal, authorise, described_body, make_cursor, read_cursor, requires
 
 CREATED = 201
 JSON = "application/json"
@@ -40,7 +40,10 @@ def forms_router(runtime: Runtime, settings: CaptureSettings) -> APIRouter:
     may_write = requires(SCOPE)
 
     @router.post(
-        "/v1/forms", status_code=CREATED, openapi_extra=body_of(FormDocument), responses={CREATED: {"model": FormOut}}
+        "/v1/forms",
+        status_code=CREATED,
+        openapi_extra=described_body(FormDocument),
+        responses={CREATED: {"model": FormOut}},
     )
     async def create_form(request: Request) -> Response:
         """Make a form. It is there for everybody at its `url` at once."""
@@ -54,7 +57,7 @@ def forms_router(runtime: Runtime, settings: CaptureSettings) -> APIRouter:
 
         return await decided(runtime.database, request, body, make)
 
-    @router.put("/v1/forms/{form_id}", openapi_extra=body_of(FormDocument), responses={200: {"model": FormOut}})
+    @router.put("/v1/forms/{form_id}", openapi_extra=described_body(FormDocument), responses={200: {"model": FormOut}})
     async def save_form(request: Request, form_id: str) -> FormOut:
         """Save the next version of a form. What people have open already is taken as they saw it."""
         principal = await authorise(request, SCOPE)
@@ -119,7 +122,7 @@ def forms_router(runtime: Runtime, settings: CaptureSettings) -> APIRouter:
     @router.post(
         "/v1/forms/{form_id}/submissions/{submission_id}:discard",
         status_code=204,
-        openapi_extra=body_of(DiscardInput),
+        openapi_extra=described_body(DiscardInput),
     )
     async def discard_submission(request: Request, form_id: str, submission_id: str) -> Response:
         """Give up on a submission. Who did it, and why, is kept; what was typed is not."""

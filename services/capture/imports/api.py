@@ -15,11 +15,11 @@ from services.capture.imports.inputs import ImportInput, ImportOut, ImportPatch,
 from services.capture.imports.queries import Import, State
 from services.capture.imports.rows import Format
 from services.capture.imports.views import bad_rows, import_out
-from services.capture.reading import body_of, read_body
+from services.capture.reading import read_body
 from shared.db import Tx
 from shared.errors import FieldError, Invalid
 from shared.service import Runtime
-from shared.web import Endpoints, Limit, Page, Principal, authorise, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, Principal, authorise, described_body, make_cursor, read_cursor, requires
 
 JSON = "application/json"
 CREATED, OK = 201, 200
@@ -45,7 +45,7 @@ A_FILE: dict[str, Any] = {
 JSON_OR_A_FILE: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": body_of(ImportInput)["requestBody"]["content"] | A_FILE["requestBody"]["content"],
+        "content": described_body(ImportInput)["requestBody"]["content"] | A_FILE["requestBody"]["content"],
     }
 }
 
@@ -148,7 +148,9 @@ def imports_router(runtime: Runtime) -> APIRouter:
             job = await handlers.found_import(connection, import_id)
         return import_out(job, runtime.settings.public_url)
 
-    @router.patch("/v1/imports/{import_id}", openapi_extra=body_of(ImportPatch), responses={OK: {"model": ImportOut}})
+    @router.patch(
+        "/v1/imports/{import_id}", openapi_extra=described_body(ImportPatch), responses={OK: {"model": ImportOut}}
+    )
     async def change_import(request: Request, import_id: str) -> Response:
         """Change how the file is read, before the import starts."""
         await authorise(request, "capture:write")
@@ -175,7 +177,7 @@ def imports_router(runtime: Runtime) -> APIRouter:
         return shown(job)
 
     @router.post(
-        "/v1/imports/{import_id}:start", openapi_extra=body_of(StartInput), responses={OK: {"model": ImportOut}}
+        "/v1/imports/{import_id}:start", openapi_extra=described_body(StartInput), responses={OK: {"model": ImportOut}}
     )
     async def start_import(request: Request, import_id: str) -> Response:
         """Start an import; its progress is at the import itself."""

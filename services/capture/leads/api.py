@@ -24,7 +24,7 @@ from services.capture.leads.inputs import FieldsOut, LeadInput, LeadOut, MergeIn
 from services.capture.leads.merging import merge_by_hand, unmerge_by_hand
 from services.capture.leads.telling import Cause
 from services.capture.leads.views import fields_out, lead_out, leads_out, receipt_of_erasure
-from services.capture.reading import body_of, lead_id_of, looks_like_id, read_body
+from services.capture.reading import lead_id_of, looks_like_id, read_body
 from shared.db import Connection, Tx
 from shared.emails import parse_email
 from shared.errors import FieldError, Invalid
@@ -32,7 +32,7 @@ from shared.ids import LeadId, derived_id
 from shared.personal import Encoded
 from shared.phones import parse_phone
 from shared.service import Runtime
-from shared.web import Endpoints, Limit, Page, Principal, authorise, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, Principal, authorise, described_body, make_cursor, read_cursor, requires
 
 JSON = "application/json"
 CREATED = 201
@@ -48,7 +48,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     @router.post(
         "/v1/leads",
         status_code=CREATED,
-        openapi_extra=body_of(LeadInput),
+        openapi_extra=described_body(LeadInput),
         responses={CREATED: {"model": LeadOut}, OK: {"model": LeadOut, "description": "The person was known"}},
     )
     async def capture(request: Request) -> Response:
@@ -145,7 +145,9 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         async with runtime.database.reading() as connection:
             return await fields_out(connection, lead_id_of(lead_id), runtime.keys)
 
-    @router.post("/v1/leads/{lead_id}:merge", openapi_extra=body_of(MergeInput), responses={OK: {"model": LeadOut}})
+    @router.post(
+        "/v1/leads/{lead_id}:merge", openapi_extra=described_body(MergeInput), responses={OK: {"model": LeadOut}}
+    )
     async def merge_leads(request: Request, lead_id: str) -> Response:
         """Say that two leads are one person. Answers the profile of the one that stands for both."""
         await authorise(request, "capture:write")
@@ -173,7 +175,9 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
 
         return await decided(runtime.database, request, await request.body(), make)
 
-    @router.post("/v1/leads/{lead_id}:erase", openapi_extra=body_of(ErasureInput), responses={OK: {"model": Receipt}})
+    @router.post(
+        "/v1/leads/{lead_id}:erase", openapi_extra=described_body(ErasureInput), responses={OK: {"model": Receipt}}
+    )
     async def erase_lead(
         request: Request, lead_id: str, principal: Annotated[Principal, Depends(requires("capture:write"))]
     ) -> Response:

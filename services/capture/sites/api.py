@@ -7,7 +7,7 @@ from services.capture.deciding import decided
 from services.capture.errors import NoSuchSite
 from services.capture.forgotten import Forgotten
 from services.capture.lately import Lately
-from services.capture.reading import body_of, read_body
+from services.capture.reading import read_body
 from services.capture.settings import CaptureSettings
 from services.capture.sites import queries
 from services.capture.sites.collecting import Collector, cross_origin
@@ -18,7 +18,18 @@ from shared.db import Tx
 from shared.errors import Rejected, Unavailable
 from shared.ids import new_id
 from shared.service import Runtime
-from shared.web import Endpoints, Limit, Page, authorise, make_cursor, read_cursor, rejected, requires, unavailable
+from shared.web import (
+    Endpoints,
+    Limit,
+    Page,
+    authorise,
+    described_body,
+    make_cursor,
+    read_cursor,
+    rejected,
+    requires,
+    unavailable,
+)
 
 CREATED = 201
 ACCEPTED = 202
@@ -48,7 +59,7 @@ def sites_router(runtime: Runtime, forgotten: Forgotten, settings: CaptureSettin
             return Response(status_code=304, headers=headers)
         return Response(script(), headers=headers, media_type="text/javascript")
 
-    @router.post("/t/{site_id}", status_code=ACCEPTED, openapi_extra=body_of(SiteBatch))
+    @router.post("/t/{site_id}", status_code=ACCEPTED, openapi_extra=described_body(SiteBatch))
     async def collect(request: Request, site_id: str) -> Response:
         """Keep what a page of the site sends, as text or JSON. The good events are kept, and the others named."""
         site = await known.get(site_id)
@@ -67,7 +78,10 @@ def sites_router(runtime: Runtime, forgotten: Forgotten, settings: CaptureSettin
         return Response(status_code=204, headers=cross_origin(site.origins, request))
 
     @router.post(
-        "/v1/sites", status_code=CREATED, openapi_extra=body_of(SiteInput), responses={CREATED: {"model": SiteOut}}
+        "/v1/sites",
+        status_code=CREATED,
+        openapi_extra=described_body(SiteInput),
+        responses={CREATED: {"model": SiteOut}},
     )
     async def create_site(request: Request) -> Response:
         """Make a site. The answer holds the snippet for its pages."""
@@ -95,7 +109,7 @@ def sites_router(runtime: Runtime, forgotten: Forgotten, settings: CaptureSettin
         """A site, with its snippet."""
         return _out(await stored(site_id))
 
-    @router.patch("/v1/sites/{site_id}", openapi_extra=body_of(SitePatch), responses={200: {"model": SiteOut}})
+    @router.patch("/v1/sites/{site_id}", openapi_extra=described_body(SitePatch), responses={200: {"model": SiteOut}})
     async def change_site(request: Request, site_id: str) -> SiteOut:
         """Change a site's name, origins or consent. With another consent the snippet is another, too."""
         await authorise(request, SCOPE)

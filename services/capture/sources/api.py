@@ -19,7 +19,7 @@ from services.capture.hooks import queries as deliveries
 from services.capture.hooks.retrying import retry_quarantined
 from services.capture.hooks.sealing import request_in
 from services.capture.mapping import explain, validate_mapping
-from services.capture.reading import body_of, read_body
+from services.capture.reading import read_body
 from services.capture.sources import queries
 from services.capture.sources.inputs import (
     CredentialInput,
@@ -46,7 +46,7 @@ from shared.db import Connection, Tx, one
 from shared.errors import FieldError, Invalid
 from shared.ids import SourceId, new_id
 from shared.service import Runtime
-from shared.web import Endpoints, Limit, Page, authorise, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, authorise, described_body, make_cursor, read_cursor, requires
 
 CREATED = 201
 JSON = "application/json"
@@ -64,7 +64,7 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
     @router.post(
         "/v1/sources",
         status_code=CREATED,
-        openapi_extra=body_of(SourceInput),
+        openapi_extra=described_body(SourceInput),
         responses={CREATED: {"model": NewSource}},
     )
     async def create_source(request: Request) -> Response:
@@ -98,7 +98,9 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
         async with runtime.database.reading() as connection:
             return await _source_out(connection, source_id)
 
-    @router.patch("/v1/sources/{source_id}", openapi_extra=body_of(SourcePatch), responses={200: {"model": SourceOut}})
+    @router.patch(
+        "/v1/sources/{source_id}", openapi_extra=described_body(SourcePatch), responses={200: {"model": SourceOut}}
+    )
     async def change_source(request: Request, source_id: str) -> SourceOut:
         """Change a source's name, mapping or defaults; deliveries that are mapped from now on follow them."""
         await authorise(request, SCOPE)
@@ -116,7 +118,7 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
     @router.post(
         "/v1/sources/{source_id}/secrets",
         status_code=CREATED,
-        openapi_extra=body_of(SecretInput),
+        openapi_extra=described_body(SecretInput),
         responses={CREATED: {"model": NewSecret}},
     )
     async def add_secret(request: Request, source_id: str) -> Response:
@@ -183,7 +185,9 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
         counts = {name: int(count) for name, count in row.items()}
         return Summary(received=sum(counts.values()), **counts)
 
-    @router.post("/v1/sources/{source_id}/deliveries:retry", openapi_extra=body_of(RetryInput), dependencies=may_write)
+    @router.post(
+        "/v1/sources/{source_id}/deliveries:retry", openapi_extra=described_body(RetryInput), dependencies=may_write
+    )
     async def retry_deliveries(request: Request, source_id: str) -> RetriedOut:
         """Try quarantined deliveries again, those named or all, for instance after the mapping was corrected."""
         asked = read_body(RetryInput, await request.body() or b"{}")
@@ -208,7 +212,7 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
     @router.post(
         "/v1/sources/{source_id}/deliveries/{delivery_id:path}:discard",
         status_code=204,
-        openapi_extra=body_of(Discard),
+        openapi_extra=described_body(Discard),
     )
     async def discard_delivery(request: Request, source_id: str, delivery_id: str) -> Response:
         """Give up on a delivery that cannot be mapped. Who did it, and why, is kept; what it held is not."""
@@ -223,7 +227,7 @@ def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
             await tx.connection.execute(deliveries.AUDIT, principal.subject, target, {"reason": asked.reason})
         return Response(status_code=204)
 
-    @router.put("/v1/sources/{source_id}/credential", status_code=204, openapi_extra=body_of(CredentialInput))
+    @router.put("/v1/sources/{source_id}/credential", status_code=204, openapi_extra=described_body(CredentialInput))
     async def set_credential(request: Request, source_id: str) -> Response:
         """Keep what proves us to the provider when it is asked about a delivery; it is never shown."""
         await authorise(request, SCOPE)
