@@ -46,19 +46,23 @@ UNION ALL
  FROM event_log WHERE log = 1 AND position > $2 ORDER BY position LIMIT $3)
 """
 CURSORS = "SELECT log, position FROM relay_cursors"
-# Not waited for to be on disk: a cursor that is lost publishes again, as one does that was not moved.
+# Not waited for to be on disk: a cursor that is lost publishes again, as one does that was not moved. Whether the log
+# holds what was published is looked at too: an earlier copy has the old cursor, and other facts on those positions.
 MOVE = """
 WITH held AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true) FROM leases
     WHERE name = $1 AND owner = $2 AND epoch = $3 FOR SHARE
 ), moved AS (
     UPDATE relay_cursors AS cursor SET position = page.last
-    FROM unnest($4::smallint[], $5::bigint[], $6::bigint[]) AS page (log, before, last)
-    WHERE cursor.log = page.log AND cursor.position = page.before AND EXISTS (SELECT FROM held)
+    FROM unnest($4::smallint[], $5::bigint[], $6::bigint[], $7::text[]) AS page (log, before, last, event_id)
+    WHERE cursor.log = page.log AND cursor.position = page.before AND EXISTS (SELECT FROM held) AND EXISTS (
+        SELECT FROM event_log AS row
+        WHERE row.log = page.log AND row.position = page.last AND row.event_id = page.event_id
+    )
     RETURNING cursor.log
 ), marked AS (
     INSERT INTO relay_marks AS known (topic, partition, "offset", event_id, timestamp_ms)
-    SELECT * FROM unnest($7::text[], $8::integer[], $9::bigint[], $10::text[], $11::bigint[])
+    SELECT * FROM unnest($8::text[], $9::integer[], $10::bigint[], $11::text[], $12::bigint[])
     WHERE EXISTS (SELECT FROM held)
     ON CONFLICT (topic, partition) DO UPDATE
     SET "offset" = excluded."offset", event_id = excluded.event_id, timestamp_ms = excluded.timestamp_ms
@@ -72,18 +76,18 @@ class BrokerAway(Exception):
 
 
 class CursorSetBack(Exception):
-    """A stored cursor is not where this relay left it: an operator moved it, or the database is an earlier copy.
+    """The log is not as this relay left it: an operator moved a cursor, or the database is an earlier copy.
 
-    What follows on it may have positions that this relay believes to be behind it.
+    What follows on the cursor may have positions that this relay believes to be behind it.
     """
 
 
 @dataclass(slots=True)
 class _Page:
-    """What was read and sent together, the last position of each log in it, and the cursor before that."""
+    """What was read and sent together, the last row of each log in it, and the cursor before that."""
 
     befores: dict[int, int]
-    lasts: dict[int, int]
+    lasts: dict[int, asyncpg.Record]
     sent: list["_Sent"]
 
 
@@ -194,11 +198,11 @@ class Relay:
             self._woken.clear()
             read_at = self._clock.now()
             rows = await self._page(cursors)
-            lasts = {row["log"]: row["position"] for row in rows}
+            lasts = {row["log"]: row for row in rows}
             if rows:
                 with span("event_log publish", "producer", (row["traceparent"] for row in rows), batch=True):
                     page = _Page({which: cursors[which] for which in lasts}, lasts, await self._send(producer, rows))
-                cursors |= lasts
+                cursors |= {which: last["position"] for which, last in lasts.items()}
                 await sent.put(page)
                 if len(rows) >= PAGE:
                     continue
@@ -310,15 +314,17 @@ class Relay:
         lease = (self._lease.name, self._lease.owner, self._lease.epoch)
         befores = {which: before for page in reversed(pages) for which, before in page.befores.items()}
         lasts = {which: last for page in pages for which, last in page.lasts.items()}
-        page = (list(lasts), [befores[which] for which in lasts], list(lasts.values()))
+        positions = {which: last["position"] for which, last in lasts.items()}
+        ids = [last["event_id"] for last in lasts.values()]
+        page = (list(lasts), [befores[which] for which in lasts], list(positions.values()), ids)
         async with self._database.reading() as connection:
             found = await one(connection, MOVE, *lease, *page, *columns(marks))
         if not found["held"]:
             raise LeaseLost(self._lease.name)
         if found["moved"] < len(lasts):
-            raise CursorSetBack("a cursor was moved while a page was under way")
-        for which, last in lasts.items():
-            POSITION.labels(str(which)).set(last)
+            raise CursorSetBack("a cursor was moved, or the log is another, since a page was read")
+        for which, position in positions.items():
+            POSITION.labels(str(which)).set(position)
 
     async def _watermarks(self, producer: AIOKafkaProducer, read_at: str) -> None:
         """Tell every partition that all facts recorded before `read_at` are in it."""

@@ -32,6 +32,20 @@ from throughline.processes import ENTRY, MODULES
 
 READY_WITHIN = 90.0
 PARTITIONS = 4
+LAST_LINES = 15
+STANDS = {
+    "relay": """
+        SELECT log, position, (SELECT max(position) FROM {service}.event_log AS row WHERE row.log = cursor.log)
+        FROM {service}.relay_cursors AS cursor""",
+    "lease": "SELECT name, owner, epoch, expires_at, clock_timestamp() FROM {service}.leases",
+    "marks": """
+        SELECT topic, partition, "offset", event_id FROM {service}.relay_marks WHERE topic = 'touches'""",
+    "consumer": """
+        SELECT consumer, topic, partition, next_offset, updated_at FROM {service}.consumer_positions
+        WHERE topic = 'touches'""",
+    "parked": "SELECT consumer, topic, type, slug, count(*) FROM {service}.parked_events GROUP BY 1, 2, 3, 4",
+}
+"""What is told of each service when something was lost."""
 
 
 @dataclass
@@ -211,6 +225,18 @@ class Cluster:
         with psycopg.connect(self.postgres.url, autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), arguments)
             return cursor.fetchall() if cursor.description else []
+
+    def stands(self) -> str:
+        """How far relays and consumers have come, and what processes complained of last."""
+        told = []
+        for service in sorted({role.service for role in self.roles.values()}):
+            for what, statement in STANDS.items():
+                rows = self.query(statement.format(service=service))
+                told += [f"{service} {what}: " + " ".join(map(str, row)) for row in rows]
+        for name in self.roles:
+            lines = (self.folder / f"{name}.log").read_text(errors="replace").splitlines()
+            told += [f"{name} {line[:300]}" for line in lines[-LAST_LINES:]]
+        return "\n".join(told)
 
     @contextmanager
     def copied(self, name: str) -> Iterator[Path]:

@@ -21,7 +21,7 @@ class Account:
     """What became of what was acknowledged."""
 
     acknowledged: int
-    lost: int
+    lost: list[str]
     doubled: int
 
 
@@ -91,9 +91,13 @@ class Oracle:
             return self._acknowledged.keys() <= shown.keys()
 
         wait_until(all_there, APPLIED_WITHIN, every=0.25)
-        lost = sum(1 for touch_id in self._acknowledged if touch_id not in shown)
+        lost = [touch_id for touch_id in self._acknowledged if touch_id not in shown]
         doubled = sum(times - 1 for times in shown.values())
         return Account(len(self._acknowledged), lost, doubled)
+
+    def stands(self) -> str:
+        """How far everything has come, to find what a loss came from."""
+        return self._cluster.stands()
 
     def scored(self) -> tuple[int, int]:
         """How many of the acknowledged touches scoring gave points for, and how many it should have."""

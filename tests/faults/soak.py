@@ -75,8 +75,8 @@ def _soak(cluster: Cluster, rng: random.Random, seconds: float, console: Console
     table = Table(title=f"after {seconds / 60:.0f} minutes")
     for column in ("acknowledged", "applied", "duplicated", "lost", "sent twice"):
         table.add_column(column, justify="right")
-    applied = account.acknowledged - account.lost
-    table.add_row(*map(str, (account.acknowledged, applied, account.doubled, account.lost, twice)))
+    applied = account.acknowledged - len(account.lost)
+    table.add_row(*map(str, (account.acknowledged, applied, account.doubled, len(account.lost), twice)))
     console.print(table)
     console.print(
         f"scoring gave points for {scored}; {len(people)} people sent a form; {len(mails.all())} messages came"

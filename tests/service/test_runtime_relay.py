@@ -1,5 +1,6 @@
 """From the event log to Kafka: all of it, in order, again after a loss, and by one relay at a time."""
 
+import asyncio
 import json
 import os
 import signal
@@ -212,13 +213,48 @@ async def test_what_follows_on_an_earlier_copy_of_the_log_is_published_though_th
             await eventually(lambda: _marked(rarely))  # from then on the relay goes by what it remembers
             await tell(runtime, touch(number=0))
             await caught_up(runtime)
-            async with runtime.database.transaction() as tx:  # as after a copy, and a fact or two after that
-                await tx.connection.execute("DELETE FROM event_log WHERE position > 1")
-                await tx.connection.execute("UPDATE relay_cursors SET position = 1 WHERE log = $1", API_LOG)
-                await tx.connection.execute("SELECT setval('event_log_position_0', 1)")
-                tx.emit(*(touch(number=number) for number in range(4, 9)))
+            await _cut_back(runtime, 1)
             await caught_up(runtime)
             assert set(await logged(runtime.database, API_LOG)) <= set(await published(rarely))
+
+
+async def test_a_page_of_before_moves_no_cursor_of_an_earlier_copy(kafka_settings: Settings) -> None:
+    class Held(Relay):
+        """A relay that takes its time between publishing a page and moving the cursor."""
+
+        go = asyncio.Event()
+
+        async def _move(self, *pages: Any) -> None:
+            await self.go.wait()
+            await super()._move(*pages)
+
+    rarely = kafka_settings.model_copy(update={"watermark_every": timedelta(hours=1)})
+    async with runtime_of(rarely, log=API_LOG) as runtime:
+        relay = Held(rarely, runtime.database, SystemClock(), SERVICE)
+        relay.go.set()
+        async with beside(relay.run()):
+            await tell(runtime, touch(number=1))
+            await caught_up(runtime)
+            relay.go.clear()
+            await tell(runtime, touch(number=2), touch(number=3))
+            await eventually(lambda: _knows(rarely, 3))
+            await _cut_back(runtime, 1)
+            relay.go.set()
+            await caught_up(runtime)
+            assert set(await logged(runtime.database, API_LOG)) <= set(await published(rarely))
+
+
+async def _cut_back(runtime: Runtime, position: int) -> None:
+    """As after an earlier copy, which ended at this position, and some facts after that."""
+    async with runtime.database.transaction() as tx:
+        await tx.connection.execute("DELETE FROM event_log WHERE position > $1", position)
+        await tx.connection.execute("UPDATE relay_cursors SET position = $1 WHERE log = $2", position, API_LOG)
+        await tx.connection.execute("SELECT setval('event_log_position_0', $1)", position)
+        tx.emit(*(touch(number=number) for number in range(4, 9)))
+
+
+async def _knows(settings: Settings, facts: int) -> bool:
+    return len(await published(settings)) >= facts
 
 
 async def _marked(settings: Settings) -> bool:
