@@ -22,7 +22,7 @@ help:
 	@echo "make demo      the main job from nothing to a result on screen"
 	@echo "make up        the whole system at http://127.0.0.1:$(PORT); make down stops it"
 	@echo "make test      everything; make check: what is fast, before a commit"
-	@echo "make bench     speed as ratios; make soak MINUTES=n SEED=s: random faults under load"
+	@echo "make bench     speed as ratios; make soak MINUTES=n SEED=s: random faults under load; CALM=1: none, and how memory grows"
 	@echo "make faults    every failpoint before every kind of server, and faults that take minutes"
 	@echo "make trial MINUTES=n SEED=s: a whole stack whose processes are killed at random"
 	@echo "make histories thousands of random histories in any order against plain recomputation"
@@ -78,7 +78,7 @@ trial: install
 	@$(BIN)/python -m tests.faults.trial --minutes $(MINUTES) --seed $(SEED)
 
 soak: install
-	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
+	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED) $(if $(CALM),--calm)
 
 up: install
 	@$(BIN)/throughline up --port $(PORT) --data-dir $(DATA_DIR)

@@ -175,6 +175,8 @@ def _syntax_fault(pointer: str, message: str) -> ExpressionFault:
     found = re.search(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)", message)
     if found is None:
         return ExpressionFault(pointer, 1, message.splitlines()[-1])
+    if "Recursion limit" in found[3]:
+        return ExpressionFault(pointer, int(found[2]), "it is nested too deeply; use fewer brackets", int(found[1]))
     detail = re.sub(r" expecting \{.*", "", found[3]).replace("'<EOF>'", "end of the expression")
     return ExpressionFault(pointer, int(found[2]), detail, int(found[1]))
 

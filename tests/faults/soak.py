@@ -1,7 +1,8 @@
 """`make soak MINUTES=n SEED=s`: random faults under load, then the ledger. Anything but 0 lost or doubled is a defect.
 
 The schedule follows from the seed alone, so that a run can be repeated. Messages go to a local inbox; a message that
-arrives twice for one person and step counts as sent twice.
+arrives twice for one person and step counts as sent twice. With `--calm` nothing is broken, and the memory of each
+process is told by the minute.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -26,6 +27,9 @@ PAUSE_S = (2.0, 10.0)
 FROZEN_S = (1.0, 12.0)
 DOWN_S = (1.0, 25.0)
 FORMS_A_FAULT = 5
+WARM_S = 300
+"""After this a process has imported and cached what it needs, and what it grows by from then on would go on growing."""
+
 FAILPOINTS = {
     "capture-api": ("after_commit_before_ack",),
     "capture-worker": ("after_produce_before_cursor", "after_cursor", "before_consumer_commit"),
@@ -40,6 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--calm", action="store_true", help="break nothing, and look at memory")
     options = parser.parse_args()
     console = Console()
     rng = random.Random(options.seed)  # a schedule, not a secret
@@ -49,23 +54,28 @@ def main() -> int:
         cluster = Cluster(Path(folder), smtp_url=f"smtp://127.0.0.1:{port}", everything=True)
         try:
             cluster.start()
-            return _soak(cluster, rng, options.minutes * 60, console, mails)
+            return _soak(cluster, None if options.calm else rng, options.minutes * 60, console, mails)
         finally:
             cluster.stop()
 
 
-def _soak(cluster: Cluster, rng: random.Random, seconds: float, console: Console, mails: Inbox) -> int:
+def _soak(cluster: Cluster, rng: random.Random | None, seconds: float, console: Console, mails: Inbox) -> int:
+    """Load for so many seconds, and faults if there is something to draw them by."""
     oracle = Oracle(cluster)
     people: list[str] = []
     began = time.monotonic()
-    memory = {name: cluster.memory(name) for name in cluster.roles}
+    memory = [(0.0, _memory(cluster))]
     with Load(oracle, cluster):
-        while time.monotonic() - began < seconds:
-            time.sleep(rng.uniform(*PAUSE_S))
+        while (so_far := time.monotonic() - began) < seconds:
+            time.sleep(rng.uniform(*PAUSE_S) if rng else sum(PAUSE_S) / 2)
             people += oracle.submit_forms(FORMS_A_FAULT)
-            name, fault = _fault(cluster, rng)
-            console.print(f"{time.monotonic() - began:7.1f}s  {name}")
-            fault()
+            if so_far >= memory[-1][0] + 60:
+                memory.append((so_far, _memory(cluster)))
+            if rng is not None:
+                name, fault = _fault(cluster, rng)
+                console.print(f"{so_far:7.1f}s  {name}")
+                fault()
+    memory.append((time.monotonic() - began, _memory(cluster)))
     for server in ("postgres", "kafka"):
         cluster.wait_server(server)
     cluster.wait_ready()
@@ -81,11 +91,31 @@ def _soak(cluster: Cluster, rng: random.Random, seconds: float, console: Console
     console.print(
         f"scoring gave points for {scored}; {len(people)} people sent a form; {len(mails.all())} messages came"
     )
-    grown = ", ".join(f"{name} {before} to {cluster.memory(name)}" for name, before in memory.items())
-    console.print(f"resident memory, MiB (a process that was killed begins anew): {grown}")
+    console.print(_grown(memory))
     if oracle.wrong:
         console.print(f"answers that were neither 2xx nor 503: {Counter(oracle.wrong)}")
     return 1 if account.doubled or account.lost or twice or oracle.wrong or scored != account.acknowledged else 0
+
+
+def _memory(cluster: Cluster) -> dict[str, int]:
+    return {name: cluster.memory(name) for name in cluster.roles}
+
+
+def _grown(memory: Sequence[tuple[float, dict[str, int]]]) -> Table:
+    """What each process had at the beginning, when it was warm and at the end, and by how much it grew since then.
+
+    A process that was killed begins anew.
+    """
+    warm = next((at for at in memory if at[0] >= WARM_S), memory[0])
+    table = Table(title=f"resident memory, MiB; warm after {warm[0] / 60:.0f} minutes")
+    for column in ("process", "at first", "warm", "at last", "at last / warm", "an hour"):
+        table.add_column(column, justify="left" if column == "process" else "right")
+    hours = (memory[-1][0] - warm[0]) / 3600
+    for name, first in memory[0][1].items():
+        before, after = warm[1][name], memory[-1][1][name]
+        an_hour = f"{(after - before) / hours:+.0f}" if hours else ""
+        table.add_row(name, str(first), str(before), str(after), f"{after / before:.2f}", an_hour)
+    return table
 
 
 def _fault(cluster: Cluster, rng: random.Random) -> tuple[str, Callable[[], None]]:

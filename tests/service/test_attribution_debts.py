@@ -1,19 +1,23 @@
 """A person with a great many touches and conversions: credited piece by piece, with nobody held up."""
 
+import asyncio
 import random
+import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from services.attribution.credits import crediting
+from services.attribution.credits.domain import Credited, credit
 from services.attribution.debts import handlers, queries
-from services.attribution.debts.handlers import pay_debts
+from services.attribution.debts.handlers import PIECE, pay_debts
 from services.attribution.models.catalogue import Catalogue
 from shared.events import Event
 from shared.settings import Settings
-from shared.testing import Harness, harness
+from shared.testing import Harness, eventually, harness
 from tests.service.attribution_facts import Teller
 from tests.service.test_attribution_histories import (
     expected_credits,
@@ -23,6 +27,7 @@ from tests.service.test_attribution_histories import (
     stored_sums,
     sums_of,
 )
+from tests.service.test_attribution_runs import worker
 from throughline.services import service_code
 
 TOUCHES, CONVERSIONS = 60, 20
@@ -40,10 +45,10 @@ def _little_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers, "PIECE", 200)
 
 
-def a_great_many(teller: Teller) -> tuple[list[Event], list[Event]]:
+def a_great_many(teller: Teller, conversions: int = CONVERSIONS) -> tuple[list[Event], list[Event]]:
     """The touches and the conversions of one person; each conversion is in the window of every touch."""
     touches = [teller.touch("big", 80 - place / TOUCHES, channel=None) for place in range(TOUCHES)]
-    return [*touches], [teller.conversion("big", 70 - place / CONVERSIONS, 999 + place) for place in range(CONVERSIONS)]
+    return [*touches], [teller.conversion("big", 70 - place / conversions, 999 + place) for place in range(conversions)]
 
 
 async def owed(service: Harness) -> int:
@@ -156,6 +161,31 @@ async def test_no_report_claims_to_hold_what_is_owed(attribution: Harness, asked
     assert await as_of() == after
 
 
+async def test_others_have_their_turn_while_long_paths_are_credited(
+    attribution: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, seen = 0, set[int]()
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def credited(*arguments: Any) -> Credited:
+        seen.add(turns)
+        return credit(*arguments)
+
+    monkeypatch.setattr(crediting, "AT_A_STRETCH", 5 * TOUCHES)
+    monkeypatch.setattr(crediting, "credit", credited)
+    touches, conversions = a_great_many(Teller())
+    await attribution.deliver(*touches)
+    busy = asyncio.create_task(others())
+    await attribution.deliver(*conversions)
+    busy.cancel()
+    assert len(seen) == CONVERSIONS // 5
+
+
 @pytest.mark.usefixtures("_little_at_once")
 async def test_a_withdrawn_conversion_owes_nothing(attribution: Harness) -> None:
     teller = Teller()
@@ -200,3 +230,23 @@ async def test_histories_come_to_the_same_however_little_fits_in_a_batch(
             await pay_debts(attribution.consumer_runtime.database, Catalogue())
     await settle(attribution)
     await assert_follows(attribution, facts)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_little_at_once")
+async def test_a_worker_killed_in_the_middle_of_a_piece_is_taken_over(attribution: Harness, settings: Settings) -> None:
+    many = 2 * PIECE // (TOUCHES + 1) + 1  # of another process, which credits as much at once as it is meant to
+    touches, conversions = a_great_many(Teller(), many)
+    await attribution.deliver(*touches)
+    await attribution.deliver(*conversions)
+    assert await owed(attribution) == many
+    async with worker(settings, failpoints="debts_before_commit:2") as killed:
+        assert await asyncio.wait_for(killed.wait(), 120) == -signal.SIGKILL
+    assert await owed(attribution) == many - PIECE // (TOUCHES + 1), "the first piece stays, the second never was"
+
+    async def nothing_is_owed() -> bool:
+        return await owed(attribution) == 0
+
+    async with worker(settings):
+        await eventually(nothing_is_owed, within=120)
+    await assert_follows(attribution, [*touches, *conversions])

@@ -11,8 +11,11 @@ import pytest_asyncio
 from prometheus_client import REGISTRY
 
 from services.attribution.channels.domain import UNATTRIBUTED
+from services.attribution.channels.groupings import active_grouping
+from services.attribution.conversions import explaining, queries
 from services.attribution.credits.domain import Credited
 from services.attribution.domain import SHARE_UNITS, CreditingRun, TotalsModel
+from services.attribution.models.catalogue import Catalogue
 from shared.events import ConversionRecorded, Event, LeadErased
 from shared.ids import ConversionId
 from shared.settings import Settings
@@ -111,6 +114,26 @@ async def test_touches_that_do_not_count_say_why(attribution: Harness, teller: T
         ("not-her-after-all", "other_person", teller.lead("n.smith")),
     }
     assert found["not_counted"] == 7
+
+
+async def test_of_a_robots_touches_only_those_are_read_that_are_told(
+    attribution: Harness, teller: Teller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explaining, "MOST_TOUCHES", 3)
+    robot = [teller.touch("nora", 3 + place / 20, touch_id=f"r{place}", automated=True) for place in range(20)]
+    human = [teller.touch("nora", 3 + place / 2, touch_id=f"h{place}") for place in range(2)]
+    sold = teller.conversion("nora", 1, 1_000, external_id="order")
+    await attribution.deliver(*robot, *human, teller.touch("nora", 200, touch_id="long-ago"), sold)
+    async with attribution.runtime.database.reading() as connection:
+        found = await queries.conversion(connection, sold.conversion_id)
+        assert found is not None
+        grouping = await active_grouping().current(connection)
+        material = await explaining.material_of(connection, Catalogue(), grouping, found)
+    assert (len(material.touches), len(material.against)) == (2, 3)
+    told = await explained(attribution, sold.conversion_id)
+    assert [touch["touch_id"] for touch in told["touches"]] == ["h1", "h0"]
+    assert [touch["touch_id"] for touch in told["others"]] == ["r0", "r1", "r2"]
+    assert (told["counted"], told["not_counted"]) == (2, 21)
 
 
 async def test_models_that_look_less_far_say_what_they_leave_out(attribution: Harness, teller: Teller) -> None:

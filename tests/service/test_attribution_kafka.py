@@ -1,5 +1,9 @@
 """Facts through a real relay, Kafka and consumer; and the projection built anew beside the one that serves."""
 
+import pytest
+
+from services.attribution.credits import crediting
+from services.attribution.debts import handlers as debts
 from shared.service import rebuild
 from shared.settings import Settings
 from shared.testing import eventually, harness
@@ -8,7 +12,12 @@ from tests.service.test_attribution_histories import expected_credits, stored_cr
 from throughline.services import service_code
 
 
-async def test_facts_from_kafka_are_credited_and_a_rebuild_comes_to_the_same(kafka_settings: Settings) -> None:
+async def test_facts_from_kafka_are_credited_and_a_rebuild_comes_to_the_same(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So little fits in a batch that some of it is owed, as it is of persons with a great many touches.
+    monkeypatch.setattr(crediting, "AT_ONCE", 20)
+    monkeypatch.setattr(debts, "PIECE", 20)
     teller = Teller()
     facts = [fact for seed in range(400, 403) for fact in random_history(seed)]
     facts += [teller.touch("nora", 3), teller.conversion("nora", 1, 1_000)]

@@ -2,7 +2,6 @@
 
 from datetime import date, datetime
 from typing import Any, Literal
-from urllib.parse import urlencode
 
 from fastapi import Response
 from pydantic import BaseModel
@@ -11,6 +10,7 @@ from services.attribution.cohorts.domain import Level
 from services.attribution.cohorts.laying import Cohort, Split
 from services.attribution.reports.asking import Asked
 from services.attribution.reports.domain import nth_bucket
+from services.attribution.reports.drilling import address
 from services.attribution.reports.figures import ratio
 from shared.web import sheet
 
@@ -105,10 +105,7 @@ class Links:
     """Makes the addresses of the conversions behind the rows of a report."""
 
     def __init__(self, wanted: Asked, interval: Level) -> None:
-        zone, currency = wanted.period.zone.key, wanted.currency
-        fixed = [("tz", zone)] if zone != "UTC" else []
-        fixed += [("currency", currency)] if currency is not None else []
-        self._fixed = fixed
+        self._wanted = wanted
         self._interval = interval
 
     def of_cohort(self, cohort: date, channel: str | None) -> str:
@@ -123,7 +120,7 @@ class Links:
 
     def _address(self, chosen: list[tuple[str, str]], channel: str | None) -> str:
         named = [("channel", channel)] if channel is not None else []
-        return f"/attribution{PATH}?{urlencode([*chosen, *named, *self._fixed])}"
+        return address(PATH, [*chosen, *named], self._wanted.period.zone.key, self._wanted.currency)
 
 
 def cohort_row(one: Cohort, ages: int, links: Links) -> CohortOut:

@@ -24,14 +24,16 @@ from services.attribution.rates.queries import exchange
 from services.attribution.remainders.queries import as_of
 from services.attribution.reports.asking import Asked, Day, NameQuery, asked
 from services.attribution.reports.domain import Period, bucket_of, choose_currency, nth_bucket
+from services.attribution.reports.drilling import page_of, place_after
 from services.attribution.reports.figures import OneCurrency
 from services.attribution.reports.handlers import MOST_ROWS, Settled
 from shared.db import Connection
 from shared.errors import FieldError, Invalid
 from shared.money import Currency
 from shared.service import Runtime
-from shared.web import Endpoints, Limit, Page, document, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Limit, Page, document, requires
 
+CURSOR = "cohort-conversions"
 MOST_AGES = 600
 IntervalQuery = Annotated[Level, Query(description="Weeks begin on Mondays")]
 DimensionQuery = Annotated[Literal["channel", "none"], Query(description="`channel` is that of the first touch")]
@@ -109,17 +111,10 @@ def router(runtime: Runtime) -> APIRouter:
         begin = bucket_of(cohort, interval) if cohort else None
         known = Period(begin, nth_bucket(begin, 1, interval) if begin else None, zone)
         chosen = queries.Chosen(*known.moments, *wanted.period.moments, channel, wanted.currency, first)
-        place = read_cursor(runtime.secrets, "cohort-conversions", cursor)
-        after = (datetime.fromisoformat(place[0]), place[1]) if place else None
+        after = place_after(runtime.secrets, CURSOR, cursor)
         async with runtime.database.reading() as connection:
             found = await queries.bought(connection, chosen, after=after, limit=limit + 1)
-        last = found[limit - 1] if len(found) > limit else None
-        more = (
-            make_cursor(runtime.secrets, "cohort-conversions", (last["occurred_at"], last["conversion_id"]))
-            if last
-            else None
-        )
-        return Page(items=[BoughtOut(**dict(row)) for row in found[:limit]], next_cursor=more)
+        return page_of(runtime.secrets, CURSOR, found, limit, lambda row: BoughtOut(**row))
 
     return made
 

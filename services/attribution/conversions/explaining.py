@@ -32,7 +32,7 @@ from services.attribution.domain import (
 )
 from services.attribution.history import queries as history
 from services.attribution.history.telling import History, Story, history_of, story_of
-from services.attribution.journeys.queries import journeys, profiles
+from services.attribution.journeys.queries import journeys, profiles, touches_against
 from services.attribution.models.catalogue import Catalogue
 from shared.db import Connection
 from shared.errors import Unavailable
@@ -156,8 +156,9 @@ class _View:
 class Material:
     """All that a conversion's explanation is made of, read from one state of the database.
 
-    `near` are touches of others on ids that were tied to the person, with whose they are; `replaced` those that were
-    told of the person and corrected since. `previous` is when the person's conversion before this one was.
+    `touches` are those on the stored path; `against` the newest of those that no model looks at, of so many. `near` are
+    touches of others on ids that were tied to the person, with whose they are; `replaced` those that were told of the
+    person and corrected since. `previous` is when the person's conversion before this one was.
     """
 
     conversion: Conversion
@@ -165,6 +166,8 @@ class Material:
     credited: Credited
     runs: Sequence[CreditingRun]
     touches: Sequence[Touch]
+    against: Sequence[Touch]
+    against_in_all: int
     near: Sequence[tuple[Touch, LeadId]]
     replaced: Sequence[Touch]
     profile: Profile | None
@@ -195,7 +198,10 @@ async def material_of(
     near = await history.nearby(connection, people[person], span, MOST_TOUCHES)
     owners = await resolve_many(connection, [(told.lead_id, told.touch.occurred_at) for told in near])
     lead_ids = [member.lead_id for member in people[person]]
-    latest = max(at, conversion.received_at)
+    on_path = credited.path.touches
+    reached = {person: (on_path[0].occurred_at, at)} if on_path else {}
+    until = max(at, conversion.received_at)
+    against, in_all = await touches_against(connection, people, until, span, MOST_TOUCHES)
     sold = (await queries.conversions_of_people(connection, people)).get(person, [])
     deal_id = conversion.deal_id
     return Material(
@@ -203,7 +209,9 @@ async def material_of(
         person=person,
         credited=credited,
         runs=runs,
-        touches=(await journeys(connection, people, {person: (None, latest)}))[person],
+        touches=(await journeys(connection, people, reached, earning=True)).get(person, []),
+        against=against,
+        against_in_all=in_all,
         near=[(told.touch, owner) for told, owner in zip(near, owners, strict=True) if owner != person],
         replaced=await history.replaced(connection, lead_ids, span, grouping, MOST_TOUCHES),
         profile=(await profiles(connection, people)).get(person),
@@ -226,7 +234,7 @@ def explain(material: Material, told_by: str) -> Explanation:
         if not isinstance(run.model, TotalsModel)
     ]
     others = [
-        *_against(material.touches, conversion.occurred_at, reach),
+        *_against(material.against, conversion.occurred_at, reach),
         *(_not_counted(touch, "other_person", owner) for touch, owner in material.near),
         *(_not_counted(touch, "corrected") for touch in material.replaced),
     ]
@@ -248,7 +256,7 @@ def explain(material: Material, told_by: str) -> Explanation:
         account=credited.path.account,
         rep=credited.path.rep,
         counted=len(path.touches),
-        not_counted=len(others),
+        not_counted=len(others) - len(material.against) + material.against_in_all,
         models={view.model.model_id: _divided(view, path) for view in views},
         touches=[
             _counted(path, index, views, first_received_at) for index in range(min(len(path.touches), MOST_TOUCHES))
@@ -309,13 +317,9 @@ def _counted(path: Path, index: int, views: Iterable[_View], since: datetime) ->
 
 
 def _against(touches: Iterable[Touch], at: datetime, reach: timedelta | None) -> list[NotCounted]:
-    """The touches of the person that no model looks at, the newest first."""
-    found = []
-    for touch in sorted(touches, key=lambda touch: touch.place, reverse=True):
-        reason = reason_against(touch, at, reach)
-        if reason is not None:
-            found.append(_not_counted(touch, reason))
-    return found
+    return [
+        _not_counted(touch, reason) for touch in touches if (reason := reason_against(touch, at, reach)) is not None
+    ]
 
 
 def _not_counted(touch: Touch, reason: Reason, owner: LeadId | None = None) -> NotCounted:

@@ -4,6 +4,7 @@ Credits are a function of the set of facts and of nothing else, so crediting aga
 what was credited before. What is written is only the difference.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -28,6 +29,9 @@ RECREDITED = counter("throughline_attribution_recredited_total", "Conversions wh
 
 AT_ONCE = 20_000
 """Touches on paths, one time for each conversion, that one transaction credits: some tenths of a second."""
+
+AT_A_STRETCH = 1_000
+"""Touches on paths after which others have their turn: leases and heartbeats are kept, and whoever asks is answered."""
 
 Window = tuple[datetime, datetime]
 """The first and the last time at which something changed in a person's journey."""
@@ -197,12 +201,17 @@ async def credit_people(
     deal_ids = {c.deal_id for theirs in chosen.values() for c in theirs if c.deal_id is not None}
     deals = await conversions.deals(connection, deal_ids) if deal_ids else {}
     found: dict[ConversionId, Credited] = {}
+    stretch = 0
     for person_id, theirs in chosen.items():
         times = [conversion.occurred_at for conversion in conversions_of[person_id]]
         person = Person(person_id, touches[person_id], times, reps.get(person_id, ()), profiles.get(person_id))
         for conversion in theirs:
             deal = deals.get(conversion.deal_id) if conversion.deal_id is not None else None
-            found[conversion.conversion_id] = credit(person, conversion, deal, runs, lookback)
+            found[conversion.conversion_id] = credited = credit(person, conversion, deal, runs, lookback)
+            stretch += 1 + len(credited.path.touches)
+            if stretch > AT_A_STRETCH:
+                stretch = 0
+                await asyncio.sleep(0)
     return found
 
 

@@ -10,6 +10,7 @@ from services.attribution.debts import queries
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.queries import take_time
 from shared.db import Database
+from shared.faults import failpoint
 from shared.service import Runtime
 
 PIECE = 10_000
@@ -27,6 +28,7 @@ async def pay_debts(database: Database, catalogue: Catalogue) -> timedelta | Non
             return None
         await take_time(tx.connection)
         await queries.forgive(tx.connection, await credit_again(tx.connection, catalogue, piece))
+        failpoint("debts_before_commit")
     return timedelta(0)
 
 

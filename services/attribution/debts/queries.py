@@ -11,6 +11,8 @@ from shared.identity import Member
 from shared.ids import ConversionId, LeadId
 
 TOPICS = ("leads", "touches", "conversions", "deals")
+# Until when what is credited holds everything that was told; nothing is owed: null, unknown: the beginning of time.
+PAID_UNTIL = "(SELECT min(coalesce(as_of, '-infinity')) FROM credit_debts)"
 
 # What is too much is not counted to its end.
 PATHS_AT_MOST = f"""

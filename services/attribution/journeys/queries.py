@@ -146,6 +146,11 @@ CROSS JOIN LATERAL (
 """
 JOURNEYS = f"SELECT person_id, touch.* FROM {NEAR.format(columns='*', which='')}"
 EARNING = f"SELECT person_id, touch.* FROM {NEAR.format(columns='*', which='AND NOT automated')}"
+# What is told is the newest of each id; the index leads to them, however many there are.
+_AGAINST = "AND (automated OR touches.occurred_at > $8 OR touches.occurred_at < $9::timestamptz)"
+_NEWEST = 'ORDER BY occurred_at DESC, touch_id COLLATE "C" DESC, origin COLLATE "C" DESC LIMIT $10'
+AGAINST = f"SELECT touch.* FROM {NEAR.format(columns='*', which=f'{_AGAINST} {_NEWEST}')} {_NEWEST}"
+COUNT_AGAINST = f"SELECT count(*) FROM {NEAR.format(columns='', which=_AGAINST)}"
 JOURNEY_PAGE = f"""
 SELECT touch.* {BELONGING}
 WHERE $5::timestamptz IS NULL
@@ -271,6 +276,23 @@ async def journeys(
     for row in rows:
         found[row["person_id"]].append(touch_of(row))
     return found
+
+
+async def touches_against(
+    connection: Connection,
+    people: Mapping[LeadId, Sequence[Member]],
+    until: datetime,
+    eligible: tuple[datetime | None, datetime],
+    limit: int,
+) -> tuple[list[Touch], int]:
+    """The newest touches of persons until then that earn nothing or are not within `eligible`, and how many are so."""
+    columns = near_columns(people, dict.fromkeys(people, (None, until)))
+    earliest, latest = eligible
+    rows = await connection.fetch(AGAINST, *columns, latest, earliest, limit)
+    number = len(rows)
+    if number == limit:
+        number = await connection.fetchval(COUNT_AGAINST, *columns, latest, earliest)
+    return [touch_of(row) for row in rows], number
 
 
 async def journey_page(

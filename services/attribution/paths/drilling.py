@@ -1,9 +1,7 @@
 """From a cell of a report about paths to the conversions behind it, which count there whole."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query
 
@@ -11,9 +9,9 @@ from services.attribution.paths import queries
 from services.attribution.paths.domain import Sequenced, Wanted
 from services.attribution.paths.queries import Way
 from services.attribution.reports.asking import Asked, NameQuery, asked, asked_types
-from services.attribution.reports.drilling import Behind
+from services.attribution.reports.drilling import Behind, address, days, page_of, place_after
 from shared.service import Runtime
-from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor
+from shared.web import Endpoints, Limit, Page
 
 PATH = "/v1/reports/paths/conversions"
 CURSOR = "path-conversions"
@@ -41,13 +39,9 @@ class Links:
 
     def to(self, **cell: str | int) -> str:
         """The address of the conversions in a cell."""
-        period = self.wanted.period
-        fixed: list[tuple[str, object]] = list(cell.items())
-        fixed += [(name, day) for name, day in (("from", period.first), ("to", period.end)) if day is not None]
-        fixed += [("tz", period.zone.key)] if period.zone.key != "UTC" else []
-        fixed += [("conversion_type", ",".join(self.wanted.types))] if self.wanted.types else []
-        fixed += [("currency", self.wanted.currency)] if self.wanted.currency is not None else []
-        return f"/attribution{PATH}?{urlencode(fixed)}"
+        wanted = self.wanted
+        named = [*cell.items(), *days(wanted.period)]
+        return address(PATH, named, wanted.period.zone.key, wanted.currency, wanted.types)
 
     def to_sequence(self, key_id: int, subject: Sequenced) -> str:
         """The address of the conversions that came by a sequence."""
@@ -77,13 +71,10 @@ def router(runtime: Runtime) -> APIRouter:
         """The conversions behind a cell of a report about paths, the newest first."""
         subject: Sequenced = "route" if collapse else "path"
         way = Way(subject, sequence_id, touches, days, assisted_by)
-        place = read_cursor(runtime.secrets, CURSOR, cursor)
-        after = (datetime.fromisoformat(place[0]), place[1]) if place else None
+        after = place_after(runtime.secrets, CURSOR, cursor)
         wanted = Wanted(common.period, types, common.currency)
         async with runtime.database.reading() as connection:
             found = await queries.conversions_by(connection, wanted, way, after=after, limit=limit + 1)
-        last = found[limit - 1] if len(found) > limit else None
-        more = make_cursor(runtime.secrets, CURSOR, (last["occurred_at"], last["conversion_id"])) if last else None
-        return Page(items=[OnTheWay(**row) for row in found[:limit]], next_cursor=more)
+        return page_of(runtime.secrets, CURSOR, found, limit, lambda row: OnTheWay(**row))
 
     return made

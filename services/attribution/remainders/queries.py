@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.attribution.debts.queries import PAID_UNTIL, TOPICS
 from services.attribution.journeys.queries import member_columns
 from services.attribution.paths.domain import Journey, Keys, remainder
 from services.attribution.paths.queries import array_literals
@@ -11,7 +12,6 @@ from shared.db import Connection
 from shared.identity import Member
 from shared.ids import LeadId
 
-TOPICS = ("leads", "touches", "conversions", "deals")
 IDS_OF_A_TURN = 250
 TURNS_AT_ONCE = 8
 
@@ -72,14 +72,11 @@ ON CONFLICT (person_id) DO UPDATE SET last_at = excluded.last_at, channels = exc
 """
 DROP_REMAINDERS = "DELETE FROM remainders WHERE person_id = ANY($1)"
 # What was told but waits to be looked at is not in yet.
-AS_OF = """
-SELECT CASE WHEN (waiting.turn IS NULL OR waiting.as_of IS NOT NULL)
-        AND NOT EXISTS (SELECT FROM credit_debts WHERE as_of IS NULL)
-    THEN least(feeds.at, waiting.as_of, (SELECT min(as_of) FROM credit_debts)) END
-FROM (SELECT min(at) AS at FROM feed_watermarks WHERE topic = ANY($1)) AS feeds
-LEFT JOIN LATERAL (
-    SELECT turn, as_of FROM path_turns WHERE projection = current_schema() ORDER BY turn LIMIT 1
-) AS waiting ON true
+AS_OF = f"""
+SELECT nullif(least(min(at), {PAID_UNTIL}, (
+    SELECT coalesce(as_of, '-infinity') FROM path_turns WHERE projection = current_schema() ORDER BY turn LIMIT 1
+)), '-infinity')
+FROM feed_watermarks WHERE topic = ANY($1)
 """
 
 

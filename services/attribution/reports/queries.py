@@ -8,6 +8,7 @@ from typing import NamedTuple
 import asyncpg
 
 from services.attribution.channels.domain import NOT_SET
+from services.attribution.debts.queries import PAID_UNTIL
 from services.attribution.domain import DIMENSIONS as TOUCH_FIELDS
 from services.attribution.domain import SHARE_UNITS
 from services.attribution.errors import InvalidFilter
@@ -22,11 +23,7 @@ from shared.errors import FieldError
 TOPICS = ("leads", "touches", "conversions", "costs", "deals")
 # What every source told until then has been taken in: the oldest watermark of all feeds, or that at which the oldest
 # debt was made.
-AS_OF = """
-SELECT CASE WHEN NOT EXISTS (SELECT FROM credit_debts WHERE as_of IS NULL)
-    THEN least(min(at), (SELECT min(as_of) FROM credit_debts)) END
-FROM feed_watermarks WHERE topic = ANY($1)
-"""
+AS_OF = f"SELECT nullif(least(min(at), {PAID_UNTIL}), '-infinity') FROM feed_watermarks WHERE topic = ANY($1)"
 
 CHANNEL_SUMS = """
 FROM unnest({runs}) AS wanted (run)

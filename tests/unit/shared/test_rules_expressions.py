@@ -105,6 +105,10 @@ def test_an_expression_has_bounds(source: str) -> None:
     fault_of(source)
 
 
+def test_what_is_nested_too_deeply_is_refused_in_plain_words() -> None:
+    assert fault_of("(" * 200 + "true" + ")" * 200).detail == "it is nested too deeply; use fewer brackets"
+
+
 def test_nested_comprehensions_have_a_bound() -> None:
     compile_expression("lead.tags.exists(x, lead.tags.exists(y, x == y))", VOCABULARY)
     assert "nested" in fault_of("lead.tags.all(x, lead.tags.all(y, lead.tags.all(z, x == y && y == z)))").detail
