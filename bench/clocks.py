@@ -25,6 +25,7 @@ INSERT INTO assignments (assignment_id, lead_id, person_id, revision, rep_id, qu
 SELECT 'a' || n, 'lead' || n, 'lead' || n, 1, 'rep' || n % {reps}, 'everybody', 'round_robin', 'accepted',
     now() - interval '30 minutes', now(), now() + interval '30 minutes', 1, '[]'
 FROM generate_series(1, {every}) AS n;
+INSERT INTO given_days SELECT rep_id, (assigned_at AT TIME ZONE 'UTC')::date, count(*) FROM assignments GROUP BY 1, 2;
 INSERT INTO clocks (assignment_id, clock, started_at, minutes, steps, act, due_at)
 SELECT 'a' || n, 'touch', now() - interval '30 minutes', 60,
     '[{{"at": 50, "act": "remind", "notify": ["rep"]}}, {{"at": 100, "act": "breach", "notify": ["rep", "owner"]}}]',

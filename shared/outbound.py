@@ -49,6 +49,8 @@ _INNER = tuple(
     )
 )
 
+_INNER_NAMES = (".localhost", ".local", ".internal", ".home.arpa")
+
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 Address = IPv4Address | IPv6Address
 
@@ -113,6 +115,11 @@ class PrivateHosts:
         address = _as_address(host)
         return host.lower().rstrip(".") in self._names or (address is not None and self.holds(address))
 
+    @property
+    def has_networks(self) -> bool:
+        """Whether a whole network is listed, in which names could lie."""
+        return bool(self._networks)
+
     def holds(self, address: Address) -> bool:
         """Whether this address is in a listed network."""
         return any(address in network for network in self._networks)
@@ -142,7 +149,15 @@ def check_url(url: str, private: PrivateHosts) -> httpx.URL:
     address = _as_address(host)
     if address is not None and not known and not is_public(address):
         raise AddressRefused(f"{host} is not an address of the public internet")
+    if address is None and not known and not private.has_networks and _is_inner(host):
+        raise AddressRefused(f"{host} is a name of a private network")
     return parsed
+
+
+def _is_inner(host: str) -> bool:
+    """Whether a name is one that public DNS does not have."""
+    name = "." + host.lower().rstrip(".")
+    return name.count(".") == 1 or name.endswith(_INNER_NAMES)
 
 
 def is_public(address: Address) -> bool:

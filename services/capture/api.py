@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from services.capture.accounts.api import accounts_router
 from services.capture.consent.api import consent_router
+from services.capture.deals.api import crm_deals_router
 from services.capture.duplicates.api import duplicates_router
 from services.capture.enrichment.api import enrichment_router
 from services.capture.erasures.api import erasures_router
@@ -41,6 +42,7 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         person_exports_router(runtime),
         sources_router(runtime, known),
         hooks_router(runtime, known),
+        crm_deals_router(runtime),
         imports_router(runtime),
         exports_router(runtime),
         sites_router(runtime, forgotten, settings),

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from services.capture.accounts.rematching import rematch_leads
+from services.capture.deals.queries import drop_old as drop_old_deals
 from services.capture.duplicates.handlers import check_likenesses
 from services.capture.enrichment.handlers import Enriching
 from services.capture.erasures.handlers import look_through_requests
@@ -29,6 +30,7 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
         async with runtime.database.reading() as connection:
             await drop_old_deliveries(connection, now - SEALED_FOR, now - KNOWN_FOR)
             await drop_signed(connection, now - SEALED_FOR)
+            await drop_old_deals(connection, now - KNOWN_FOR)
         return None
 
     reviewed_for = CaptureSettings().form_review_for

@@ -16,6 +16,7 @@ from services.routing.settings import RoutingSettings
 from services.routing.sla.handlers import run_clocks
 from services.routing.subscriptions.reading import Subscribing
 from services.routing.webhooks.handlers import Deliverer
+from shared.db import agreed_now
 from shared.service import Runtime, Timer
 
 EVERY = timedelta(seconds=1)
@@ -32,12 +33,12 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
     async def deadlines() -> timedelta | None:
         if not await _knows_its_decisions(runtime):
             return None
-        return _until(await run_clocks(parts), runtime)
+        return await _until(await run_clocks(parts), runtime)
 
     async def holds() -> timedelta | None:
         if not await _knows_its_decisions(runtime):
             return None
-        return _until(await handlers.retry_holds(parts), runtime)
+        return await _until(await handlers.retry_holds(parts), runtime)
 
     async def rot() -> timedelta | None:
         return await rotting.tell_rotted(parts) if await _knows_its_deals(runtime) else None
@@ -48,7 +49,7 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
     async def owners() -> timedelta | None:
         if not await _knows_its_deals(runtime):
             return None
-        return _until(await handoffs.find_owners(parts), runtime)
+        return await _until(await handoffs.find_owners(parts), runtime)
 
     async def seal() -> None:
         await deal_texts.seal_clear(runtime)
@@ -75,7 +76,7 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
 
 
 async def _calendars(runtime: Runtime) -> timedelta | None:
-    return _until(await look_for_due(runtime), runtime)
+    return await _until(await look_for_due(runtime), runtime)
 
 
 async def _reroutes(parts: Parts) -> None:
@@ -99,5 +100,8 @@ async def _knows_its_deals(runtime: Runtime) -> bool:
         return await runtime.feeds.fresh(connection, "deals", runtime.settings.fresh_within)
 
 
-def _until(due: datetime | None, runtime: Runtime) -> timedelta | None:
-    return None if due is None else max(due - runtime.clock.now(), timedelta(0))
+async def _until(due: datetime | None, runtime: Runtime) -> timedelta | None:
+    if due is None:
+        return None
+    async with runtime.database.reading() as connection:
+        return max(due - await agreed_now(connection, runtime.clock), timedelta(0))

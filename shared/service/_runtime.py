@@ -8,7 +8,7 @@ from typing import Literal
 from fastapi import APIRouter
 
 from shared.clock import Clock, SystemClock
-from shared.db import CONSUMER_LOG, Bell, Connection, Database
+from shared.db import CONSUMER_LOG, Bell, Connection, Database, agreed_now
 from shared.events import TOPICS
 from shared.identity import LeadIds
 from shared.kafka import Route
@@ -35,7 +35,7 @@ class Feeds:
     async def fresh(self, connection: Connection, topic: str, within: timedelta) -> bool:
         """Whether everything that the topic's writers told until `within` ago has been carried out here."""
         writers = next(entry.writers for entry in TOPICS if entry.name == topic)
-        since = self._clock.now() - within
+        since = await agreed_now(connection, self._clock) - within
         fresh = {
             row["source"]
             for row in await connection.fetch(FEED, topic)

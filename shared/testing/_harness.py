@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from shared.clock import Clock
 from shared.db import API_LOG, Database
 from shared.events import EVENT_OF, TOPIC_OF, Event, with_position
-from shared.kafka._batch import Batch  # noqa: TID251  # the harness stands in for the consumer
+from shared.kafka._batch import Batch, Processor  # noqa: TID251  # the harness stands in for the consumer
 from shared.kafka._records import Decoded  # noqa: TID251  # the same
 from shared.outbox import Relay
 from shared.secrets import Secrets
@@ -74,9 +74,7 @@ class Harness:
 
     async def deliver(self, *events: Event) -> None:
         """Carry out facts as one batch of the consumer does: inbox, handlers, parking, derived facts, one commit."""
-        async with self.consumer_runtime.database.reading() as connection:
-            version = await projection_version(connection)
-        processor = make_processor(self.code, self.consumer_runtime, version)
+        processor = await self._processor()
         batch = Batch([self._decoded(event) for event in events])
         self._writers[:] = [writer for writer in self._writers if not writer.is_closed()]
         writer = self._writers.pop() if self._writers else await self.consumer_runtime.database.connect(plan_once=True)
@@ -86,6 +84,17 @@ class Harness:
             writer.terminate()
             raise
         self._writers.append(writer)
+
+    async def discard_parked(self, event: Event) -> bool:
+        """Give up a parked fact and carry out what waited behind it, as `throughline parked discard` does."""
+        async with self.consumer_runtime.database.reading() as connection:
+            await connection.execute("DELETE FROM parked_events WHERE event_id = $1", event.event_id)
+        return await (await self._processor()).retry(event.key)
+
+    async def _processor(self) -> Processor:
+        async with self.consumer_runtime.database.reading() as connection:
+            version = await projection_version(connection)
+        return make_processor(self.code, self.consumer_runtime, version)
 
     async def told(self, kind: type[E]) -> list[E]:
         """The facts of a kind in this service's event log, in order."""

@@ -40,7 +40,6 @@ STATEMENTS_ELSEWHERE = {
     "services/scoring/segments/lists.py": "about lists alone: those of segments fill a file",
     "services/scoring/people/beside.py": "about rows beside those that serve alone: what makes and moves them",
     "services/scoring/people/histories.py": "its one question, and how its answer is read",
-    "services/scoring/rules/jobs.py": "about simulations alone: those of rules are others",
     "services/routing/assignments/inputs.py": "the same",
     "services/routing/crm/salesforce.py": "it asks Salesforce, in its own language",
     "services/routing/deals/sealing.py": "the same",

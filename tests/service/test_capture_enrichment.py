@@ -260,13 +260,12 @@ async def test_a_private_address_is_neither_saved_nor_called(settings: Settings)
         assert [asked.target for asked in world.server.asked] == ["/acme/acme.com"]
 
 
-async def test_a_name_that_leads_to_a_private_address_is_not_called(settings: Settings) -> None:
+async def test_a_name_of_a_private_network_is_refused_when_a_provider_is_written(settings: Settings) -> None:
     async with world_of(settings, outbound_private_hosts=frozenset()) as world:
-        await world.provider(request={"url": "http://localhost:8080/{domain}"})
-        lead = await world.lead(email=ANN)
-        await world.turn()
-        run = await world.run_of(lead["lead_id"])
-        assert (run["outcome"], "not an address of the public internet" in run["detail"]) == ("failed", True)
+        request = {"url": "http://localhost:8080/{domain}"}
+        document = {"title": "T", "request": request, "map": {"industry": "response.a"}}
+        answer = await world.put("enrichment/providers/p", document)
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/request/url"), answer.text
 
 
 FAULTS: tuple[tuple[dict[str, Any], str, int | None], ...] = (

@@ -191,6 +191,18 @@ def test_what_is_no_address_is_refused_before_anything_is_asked(url: str) -> Non
         check_url(url, PrivateHosts())
 
 
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST.", "a.localhost", "metadata.google.internal", "nas.local", "db"]
+)
+def test_names_of_private_networks_are_refused_before_dns_is_asked(host: str) -> None:
+    with pytest.raises(AddressRefused, match="private network"):
+        check_url(f"https://{host}/", PrivateHosts())
+    assert check_url(f"https://{host}/", PrivateHosts([host])).host
+    assert check_url(
+        f"https://{host}/", PrivateHosts(["10.0.0.0/8"])
+    ).host  # where it leads is looked at when it is called
+
+
 def test_a_network_can_be_listed() -> None:
     private = PrivateHosts(["10.1.0.0/16", "CRM.intranet."])
     assert check_url("http://10.1.2.3:9999/", private).port == 9_999

@@ -91,6 +91,22 @@ async def test_chains_of_merges_leave_the_same_owner_in_any_order(routing: Routi
     assert {await routing.owner(name) for name in ("a", "b", "c")} == {reps[0]}
 
 
+async def test_f31_merges_of_a_chain_at_once_and_late_facts_leave_the_same_owner(routing: Routing) -> None:
+    reps = [await routing.hire(name) for name in ("ann", "bob", "cid")]
+    for name in ("a", "b", "c"):
+        await routing.qualify(name)
+        routing.clock.move(timedelta(seconds=1))
+    await asyncio.gather(
+        routing.service.deliver(merged("a", into="b")),
+        routing.service.deliver(merged("b", into="c")),
+        routing.service.deliver(captured("a", revision=2, country="AT"), entered("a", "mql", "recycled")),
+    )
+    await routing.service.deliver(entered("b", "mql", "recycled"), captured("b", revision=2, country="DE"))
+    assert await current_owners(routing) == [reps[0]]
+    assert {await routing.owner(name) for name in ("a", "b", "c")} == {reps[0]}
+    assert all(kept == counted for kept, counted in (await routing.counted_loads()).values())
+
+
 async def test_merges_and_decisions_at_once_leave_one_owner(routing: Routing) -> None:
     for name in ("ann", "bob", "cid"):
         await routing.hire(name)

@@ -10,9 +10,11 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import libfaketime
 import pytest
 
 from deploy.embedded.ports import free_port
@@ -31,6 +33,18 @@ PARTITIONS = 8
 WEIGHTS = {"ann": 100, "bob": 100, "cid": 50, "dan": 25, "eve": 7}
 WITHIN = 120.0
 NEWEST = 2**63 - 1
+LIBRARY = next(Path(libfaketime.__file__).parent.rglob("libfaketime.so.1"))
+# Two days ahead, two days behind, ten times as fast.
+CLOCKS = ("+2d", "-2d", "+0 x10")
+REMIND_NOW = """
+UPDATE clocks SET due_at = clock_timestamp() WHERE assignment_id = (SELECT min(assignment_id) FROM clocks)
+RETURNING assignment_id
+"""
+TIMES = """
+SELECT max(abs(extract(epoch FROM assigned_at - clock_timestamp()))) AS off,
+    max(abs(extract(epoch FROM due_at - assigned_at - interval '60 minutes'))) AS wrong,
+    count(*) FILTER (WHERE state = 'offered' AND ended_at IS NULL) AS offered FROM assignments
+"""
 
 
 class Fleet:
@@ -41,8 +55,8 @@ class Fleet:
         self._folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str, role: str, failpoints: str = "") -> None:
-        """A process, perhaps one that dies at a failpoint."""
+    def start(self, name: str, role: str, failpoints: str = "", clock: str = "") -> None:
+        """A process, perhaps one that dies at a failpoint, or whose clock is off (libfaketime's words)."""
         made = self._settings
         environment = {
             **os.environ,
@@ -57,6 +71,8 @@ class Fleet:
             "THROUGHLINE_DATABASE_POOL_SIZE": "3",
             "THROUGHLINE_FAILPOINTS": failpoints,
         }
+        if clock:
+            environment |= {"LD_PRELOAD": str(LIBRARY), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         with (self._folder / f"{name}.log").open("ab") as log:
             command = [sys.executable, "-m", "throughline", "run", "routing", role]
             self._processes[name] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -118,7 +134,10 @@ async def given_out(routing: Routing, leads: int) -> None:
 
 
 async def books_are_right(connection: Connection, leads: int) -> None:
-    """After every single entry everybody is less than a lead from what they are entitled to, and all adds up."""
+    """After every single entry everybody is less than a lead from what they are entitled to, and all adds up.
+
+    By the books, and by counting the leads themselves.
+    """
     lines = (await lines_before(connection, "everybody", NEWEST, None, 10_000))[::-1]
     turns = [line for line in lines if line.entry.kind == "turn"]
     balances: Counter[str] = Counter()
@@ -127,6 +146,13 @@ async def books_are_right(connection: Connection, leads: int) -> None:
             balances[rep_id] += units
             assert abs(balances[rep_id]) < LEAD, line
         assert sum(balances.values()) == 0
+    weights = dict(turns[0].entry.weights)
+    received: Counter[str] = Counter()
+    for given, line in enumerate(turns, start=1):
+        assert dict(line.entry.weights) == weights
+        received[line.entry.rep_id] += 1
+        for rep_id, weight in weights.items():
+            assert abs(Fraction(given * weight, sum(weights.values())) - received[rep_id]) < 1, line
     assert len(turns) == leads
     assert {line.entry.kind for line in lines} == {"joined", "turn"}
     assert folded({}, (line.entry for line in lines)) == (await all_books(connection))["everybody"]
@@ -149,6 +175,7 @@ async def test_no_decision_is_unfair_or_taken_twice_while_consumers_die_freeze_a
             processes.start("worker-0", "worker")
             for number in range(CONSUMERS):
                 processes.start(f"consumer-{number}", "consumer")
+            watching = asyncio.create_task(nobody_is_seen_a_lead_off(routing))
             await asyncio.gather(*(tell(routing, names[start:20:4]) for start in range(4)))
             await given_out(routing, 20)
 
@@ -170,9 +197,46 @@ async def test_no_decision_is_unfair_or_taken_twice_while_consumers_die_freeze_a
             processes.kill("consumer-3")
             await given_out(routing, LEADS)
             await eventually(lambda: processes.has_died("consumer-1"), within=WITHIN)
+        assert not watching.done(), watching.result()
+        watching.cancel()
         async with routing.service.runtime.database.reading() as connection:
             await books_are_right(connection, LEADS)
         await told_once_and_replayable(routing)
+
+
+async def nobody_is_seen_a_lead_off(routing: Routing) -> None:
+    """Ask again and again how the queue stands, as anybody would; ends when somebody is a lead from entitlement."""
+    while True:
+        answer = (await routing.client.get("/v1/queues/everybody/fairness")).json()
+        assert all(abs(member["balance"]) < 1 for member in answer["members"]), answer
+
+
+async def test_f22_clocks_that_are_off_move_nobodys_lead(made: Settings, tmp_path: Path) -> None:
+    names = [f"lead-{number}" for number in range(30)]
+    async with routing_service(made) as routing:
+        catch_all = {"queue": "everybody", "strategy": "round_robin", "sla": {"accept_minutes": 60}}
+        await routing.put_rules(catch_all=catch_all)
+        for name, weight in WEIGHTS.items():
+            await routing.hire(name, weight=weight)
+        with fleet(made, tmp_path) as processes:
+            for number, clock in enumerate(CLOCKS):
+                processes.start(f"worker-{number}", "worker", clock=clock)
+                processes.start(f"consumer-{number}", "consumer", clock=clock)
+            await asyncio.gather(*(tell(routing, names[start::5]) for start in range(5)))
+            await given_out(routing, len(names))
+            async with routing.service.runtime.database.reading() as connection:
+                await connection.fetchval(REMIND_NOW)
+
+            async def somebody_was_reminded() -> None:  # so that all that is due has been looked at
+                async with routing.service.runtime.database.reading() as connection:
+                    assert await connection.fetchval("SELECT count(*) FROM notices WHERE kind = 'accept_remind'")
+
+            await eventually(somebody_was_reminded, within=WITHIN)
+        async with routing.service.runtime.database.reading() as connection:
+            times = dict((await connection.fetch(TIMES))[0])
+            assert times["off"] < 86_400, times
+            assert (times["wrong"], times["offered"]) == (0, len(names)), times
+            await books_are_right(connection, len(names))
 
 
 async def told_once_and_replayable(routing: Routing) -> None:

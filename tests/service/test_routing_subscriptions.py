@@ -151,6 +151,7 @@ async def test_what_is_personal_goes_along_only_when_asked_for_and_never_of_eras
         ({"types": [], "url": "https://example.com/a"}, "/types"),
         ({"types": [STAGE]}, ""),
         ({"types": [STAGE], "url": "https://example.com/a", "filter": "event.total >"}, "/filter"),
+        ({"types": [STAGE], "url": "https://example.com/a", "filter": "event.total > 1 && event.nope == 1"}, "/filter"),
         ({"types": [STAGE], "url": "https://example.com/a", "filter": "lead.country == 'AT'"}, "/filter"),
         ({"types": [STAGE], "url": "http://10.0.0.1/a"}, "/url"),
         ({"types": [STAGE], "url": "https://example.com/a", "from": "2999-01-01T00:00:00Z"}, "/from"),
@@ -167,6 +168,8 @@ async def test_a_subscription_is_changed_paused_and_ended(routing: Routing) -> N
     place = f"/v1/subscriptions/{made['subscription_id']}"
     changed = await routing.client.patch(place, json={"types": [STAGE], "filter": "event.fit > 30", "paused": True})
     assert (changed.json()["types"], changed.json()["paused"], changed.json()["name"]) == ([STAGE], True, "everything")
+    unknown = await routing.client.patch(place, json={"types": [ASSIGNED]})  # nothing that is assigned has a fit
+    assert (unknown.status_code, unknown.json()["errors"][0]["pointer"]) == (422, "/filter")
     assert (await routing.client.patch(place, json={"filter": None})).json()["filter"] is None
     assert [one["subscription_id"] for one in (await routing.client.get("/v1/subscriptions")).json()["items"]] == [
         made["subscription_id"]

@@ -12,7 +12,7 @@ import pytest_asyncio
 from pydantic import SecretStr
 
 from services.scoring.parts import make_parts
-from services.scoring.people.handlers import make_anew
+from services.scoring.people.handlers import make_anew, make_anew_everywhere
 from shared.db import TRANSIENT, Tx
 from shared.errors import Unavailable
 from shared.events import Event, StageChanged
@@ -150,6 +150,30 @@ async def test_a_touch_that_meets_a_merge_under_way_counts_for_the_survivor(
     assert ((await world.score(b))["lead_id"], (await world.score(b))["engagement"]) == (a, 25)
     async with world.scoring.runtime.database.reading() as connection:
         assert [row["person_id"] for row in await connection.fetch("SELECT person_id FROM scores")] == [a]
+
+
+async def test_f31_what_is_parked_of_a_lead_that_is_merged_counts_for_the_survivor_once_it_is_carried_out(
+    world: World,
+) -> None:
+    a, b = world.lead_id(PEOPLE[0]), world.lead_id(PEOPLE[1])
+    broken = (await world.captured(PEOPLE[1])).model_copy(update={"personal": "AAAA"})
+    await world.tell(broken)
+    await world.tell(world.touch(b, "form_submitted"), world.touch(a, "page_view"))
+    await world.tell(world.merged(b, a))
+    parked = await world.scoring.parked()
+    assert parked[0]["event_id"] == broken.event_id
+    assert [each["rule_id"] for each in (await world.score(b))["contributions"]] == ["page-view"]
+    late = world.touch(b, "demo_requested", NOW - DAY)
+    await world.tell(late)
+    assert await world.scoring.discard_parked(broken)
+    assert await world.scoring.parked() == []
+    found = await world.score(a)
+    assert {each["rule_id"] for each in found["contributions"]} == {"page-view", "form-submitted", "demo-requested"}
+    rows = await world.projection()
+    async with world.scoring.consumer_runtime.database.transaction() as tx:
+        parts = make_parts(world.scoring.consumer_runtime)
+        await make_anew_everywhere(tx.connection, parts, [a])
+    assert (await world.projection(), await world.score(b)) == (rows, found)
 
 
 async def test_a_link_gives_a_browser_its_person_by_time(world: World) -> None:

@@ -1,13 +1,84 @@
 """Scoring on real Kafka: what it tells arrives, and a rebuild folds the log into the very same rows."""
 
+import asyncio
 import random
+import signal
+import sys
+from contextlib import suppress
 
-from shared.events import LeadScored
+from shared.errors import Unavailable
+from shared.events import Event, LeadScored
 from shared.service import rebuild
 from shared.settings import Settings
-from shared.testing import FrozenClock, eventually, harness
+from shared.testing import FrozenClock, Harness, eventually, harness
+from tests.service.runtime_world import environment_of
 from tests.service.scoring_world import NOW, PEOPLE, World, random_history, with_named_score
 from throughline.services import service_code
+
+NOBODY_REBUILDS = """
+SELECT NOT EXISTS (
+    SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE datname = current_database() AND locktype = 'advisory' AND objid = 0 AND classid::bigint = $1 & 4294967295
+)
+"""
+
+
+async def nobody_rebuilds(service: Harness) -> bool:
+    async with service.runtime.database.reading() as connection:
+        return bool(await connection.fetchval(NOBODY_REBUILDS, service.runtime.database.namespace))
+
+
+async def all_read(service: Harness, facts: list[Event]) -> None:
+    """Wait until these are carried out."""
+
+    async def are_read() -> bool:
+        async with service.runtime.database.reading() as connection:
+            read = await connection.fetchval(
+                "SELECT count(DISTINCT event_id) FROM inbox WHERE event_id = ANY($1)", [fact.event_id for fact in facts]
+            )
+        return bool(read == len(facts))
+
+    await eventually(are_read, within=120)
+
+
+async def test_f32_a_rebuild_that_is_killed_twice_while_facts_come_leaves_what_serves_and_the_next_one_is_equal(
+    kafka_settings: Settings,
+) -> None:
+    clock = FrozenClock(NOW)
+    words = (sys.executable, "-m", "throughline", "rebuild", "scoring")
+    async with harness(service_code("scoring"), kafka_settings, clock=clock, kafka=True) as service:
+        world = World(service, clock)
+        facts = await random_history(world, random.Random(12), 60)
+        rest = list(facts)
+
+        async def come(number: int) -> None:
+            while True:
+                with suppress(Unavailable):  # a machine that is busy: tried again, as any caller does
+                    async with service.runtime.database.transaction() as tx:
+                        tx.emit(*rest[:number])
+                    del rest[:number]
+                    return
+
+        await come(20)
+        for point in ("after_tx_before_kafka_commit", "before_swap_commit"):
+            environment = environment_of(kafka_settings, failpoints=point)
+            rebuilding = await asyncio.create_subprocess_exec(*words, env=environment)
+            await come(10)
+            assert await rebuilding.wait() == -signal.SIGKILL
+            await eventually(lambda: nobody_rebuilds(service))  # PostgreSQL notices a moment later that it is gone
+        building = asyncio.create_task(rebuild(service_code("scoring"), kafka_settings, lambda _: None))
+        while rest:
+            await come(10)
+        assert all((await building).values()), building.result()
+        await all_read(service, facts)
+        assert await service.parked() == []
+        before = [await world.score(world.lead_id(email)) for email in PEOPLE]
+        told = [fact.event_id for fact in await service.told(LeadScored)]
+        equal = await rebuild(service_code("scoring"), kafka_settings, lambda _: None)
+        assert all(equal.values()), equal
+        assert [await world.score(world.lead_id(email)) for email in PEOPLE] == before
+        assert [fact.event_id for fact in await service.told(LeadScored)] == told
+        assert len(told) == len(set(told))
 
 
 async def test_a_rebuild_makes_the_same_rows_and_tells_nothing(
@@ -22,14 +93,7 @@ async def test_a_rebuild_makes_the_same_rows_and_tells_nothing(
             async with service.runtime.database.transaction() as tx:
                 tx.emit(*facts[start : start + 25])  # through scoring's own log and relay to the topics they belong to
 
-        async def all_read() -> bool:
-            async with service.runtime.database.reading() as connection:
-                read = await connection.fetchval(
-                    "SELECT count(*) FROM inbox WHERE event_id = ANY($1)", [fact.event_id for fact in facts]
-                )
-            return bool(read == len(facts))
-
-        await eventually(all_read)
+        await all_read(service, facts)
         assert await service.parked() == []
         before, told = await world.score(world.lead_id(PEOPLE[0])), len(await service.told(LeadScored))
         assert before["contributions"]

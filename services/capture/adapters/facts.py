@@ -151,11 +151,17 @@ class MessageFact(_Told):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrmFact(_Told):
-    """A record of a CRM changed: `stage` is the CRM's own name of the stage it is in now. `external_id` names it."""
+    """A record of a CRM changed: `stage` is the CRM's own name of the stage it is in now. `external_id` names it.
+
+    Of a `deal`, `account` is the CRM's own id of the company it is with, and `company` its name.
+    """
 
     person: Person
     external_id: str
     stage: str | None = None
+    deal: bool = False
+    account: str | None = None
+    company: str | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
 
 

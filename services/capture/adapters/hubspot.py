@@ -7,6 +7,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -186,7 +187,7 @@ def _path(told: Mapping[str, Any]) -> str | None:
         case "contact", "creation":
             return f"/crm/v3/objects/contacts/{_object_id(told)}?properties={_CONTACT}"
         case "deal", "creation" | "propertyChange":
-            return f"/crm/v3/objects/deals/{_object_id(told)}?properties={_DEAL}&associations=contacts"
+            return f"/crm/v3/objects/deals/{_object_id(told)}?properties={_DEAL}&associations=contacts,companies"
         case _:
             return None
 
@@ -205,11 +206,11 @@ def _fact(
             return ErasureFact(idempotency_key=key, occurred_at=at, timed_by=timed_by, event=event, person=person)
         case "contact", "propertyChange" | "deletion" | "merge":
             return _change(key, told, Person(external_id=object_id), request)
-        case ("deal", "creation" | "propertyChange" | "deletion" | "merge") | (
-            "company",
-            "propertyChange" | "deletion" | "merge",
-        ):
-            return _change(key, told, Person(external_id=_buyer(record)), request)
+        case "deal", "creation" | "propertyChange" | "deletion" | "merge":
+            change = _change(key, told, Person(external_id=_associated(record, "contacts")), request)
+            return replace(change, deal=True, account=_associated(record, "companies"))
+        case "company", "propertyChange" | "deletion" | "merge":
+            return _change(key, told, Person(), request)
         case "contact" | "deal", _:
             return ignored(key, request, "subscription_type")
         case _:
@@ -256,10 +257,10 @@ def _change(key: str, told: Mapping[str, Any], person: Person, request: HookRequ
     )
 
 
-def _buyer(deal: Mapping[str, Any]) -> str | None:
-    """The first of the contacts that a deal is with; before anybody tied one to it, it is about nobody."""
-    contacts = objects_at(object_at(object_at(deal, "associations"), "contacts"), "results")
-    return next((known for contact in contacts if (known := record_id(contact.get("id")))), None)
+def _associated(deal: Mapping[str, Any], sort: str) -> str | None:
+    """The first record of a sort that a deal is with; before anybody tied one to it, there is none."""
+    results = objects_at(object_at(object_at(deal, "associations"), sort), "results")
+    return next((known for one in results if (known := record_id(one.get("id")))), None)
 
 
 ADAPTER = HubSpot()

@@ -119,6 +119,8 @@ def _fact(key: str, sort: str, values: Mapping[str, str], request: HookRequest, 
             person=Person(external_id=_long_id(values.get("ContactId", "")) or None),
             external_id=required_id(record, "Id"),
             stage=values.get("StageName"),
+            deal=True,
+            account=_long_id(values.get("AccountId", "")) or None,
             properties={name: values[name] for name in ("Name", "Amount", "CurrencyIsoCode") if name in values},
         )
     if values.get("IsDeleted", "").lower() == "true":

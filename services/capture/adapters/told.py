@@ -32,7 +32,7 @@ _KINDS: dict[type[Fact], str] = {
 _OF_PERSON = ("first_name", "last_name", "phone", "company", "title", "consent", "attributes", "anonymous_id")
 _OF_FACT = (
     *("external_id", "event", "starts_at", "host_email", "message_id", "permanent", "error_code", "url", "stage"),
-    *("value", "refund_id", "reason"),
+    *("account", "value", "refund_id", "reason"),
 )
 
 

@@ -221,6 +221,7 @@ def _fact(  # noqa: PLR0913  # a record and all that is around it
         )
     known = {**values, **_values_told(body, record)}
     buyer = record if module in _PEOPLE else record_id(object_at(values, "Contact_Name").get("id"))
+    account = object_at(values, "Account_Name") if module == "Deals" else {}
     return CrmFact(
         idempotency_key=key,
         occurred_at=at,
@@ -229,6 +230,9 @@ def _fact(  # noqa: PLR0913  # a record and all that is around it
         person=Person(external_id=buyer),
         external_id=record,
         stage=next((stage for name in _STAGES if (stage := text(known.get(name)))), None),
+        deal=module == "Deals",
+        account=record_id(account.get("id")),
+        company=text(account.get("name")),
         properties={"affected_fields": affected} if (affected := _affected(body, record)) else {},
     )
 

@@ -4,7 +4,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, assert_never
 
 from services.capture.adapters.adapter import (
@@ -26,14 +25,17 @@ from services.capture.adapters.adapter import (
 from services.capture.adapters.records import GONE
 from services.capture.adapters.told import kind_of
 from services.capture.consent.domain import ConsentWord
+from services.capture.deals.domain import WORDS
+from services.capture.deals.handlers import told_with_contact, whose
 from services.capture.erasures.domain import Wish
 from services.capture.errors import NoSuchSource, SignatureReused
 from services.capture.facts.domain import conversion_fact, encode_touch, refund_fact
-from services.capture.facts.inputs import ConversionInput, RefundInput, TouchFields
+from services.capture.facts.inputs import ConversionInput, RefundInput
 from services.capture.hooks import queries
 from services.capture.hooks.queries import Handled
 from services.capture.hooks.reports import is_report, reaction, report_fact
 from services.capture.hooks.sealing import request_in
+from services.capture.hooks.touches import meeting, stage_change, touch_fields
 from services.capture.leads.domain import FIELDS, strongest
 from services.capture.leads.erasure import erase_named
 from services.capture.leads.handlers import LeadCall, capture_lead
@@ -79,7 +81,7 @@ async def handle_delivery(
 ) -> Handled:
     """Map one delivery and write down what became of it; `found` is what was looked up for it.
 
-    One of whose records some are gone is mapped as far as it goes, and quarantined for the rest.
+    One of whose records some are gone, or some nobody's, is mapped as far as it goes, and quarantined for the rest.
     """
     mark = tx.mark()
     try:
@@ -119,6 +121,7 @@ class _Mapping:
         self._tx = tx
         self._runtime = runtime
         self._lead_id: LeadId | None = None
+        self._untied: list[str] = []
 
     async def carry_out(self, source: Source, found: Mapping[str, Any] | None) -> Handled:
         event = self._event
@@ -135,6 +138,9 @@ class _Mapping:
                 reasons.append(reason)
                 continue
             told.append({"kind": kind_of(fact), "idempotency_key": fact.idempotency_key})
+        if self._untied:
+            reason = f"untied: {'; '.join(self._untied)}"[:500]
+            return Handled("quarantined", len(told), self._lead_id, reason, tuple(told))
         return Handled(
             "mapped" if told else "ignored", len(told), self._lead_id, reasons[0] if reasons else None, tuple(told)
         )
@@ -151,11 +157,11 @@ class _Mapping:
             case LeadFact():
                 return await self._on_lead(fact)
             case BookingFact():
-                return await self._on_lead(replace(fact, touch=_meeting(fact)))
-            case MessageFact() | CrmFact() | ConversionFact() if not fact.person.identified:
+                return await self._on_lead(replace(fact, touch=meeting(fact)))
+            case MessageFact() | ConversionFact() if not fact.person.identified:
                 return "no_identifier"
             case CrmFact():
-                return await self._on_lead(fact, _stage_change(fact))
+                return await self._on_crm(fact)
             case MessageFact():
                 return await self._on_message(fact)
             case ActionFact():
@@ -178,6 +184,24 @@ class _Mapping:
         if lead_id is None:
             return "erased"
         await self._touch(touch if isinstance(fact, CrmFact) else fact.touch, fact, lead_id, fact.person)
+        return None
+
+    async def _on_crm(self, fact: CrmFact) -> str | None:
+        """A deal may come without its contact, and then is whose it was said to be, or its account's only person's."""
+        connection, at = self._tx.connection, self._event.received_at
+        if fact.person.identified:
+            unused = await self._on_lead(fact, stage_change(fact))
+            if fact.deal and unused is None and self._lead_id is not None:
+                await told_with_contact(fact, self._lead_id, self._source_id, at, connection)
+            return unused
+        if not fact.deal:
+            return "no_identifier"
+        tied = await whose(fact, self._source_id, self._event.delivery_id, at, connection)
+        if tied.lead_id is None:
+            self._untied.append(f"the deal {fact.external_id} is nobody's: {WORDS[tied.reason]}")
+            return "untied"
+        self._lead_id = tied.lead_id
+        await self._touch(stage_change(fact), fact, tied.lead_id, fact.person)
         return None
 
     async def _on_message(self, fact: MessageFact) -> str | None:
@@ -296,7 +320,7 @@ class _Mapping:
         if touch is None:
             return
         encoded = encode_touch(
-            _touch_fields(touch, fact.occurred_at),
+            touch_fields(touch, fact.occurred_at),
             lead_id=lead_id,
             occurred_at=fact.occurred_at,
             received_at=self._event.received_at,
@@ -338,45 +362,4 @@ def _named(person: Person, source_id: SourceId) -> Named:
         external_id=person.external_id,
         anonymous_id=person.anonymous_id,
         origin=source_id,
-    )
-
-
-def _meeting(fact: BookingFact) -> Touch:
-    details = {"starts_at": fact.starts_at and fact.starts_at.isoformat(), "host_email": fact.host_email}
-    given = fact.touch or Touch(type="", touch_id="")
-    return replace(
-        given,
-        type=f"meeting_{fact.event}",
-        touch_id=fact.idempotency_key,
-        properties={**given.properties, **{name: value for name, value in details.items() if value}},
-    )
-
-
-def _stage_change(fact: CrmFact) -> Touch:
-    properties = {**fact.properties, **({"stage": fact.stage} if fact.stage else {})}
-    return Touch(type="crm_stage_changed", touch_id=fact.idempotency_key, properties=properties)
-
-
-def _touch_fields(touch: Touch, occurred_at: datetime) -> TouchFields:
-    """A source's touch in the words of the API."""
-    utm: Mapping[str, str] = touch.utm
-    properties = dict(touch.properties)
-    if "term" in utm:
-        properties.setdefault("utm_term", utm["term"])
-    if touch.platform:
-        properties.setdefault("platform", touch.platform)
-    return TouchFields.model_construct(
-        touch_id=touch.touch_id,
-        type=touch.type,
-        channel=touch.channel,
-        source=utm.get("source"),
-        medium=utm.get("medium"),
-        campaign=utm.get("campaign") or touch.campaign,
-        content=utm.get("content"),
-        url=touch.url,
-        referrer=touch.referrer,
-        occurred_at=occurred_at,
-        properties=properties,
-        automated=touch.automated,
-        automated_reason="the provider says a machine did it" if touch.automated else None,
     )

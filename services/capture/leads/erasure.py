@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.capture.accounts.forgetting import forget_accounts
+from services.capture.deals import queries as deals
 from services.capture.duplicates import queries as likenesses
 from services.capture.enrichment import queries as enrichments
 from services.capture.erasures.domain import Wish, traces_of
@@ -83,6 +84,7 @@ async def erase(lead_id: LeadId, wish: Wish, tx: Tx, runtime: Runtime) -> Erased
     await connection.execute(FORGET_EVIDENCE, lead_ids)
     await forget_accounts(members, now, tx, runtime)
     await likenesses.forget(connection, members)
+    await deals.forget(connection, lead_ids)
     await connection.execute(FORGET_SUBMISSIONS, lead_ids)
     await connection.execute(FORGET_OPTINS, lead_ids)
     await connection.execute(FORGET_EXPORTS, lead_ids)

@@ -51,6 +51,10 @@ HELD = {
     "account": """
         SELECT lead_id, account_id, matched_by, reason FROM lead_accounts WHERE lead_id = ANY($1) ORDER BY lead_id
     """,
+    "crm_deals": """
+        SELECT source_id, deal_id, stage, lead_id, reason, first_at, last_at FROM crm_deals
+        WHERE lead_id = ANY($1) ORDER BY source_id, deal_id
+    """,
     "form_submissions": """
         SELECT submission_id, form_id, version, state, lead_id, received_at FROM form_submissions
         WHERE lead_id = ANY($1) ORDER BY received_at, submission_id

@@ -18,7 +18,7 @@ from services.routing.parts import Parts
 from services.routing.people.domain import Person
 from services.routing.people.handlers import people, person
 from services.routing.rules.domain import PROFILE, Rules
-from shared.db import Connection, Tx
+from shared.db import Connection, Tx, agreed_now
 from shared.events import LeadCaptured, LeadErased, StageChanged
 from shared.identity import resolve_many
 from shared.ids import LeadId
@@ -35,7 +35,7 @@ AT_ONCE = 100
 
 async def on_stages_changed(events: Sequence[StageChanged], tx: Tx, *, parts: Parts) -> None:
     """Give leads that enter a stage at which leads are routed to reps; the work on those that are done ends."""
-    at = parts.runtime.clock.now()
+    at = await agreed_now(tx.connection, parts.runtime.clock)
     rules = await parts.rules.current(tx.connection)
     concerned: list[StageChanged] = []
     left: list[StageChanged] = []
@@ -63,7 +63,9 @@ async def on_leads_captured(events: Sequence[LeadCaptured], tx: Tx, *, parts: Pa
     if not waiting:
         return
     rules = await parts.rules.current(tx.connection)
-    async with dispatching(tx, rules, parts.runtime.keys, parts.runtime.clock.now()) as dispatcher:
+    async with dispatching(
+        tx, rules, parts.runtime.keys, await agreed_now(tx.connection, parts.runtime.clock)
+    ) as dispatcher:
         for hold in waiting:
             who = await person(tx.connection, hold.lead_id, keys=parts.runtime.keys)
             if hold.awaits is None or hold.awaits <= who.revision:
@@ -73,7 +75,7 @@ async def on_leads_captured(events: Sequence[LeadCaptured], tx: Tx, *, parts: Pa
 async def on_lead_erased(event: LeadErased, tx: Tx, *, parts: Parts) -> None:
     """Nobody works on an erased person; what the rules saw of them is forgotten, that they decided stays."""
     connection = tx.connection
-    at = parts.runtime.clock.now()
+    at = await agreed_now(connection, parts.runtime.clock)
     await lock_dispatcher(connection)
     current = await queries.current(connection, event.lead_id)
     if current is not None:
@@ -85,8 +87,8 @@ async def on_lead_erased(event: LeadErased, tx: Tx, *, parts: Parts) -> None:
 
 async def retry_holds(parts: Parts) -> datetime | None:
     """Try again to find a rep for leads that wait. Answers when the next one is due."""
-    at = parts.runtime.clock.now()
     async with parts.runtime.database.reading() as connection:
+        at = await agreed_now(connection, parts.runtime.clock)
         due = await holds.next_retry(connection)
         other_rules = await holds.waits_under_other_rules(connection, await _version(parts, connection), at)
         arrived = await holds.arrived(connection, at)

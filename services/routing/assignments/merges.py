@@ -12,7 +12,7 @@ from services.routing.fairness.queries import lock_dispatcher
 from services.routing.parts import Parts
 from services.routing.reps.queries import teams_of
 from services.routing.sla import queries as clocks
-from shared.db import Tx
+from shared.db import Tx, agreed_now
 from shared.events import IdentityLinked, LeadMerged, LeadUnmerged
 from shared.identity import resolve_many
 from shared.ids import LeadId
@@ -33,12 +33,13 @@ async def on_identity_changed(event: LeadMerged | LeadUnmerged | IdentityLinked,
     await lock_dispatcher(connection)  # before looking: a decision under way was taken without this change
     if not await queries.of_persons(connection, named) and not await holds.of_persons(connection, named):
         return
+    at = await agreed_now(connection, parts.runtime.clock)
     groups = await _by_owner(tx, set(named))
-    crowded = {owner for owner, group in groups.items() if await _end_losers(tx, group, parts.runtime.clock.now())}
+    crowded = {owner for owner, group in groups.items() if await _end_losers(tx, group, at)}
     await _move(tx, groups)
     left = {one.person_id for group in groups.values() for one, moved in group if moved}
     for owner, group in groups.items():
-        kept = await _revive(tx, group, parts.runtime.clock.now(), some_left=owner in left)
+        kept = await _revive(tx, group, at, some_left=owner in left)
         if kept is not None and owner in crowded:
             await queries.raise_revision(connection, kept.assignment_id, max(one.revision for one, _ in group) + 1)
             told = await queries.one(connection, kept.assignment_id)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from services.routing.assignments.dispatch import dispatching
 from services.routing.parts import Parts
 from services.routing.people.handlers import people
-from shared.db import Tx
+from shared.db import Tx, agreed_now
 from shared.events import SegmentEntered, SegmentLeft
 
 
@@ -17,7 +17,7 @@ async def on_changed(events: Sequence[SegmentEntered | SegmentLeft], tx: Tx, *, 
     rules = await parts.rules.current(tx.connection)
     if not rules.route_when.reads("segments"):
         return
-    keys, at = parts.runtime.keys, parts.runtime.clock.now()
+    keys, at = parts.runtime.keys, await agreed_now(tx.connection, parts.runtime.clock)
     async with dispatching(tx, rules, keys, at) as dispatcher:
         for event in [one for one in events if not one.initial]:
             [who] = await people(tx.connection, [(event.lead_id, None)], keys)

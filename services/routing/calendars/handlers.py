@@ -24,7 +24,7 @@ from services.routing.calendars.domain import (
     wait_after,
 )
 from services.routing.reps.schedules import Busy
-from shared.db import Tx
+from shared.db import Tx, agreed_now
 from shared.ids import RepId
 from shared.outbound import AddressRefused, Answer, NoAnswer, Outbound, PrivateHosts, check_url, trusted_hosts
 from shared.service import Runtime
@@ -65,12 +65,13 @@ def feed_address(url: str, runtime: Runtime) -> httpx.URL:
 async def put_feed(rep_id: RepId, address: httpx.URL, tx: Tx, runtime: Runtime) -> None:
     """Read a rep's calendar from this address from now on; the worker looks for it at once."""
     sealed = runtime.keys.seal_request({"url": str(address)}, _label(rep_id))
-    await queries.put(tx.connection, rep_id, "feed", sealed, address.host, runtime.clock.now())
+    at = await agreed_now(tx.connection, runtime.clock)
+    await queries.put(tx.connection, rep_id, "feed", sealed, address.host, at)
 
 
 async def put_upload(rep_id: RepId, content: Content, busy: Busy, tx: Tx, runtime: Runtime) -> None:
     """Take a calendar's text as the rep's calendar from now on."""
-    at = runtime.clock.now()
+    at = await agreed_now(tx.connection, runtime.clock)
     await queries.put(tx.connection, rep_id, "upload", None, None, at)
     calendar = (await queries.calendars_of(tx.connection, [rep_id]))[rep_id]
     await _save(tx, replace(calendar, events=content.events, read_at=at), content.text, busy, at)
@@ -113,15 +114,20 @@ async def written_out(text: str, at: datetime, within_s: float = READING_S) -> B
 async def look_for_due(runtime: Runtime) -> datetime | None:
     """Look for the calendars that are due. Answers when the next one is."""
     async with runtime.database.reading() as connection:
-        due = await queries.next_due(connection)
-    if due is None or due > runtime.clock.now():
+        at, due = await agreed_now(connection, runtime.clock), await queries.next_due(connection)
+    if due is None or due > at:
         return due
     async with runtime.database.transaction() as tx:
-        claimed = await queries.claim(tx.connection, runtime.clock.now(), AT_ONCE, CLAIMED_FOR)
+        claimed = await queries.claim(tx.connection, at, AT_ONCE, CLAIMED_FOR)
     async with Outbound.of(runtime.settings) as outbound:
         await asyncio.gather(*(_look_for(calendar, outbound, runtime) for calendar in claimed))
     async with runtime.database.reading() as connection:
         return await queries.next_due(connection)
+
+
+async def _now(runtime: Runtime) -> datetime:
+    async with runtime.database.reading() as connection:
+        return await agreed_now(connection, runtime.clock)
 
 
 async def _look_for(calendar: RepCalendar, outbound: Outbound, runtime: Runtime) -> None:
@@ -130,7 +136,7 @@ async def _look_for(calendar: RepCalendar, outbound: Outbound, runtime: Runtime)
     except (Unread, NotACalendar) as exc:
         READ.labels("failed").inc()
         log.warning("calendar_not_read", rep_id=calendar.rep_id, failures=calendar.failures + 1)
-        at = runtime.clock.now()
+        at = await _now(runtime)
         wait = wait_after(calendar.failures + 1, exc.wait_s if isinstance(exc, Unread) else None)
         async with runtime.database.transaction() as tx:
             await queries.save_failure(tx.connection, calendar, str(exc)[:500], at, at + wait)
@@ -142,7 +148,7 @@ async def _fetch(calendar: RepCalendar, outbound: Outbound, runtime: Runtime) ->
     assert calendar.address is not None
     url = str(runtime.keys.open_request(calendar.address, _label(calendar.rep_id))["url"])
     answer = await _answer(url, _conditions(calendar), outbound, runtime)
-    at = runtime.clock.now()
+    at = await _now(runtime)
     text, events, same = calendar.content, calendar.events, True
     if answer.status != 304:
         async with runtime.database.reading() as connection:
@@ -171,7 +177,7 @@ async def _fetch(calendar: RepCalendar, outbound: Outbound, runtime: Runtime) ->
 async def _again(calendar: RepCalendar, runtime: Runtime) -> None:
     """Write an uploaded calendar out anew, since a day has passed; it is as old as it was."""
     assert calendar.content is not None
-    at = runtime.clock.now()
+    at = await _now(runtime)
     busy = await written_out(calendar.content, at)
     async with runtime.database.transaction() as tx:
         await _save(tx, calendar, calendar.content, busy, at)

@@ -19,7 +19,7 @@ from services.routing.params import no_such_rep
 from services.routing.parts import Parts
 from services.routing.people.handlers import people
 from services.routing.reps.queries import rep_row
-from shared.db import Connection, Tx
+from shared.db import Connection, Tx, agreed_now
 from shared.ids import EventId, RepId, derived_id
 
 LEFT = "the rep left"
@@ -40,12 +40,12 @@ async def deactivate(tx: Tx, parts: Parts, rep_id: RepId, reason: str) -> None:
     """The rep gets nothing any more; what they hold stays with them. Raises NoSuchRep."""
     await lock_dispatcher(tx.connection)
     await _the_rep(tx.connection, rep_id)
-    await queries.leave(tx.connection, rep_id, parts.runtime.clock.now(), reason)
+    await queries.leave(tx.connection, rep_id, await agreed_now(tx.connection, parts.runtime.clock), reason)
 
 
 async def activate(tx: Tx, parts: Parts, rep_id: RepId) -> None:
     """The rep works again; what was not given to others yet stays with them. Raises NoSuchRep."""
-    at = parts.runtime.clock.now()
+    at = await agreed_now(tx.connection, parts.runtime.clock)
     await lock_dispatcher(tx.connection)
     await _the_rep(tx.connection, rep_id)
     await queries.reroute_no_more(tx.connection, rep_id)
@@ -63,7 +63,9 @@ async def reroute(tx: Tx, parts: Parts, rep_id: RepId, reason: str) -> Departure
         raise StillActive("the rep works; deactivate them first")
     done = await _reroute_some(tx, parts, rep_id, reason, FIRST)
     if done.next_place is not None:
-        await queries.ask_for_reroute(tx.connection, rep_id, reason, parts.runtime.clock.now())
+        await queries.ask_for_reroute(
+            tx.connection, rep_id, reason, await agreed_now(tx.connection, parts.runtime.clock)
+        )
     return done
 
 
@@ -103,7 +105,9 @@ async def _reroute_some(tx: Tx, parts: Parts, rep_id: RepId, reason: str, after:
     persons = await people(connection, [(one.person_id, None) for one in held], parts.runtime.keys)
     moved: list[Moved] = []
     rules = await parts.rules.current(connection)
-    async with dispatching(tx, rules, parts.runtime.keys, parts.runtime.clock.now()) as dispatcher:
+    async with dispatching(
+        tx, rules, parts.runtime.keys, await agreed_now(tx.connection, parts.runtime.clock)
+    ) as dispatcher:
         causes = [EventId(derived_id("rerouted", one.assignment_id)) for one in held]
         situations = await dispatcher.situations(
             [(who, one.entry_id, None) for who, one in zip(persons, held, strict=True)]

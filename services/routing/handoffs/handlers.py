@@ -14,7 +14,7 @@ from services.routing.handoffs.domain import Handoff, Owner, Task, handed_off, h
 from services.routing.handoffs.owners import owner_for
 from services.routing.parts import Parts
 from services.routing.reps.queries import unknown_reps
-from shared.db import Connection, Tx
+from shared.db import Connection, Tx, agreed_now
 from shared.errors import FieldError, Invalid
 from shared.events import HandoffTaskChanged, LeadHandedOff
 from shared.ids import DealId, RepId
@@ -78,8 +78,8 @@ async def assign(tx: Tx, parts: Parts, deal_id: DealId, rep_id: RepId, by: str) 
 
 async def find_owners(parts: Parts) -> datetime | None:
     """Try again to find somebody for hand-offs without an owner; answers when the next is due."""
-    now = parts.runtime.clock.now()
     async with parts.runtime.database.reading() as connection:
+        now = await agreed_now(connection, parts.runtime.clock)
         due = await queries.next_retry(connection)
     if due is None or due > now:
         return due
@@ -158,7 +158,8 @@ async def _find_owner(tx: Tx, parts: Parts, handoff: Handoff) -> None:
     shape = (await parts.pipelines.of_deal(tx.connection, deal.pipeline_id)).handoff
     owner = await owner_for(tx, parts, deal, shape.owner if shape is not None else None)
     if owner.rep_id is None:
-        again = parts.runtime.clock.now() + _longer(handoff, parts.runtime.clock.now())
+        at = await agreed_now(tx.connection, parts.runtime.clock)
+        again = at + _longer(handoff, at)
         waiting = replace(owned(handoff, replace(owner, retry_at=again)), revision=handoff.revision)
         await queries.keep_waiting(tx.connection, waiting)
         return

@@ -13,7 +13,7 @@ from services.routing.parts import Parts
 from services.routing.people.handlers import person
 from services.routing.reps.queries import rep_row
 from services.routing.rules.domain import Rule, Rules
-from shared.db import Connection, Tx
+from shared.db import Connection, Tx, agreed_now
 from shared.ids import RepId
 
 RULE = "handoff"
@@ -22,7 +22,7 @@ AGAIN = timedelta(minutes=1)
 
 async def owner_for(tx: Tx, parts: Parts, deal: Deal, shape: OwnerShape | None) -> Owner:
     """Who has the customer of a deal from now on."""
-    at = parts.runtime.clock.now()
+    at = await agreed_now(tx.connection, parts.runtime.clock)
     if shape is None:
         return await _named(tx.connection, deal.rep_id, "has the deal", at)
     if shape.queue is None:

@@ -10,7 +10,7 @@ from services.routing.params import PathId
 from services.routing.parts import Parts
 from services.routing.releases import handlers
 from services.routing.releases.inputs import AssignIn, ReleaseIn, ReleaseManyIn
-from shared.db import Tx
+from shared.db import Tx, agreed_now
 from shared.ids import LeadId, RepId
 from shared.web import Endpoints, idempotent, requires
 
@@ -74,7 +74,9 @@ def router(parts: Parts) -> APIRouter:
 
         async def make(tx: Tx) -> Response:
             waiting = [ReasonOut.model_validate(dict(row)) for row in await holds.reasons(tx.connection)]
-            released = await holds.release(tx.connection, runtime.clock.now(), asked.why, asked.reason)
+            released = await holds.release(
+                tx.connection, await agreed_now(tx.connection, runtime.clock), asked.why, asked.reason
+            )
             out = ReleasedOut(released=released, waiting=waiting)
             return Response(out.model_dump_json(), media_type="application/json")
 

@@ -10,7 +10,7 @@ from services.routing.assignments.handlers import try_again
 from services.routing.assignments.holds import Hold
 from services.routing.errors import NotHeld
 from services.routing.parts import Parts
-from shared.db import Connection, Tx
+from shared.db import Connection, Tx, agreed_now
 from shared.ids import LeadId, RepId
 
 
@@ -20,7 +20,9 @@ async def release(tx: Tx, parts: Parts, lead_id: LeadId, *, ask_again: bool) -> 
     Raises NoSuchLead, NotHeld.
     """
     rules = await parts.rules.current(tx.connection)
-    async with dispatching(tx, rules, parts.runtime.keys, parts.runtime.clock.now()) as dispatcher:
+    async with dispatching(
+        tx, rules, parts.runtime.keys, await agreed_now(tx.connection, parts.runtime.clock)
+    ) as dispatcher:
         who = await known_person(tx.connection, lead_id, parts.runtime.keys)
         hold = await _held(tx.connection, who.person_id)
         no_more_open = replace(hold, retry_at=dispatcher.at)  # a lead to be claimed goes by the strategy of its queue

@@ -9,7 +9,7 @@ from services.routing.requests import queries
 from services.routing.webhooks import queries as webhooks
 from services.routing.webhooks.domain import Outgoing
 from services.routing.webhooks.handlers import enqueue
-from shared.db import Tx
+from shared.db import Tx, agreed_now
 from shared.events import AssignmentRequested, NoticePersonal, RepNoticeRequested, WebhookPersonal, WebhookRequested
 from shared.telemetry import counter, log
 from shared.webhooks import envelope
@@ -26,7 +26,7 @@ OWNER = "owner"
 
 async def on_assignment_requested(event: AssignmentRequested, tx: Tx, *, parts: Parts) -> None:
     """Find a rep for a lead that has none, whatever its stage."""
-    keys, at = parts.runtime.keys, parts.runtime.clock.now()
+    keys, at = parts.runtime.keys, await agreed_now(tx.connection, parts.runtime.clock)
     rules = await parts.rules.current(tx.connection)
     async with dispatching(tx, rules, keys, at) as dispatcher:
         who = await person(tx.connection, event.lead_id, keys=keys)
@@ -37,7 +37,7 @@ async def on_assignment_requested(event: AssignmentRequested, tx: Tx, *, parts: 
 
 async def on_notice_requested(event: RepNoticeRequested, tx: Tx, *, parts: Parts) -> None:
     """Have a rep told, by the channels that they want for `sequence`."""
-    keys, at = parts.runtime.keys, parts.runtime.clock.now()
+    keys, at = parts.runtime.keys, await agreed_now(tx.connection, parts.runtime.clock)
     (text,) = await keys.open_many(tx.connection, [(event.lead_id, event.personal)])
     if text is None or event.personal is None:
         return
@@ -58,7 +58,7 @@ async def on_notice_requested(event: RepNoticeRequested, tx: Tx, *, parts: Parts
 
 async def on_webhook_requested(event: WebhookRequested, tx: Tx, *, parts: Parts) -> None:
     """Deliver to the endpoint that a run came to a step: signed, retried, under the id of the fact."""
-    keys, at = parts.runtime.keys, parts.runtime.clock.now()
+    keys, at = parts.runtime.keys, await agreed_now(tx.connection, parts.runtime.clock)
     if await webhooks.endpoint(tx.connection, event.endpoint_id) is None:
         UNANSWERED.labels("webhook").inc()
         log.warning("webhook_for_nobody", endpoint_id=event.endpoint_id, sequence_id=event.sequence_id)

@@ -43,7 +43,7 @@ def router(runtime: Runtime) -> APIRouter:
         told: SubscriptionInput, request: Request, principal: Annotated[Principal, Depends(may_change)]
     ) -> Response:
         """Have facts told to another system, each once, one lead's in order."""
-        checked_filter(told.filter)
+        checked_filter(told.filter, told.types)
         if told.url is not None:
             check_address(runtime, told.url)
 
@@ -93,9 +93,9 @@ def router(runtime: Runtime) -> APIRouter:
     async def change_subscription(subscription_id: PathId, told: SubscriptionChange) -> SubscriptionOut:
         """Change what is told, or pause it: what comes meanwhile is told afterwards."""
         changes = told.model_dump(exclude_unset=True)
-        checked_filter(changes.get("filter"))
         async with runtime.database.transaction() as tx:
             known = await _found(tx.connection, subscription_id, locked=True)
+            checked_filter(changes.get("filter", known.filter), told.types or known.types)
             at = await agreed_now(tx.connection, runtime.clock)
             kept = {name: value for name, value in changes.items() if value is not None or name == "filter"}
             await queries.change(tx.connection, subscription_id, {**known.model_dump(), **kept}, at)

@@ -1,6 +1,6 @@
 """What a subscription wants of the facts that services tell each other, and what it gets. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -56,15 +56,21 @@ class Subscription:
         return own if self.run == 1 else f"{own}.{self.run}"
 
 
-def checked_filter(source: str | None) -> Expression | None:
-    """A filter, compiled. Raises InvalidDocument."""
+def checked_filter(source: str | None, types: Collection[str] = ()) -> Expression | None:
+    """A filter, compiled; one that reads what no fact of these `types` has is refused. Raises InvalidDocument."""
     if source is None:
         return None
     try:
-        return compile_expression(source, VOCABULARY, "/filter")
+        expression = compile_expression(source, VOCABULARY, "/filter")
     except ExpressionFault as fault:
         error = FieldError(fault.pointer, fault.detail, fault.column)
         raise InvalidDocument("the filter cannot work", [error]) from fault
+    fields = {"type"}.union(*(EVENT_OF[name].model_fields for name in types)) - {SEALED, "position"}
+    unknown = sorted({path[1] for path in expression.references if len(path) > 1} - fields) if types else []
+    if unknown:
+        detail = f"no fact of these types has {', '.join(unknown)}; they have {', '.join(sorted(fields))}"
+        raise InvalidDocument("the filter cannot work", [FieldError("/filter", detail)])
+    return expression
 
 
 def seen(event: Event) -> dict[str, Any]:

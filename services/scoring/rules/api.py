@@ -13,11 +13,12 @@ from starlette.responses import Response
 
 from services.scoring.parts import make_parts, scoring_documents
 from services.scoring.rules.document import rule_set
-from services.scoring.rules.jobs import Simulation, Simulations, State
+from services.scoring.rules.jobs import Simulation, Simulations
 from services.scoring.rules.progress import RescoringOut, rescoring_progress
 from services.scoring.rules.simulation import Asked
 from shared.db import Tx
 from shared.errors import Unavailable
+from shared.jobs import State
 from shared.rules import SimulateIn, document_to_try, documents_router
 from shared.service import Runtime
 from shared.web import Principal, idempotent, requires

@@ -1,4 +1,4 @@
-"""Which rules serve, which are wanted, and what still follows from a switch."""
+"""Which rules serve, which are wanted, what still follows from a switch, and simulations."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,6 +36,25 @@ WHERE sequence = $1
 LAST_SWITCH = """
 SELECT sequence, version, previous, announce, at, reached, judged, changed, advanced, finished_at, allowance
 FROM switches ORDER BY sequence DESC LIMIT 1
+"""
+ASK = """
+WITH old AS (DELETE FROM simulations WHERE asked_at < clock_timestamp() - interval '7 days')
+INSERT INTO simulations (simulation_id, state, version, document, days, sample, author)
+VALUES ($1, 'running', $2, $3, $4, $5, $6)
+"""
+LOAD = """
+SELECT simulation_id, version, days, sample, author, asked_at, finished_at, persons, done, report, problem,
+    CASE WHEN state = 'running' AND alive_at < clock_timestamp() - interval '30 seconds' THEN 'failed' ELSE state END
+    AS state
+FROM simulations WHERE simulation_id = $1
+"""
+SHOW_LIFE = """
+UPDATE simulations SET alive_at = clock_timestamp(), done = $2, persons = $3
+WHERE simulation_id = $1 AND state = 'running' RETURNING true
+"""
+FINISH = """
+UPDATE simulations SET state = $2, report = $3, problem = $4, finished_at = clock_timestamp()
+WHERE simulation_id = $1 AND state = 'running'
 """
 ACTIVE_PERSONS = "SELECT count(*) FROM scores WHERE greatest(newest, fit_at) >= $1"
 ACTIVE_SINCE = """

@@ -151,9 +151,10 @@ def test_an_opportunity_is_a_stage_of_its_contact() -> None:
     (fact,) = told(record("Opportunity", StageName="Closed Won", ContactId="0035g00000ABCdeEAH"))
     assert isinstance(fact, CrmFact)
     assert (fact.stage, fact.person.external_id) == ("Closed Won", "0035g00000ABCdeEAH")
-    (untied,) = told(record("Opportunity", StageName="Closed Won"))
+    (untied,) = told(record("Opportunity", StageName="Closed Won", AccountId="0015g00000ABCde"))
     assert isinstance(untied, CrmFact)
-    assert (untied.stage, untied.person.identified) == ("Closed Won", False)
+    assert (untied.stage, untied.person.identified, untied.deal) == ("Closed Won", False, True)
+    assert untied.account == "0015g00000ABCdeAAH"
 
 
 def test_a_deleted_record_is_a_change() -> None:
