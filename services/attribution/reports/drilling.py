@@ -20,7 +20,7 @@ from shared.service import Runtime
 from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor
 
 PATH = "/v1/reports/attribution/conversions"
-Name = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00]*$")]
+Name = Annotated[str, StringConstraints(max_length=10_000)]
 
 Link = Callable[[Place], str]
 
