@@ -31,6 +31,7 @@ IN_MEMORY = Path("/dev/shm")  # noqa: S108  # a fast place for databases that li
 ROOM = 2 << 30
 hypothesis_settings.register_profile("histories", max_examples=600, deadline=None)  # make histories
 _used: dict[str, str] = {}
+os.environ.setdefault("THROUGHLINE_NURTURE_RENDERER_PATIENCE", "PT10M")  # however busy the machine is
 gc.disable()  # until all is collected: nothing of it can be freed
 
 

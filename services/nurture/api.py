@@ -1,6 +1,6 @@
 """Nurture over HTTP."""
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 
 from services.nurture.acts.api import acts_router
 from services.nurture.audiences.api import audiences_router
@@ -19,21 +19,14 @@ from services.nurture.takeover.api import policy_router as takeover_policy_route
 from services.nurture.takeover.api import takeover_router
 from services.nurture.templates.api import templates_router
 from services.nurture.tracking.api import tracking_router
-from shared.errors import NotFound
 from shared.service import Runtime
 from shared.web import Endpoints
-
-
-async def nothing_unstorable(request: Request) -> None:
-    """Nothing has a name that no text of the database can hold. Raises NotFound."""
-    if any("\0" in value for value in [*request.path_params.values(), *request.query_params.values()]):
-        raise NotFound("no name holds a NUL character")
 
 
 def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
     """All that others ask of nurture, and the addresses in its messages."""
     parts = make_parts(runtime)
-    router = Endpoints(dependencies=[Depends(nothing_unstorable)])
+    router = Endpoints()
     for each in (
         sequences_router(parts),
         broadcasts_router(parts),

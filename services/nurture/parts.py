@@ -52,7 +52,7 @@ def make_parts(runtime: Runtime) -> Parts:
         catalogue=Catalogue(),
         addresses=Addresses(runtime.secrets.derive("nurture-addresses")),
         templates=Templates(runtime.database),
-        renderer=Renderer(),
+        renderer=Renderer(settings.renderer_patience.total_seconds()),
         policy=ActiveDocument(POLICIES, lambda _, document: policy_checked(document)),
         preferences=ActiveDocument(PAGES, lambda version, document: PreferencePage(version, page_checked(document))),
         links=Links(runtime.secrets.links, public_url, traps=settings.trap_links, short_url=settings.short_links_url),

@@ -14,6 +14,9 @@ class NurtureSettings(BaseSettings):
 
     site_url: str | None = Field(default=None, description="Where links of shipped messages lead; default: public URL")
     smtp_timeout: timedelta = Field(default=timedelta(seconds=20), description="For one message, all of it")
+    renderer_patience: timedelta = Field(
+        default=timedelta(seconds=30), description="For filling a template, by the clock; its own limit is of CPU time"
+    )
     claim_for: timedelta = Field(default=timedelta(seconds=45), description="After this a silent claim counts as dead")
     claim_batch: int = Field(default=200, ge=1, le=1_000, description="Due steps that are taken at once")
     send_at_once: int = Field(default=50, ge=1, le=500, description="Messages that are handed over at the same time")

@@ -18,7 +18,6 @@ from shared.web import Endpoints, Input, Instant, Limit, Page, Principal, invali
 
 Validate = Callable[[dict[str, Any]], object]
 Simulate = Callable[[dict[str, Any], int], Awaitable[dict[str, Any]]]
-WITHOUT_NUL = r"^[^\x00]*$"
 SLACK = timedelta(minutes=1)
 """How far clocks may differ: a time to come that lies so little behind is now."""
 
@@ -107,7 +106,7 @@ def documents_router(  # noqa: PLR0913  # what a kind of document is made of
         response: Response,
         principal: Annotated[Principal, Depends(may_change)],
         draft: Annotated[bool, Query(description="Only save it")] = False,
-        reason: Annotated[str, Query(max_length=1_000, pattern=WITHOUT_NUL, description="Why it is made active")] = "",
+        reason: Annotated[str, Query(max_length=1_000, description="Why it is made active")] = "",
         announce: Annotated[bool, Query(description="Whether what follows from the switch is told")] = True,
     ) -> DocumentOut:
         """Save a new version and make it active, unless it is a draft."""

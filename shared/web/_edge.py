@@ -1,5 +1,7 @@
 """What surrounds every request, as plain ASGI: size limit while streaming, headers, trace, measures.
 
+Addresses that hold what no text of the database can are refused here, for all endpoints.
+
 No `BaseHTTPMiddleware`: one of those costs more than a durable write.
 """
 
@@ -8,10 +10,11 @@ import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from prometheus_client import Histogram
 
-from shared.errors import TooLarge
+from shared.errors import FieldError, Invalid, NotFound, Rejected, TooLarge
 from shared.telemetry import current_trace, histogram, log, new_trace, parse_trace, set_trace, span, tracing
 from shared.web._problems import rejected
 
@@ -100,7 +103,10 @@ class Edge:
             await send(message)
 
         try:
-            await self._app(scope, limited_receive, dressed_send)
+            if b"%00" in scope["query_string"] or "\0" in scope["path"]:
+                await rejected(_unstorable(scope))(scope, receive, dressed_send)
+            else:
+                await self._app(scope, limited_receive, dressed_send)
         except TooLarge:
             pass
         except Exception:
@@ -121,6 +127,14 @@ class Edge:
             measure.observe(time.perf_counter() - began)
             if status >= _SERVER_ERRORS:
                 log.warning("request_answered", route=path, status=status, trace=current_trace())
+
+
+def _unstorable(scope: Scope) -> Rejected:
+    if "\0" in scope["path"]:
+        return NotFound("no name holds a NUL character")
+    said = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    places = dict.fromkeys(f"query:{name.replace(chr(0), '%00')}" for name, value in said if "\0" in name + value)
+    return Invalid(f"look at {', '.join(places)}", [FieldError(place, "contains a NUL character") for place in places])
 
 
 def _too_large(limit: int) -> TooLarge:

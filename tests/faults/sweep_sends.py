@@ -24,7 +24,6 @@ from services.nurture.channels.email import EmailChannel
 from services.nurture.channels.provider import Providers
 from services.nurture.parts import make_parts
 from services.nurture.sending.handlers import Sender
-from services.nurture.templates.rendering import Renderer
 from shared.settings import Settings
 from shared.testing import harness
 from tests.service.nurture_world import SEQUENCE, Facts, World, make_sender, open_inbox
@@ -121,7 +120,7 @@ class ByHttp:
     def sender(self, world: World) -> Sender:
         parts = make_parts(world.nurture.consumer_runtime)
         by_http = Providers([provider_at("sendgrid", self._provider.url)])
-        return Sender(parts, {"email": EmailChannel(parts, Renderer(20), by_http)})
+        return Sender(parts, {"email": EmailChannel(parts, parts.renderer, by_http)})
 
 
 @asynccontextmanager

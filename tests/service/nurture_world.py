@@ -17,7 +17,6 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from services.nurture.channels.email import EmailChannel
 from services.nurture.parts import make_parts
 from services.nurture.sending.handlers import Sender
-from services.nurture.templates.rendering import Renderer
 from shared.events import (
     AssignmentAccepted,
     ConsentChanged,
@@ -277,4 +276,4 @@ def make_sender(runtime: Runtime, inbox_url: str | None) -> Sender:
     parts = make_parts(runtime)
     if inbox_url is None:
         return Sender(parts, {})
-    return Sender(parts, {"email": EmailChannel(parts, Renderer(timeout_s=20), Mailer(parse_server(inbox_url), 10))})
+    return Sender(parts, {"email": EmailChannel(parts, parts.renderer, Mailer(parse_server(inbox_url), 10))})

@@ -280,7 +280,6 @@ async def test_models_that_give_totals_split_no_single_conversion(
         ("/v1/journey", {}, 422, "query:email"),
         ("/v1/journey", {"email": "nobody"}, 422, "query:email"),
         ("/v1/journey", {"email": "a@b.example", "lead_id": "x"}, 422, "query:email"),
-        ("/v1/leads/a%00b/journey", {}, 422, "path:lead_id"),
         ("/v1/leads/x/journey", {"limit": 1_001}, 422, "query:limit"),
         ("/v1/conversions", {"email": "a@b.example", "limit": 201}, 422, "query:limit"),
         ("/v1/journey", {"email": "a@b.example", "cursor": "bogus"}, 400, "query:cursor"),

@@ -252,7 +252,6 @@ async def test_bad_query_parameters_are_named(capture: Capture) -> None:
     ):
         response = await capture.harness.client.get("/v1/leads", params=params)
         assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, pointer)
-    assert (await capture.get("leads", anonymous_id="a\x00b")).status_code == 200
     for key in ("x" * 256, " ", "ü"):
         response = await capture.harness.client.post(
             "/v1/leads", json=LEAD, headers=[(b"idempotency-key", key.encode())]

@@ -55,7 +55,6 @@ async def test_a_withdrawal_names_the_touch_and_is_on_record(capture: Capture) -
         ("x", {"reason": "r", "source": ""}, "/source"),
         ("x", {"reason": "r", "why": 1}, "/why"),
         ("x" * 256, {"reason": "r"}, "path:touch_id"),
-        ("a\0b", {"reason": "r"}, "path:touch_id"),
     ],
 )
 async def test_a_withdrawal_that_cannot_be_is_refused(

@@ -15,7 +15,6 @@ from services.nurture.channels.email import EmailChannel
 from services.nurture.optins.handlers import OptinSender
 from services.nurture.parts import make_parts
 from services.nurture.sending.handlers import Sender
-from services.nurture.templates.rendering import Renderer
 from shared.events import ConsentChanged, ConsentRequested, OptinPersonal, OptinRequested
 from shared.ids import EventId, LeadId
 from shared.settings import Settings
@@ -230,8 +229,8 @@ async def asking(settings: Settings, senders: int = 2) -> AsyncIterator[Asking]:
         made = []
         for _ in range(senders):
             sender = make_sender(nurture.consumer_runtime, inbox.url)
-            email = EmailChannel(parts, Renderer(timeout_s=20), Mailer(parse_server(inbox.url), 10))
-            made.append((sender, OptinSender(parts, Renderer(timeout_s=20), {"email": email}, sender)))
+            email = EmailChannel(parts, parts.renderer, Mailer(parse_server(inbox.url), 10))
+            made.append((sender, OptinSender(parts, parts.renderer, {"email": email}, sender)))
         for sender, _ in made:
             sender.lookout.connected_since = -1e6
         yield Asking(world, made)

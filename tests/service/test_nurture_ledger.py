@@ -19,7 +19,6 @@ from services.nurture.sending.handlers import Sender
 from services.nurture.sending.reconciling import RULE, Reconciler
 from services.nurture.sending.resending import Resender
 from services.nurture.sending.turns import CLAIM_DUE, NEXT_DUE
-from services.nurture.templates.rendering import Renderer
 from shared.events import MessageReported, MessageSettled
 from shared.ids import EventId, MessageId
 from shared.settings import Settings
@@ -52,7 +51,8 @@ async def world(settings: Settings) -> AsyncIterator[World]:
 
 def email_channel(world: World, connections: int = 1) -> EmailChannel:
     mailer = Mailer(parse_server(world.inbox.url), 60, connections)
-    return EmailChannel(make_parts(world.nurture.consumer_runtime), Renderer(timeout_s=20), mailer)
+    parts = make_parts(world.nurture.consumer_runtime)
+    return EmailChannel(parts, parts.renderer, mailer)
 
 
 def report(world: World, email: str, event: str, message_id: str) -> MessageReported:
@@ -237,7 +237,7 @@ class Asked(EmailChannel):
 async def test_a_provider_is_asked_and_without_news_the_rule_counts_it_as_sent(world: World) -> None:
     await becomes_unknown(world, ANN, BEN)
     parts = make_parts(world.nurture.consumer_runtime)
-    asked = Asked(parts, Renderer(), Mailer(parse_server(world.inbox.url), 10))
+    asked = Asked(parts, parts.renderer, Mailer(parse_server(world.inbox.url), 10))
     asked.known = (await world.messages(ANN))[0]["message_id"]
     await world.execute("UPDATE messages SET look_up_at = now()")
     await Reconciler(parts, {"email": asked}).run()

@@ -30,9 +30,15 @@ async def test_a_name_that_no_text_can_hold_is_simply_unknown(nurture: Harness) 
     assert len(named) > 50
     for method, path in named:
         answer = await nurture.client.request(method, re.sub(r"{\w+}", "a%00b", path), json={})
-        assert answer.status_code in (404, 422), (method, path, answer.text)
-    for query in ("sequence=%00", "cursor=%00"):
-        assert (await nurture.client.get(f"/v1/messages?{query}")).status_code == 404
+        assert answer.status_code == 404, (method, path, answer.text)
+
+
+async def test_the_same_document_once_more_would_change_nothing(nurture: Harness) -> None:
+    saved = (await nurture.client.post("/v1/sequences", json=SEQUENCE)).json()["sequence_id"]
+    told = (await nurture.client.post(f"/v1/sequences/{saved}:diff", json=SEQUENCE)).json()
+    assert (told["same"], told["changed"]) == (True, [])
+    bad = await nurture.client.post(f"/v1/sequences/{saved}:diff", json={**SEQUENCE, "steps": 1})
+    assert (bad.status_code, bad.json()["errors"][0]["pointer"]) == (422, "/steps")
 
 
 async def test_times_before_and_after_all_others_are_refused(nurture: Harness) -> None:

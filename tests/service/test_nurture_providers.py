@@ -35,7 +35,7 @@ from services.nurture.sending.handlers import Sender
 from services.nurture.sending.looking import MISSING
 from services.nurture.sending.mail import compose
 from services.nurture.templates.document import Approved
-from services.nurture.templates.rendering import Rendered, Renderer
+from services.nurture.templates.rendering import Rendered
 from services.nurture.tracking.links import Links
 from shared.clock import SystemClock
 from shared.events import MessageSettled
@@ -254,8 +254,8 @@ async def text_world(settings: Settings) -> AsyncIterator[tuple[World, ProviderS
         parts = replace(parts, channels=ChannelSettings(domain_limits=limits))
         by_mail = Providers([Smtp(Mailer(parse_server(inbox.url), 10), None)])
         channels = {
-            "email": EmailChannel(parts, Renderer(20), by_mail),
-            "sms": TextChannel(parts, Renderer(20), Providers([provider_at("twilio", twilio.url)])),
+            "email": EmailChannel(parts, parts.renderer, by_mail),
+            "sms": TextChannel(parts, parts.renderer, Providers([provider_at("twilio", twilio.url)])),
         }
         world = World(nurture, inbox, Facts(nurture.runtime), [Sender(parts, channels)])  # type: ignore[arg-type]
         await world.feeds_are_fresh()

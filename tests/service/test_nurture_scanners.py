@@ -101,6 +101,24 @@ async def test_who_follows_the_link_that_nobody_sees_takes_back_the_clicks_befor
     assert await follow(world, trap.replace("/h/", "/c/")) == 404
 
 
+async def test_a_persons_click_beside_that_of_a_robot_that_says_so_stays_a_persons(world: World) -> None:
+    one, two, three = addresses(world, "c")
+    (trap,) = addresses(world, "h")
+    robot = {"user-agent": "Slackbot-LinkExpanding 1.0"}
+    await follow(world, one)
+    for address in (one, two, three, trap):
+        await follow(world, address, **robot)
+    await follow(world, two)
+    told = await clicks(world)
+    assert [page for page, automated, _ in told if not automated] == ["one", "two"]
+    assert {why for _, automated, why in told if automated} == {"a known scanner or robot, by its name"}
+    await follow(world, three)
+    assert {why for *_, why in await clicks(world)} == {
+        "a known scanner or robot, by its name",
+        "every link of the message was followed within 5 s",
+    }, "whoever follows all of them unnamed is none"
+
+
 async def test_a_known_scanner_is_told_by_its_network_through_a_proxy(world: World) -> None:
     await follow(world, addresses(world, "c")[0], **{"x-forwarded-for": "64.235.150.9"})
     assert await clicks(world) == [("one", True, "a known scanner, by its network: Barracuda")]

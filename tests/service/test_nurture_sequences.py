@@ -290,6 +290,8 @@ async def test_a_sequence_that_is_switched_off_holds_its_runs(world: World) -> N
         ({"steps": [{"id": "a", "wait": {"days": 1}, "next": "b"}]}, "/steps/0/next", None),
         ({"color": "red"}, "/color", None),
         ({"name": "a\x00b"}, "/name", None),
+        ({"name": "Spring\r\nsale"}, "/name", None),
+        ({"name": "Spring \u202eelas"}, "/name", None),
         ({"name": None}, "/name", None),
     ],
 )

@@ -162,6 +162,19 @@ async def test_what_answers_the_person_at_once_leaves_though_a_rep_was_offered_t
     assert str(await why(world, ANN)).startswith("takeover/assignment")
 
 
+async def test_a_meeting_that_was_held_pauses_what_began_before_it_and_not_what_follows_it_up(world: World) -> None:
+    await world.saves(DRIP)
+    await world.saves(DRIP, name="Follow-up", trigger="event.type == 'meeting_held'")
+    await world.tell(world.facts.form(ANN, kind="meeting_held"))
+    await world.send()
+    assert await why(world, ANN) is None
+    early = NOW - timedelta(hours=1)
+    await world.tell(world.facts.form(ANN, kind="content_downloaded", at=early))
+    await world.send()
+    assert str(await why(world, ANN)).startswith("takeover/meeting")
+    assert [one["cause"] for one in await pauses(world, ANN)] == ["meeting"]
+
+
 async def test_a_reply_pauses_from_silence_and_a_meeting_until_days_after_it(world: World) -> None:
     await world.saves(DRIP)
     await world.tell(world.facts.form(ANN, kind="email_replied", at=NOW - timedelta(days=3)))

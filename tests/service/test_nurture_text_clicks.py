@@ -12,7 +12,6 @@ from services.nurture.channels.provider import Providers
 from services.nurture.channels.text import TextChannel
 from services.nurture.parts import make_parts
 from services.nurture.sending.handlers import Sender
-from services.nurture.templates.rendering import Renderer
 from services.nurture.tracking.links import Links
 from shared.events import ConsentChanged, TouchRecorded
 from shared.settings import Settings
@@ -38,7 +37,7 @@ async def texts(settings: Settings) -> AsyncIterator[tuple[World, ProviderServer
         parts = make_parts(nurture.consumer_runtime)
         secret, public = nurture.runtime.secrets.links, nurture.settings.public_url
         parts = replace(parts, links=Links(secret, public, short_url="https://acme.link/go/"))
-        channel = TextChannel(parts, Renderer(20), Providers([provider_at("twilio", twilio.url)]))
+        channel = TextChannel(parts, parts.renderer, Providers([provider_at("twilio", twilio.url)]))
         world = World(nurture, inbox, Facts(nurture.runtime), [Sender(parts, {"sms": channel, "whatsapp": channel})])
         await world.feeds_are_fresh()
         yield world, twilio

@@ -203,6 +203,24 @@ async def test_every_error_is_a_problem_document_with_the_usual_headers(
         assert answer.headers["allow"]
 
 
+@pytest.mark.parametrize(
+    ("address", "status", "places"),
+    [
+        ("/faults/a%00b", 404, []),
+        ("/nothing%00", 404, []),
+        ("/things?limit=%00", 422, ["query:limit"]),
+        ("/things?cursor=a%00&limit=1&more=%00", 422, ["query:cursor", "query:more"]),
+        ("/things?a%00=1", 422, ["query:a%00"]),
+    ],
+)
+async def test_an_address_that_no_text_of_the_database_can_hold_is_refused_before_anything_is_asked(
+    service: Harness, address: str, status: int, places: list[str]
+) -> None:
+    answer = await service.client.get(address)
+    assert (answer.status_code, pointers(answer)) == (status, places)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 async def test_a_request_without_a_sound_id_is_given_one(service: Harness) -> None:
     ids = set()
     for given in ("", "a b", "x" * 200, "<script>"):

@@ -12,7 +12,6 @@ from services.nurture.channels.provider import Providers
 from services.nurture.parts import make_parts
 from services.nurture.sending.domain import TRIES
 from services.nurture.sending.handlers import Sender
-from services.nurture.templates.rendering import Renderer
 from services.routing.webhooks.domain import MOST_FAILURES, Outgoing
 from services.routing.webhooks.handlers import AT_ONCE, Deliverer
 from shared.settings import Settings
@@ -49,7 +48,7 @@ async def test_f34_a_provider_at_its_limit_is_left_alone_as_long_as_it_asks_and_
         parts = make_parts(nurture.consumer_runtime)
         parts = replace(parts, settings=parts.settings.model_copy(update={"send_at_once": HANDS}))
         by_http = Providers([provider_at("sendgrid", provider.url)], lambda: clock[0])
-        sender = Sender(parts, {"email": EmailChannel(parts, Renderer(20), by_http)})
+        sender = Sender(parts, {"email": EmailChannel(parts, parts.renderer, by_http)})
         world = World(nurture, inbox, Facts(nurture.runtime), [sender])
         await world.feeds_are_fresh()
         people = [f"p{number}@example.com" for number in range(PEOPLE)]

@@ -26,14 +26,11 @@ from shared.service import Runtime
 from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor, requires
 
 DEFAULT_MODEL = "linear"
-ModelQuery = Annotated[
-    str, Query(max_length=100, pattern=r"^[^\x00]*$", description="The model that divides the credit")
-]
+ModelQuery = Annotated[str, Query(max_length=100, description="The model that divides the credit")]
 HistoryQuery = Annotated[
     str,
     Query(
         max_length=100,
-        pattern=r"^[^\x00]*$",
         description="The model by which the history tells what moved; `all` for every one",
     ),
 ]

@@ -144,7 +144,7 @@ def router(runtime: Runtime) -> APIRouter:
         model_id: ModelId,
         principal: Annotated[Principal, Depends(may_change)],
         draft: Annotated[bool, Query(description="Only save it")] = False,
-        reason: Annotated[str, Query(max_length=1_000, pattern=r"^[^\x00]*$", description="Why")] = "",
+        reason: Annotated[str, Query(max_length=1_000, description="Why")] = "",
     ) -> ModelOut:
         """Save a new version and make it active, unless it is a draft; all conversions are credited by it anew.
 

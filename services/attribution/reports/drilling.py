@@ -25,7 +25,7 @@ from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor
 PATH = "/v1/reports/attribution/conversions"
 CURSOR = "conversions-behind"
 Item = TypeVar("Item")
-Name = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00]*$")]
+Name = Annotated[str, StringConstraints(max_length=10_000)]
 
 Link = Callable[[Place], str]
 

@@ -23,7 +23,7 @@ class Sought:
 async def find_accounts(connection: Connection, sought: Sought, place: Any, limit: int) -> tuple[list[AccountId], Any]:
     """One page of accounts after a place, and the place after it, if there are more. Each way has its index."""
     name_key = company_key(sought.name) if sought.name else None
-    if (sought.name and name_key is None) or "\x00" in (sought.external_id or ""):
+    if sought.name and name_key is None:
         return [], None  # no account can be known by that
     if sought.domain or sought.external_id:
         return await _known_by(connection, sought, name_key), None

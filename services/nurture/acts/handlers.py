@@ -14,7 +14,7 @@ from services.nurture.acts.domain import act_id, kind_of, notice_context, shown_
 from services.nurture.enrolments import handlers as enrolments
 from services.nurture.parts import Parts
 from services.nurture.people.domain import Person
-from services.nurture.sending.mail import name_and_address
+from services.nurture.sending.mail import sender_name
 from services.nurture.sending.turns import Due
 from services.nurture.sequences.domain import Plan
 from services.nurture.sequences.steps import (
@@ -66,7 +66,7 @@ class Performing:
         """The words of a step that has some, or why they cannot be filled in."""
         if not isinstance(step, NotifyStep):
             return None
-        sender = name_and_address(self._parts.runtime.settings.mail_from)[0]
+        sender = sender_name(self._parts.runtime.settings.mail_from)
         context = notice_context(person, plan.name, sender, self._parts.site_url)
         try:
             rendered = await self._renderer.render(step.template, context, footer=False)

@@ -5,7 +5,7 @@ from typing import Any
 
 from services.nurture.channels.channel import CannotWrite, Order
 from services.nurture.parts import Parts
-from services.nurture.sending.mail import name_and_address
+from services.nurture.sending.mail import sender_name
 from services.nurture.templates.document import Words
 from services.nurture.templates.languages import language_of
 from services.nurture.templates.rendering import CannotRender
@@ -19,7 +19,7 @@ def context_of(parts: Parts, order: Order) -> dict[str, Any]:
     return {
         "lead": {name: value for name, value in values.items() if name != "consent"},
         "sequence": {"name": order.plan.name},
-        "sender": {"name": name_and_address(parts.runtime.settings.mail_from)[0]},
+        "sender": {"name": sender_name(parts.runtime.settings.mail_from)},
         "site_url": parts.site_url,
         "unsubscribe_url": parts.links.address("u", order.message_id),
         "preferences_url": parts.preference_links.address(order.person.person_id, order.message_id),

@@ -12,6 +12,8 @@ Kennedy and Ramdas, "Time-uniform central limit theory and asymptotic confidence
 """
 
 import math
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 
 ALPHA = 0.05
@@ -21,7 +23,8 @@ TIGHTEST_AT = 5_000
 """The number of people at which a comparison of amounts is to be sharpest."""
 FEWEST_BUYERS = 20
 """So many of each variant must have bought before amounts are compared: the theorem speaks of large numbers."""
-_EDGE = 1e-15
+_FINE = 10**15
+_EDGE = 1 / _FINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,21 +115,27 @@ def _log_likelihood(yes: int, no: int, part: float) -> float:
 
 
 def _mixture(yes: int, no: int, a: float, b: float) -> float:
-    from scipy.special import betaln  # noqa: PLC0415  # a quarter of the start of every process, for one report
+    return _log_beta(a + yes, b + no) - _log_beta(a, b)
 
-    return float(betaln(a + yes, b + no) - betaln(a, b))
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
 def _proportions(yes: int, no: int, a: float, b: float, alpha: float) -> Interval:
     """All proportions that the mixture over Beta(a, b) has not refuted; None where there is none to refute."""
-    from scipy.optimize import brentq  # noqa: PLC0415  # the same
-
     least = _mixture(yes, no, a, b) + math.log(alpha)
 
     def left(part: float) -> float:
         return _log_likelihood(yes, no, part) - least
 
     best = min(max(yes / (yes + no), _EDGE), 1 - _EDGE) if yes + no else 0.5
-    low = brentq(left, _EDGE, best) if yes and left(_EDGE) < 0 else None
-    high = brentq(left, best, 1 - _EDGE) if no and left(1 - _EDGE) < 0 else None
+    low = _crossing(left, _EDGE, best) if yes and left(_EDGE) < 0 else None
+    high = _crossing(lambda part: -left(part), best, 1 - _EDGE) if no and left(1 - _EDGE) < 0 else None
     return Interval(low, high)
+
+
+def _crossing(rising: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function that rises becomes positive. Not scipy's: loading it holds up the process for a second."""
+    places = range(round(low * _FINE), round(high * _FINE))
+    return places[0] / _FINE + bisect_left(places, 0.0, key=lambda place: rising(place / _FINE)) / _FINE

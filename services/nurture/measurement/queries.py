@@ -106,33 +106,30 @@ owners AS MATERIALIZED (
 
 
 def _after_messages(happened: str) -> str:
-    """What happened within the window after messages of a sequence: each under the last message before it."""
+    """What happened within the window after messages of a sequence: each under the last message before it.
+
+    Messages and what happened are each read once and laid side by side, by person: to look for the messages of
+    everybody who did something costs more, and most of them got none of the sequence.
+    """
     return f"""
 WITH RECURSIVE {happened},
-{owners_of("SELECT DISTINCT lead_id FROM happened")},
-theirs AS MATERIALIZED (
-    SELECT happened.*, coalesce(owners.person_id, happened.lead_id) AS person_id
-    FROM happened LEFT JOIN owners ON owners.lead_id = happened.lead_id
+gone AS NOT MATERIALIZED (
+    SELECT lead_id, step_id, variant, claimed_at FROM messages
+    WHERE sequence_id = $1 AND {LEFT_US} AND claimed_at >= $2 AND claimed_at < $3::timestamptz + $4::interval
 ),
-below AS (
-    SELECT person_id, person_id AS lead_id FROM theirs
-    UNION
-    SELECT below.person_id, alias.lead_id
-    FROM below JOIN identity_aliases AS alias ON alias.into_id = below.lead_id AND alias.active
-),
+{owners_of("SELECT lead_id FROM happened UNION ALL SELECT lead_id FROM gone")},
 followed AS (
-    SELECT DISTINCT ON (theirs.fact_id) theirs.currency, theirs.value_minor, message.*
-    FROM theirs JOIN below ON below.person_id = theirs.person_id
-    CROSS JOIN LATERAL (
-        SELECT step_id, variant, claimed_at FROM messages
-        WHERE messages.lead_id = below.lead_id AND sequence_id = $1 AND {LEFT_US}
-            AND claimed_at <= theirs.occurred_at AND claimed_at > theirs.occurred_at - $4::interval
-        ORDER BY claimed_at DESC LIMIT 1
-    ) AS message
-    ORDER BY theirs.fact_id, message.claimed_at DESC
+    SELECT DISTINCT ON (fact_id) currency, value_minor, step_id, variant, claimed_at
+    FROM gone LEFT JOIN owners AS recipient USING (lead_id)
+    JOIN (
+        SELECT happened.*, coalesce(owners.person_id, lead_id) AS person_id
+        FROM happened LEFT JOIN owners USING (lead_id)
+    ) AS theirs ON theirs.person_id = coalesce(recipient.person_id, gone.lead_id)
+        AND claimed_at <= occurred_at AND claimed_at > occurred_at - $4::interval
+    ORDER BY fact_id, claimed_at DESC
 )
 SELECT step_id, variant, currency, count(*) AS times, sum(value_minor)::bigint AS value_minor
-FROM followed WHERE claimed_at >= $2 AND claimed_at < $3 GROUP BY step_id, variant, currency
+FROM followed WHERE claimed_at < $3 GROUP BY step_id, variant, currency
 """
 
 

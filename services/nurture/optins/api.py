@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from services.nurture.optins.document import LINK, MESSAGES, checked
 from services.nurture.parts import Parts
-from services.nurture.sending.mail import name_and_address, plain_html
+from services.nurture.sending.mail import plain_html, sender_name
 from services.nurture.templates.rendering import CannotRender
 from shared.rules import documents_router
 
@@ -21,7 +21,7 @@ def optins_router(parts: Parts) -> APIRouter:
         context = {
             LINK: f"{runtime.settings.public_url.rstrip('/')}/capture/confirm/…",
             "form": {"name": "Newsletter"},
-            "sender": {"name": name_and_address(runtime.settings.mail_from)[0]},
+            "sender": {"name": sender_name(runtime.settings.mail_from)},
         }
         shown: dict[str, Any] = {}
         for language, template in checked(document).messages.items():

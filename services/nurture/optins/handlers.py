@@ -23,7 +23,7 @@ from services.nurture.sending import queries as ledger
 from services.nurture.sending.claiming import Claimed, claim_all
 from services.nurture.sending.domain import OPTINS, message_id
 from services.nurture.sending.handlers import Sender
-from services.nurture.sending.mail import NotMailable, compose, name_and_address
+from services.nurture.sending.mail import NotMailable, compose, sender_name
 from services.nurture.sending.queries import Entry
 from services.nurture.sending.settling import Settlement, tell
 from services.nurture.templates.rendering import CannotRender, Renderer
@@ -108,7 +108,7 @@ class OptinSender:
         context = {
             LINK: personal.confirm_url,
             "form": {"name": due.form_name},
-            "sender": {"name": name_and_address(runtime.settings.mail_from)[0]},
+            "sender": {"name": sender_name(runtime.settings.mail_from)},
         }
         try:
             rendered = await self._renderer.render(messages.template_for(due.language), context, footer=False)

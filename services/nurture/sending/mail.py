@@ -41,6 +41,12 @@ def name_and_address(sender: str) -> tuple[str, str]:
     return (name.strip().strip('"'), rest.strip().removesuffix(">")) if bracket else ("", sender.strip())
 
 
+def sender_name(sender: str) -> str:
+    """How messages name their sender: by its name, or by its domain where it is an address alone."""
+    name, address = name_and_address(sender)
+    return name or address.rpartition("@")[2]
+
+
 def address_of(email: str, what: str) -> Address:
     """One address, and nothing but one. Raises NotMailable."""
     local, _, domain = one_line(email, what).rpartition("@")

@@ -15,7 +15,7 @@ from services.nurture.sequences.document import SequenceDocument, StepId
 from services.nurture.sequences.domain import compile_plan
 from services.nurture.sequences.inflight import mapping_faults
 from services.nurture.sequences.simulation_api import add_simulations
-from services.nurture.sequences.written import NEWEST, check_outside, plan_of, tried, warnings_about
+from services.nurture.sequences.written import NEWEST, check_outside, plan_of, read, tried, warnings_about
 from shared.db import Connection, Tx
 from shared.errors import FieldError, Invalid
 from shared.ids import SequenceId, new_id
@@ -50,8 +50,7 @@ from shared.web import (
 
 InFlight = Literal["keep", "migrate"]
 PATH = "/v1/sequences/{sequence_id}"
-WITHOUT_NUL = r"^[^\x00]*$"
-Reason = Annotated[str, Query(max_length=1_000, pattern=WITHOUT_NUL, description="Why it is made active")]
+Reason = Annotated[str, Query(max_length=1_000, description="Why it is made active")]
 Mapped = dict[StepId, StepId]
 
 
@@ -157,6 +156,7 @@ def sequences_router(parts: Parts) -> APIRouter:
         tell=tell,
         answer=SequenceOut,
         named=named,
+        normal=lambda document: read(document).as_json(),
         try_out=try_out,
     )
     _add_writing(router, parts, try_out)

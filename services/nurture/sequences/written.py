@@ -1,5 +1,6 @@
 """Documents as they are sent: read, compiled, and compared with what else there is."""
 
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,6 +20,8 @@ from shared.rules import FaultOut, InvalidDocument, ValidationOut, faults_of
 from shared.web import invalid
 
 NEWEST = 2**31 - 1
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Also what turns the direction of the text behind it."""
 
 
 def read(document: dict[str, Any]) -> SequenceDocument:
@@ -65,8 +68,21 @@ async def warnings_about(connection: Connection, document: SequenceDocument) -> 
 
 
 async def faults_outside(connection: Connection, parts: Parts, document: SequenceDocument) -> list[FieldError]:
-    """What is wrong with the templates and the other sequences that steps name."""
-    return [*await _faults_of_messages(connection, parts, document), *await _faults_of_others(connection, document)]
+    """What is wrong with the templates and the other sequences that steps name, and with how it is named itself.
+
+    That is asked of what is saved alone: a version from before the rule runs on.
+    """
+    return [
+        *_faults_of_name(document.name),
+        *await _faults_of_messages(connection, parts, document),
+        *await _faults_of_others(connection, document),
+    ]
+
+
+def _faults_of_name(name: str) -> list[FieldError]:
+    if not _CONTROLS.search(name):
+        return []
+    return [FieldError("/name", "holds a control character or a line break: write it on one line, of what is seen")]
 
 
 async def missing_segments(connection: Connection, named: list[tuple[str, str]]) -> list[FieldError]:

@@ -112,7 +112,7 @@ def suppressions_router(parts: Parts) -> APIRouter:
         phone: Annotated[Phone | None, Query(description="Only entries of this number")] = None,
         channel: ListChannel | None = None,
         reason: Reason | None = None,
-        origin: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
+        origin: Annotated[str | None, Query(max_length=200)] = None,
         limit: Limit = 50,
         cursor: str | None = None,
     ) -> Page[SuppressionOut]:

@@ -45,8 +45,10 @@ async def unless_taken_over(asked: Question) -> Hold | Leave | None:
 
 
 async def _answers(asked: Question, pause: Pause, within: timedelta) -> bool:
-    """Whether the message answers, at once, what the person did before a rep was offered the lead."""
+    """Whether it follows up the meeting, or answers at once what the person did before a rep was offered the lead."""
     run = asked.run
+    if pause.met is not None:
+        return run.triggered_at >= pause.met
     if pause.offered is None or min(run.triggered_at, run.started_at) > pause.offered:
         return False
     if asked.now - run.started_at > within:

@@ -79,7 +79,7 @@ class Known:
 class Pause:
     """Marketing is paused. `until` is None where only an event or a person ends it; `lead_id` is whose matter it is.
 
-    `offered` is when a lead was offered that nobody has accepted yet.
+    `offered` is when a lead was offered that nobody has accepted yet, `met` when a meeting was held.
     """
 
     pause_id: str
@@ -90,6 +90,7 @@ class Pause:
     reach: DealReach
     lead_id: LeadId
     offered: datetime | None = None
+    met: datetime | None = None
 
     @property
     def reason(self) -> str:
@@ -185,11 +186,13 @@ def _meeting(policy: Policy, known: Known) -> list[Pause]:
     says, meeting = policy.says.meeting, standing_meeting(known.touches)
     if meeting is None:
         return []
-    at = meeting.meeting_at if meeting.type != "meeting_held" and meeting.meeting_at else meeting.at
+    met = meeting.at if meeting.type == "meeting_held" else None
+    at = met or meeting.meeting_at or meeting.at
     until = None if says.resume_after_days is None else max(at, meeting.at) + timedelta(days=says.resume_after_days)
     ends = "resumes by hand" if until is None else f"resumes {says.resume_after_days} days after it"
     why = f"a meeting is agreed, {at:%Y-%m-%d %H:%M} UTC; {ends}"
-    return [Pause(f"meeting:{meeting.touch_id}", "meeting", why, meeting.at, until, says.pauses, meeting.lead_id)]
+    name = f"meeting:{meeting.touch_id}"
+    return [Pause(name, "meeting", why, meeting.at, until, says.pauses, meeting.lead_id, met=met)]
 
 
 def _deals(policy: Policy, known: Known) -> list[Pause]:

@@ -32,7 +32,7 @@ from shared.web import Endpoints, Input, Limit, Page, Principal, idempotent, inv
 NEWEST = 2**31 - 1
 Version = Annotated[int, Field(ge=1, le=NEWEST)]
 VersionQuery = Annotated[int | None, Query(ge=1, le=NEWEST)]
-Id = Annotated[str, Path(pattern=r"^[^\x00]*$", max_length=200)]
+Id = Annotated[str, Path(max_length=200)]
 Expected = Annotated[int | None, Query(ge=1, le=NEWEST, description="The version that is known to count: else 409")]
 
 

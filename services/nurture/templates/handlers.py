@@ -7,7 +7,7 @@ from typing import Any
 from services.nurture.errors import NoSuchLead
 from services.nurture.parts import Parts
 from services.nurture.people import queries as people
-from services.nurture.sending.mail import name_and_address, plain_html
+from services.nurture.sending.mail import plain_html, sender_name
 from services.nurture.templates.document import Utm, Words
 from services.nurture.templates.findings import Finding, findings
 from services.nurture.templates.rendering import CannotRender
@@ -53,7 +53,7 @@ async def preview(  # noqa: PLR0913  # what a message is made of
     context = {
         "lead": lead,
         "sequence": {"name": sequence},
-        "sender": {"name": name_and_address(parts.runtime.settings.mail_from)[0]},
+        "sender": {"name": sender_name(parts.runtime.settings.mail_from)},
         "site_url": parts.site_url,
         "unsubscribe_url": f"{parts.runtime.settings.public_url.rstrip('/')}/nurture/u/…",
     }

@@ -25,8 +25,6 @@ ANSWER_LIMIT = 8 * 1024 * 1024
 PROCESSES = 2
 AT_ONCE = 16
 """Messages that go to a process together: a message takes about as long as the way there and back."""
-PATIENCE_S = 30.0
-"""What a template may take is counted in CPU time, by the process itself; this is for a machine that gives it none."""
 _ENVIRONMENT = {"HOME": os.devnull, "TMPDIR": os.devnull, "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
 
 
@@ -77,10 +75,11 @@ class _Asked:
 class Renderer:
     """Fills templates in processes without our memory or environment, as many at once as there are processes.
 
-    Messages that are asked for at the same time go to a process together, and one by one where that fails.
+    Messages that are asked for at the same time go to a process together, and one by one where that fails. What a
+    template may take is counted in CPU time, by the process itself; `timeout_s` is for a machine that gives it none.
     """
 
-    def __init__(self, timeout_s: float = PATIENCE_S, processes: int = PROCESSES) -> None:
+    def __init__(self, timeout_s: float, processes: int = PROCESSES) -> None:
         self._timeout_s = timeout_s
         self._workers = [_Worker() for _ in range(processes)]
         self._turn = asyncio.Semaphore(processes)

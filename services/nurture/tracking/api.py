@@ -92,11 +92,11 @@ def tracking_router(parts: Parts) -> APIRouter:
 
     @router.get("/h/{token}", status_code=204, response_class=Response, summary="The link that nobody sees")
     @router.head("/h/{token}", include_in_schema=False)
-    async def trapped(token: str) -> Response:
+    async def trapped(request: Request, token: str) -> Response:
         """Who follows it goes through every address of the message: earlier opens and clicks are a machine's."""
         place = place_of("h", token)
         async with parts.runtime.database.transaction() as tx:
-            if not await handlers.record_trap(tx, parts, place, habits):
+            if not await handlers.record_trap(tx, parts, place, asked_by(request), habits):
                 raise NoSuchLink("there is no such message")
         return Response(status_code=204)
 

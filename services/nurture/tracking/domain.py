@@ -59,6 +59,11 @@ class Habits:
         """Why the clicks of such a message are a machine's."""
         return f"every link of the message was followed within {self.span.total_seconds():g} s"
 
+    @property
+    def hasty(self) -> str:
+        """Why a response that comes too soon is a machine's."""
+        return f"within {self.haste.total_seconds():g} s of the send"
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -75,13 +80,8 @@ class Response:
     reason: str | None
 
 
-def why_machine(
-    asked: Asked, habits: Habits, earlier: Iterable[Response], *, claimed_at: datetime, now: datetime
-) -> str | None:
-    """Why a response is a scanner's or a proxy's rather than a person's; None when nothing speaks for it.
-
-    By its method, its name, its network or its haste; or since the message was scanned a moment ago.
-    """
+def why_itself(asked: Asked, habits: Habits) -> str | None:
+    """How a machine shows by itself that it is one: by its method, its name or its network. None when it does not."""
     if asked.method == "HEAD":
         return "asked for the head only"
     if not asked.user_agent:
@@ -90,15 +90,35 @@ def why_machine(
         return "a known scanner or robot, by its name"
     if (provider := habits.scanners.provider_of(asked.address)) is not None:
         return f"a known scanner, by its network: {provider}"
+    return None
+
+
+def why_machine(
+    asked: Asked, habits: Habits, earlier: Iterable[Response], *, claimed_at: datetime, now: datetime
+) -> str | None:
+    """Why a response is a scanner's or a proxy's rather than a person's; None when nothing speaks for it.
+
+    By itself, by its haste, or since the message was scanned a moment ago.
+    """
+    if (reason := why_itself(asked, habits)) is not None:
+        return reason
     if now - claimed_at < habits.haste:
-        return f"within {habits.haste.total_seconds():g} s of the send"
+        return habits.hasty
     scans = (TRAPPED, habits.every_link)
     return next((one.reason for one in earlier if one.reason in scans and now - one.seen_at <= habits.span), None)
 
 
-def is_scanned(responses: Iterable[Response], links: int, now: datetime, span: timedelta) -> bool:
-    """Whether every link of a message was followed within the last moments, which no reader does."""
-    followed = {one.number for one in responses if one.kind in CLICKS.values() and now - one.seen_at <= span}
+def is_scanned(responses: Iterable[Response], links: int, now: datetime, habits: Habits) -> bool:
+    """Whether every link of a message was followed within the last moments, which no reader does.
+
+    What a machine followed that shows itself says nothing about who followed the rest.
+    """
+    unclear = (None, habits.hasty, habits.every_link, TRAPPED)
+    followed = {
+        one.number
+        for one in responses
+        if one.kind in CLICKS.values() and now - one.seen_at <= habits.span and one.reason in unclear
+    }
     return links >= FEWEST_LINKS and len(followed) >= links
 
 

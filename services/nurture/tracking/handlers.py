@@ -22,6 +22,7 @@ from services.nurture.tracking.domain import (
     persons_id,
     response_id,
     to_withdraw,
+    why_itself,
     why_machine,
 )
 from services.nurture.tracking.links import Links, Place
@@ -66,7 +67,7 @@ async def record_click(tx: Tx, parts: Parts, place: Place, asked: Asked, habits:
         return None
     now = await _record(tx, parts, message, CLICKS[message.channel], place.number, asked, habits)
     known = await queries.responses_of(tx.connection, message.message_id)
-    if is_scanned(known, len(message.links), now, habits.span):
+    if is_scanned(known, len(message.links), now, habits):
         await _withdraw(tx, parts, message, to_withdraw(known, now - habits.span), habits.every_link)
     return message.links[place.number]
 
@@ -86,11 +87,16 @@ async def _record(  # noqa: PLR0913  # what tells a person from a machine
     return now
 
 
-async def record_trap(tx: Tx, parts: Parts, place: Place, habits: Habits) -> bool:
-    """Somebody followed the link that nobody sees: what came before is a machine's. False when there is no such one."""
+async def record_trap(tx: Tx, parts: Parts, place: Place, asked: Asked, habits: Habits) -> bool:
+    """Somebody followed the link that nobody sees: what came before is a machine's. False when there is no such one.
+
+    A machine that shows itself, which also comes to a message that is passed on, speaks for itself alone.
+    """
     message = await queries.sent_message(tx.connection, place.message_id, parts.runtime.keys)
     if message is None:
         return False
+    if why_itself(asked, habits) is not None:
+        return True
     known, now = await queries.responses_of(tx.connection, message.message_id), parts.runtime.clock.now()
     trap = Response(TouchId(derived_id("trap", message.message_id)), "trap", 0, now, now, TRAPPED)
     await queries.save_response(tx.connection, trap, message.message_id)

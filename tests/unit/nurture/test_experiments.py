@@ -1,11 +1,17 @@
 """Variants, the statistics that allow looking early, and what is ruled by them."""
 
+import math
 import random
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.optimize import brentq
+from scipy.special import betaln
 
 from services.nurture.experiments.domain import (
     Standing,
@@ -18,6 +24,8 @@ from services.nurture.experiments.domain import (
     state_of,
 )
 from services.nurture.experiments.statistics import (
+    ALPHA,
+    PRIOR,
     Amounts,
     amounts_p,
     difference_interval,
@@ -41,6 +49,41 @@ def trial(*weights: int, **more: Any) -> Trial:
 
 def given_to(one: Trial, standing: Standing = NOBODY, people: int = 3_000) -> list[str]:
     return [choose(one, DRIP, LeadId(f"lead-{number}"), (), standing).variant.id for number in range(people)]
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"), [(0, 0), (0, 9), (9, 0), (15, 16), (1, 99_999), (400_000, 600_000), (10**7, 10**8)]
+)
+@pytest.mark.parametrize("share", [0.5, 0.1])
+def test_intervals_and_p_values_are_those_of_a_library_to_many_digits(yes: int, no: int, share: float) -> None:
+    a, b = PRIOR * share, PRIOR * (1 - share)
+    mixed = betaln(a + yes, b + no) - betaln(a, b)
+
+    def likely(part: float) -> float:
+        return float(yes * np.log(part) + no * np.log1p(-part) - mixed - math.log(ALPHA))
+
+    p = math.exp(min(0.0, likely(share) + math.log(ALPHA)))
+    assert labels_p(yes, no, share) == pytest.approx(p, rel=1e-5)
+    found, odds = ratio_interval(yes, no, share), (1 - share) / share
+    peak = min(max(yes / (yes + no or 1), 1e-15), 1 - 1e-15)
+    assert (found.low is not None) == (yes > 0 and likely(1e-15) < 0)
+    assert (found.high is not None) == (no > 0 and likely(1 - 1e-15) < 0)
+    if found.low is not None:
+        low = brentq(likely, 1e-15, peak, xtol=1e-16)
+        assert found.low == pytest.approx(low / (1 - low) * odds, rel=1e-6)
+    if found.high is not None:
+        high = brentq(likely, peak, 1 - 1e-15, xtol=1e-16)
+        assert found.high == pytest.approx(high / (1 - high) * odds, rel=1e-6)
+
+
+def test_a_report_of_an_experiment_loads_nothing_large() -> None:
+    """On the loop that everything else of the process runs on, in the transaction of the report."""
+    program = (
+        "import sys; from services.nurture.experiments.statistics import labels_p, rate_interval, ratio_interval;"
+        "labels_p(3, 4, 0.5), rate_interval(3, 40), ratio_interval(3, 4, 0.5);"
+        "sys.exit('scipy' in sys.modules or 'numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.nurture.sending.mail import NotMailable, compose
+from services.nurture.sending.mail import NotMailable, compose, sender_name
 from services.nurture.sending.mime import words, written
 from services.nurture.templates.rendering import Rendered
 from services.nurture.tracking.domain import Asked, Habits, page_of, response_id, why_machine
@@ -191,6 +191,19 @@ def test_machines_are_told_from_people(
     asked = Asked(method, agent, address)
     why = why_machine(asked, habits, (), claimed_at=AT, now=AT + timedelta(seconds=after))
     assert (why is not None) is machine, why
+
+
+@pytest.mark.parametrize(
+    ("sender", "name"),
+    [
+        ("Acme & Co, Sales <hello@acme.example>", "Acme & Co, Sales"),
+        ('"Acme" <hello@acme.example>', "Acme"),
+        ("<hello@acme.example>", "acme.example"),
+        ("hello@acme.example", "acme.example"),
+    ],
+)
+def test_a_sender_that_is_an_address_alone_has_a_name_all_the_same(sender: str, name: str) -> None:
+    assert sender_name(sender) == name
 
 
 def test_every_shipped_network_is_found_by_its_first_and_last_address() -> None:

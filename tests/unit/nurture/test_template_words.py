@@ -18,7 +18,7 @@ UNSUBSCRIBE = "https://t.example/nurture/u/token"
 
 @pytest.fixture(scope="module")
 def renderer() -> Iterator[Renderer]:
-    made = Renderer(timeout_s=20)
+    made = Renderer(timeout_s=600)
     yield made
     made.close()
 
