@@ -6,7 +6,7 @@ from datetime import datetime
 from services.scoring.rules.document import RuleSet, rule_set, shipped_document
 from services.scoring.segments.catalogue import Catalogue
 from shared.clock import Clock
-from shared.db import Connection, agreed_now
+from shared.db import Connection, Tx, agreed_now
 from shared.personal import PersonKeys
 from shared.rules import ActiveDocument, DocumentStore
 from shared.service import Runtime
@@ -29,6 +29,13 @@ class Parts:
     async def present(self, connection: Connection) -> datetime:
         """Now, by the one clock that all processes share."""
         return await agreed_now(connection, self.clock)
+
+    async def present_in(self, tx: Tx) -> datetime:
+        """Now, asked once a transaction: all that it judges is judged at one moment."""
+        if "present" not in tx.memory:
+            tx.memory["present"] = {"now": await self.present(tx.connection)}
+        now: datetime = tx.memory["present"]["now"]
+        return now
 
 
 def make_parts(runtime: Runtime) -> Parts:

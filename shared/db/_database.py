@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 else:
     Connection: TypeAlias = asyncpg.Connection
 
+PutOff: TypeAlias = Callable[[set[LeadId]], Awaitable[None]]
 API_LOG = 0
 CONSUMER_LOG = 1
 TRANSIENT = (
@@ -95,6 +96,7 @@ class Tx:
         self._cause: Event | None = None
         self.memory: dict[str, dict[Any, Any]] = {}
         """What was looked up in this transaction and holds until its end; gone with what is taken back."""
+        self._put_off: dict[str, tuple[PutOff, set[LeadId]]] = {}
 
     def emit(self, *events: Event) -> None:
         """Tell facts: they are appended to the event log in the same commit. A rebuild tells nothing."""
@@ -105,6 +107,20 @@ class Tx:
         """Tell a fact that is encoded already."""
         if not self._muted:
             self._rows.append(row)
+
+    def put_off(self, name: str, work: PutOff, lead_ids: Iterable[LeadId]) -> None:
+        """Do work about leads after the other handlers, once for all of them, however often it is put off.
+
+        For what comes out the same whenever and however often it is done. Of the same name, the first is done.
+        """
+        _, known = self._put_off.setdefault(name, (work, set()))
+        known.update(lead_ids)
+
+    async def make_up(self) -> None:
+        """Do what was put off."""
+        while self._put_off:
+            work, lead_ids = self._put_off.pop(next(iter(self._put_off)))
+            await work(lead_ids)
 
     def trace_causes(self, traces: Callable[[], dict[str, str | None]]) -> None:
         """Facts told from here on belong to the trace of their cause; looked up only if any is told.
@@ -139,6 +155,7 @@ class Tx:
         """Untell what was told since the mark: its savepoint was rolled back."""
         del self._rows[mark:]
         self.memory.clear()
+        self._put_off.clear()
 
     @property
     def rows(self) -> Sequence[LogRow]:
@@ -304,6 +321,7 @@ class Database:
                 async with connection.transaction():
                     tx = Tx(connection, muted=self.muted)
                     yield tx
+                    await tx.make_up()
                     if tx.rows:
                         await append_rows(connection, self.namespace, self.log, tx.rows)
                 if tx.rows:

@@ -2,25 +2,33 @@
 
 from shared.identity._ids import LeadIds
 from shared.identity._people import (
+    Fact,
     Member,
     OnChange,
     find_by_email,
+    hold_owners,
     identity_routes,
     members,
     members_of_many,
+    owners_again,
+    owners_seen,
     persons_of,
     resolve,
     resolve_many,
 )
 
 __all__ = [
+    "Fact",
     "LeadIds",
     "Member",
     "OnChange",
     "find_by_email",
+    "hold_owners",
     "identity_routes",
     "members",
     "members_of_many",
+    "owners_again",
+    "owners_seen",
     "persons_of",
     "resolve",
     "resolve_many",

@@ -9,7 +9,7 @@ come with only that identifier are keyed by its own id.
 """
 
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,6 +20,8 @@ from shared.ids import LeadId
 from shared.kafka import Route, on, on_batch
 
 IdentityChange = IdentityLinked | LeadMerged | LeadUnmerged
+Fact = tuple[LeadId, datetime | None]
+"""The id that something came with, and when it happened; None for as it stands now."""
 OnChange = Callable[[IdentityChange, Tx, set[LeadId]], Awaitable[None]]
 
 WALK = """
@@ -78,6 +80,7 @@ INSERT INTO identity_erased AS known (lead_id, at) VALUES ($1, $2)
 ON CONFLICT (lead_id) DO UPDATE SET at = excluded.at WHERE excluded.at < known.at
 """
 ERASED = "SELECT lead_id FROM identity_erased WHERE lead_id = ANY($1)"
+SEEN, HELD = "identities seen", "identities held"
 TAKE_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '/identity', 0))"
 
 
@@ -94,23 +97,68 @@ class Member:
         return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
 
 
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Who some ids turned out to be, as it stood when it was asked."""
+
+    persons: Mapping[LeadId, LeadId]
+    links: Mapping[LeadId, list[tuple[datetime, LeadId]]]
+
+    def owner(self, lead_id: LeadId, at: datetime | None = None) -> LeadId:
+        """The person behind an id at a moment (without one: as it stood then)."""
+        return self.persons[_owner(self.links.get(lead_id), lead_id, at)]
+
+
+async def identities(connection: Connection, lead_ids: Iterable[LeadId]) -> Identities:
+    """Who ids are now: one statement, however many ids."""
+    links: dict[LeadId, list[tuple[datetime, LeadId]]] = {}
+    persons: dict[LeadId, LeadId] = {}
+    for lead_id, at, found in await connection.fetch(RESOLVE, sorted(set(lead_ids))):
+        if at is None:
+            persons[lead_id] = LeadId(found)
+        else:
+            links.setdefault(lead_id, []).append((at, LeadId(found)))
+    for its in links.values():
+        its.sort()
+    return Identities(persons, links)
+
+
+async def owners_seen(tx: Tx, facts: Sequence[Fact]) -> list[LeadId]:
+    """The persons behind facts' ids as this transaction saw them first: for a look before they are locked."""
+    seen: dict[LeadId, Identities] = tx.memory.setdefault(SEEN, {})
+    absent = {lead_id for lead_id, _ in facts} - seen.keys()
+    if absent:
+        seen.update(dict.fromkeys(absent, await identities(tx.connection, absent)))
+    return [seen[lead_id].owner(lead_id, at) for lead_id, at in facts]
+
+
+async def owners_again(tx: Tx, facts: Sequence[Fact]) -> list[LeadId]:
+    """The persons behind facts' ids, looked at anew but for those that are held."""
+    held, seen = tx.memory.get(HELD, {}), tx.memory.get(SEEN, {})
+    for lead_id, _ in facts:
+        if lead_id not in held:
+            seen.pop(lead_id, None)
+    return await owners_seen(tx, facts)
+
+
+def hold_owners(tx: Tx, facts: Sequence[Fact]) -> None:
+    """Who the ids of facts seen last are stays so to the end of the transaction: it holds locks without which nobody
+    changes it. Of an id with links the lock is on one of several persons, so it goes on being looked at.
+    """
+    seen = tx.memory[SEEN]
+    unlinked = {lead_id for lead_id, _ in facts if lead_id not in seen[lead_id].links}
+    tx.memory.setdefault(HELD, {}).update(dict.fromkeys(unlinked))
+
+
 async def resolve(connection: Connection, lead_id: LeadId, at: datetime | None = None) -> LeadId:
     """The person behind an id at a moment (without one: as it stands now)."""
     return (await resolve_many(connection, [(lead_id, at)]))[0]
 
 
-async def resolve_many(connection: Connection, facts: Sequence[tuple[LeadId, datetime | None]]) -> list[LeadId]:
+async def resolve_many(connection: Connection, facts: Sequence[Fact]) -> list[LeadId]:
     """The persons behind many facts' ids, in the same order: one statement, however many facts."""
-    links: dict[str, list[tuple[datetime, LeadId]]] = {}
-    person: dict[str, LeadId] = {}
-    for lead_id, at, found in await connection.fetch(RESOLVE, sorted({lead_id for lead_id, _ in facts})):
-        if at is None:
-            person[lead_id] = LeadId(found)
-        else:
-            links.setdefault(lead_id, []).append((at, LeadId(found)))
-    for its in links.values():
-        its.sort()
-    return [person[_owner(links.get(lead_id), lead_id, at)] for lead_id, at in facts]
+    found = await identities(connection, {lead_id for lead_id, _ in facts})
+    return [found.owner(lead_id, at) for lead_id, at in facts]
 
 
 async def members(connection: Connection, person_id: LeadId) -> list[Member]:
@@ -164,6 +212,7 @@ def identity_routes(on_change: OnChange | None = None) -> tuple[Route, ...]:
     """
 
     async def take_turn(_events: Sequence[IdentityChange], tx: Tx) -> None:
+        _forget_seen(tx)
         await tx.connection.execute(TAKE_TURN)
 
     async def on_merge(event: LeadMerged | LeadUnmerged, tx: Tx) -> None:
@@ -187,6 +236,7 @@ def identity_routes(on_change: OnChange | None = None) -> tuple[Route, ...]:
         await tx.connection.execute(PUT_ERASED, event.lead_id, event.occurred_at)
 
     async def _tell(event: IdentityChange, tx: Tx, affected: set[LeadId]) -> None:
+        _forget_seen(tx)
         if on_change is not None:
             await on_change(event, tx, affected)
 
@@ -206,6 +256,11 @@ async def _links(connection: Connection, lead_ids: Sequence[str]) -> dict[str, l
     for row in await connection.fetch(LINKS, lead_ids):
         links.setdefault(row["anonymous_lead_id"], []).append((row["at"], LeadId(row["lead_id"])))
     return links
+
+
+def _forget_seen(tx: Tx) -> None:
+    for name in (SEEN, HELD):
+        tx.memory.pop(name, None)
 
 
 def _owner(links: list[tuple[datetime, LeadId]] | None, lead_id: LeadId, at: datetime | None) -> LeadId:

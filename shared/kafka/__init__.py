@@ -1,10 +1,11 @@
 """Kafka: topics as code, routes, and consumers whose truth lies in PostgreSQL."""
 
-from shared.kafka._batch import Fenced, Processor, Superseded, topics_of
+from shared.kafka._batch import Processor, Superseded, topics_of
 from shared.kafka._clients import started
 from shared.kafka._consumer import Consumer
 from shared.kafka._guard import Guard
 from shared.kafka._keys import KeysProcessor
+from shared.kafka._positions import Fenced
 from shared.kafka._probe import Probe, probe
 from shared.kafka._reader import Reader, reading_from
 from shared.kafka._routes import Route, on, on_batch

@@ -20,6 +20,7 @@ from shared.errors import Rejected, Unavailable
 from shared.events import EVENT_OF, TOPIC_OF, Event, decoder
 from shared.faults import failpoint
 from shared.kafka._guard import Guard
+from shared.kafka._positions import Fenced, move_positions, put_watermarks
 from shared.kafka._records import Decoded, Watermark
 from shared.kafka._routes import Route
 from shared.personal import newest_fact_ms
@@ -28,21 +29,6 @@ from shared.telemetry import counter, describe, log, set_trace, span
 PROCESSED = counter("throughline_events_processed_total", "Facts by what became of them", ["type", "outcome"])
 PARKED = counter("throughline_consumer_parked_total", "Facts parked because they can never succeed", ["slug"])
 
-# Locked in one order, so that two who want the same wait and do not stop each other.
-MOVE = """
-WITH held AS MATERIALIZED (
-    SELECT topic, partition FROM consumer_positions WHERE consumer = $1 AND (topic, partition) IN
-        (SELECT * FROM unnest($2::text[], $3::integer[])) ORDER BY topic, partition FOR UPDATE
-)
-UPDATE consumer_positions AS known
-SET next_offset = moved.next_offset, last_event_id = moved.last_event_id,
-    last_timestamp_ms = moved.last_timestamp_ms, updated_at = clock_timestamp()
-FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[])
-    AS moved (topic, partition, expected, next_offset, last_event_id, last_timestamp_ms)
-JOIN held USING (topic, partition)
-WHERE known.consumer = $1 AND known.topic = moved.topic AND known.partition = moved.partition
-  AND known.next_offset = moved.expected
-"""
 TAKE_IN = """
 WITH taken AS (
     INSERT INTO inbox (day, version, event_id) SELECT * FROM unnest($1::date[], $2::smallint[], $3::text[])
@@ -67,23 +53,12 @@ BURY = """
 INSERT INTO dead_letters (consumer, topic, partition, "offset", key, headers, value, error)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
 """
-WATERMARK = """
-INSERT INTO feed_watermarks AS known (topic, partition, source, at, repair, appended_ms)
-SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[])
-ON CONFLICT (topic, partition, source) DO UPDATE
-SET at = greatest(known.at, excluded.at), repair = greatest(known.repair, excluded.repair),
-    appended_ms = greatest(known.appended_ms, excluded.appended_ms)
-"""
 PARKED_OF_KEY = (
     "SELECT id, type, value, folded FROM parked_events WHERE consumer = $1 AND key = $2 ORDER BY id FOR UPDATE"
 )
 STILL_PARKED = "UPDATE parked_events SET slug = $2, error = $3, attempts = attempts + 1 WHERE id = $1"
 UNPARK = "DELETE FROM parked_events WHERE id = $1"
 WAITING_SLUG = "parked/waits-behind-parked"
-
-
-class Fenced(Exception):
-    """Another process moved the positions: let go, and read them again."""
 
 
 class Superseded(Fenced):
@@ -135,6 +110,7 @@ class Processor:
         self._handlers: dict[type[Event], list[Route]] = {}
         for route in routes:
             self._handlers.setdefault(route.event_type, []).append(route)
+        self.kinds = frozenset(kind.ce_type for kind in self._handlers)
         self._choosy = {
             kind: [route.only for route in its if route.only is not None]
             for kind, its in self._handlers.items()
@@ -198,6 +174,7 @@ class Processor:
                 for route in self._handlers[kind]:
                     if route.decides or not row["folded"]:
                         await route.handle([event], tx)
+                await tx.make_up()
         except (Unavailable, *TRANSIENT):
             raise
         except Exception as exc:  # noqa: BLE001  # written down beside the fact
@@ -215,7 +192,7 @@ class Processor:
         copied = len(rows) >= COPIED_FROM and await self._copied(connection, rows)
         columns = zip(*rows, strict=True) if rows and not copied else ((), (), ())
         keys = sorted({_key(record) for record in first.values()})
-        idle = not batch.records  # nothing but watermarks, which are read again if that is lost
+        idle = not first and not any(record.error for record in batch.records)  # if that is lost it is read again
         found = await one(connection, TAKE_IN, *columns, self._consumer, keys, idle)
         if self.serving and found["version"] != self._version:  # only the lock of the positions keeps out a swap
             raise Superseded(f"version {self._version} of the projection does not serve any more")
@@ -249,6 +226,16 @@ class Processor:
     async def _handle(self, tx: Tx, fresh: Sequence[Decoded], parked: set[str], careful: bool) -> None:
         for _, run in groupby(fresh, key=lambda record: type(record.event)):
             parked |= await self._run(tx, await self._not_waiting(tx, list(run), parked), careful)
+        if careful:
+            return  # done after each run, to find the facts at fault
+        set_trace(None)
+        tx.trace_causes(lambda: _traces(fresh))
+        try:
+            await tx.make_up()
+        except (Unavailable, *TRANSIENT):
+            raise
+        except Exception as exc:
+            raise _HandlerFailed from exc
 
     async def _not_waiting(self, tx: Tx, run: list[Decoded], parked: set[str]) -> list[Decoded]:
         """Those of a run that are free to go; those that wait behind a parked fact of their lead join it."""
@@ -268,6 +255,7 @@ class Processor:
             if careful:
                 async with tx.connection.transaction():
                     await self._call(tx, run)
+                    await tx.make_up()
             else:
                 await self._call(tx, run)
         except (Unavailable, *TRANSIENT):
@@ -344,39 +332,6 @@ class Processor:
             )
             self._outcomes["unreadable", "dead"] += 1
             log.error("dead_letter", topic=record.topic, partition=record.partition, offset=record.offset)
-
-
-async def move_positions(connection: Connection, consumer: str, batch: Batch) -> None:
-    """Move the stored positions from where this batch expects them. Raises Fenced when they are elsewhere."""
-    keys = sorted(batch.spans)
-    spans = [batch.spans[key] for key in keys]
-    moved = await connection.execute(
-        MOVE,
-        consumer,
-        [topic for topic, _ in keys],
-        [partition for _, partition in keys],
-        [span.expected for span in spans],
-        [span.next_offset for span in spans],
-        [span.last_event_id for span in spans],
-        [span.last_timestamp_ms for span in spans],
-    )
-    if int(moved.split()[-1]) != len(keys):
-        raise Fenced("another process moved the positions")
-
-
-async def put_watermarks(connection: Connection, batch: Batch) -> None:
-    """Store how far behind its sources this consumer is."""
-    if batch.watermarks:
-        marks = [batch.watermarks[key] for key in sorted(batch.watermarks)]
-        await connection.execute(
-            WATERMARK,
-            [mark.topic for mark in marks],
-            [mark.partition for mark in marks],
-            [mark.source for mark in marks],
-            [mark.at for mark in marks],
-            [mark.repair[0] for mark in marks],
-            [mark.appended_ms for mark in marks],
-        )
 
 
 def topics_of(routes: Iterable[Route]) -> list[str]:

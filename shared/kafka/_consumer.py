@@ -27,10 +27,10 @@ from shared.clock import Clock
 from shared.db import TRANSIENT, Database
 from shared.errors import Unavailable
 from shared.events import WATERMARK_TYPE
-from shared.kafka._batch import Batch, Fenced, Span, Superseded
+from shared.kafka._batch import Batch, Span, Superseded
 from shared.kafka._clients import started
 from shared.kafka._guard import PartitionStopped
-from shared.kafka._positions import go_back, known_repairs, starting_offsets
+from shared.kafka._positions import Fenced, go_back, known_repairs, starting_offsets
 from shared.kafka._records import Decoded, Watermark, decode, event_id_of, watermark_in
 from shared.kafka._sessions import fetch_in_sessions
 from shared.kafka._watchdog import Watchdog
@@ -65,9 +65,13 @@ class _Chunk:
 
 
 class BatchProcessor(Protocol):
-    """Carries out batches; see `Processor`. `serving` is false for one that builds beside what serves."""
+    """Carries out batches; see `Processor`. `serving` is false for one that builds beside what serves.
+
+    Facts of other `kinds` than these reach it unread.
+    """
 
     serving: bool
+    kinds: frozenset[str]
 
     async def process(self, connection: asyncpg.Connection[asyncpg.Record], batch: Batch) -> None: ...
 
@@ -323,7 +327,7 @@ class Consumer:
         last = records[-1]
         self._reading[place] = last.offset + 1
         topic = place.topic.removeprefix(self._settings.topic_prefix)
-        read = [decode(topic, record) for record in records]
+        read = [decode(topic, record, self._processor.kinds) for record in records]
         facts = [record for record in read if record.ce_type != WATERMARK_TYPE]
         marks: list[Watermark] = []
         if len(facts) != len(read):

@@ -4,17 +4,51 @@ from __future__ import annotations
 
 import asyncpg
 
-from shared.db import Database
+from shared.db import Database, one
 from shared.events import PersonKeyCreated
 from shared.ids import LeadId
-from shared.kafka._batch import Batch, move_positions, put_watermarks
+from shared.kafka._batch import Batch
+from shared.kafka._positions import Fenced, position_columns, watermark_columns
 from shared.personal import PersonKeys
+
+# A whole batch, committed by itself: all of it, or nothing where the positions are elsewhere. Not waited for to be on
+# disk: whoever opens something by a key commits later, and with that the key is; else it is read again.
+KEEP = """
+WITH held AS MATERIALIZED (
+    SELECT topic, partition, next_offset, set_config('synchronous_commit', 'off', true)
+    FROM consumer_positions WHERE consumer = $1 AND (topic, partition) IN
+        (SELECT * FROM unnest($2::text[], $3::integer[])) ORDER BY topic, partition FOR UPDATE
+), due AS MATERIALIZED (
+    SELECT batch.* FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[])
+        AS batch (topic, partition, expected, next_offset, last_event_id, last_timestamp_ms)
+    JOIN held ON held.topic = batch.topic AND held.partition = batch.partition AND held.next_offset = batch.expected
+), moved AS (
+    UPDATE consumer_positions AS known
+    SET next_offset = due.next_offset, last_event_id = due.last_event_id,
+        last_timestamp_ms = due.last_timestamp_ms, updated_at = clock_timestamp()
+    FROM due WHERE known.consumer = $1 AND known.topic = due.topic AND known.partition = due.partition
+      AND (SELECT count(*) FROM due) = cardinality($2::text[])
+    RETURNING 1
+), kept AS (
+    INSERT INTO person_keys (lead_id, wrapped_key) SELECT * FROM unnest($8::text[], $9::text[])
+    WHERE EXISTS (SELECT FROM moved) ON CONFLICT DO NOTHING
+), marked AS (
+    INSERT INTO feed_watermarks AS known (topic, partition, source, at, repair, appended_ms)
+    SELECT * FROM unnest($10::text[], $11::integer[], $12::text[], $13::timestamptz[], $14::bigint[], $15::bigint[])
+    WHERE EXISTS (SELECT FROM moved)
+    ON CONFLICT (topic, partition, source) DO UPDATE
+    SET at = greatest(known.at, excluded.at), repair = greatest(known.repair, excluded.repair),
+        appended_ms = greatest(known.appended_ms, excluded.appended_ms)
+)
+SELECT count(*) AS moved FROM moved
+"""
 
 
 class KeysProcessor:
     """Folds the keys topic into `person_keys`; a tombstone destroys. Idempotent, so it needs no inbox."""
 
     serving = True
+    kinds = frozenset({PersonKeyCreated.ce_type})
 
     def __init__(self, database: Database, keys: PersonKeys, positions: str) -> None:
         self._database = database
@@ -24,13 +58,15 @@ class KeysProcessor:
     async def process(self, connection: asyncpg.Connection[asyncpg.Record], batch: Batch) -> None:
         """Carry out a batch and commit; see `Processor.process`."""
         latest = _latest(batch)
-        self._keys.tell({lead_id: fact.wrapped_key for lead_id, fact in latest.items() if fact is not None})
-        async with connection.transaction():
-            await move_positions(connection, self._positions, batch)
-            await self._keys.fold_keys(connection, list(latest.items()))
-            await put_watermarks(connection, batch)
-            if batch.watermarks:
-                await self._keys.note_arrival(connection)
+        kept = {lead_id: fact.wrapped_key for lead_id, fact in sorted(latest.items()) if fact is not None}
+        self._keys.tell(kept)
+        if gone := [(lead_id, fact) for lead_id, fact in latest.items() if fact is None]:
+            await self._keys.fold_keys(connection, gone)  # for good, whoever is first: so it may stand before the rest
+        columns = (*position_columns(batch), list(kept), list(kept.values()), *watermark_columns(batch))
+        if (await one(connection, KEEP, self._positions, *columns))["moved"] != len(batch.spans):
+            raise Fenced("another process moved the positions")
+        if batch.watermarks:
+            await self._keys.note_arrival(connection)
         self._keys.tell({})
 
 

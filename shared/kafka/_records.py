@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from shared.telemetry import parse_trace
 
 
 class Decoded(NamedTuple):
-    """A record that was read: a fact, or bytes that are none (`event` is None and `error` says why)."""
+    """A record that was read: a fact, bytes that are none (`error` says why), or nothing that matters here."""
 
     topic: str
     partition: int
@@ -59,8 +59,11 @@ class Watermark:
         return self.topic, self.partition, self.source
 
 
-def decode(topic: str, record: Any) -> Decoded:
-    """A consumer record as a fact, or with the reason why it is none. Never raises."""
+def decode(topic: str, record: Any, kinds: Collection[str] = EVENT_OF.keys()) -> Decoded:
+    """A consumer record as a fact, or with the reason why it is none. Never raises.
+
+    What is of none of these kinds, and a tombstone, is passed over: neither a fact nor a fault.
+    """
     headers = record.headers
     wire_type = next((value for name, value in headers if name == "ce_type"), None) or b""
     place = (topic, record.partition, record.offset, record.key, record.value)
@@ -69,7 +72,7 @@ def decode(topic: str, record: Any) -> Decoded:
         ce_type = wire_type.decode("utf-8", "replace")
         return Decoded(*place, ce_type, headers, None, f"unknown type {ce_type[:100]!r}" if ce_type else "no ce_type")
     ce_type, read = known
-    if record.value is None:
+    if record.value is None or ce_type not in kinds:
         return Decoded(*place, ce_type, headers)
     try:
         event = read(record.value)

@@ -158,6 +158,28 @@ async def test_state_derived_facts_inbox_and_position_are_one_commit(world: Worl
     assert await world.position() == 2
 
 
+async def test_what_handlers_put_off_is_done_once_for_a_batch_and_where_that_fails_the_fact_at_fault_is_parked(
+    world: World,
+) -> None:
+    done: list[list[LeadId]] = []
+
+    async def work(lead_ids: set[LeadId]) -> None:
+        done.append(sorted(lead_ids))
+        if "poison" in lead_ids:
+            raise NotThisOne("no")
+
+    async def handle(events: Sequence[TouchRecorded | ConsentChanged], tx: Tx) -> None:
+        await write_down(events, tx)
+        tx.put_off("work", work, {event.lead_id for event in events})
+
+    processor = world.processor(on_batch(TouchRecorded, handle), on_batch(ConsentChanged, handle))
+    await world.take(processor, touch("ann", 1), CONSENT, touch("ben", 1))
+    assert done == [["ann", "bad", "ben"]]
+    await world.take(processor, touch("cat", 1), touch("poison", 1))
+    assert await world.parked() == [("touch-poison-1", NotThisOne.slug)]
+    assert "touch-cat-1" in await applied(world.database)
+
+
 async def test_nothing_of_a_batch_that_fails_to_commit_remains(world: World) -> None:
     async def cut(events: Sequence[TouchRecorded], tx: Tx) -> None:
         await refusing()(events, tx)

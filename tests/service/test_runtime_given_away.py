@@ -28,6 +28,7 @@ class Noting:
     """What was carried out."""
 
     serving = True
+    kinds: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.carried_out: list[tuple[str, int]] = []

@@ -9,7 +9,18 @@ import pytest
 
 from shared.db import Tx
 from shared.events import Event, IdentityLinked, LeadErased, LeadMerged, LeadUnmerged
-from shared.identity import LeadIds, find_by_email, identity_routes, members, resolve, resolve_many
+from shared.identity import (
+    Fact,
+    LeadIds,
+    find_by_email,
+    hold_owners,
+    identity_routes,
+    members,
+    owners_again,
+    owners_seen,
+    resolve,
+    resolve_many,
+)
 from shared.ids import EventId, LeadId
 from shared.secrets import Secrets
 from shared.settings import Settings
@@ -103,6 +114,31 @@ async def test_the_same_persons_in_any_order_of_facts_and_back_to_the_same_ids(s
                         ]
                         owned = zip(facts, expected, strict=True)
                         assert theirs == [fact for fact, owner in owned if owner == person], history
+
+
+async def test_who_an_id_is_stays_as_seen_until_looked_at_again_and_as_held_until_the_transaction_changes_it(
+    settings: Settings,
+) -> None:
+    ann, bob, browser = PEOPLE[0], PEOPLE[1], BROWSERS[0]
+    facts: list[Fact] = [(bob, None), (browser, at(1))]
+    alias = "INSERT INTO identity_aliases (lead_id, into_id, active, at, event_id) VALUES ($1, $2, true, $3, 'told')"
+    link = "INSERT INTO identity_links (anonymous_lead_id, at, lead_id) VALUES ($1, $2, $3)"
+    async with (
+        harness(code(*identity_routes()), settings) as service,
+        service.runtime.database.transaction() as tx,
+    ):
+        assert await owners_seen(tx, facts) == [bob, browser]
+        await tx.connection.execute(link, browser, at(0), ann)  # as if another had committed it
+        assert await owners_seen(tx, facts) == [bob, browser]
+        assert await owners_again(tx, facts) == [bob, ann]
+        hold_owners(tx, facts)
+        await tx.connection.execute(link, browser, at(0.5), PEOPLE[2])
+        await tx.connection.execute(alias, bob, ann, at(0))
+        assert await owners_again(tx, facts) == [bob, PEOPLE[2]], "only who an id without links is can be held"
+        for route in identity_routes():
+            if route.event_type is LeadMerged:
+                await route.handle([merged(bob, PEOPLE[3], 2)], tx)
+        assert await owners_seen(tx, facts) == [PEOPLE[3], PEOPLE[2]]
 
 
 async def test_a_shared_browser_melts_nobody(settings: Settings) -> None:

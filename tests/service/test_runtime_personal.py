@@ -16,7 +16,7 @@ from shared.db import API_LOG, Database, Tx
 from shared.errors import Unavailable
 from shared.events import LeadCaptured, PersonKeyCreated, TouchRecorded
 from shared.ids import EventId, LeadId
-from shared.kafka import KeysProcessor, on_batch
+from shared.kafka import Fenced, KeysProcessor, on_batch
 from shared.kafka._batch import Batch, Span  # noqa: TID251  # a batch is made by hand here
 from shared.kafka._records import decode  # noqa: TID251
 from shared.personal import Draft, PersonErased, PersonKeys, SealBroken, newest_fact_ms
@@ -222,12 +222,23 @@ async def test_the_feed_of_keys_is_folded_and_a_tombstone_destroys_for_good(runt
             await connection.close()
 
     created = told[0]["value"]
+    with pytest.raises(Fenced):
+        await feed(7, created)
+    assert not await fetch(runtime.database, "SELECT FROM person_keys")
     await feed(0, created)
     assert await opened(runtime, keys, (ANN, block)) == [TEXT]
     await feed(1, None)
     assert await opened(runtime, keys, (ANN, block)) == [None]
     await feed(2, created, created)  # published again after a loss
     assert await opened(runtime, keys, (ANN, block)) == [None]
+
+
+def test_a_fact_of_a_kind_that_nobody_handles_is_passed_over_unread() -> None:
+    headers = (("ce_type", LeadCaptured.ce_type.encode()),)
+    record = SimpleNamespace(partition=0, offset=0, key=b"ann", value=b"{", headers=headers, timestamp=0)
+    unread = decode("leads", record, KeysProcessor.kinds)
+    assert (unread.event, unread.error) == (None, None)
+    assert decode("leads", record, {LeadCaptured.ce_type}).error
 
 
 async def test_a_lead_whose_fact_overtakes_its_key_is_read_in_the_end(kafka_settings: Settings) -> None:

@@ -17,7 +17,7 @@ from services.attribution.journeys.handlers import touches_changed
 from services.attribution.journeys.queries import lock_leads
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.pipeline.following import follow_touches
-from shared.db import Connection, Database, Tx
+from shared.db import Database, Tx
 from shared.events import LeadErased
 from shared.rules import ActiveDocument
 
@@ -79,7 +79,7 @@ async def _regroup_after(
     differing = [touch for touch, _ in _differing(page, grouping)]
     for start in range(0, len(differing), STEP):
         async with database.transaction() as tx:
-            await regroup(tx.connection, catalogue, grouping, differing[start : start + STEP])
+            await regroup(tx, catalogue, grouping, differing[start : start + STEP])
     return page, len(differing)
 
 
@@ -90,19 +90,17 @@ async def on_lead_erased(
     grouping = await groupings.current(tx.connection)
     if grouping.reads_what_erasure_takes:
         touches = await queries.touches_of_lead(tx.connection, event.lead_id)
-        await regroup(tx.connection, catalogue, grouping, touches)
+        await regroup(tx, catalogue, grouping, touches)
 
 
-async def regroup(
-    connection: Connection, catalogue: Catalogue, grouping: ChannelGrouping, touches: Sequence[StoredTouch]
-) -> None:
+async def regroup(tx: Tx, catalogue: Catalogue, grouping: ChannelGrouping, touches: Sequence[StoredTouch]) -> None:
     """Group touches anew, as they are now, and credit the conversions they may have led to."""
-    await lock_leads(connection, {touch.lead_id for touch in touches})
-    differing = _differing(await queries.touches_again(connection, touches), grouping)
+    await lock_leads(tx.connection, {touch.lead_id for touch in touches})
+    differing = _differing(await queries.touches_again(tx.connection, touches), grouping)
     if differing:
-        moved = await queries.put_groupings(connection, differing)
-        await follow_touches(connection, (), moved)
-        await touches_changed(connection, catalogue, moved)
+        moved = await queries.put_groupings(tx.connection, differing)
+        await follow_touches(tx, (), moved)
+        await touches_changed(tx.connection, catalogue, moved)
 
 
 def _differing(touches: Sequence[StoredTouch], grouping: ChannelGrouping) -> list[tuple[StoredTouch, Grouping]]:

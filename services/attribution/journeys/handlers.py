@@ -40,7 +40,7 @@ async def on_touches(
     grouping = await groupings.current(connection)  # only now: see channels.handlers
     rows = [_row(event, grouping, withdrawn, erased=event.lead_id in erased) for event in events]
     corrected = await queries.add_touches(connection, rows)
-    await follow_touches(connection, events, corrected)
+    await follow_touches(tx, events, corrected)
     if corrected is None:  # else a correction may have taken a touch from another id
         corrected = [(event.lead_id, event.occurred_at) for event in events]
     await touches_changed(connection, catalogue, corrected)
@@ -53,7 +53,7 @@ async def on_withdrawn(events: Sequence[TouchWithdrawn], tx: Tx, catalogue: Cata
     if lead_ids := await queries.leads_of_touches(connection, withdrawals):
         await queries.lock_leads(connection, lead_ids)
         taken = await queries.withdraw_touches(connection, withdrawals)
-        await follow_touches(connection, (), taken)
+        await follow_touches(tx, (), taken)
         await touches_changed(connection, catalogue, taken)
 
 

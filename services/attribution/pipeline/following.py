@@ -13,7 +13,7 @@ from services.attribution.pipeline.queries import People
 from services.attribution.pipeline.stories import stories_of
 from services.attribution.pipeline.sums import Counted, counted_of, replace_counted
 from shared.contacts import CONTACTS
-from shared.db import Connection
+from shared.db import Connection, Tx
 from shared.events import TouchRecorded
 from shared.identity import members_of_many, resolve_many
 from shared.ids import LeadId
@@ -35,8 +35,13 @@ async def follow(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
     await replace_counted(connection, before, after)
 
 
+def put_off(tx: Tx, lead_ids: Iterable[LeadId]) -> None:
+    """Follow the persons behind these ids once all facts of the batch are stored: a form alone is three of them."""
+    tx.put_off("follow", lambda named: follow(tx.connection, named), lead_ids)
+
+
 async def follow_touches(
-    connection: Connection, events: Sequence[TouchRecorded], moved: Sequence[tuple[LeadId, datetime]] | None
+    tx: Tx, events: Sequence[TouchRecorded], moved: Sequence[tuple[LeadId, datetime]] | None
 ) -> None:
     """Count anew where touches, stored by now, are the first of a person, or a rep's contact with one.
 
@@ -45,16 +50,16 @@ async def follow_touches(
     """
     concerned: set[LeadId] = set()
     if moved is not None:
-        concerned = await queries.perhaps_followed(connection, dict(moved), first=False)
+        concerned = await queries.perhaps_followed(tx.connection, dict(moved), first=False)
     elif earliest := _earliest(events):
         contacts = _earliest(event for event in events if event.type in CONTACTS)
-        concerned = await queries.perhaps_followed(connection, earliest, first=True)
+        concerned = await queries.perhaps_followed(tx.connection, earliest, first=True)
         if contacts:
-            concerned |= await queries.perhaps_followed(connection, contacts, first=False)
+            concerned |= await queries.perhaps_followed(tx.connection, contacts, first=False)
     if concerned:
-        persons = await _persons_behind(connection, concerned)
-        if followed := await queries.followed_among(connection, persons):
-            await follow(connection, followed)
+        persons = await _persons_behind(tx.connection, concerned)
+        if followed := await queries.followed_among(tx.connection, persons):
+            put_off(tx, followed)
 
 
 def _earliest(events: Iterable[TouchRecorded]) -> dict[LeadId, datetime]:

@@ -10,7 +10,7 @@ from services.attribution.credits.crediting import recredit
 from services.attribution.journeys.queries import converting_among, lock_leads
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.pipeline import queries
-from services.attribution.pipeline.following import follow
+from services.attribution.pipeline.following import put_off
 from services.attribution.pipeline.queries import Answer
 from shared.db import Tx
 from shared.events import (
@@ -32,7 +32,7 @@ async def on_stages(events: Sequence[StageChanged], tx: Tx) -> None:
     """Leads went on, or back, in the lifecycle."""
     told = {(event.lead_id, event.revision): event for event in sorted(events, key=_received)}
     await queries.put_stages(tx.connection, [told[name] for name in sorted(told)])
-    await follow(tx.connection, {event.lead_id for event in events})
+    put_off(tx, {event.lead_id for event in events})
 
 
 async def on_assignments(events: Sequence[LeadAssigned], tx: Tx, catalogue: Catalogue) -> None:
@@ -46,18 +46,18 @@ async def on_assignments(events: Sequence[LeadAssigned], tx: Tx, catalogue: Cata
     if converting := await converting_among(tx.connection, changed):
         await recredit(tx.connection, catalogue, [(lead_id, None) for lead_id in converting])
     if changed:
-        await follow(tx.connection, changed)
+        put_off(tx, changed)
 
 
 async def on_answers(events: Sequence[Answer], tx: Tx) -> None:
     """Reps accepted or rejected what they were offered, or did neither in time."""
     if concerned := await queries.put_answers(tx.connection, events):
-        await follow(tx.connection, concerned)
+        put_off(tx, concerned)
 
 
 async def on_captured(events: Sequence[LeadCaptured], tx: Tx) -> None:
     """People told who they are."""
-    await follow(tx.connection, {event.lead_id for event in events})
+    put_off(tx, {event.lead_id for event in events})
 
 
 async def on_deals(events: Sequence[DealChanged], tx: Tx) -> None:
@@ -65,31 +65,31 @@ async def on_deals(events: Sequence[DealChanged], tx: Tx) -> None:
     told = {(event.deal_id, event.revision): event for event in events}
     await queries.put_steps(tx.connection, [told[name] for name in sorted(told)])
     before = await queries.counted_for(tx.connection, [event.deal_id for event in events])
-    await follow(tx.connection, before | {event.lead_id for event in events})
+    put_off(tx, before | {event.lead_id for event in events})
 
 
 async def on_conversions(events: Sequence[ConversionRecorded], tx: Tx) -> None:
     """Something was paid; a correction may say that it was somebody else."""
     before = await queries.counted_for(tx.connection, [event.conversion_id for event in events])
-    await follow(tx.connection, before | {event.lead_id for event in events})
+    put_off(tx, before | {event.lead_id for event in events})
 
 
 async def on_refunds(events: Sequence[RefundRecorded], tx: Tx) -> None:
     """Something was paid back."""
     known = await lock_conversions(tx.connection, [event.conversion_id for event in events])
     if known:
-        await follow(tx.connection, {one.lead_id for one in known})
+        put_off(tx, {one.lead_id for one in known})
 
 
 async def on_erased(event: LeadErased, tx: Tx) -> None:
     """Nobody has to answer to an erased person any more."""
-    await follow(tx.connection, {event.lead_id})
+    put_off(tx, {event.lead_id})
 
 
 async def on_identity_changed(event: IdentityLinked | LeadMerged | LeadUnmerged, tx: Tx, affected: set[LeadId]) -> None:
     """People were joined or parted: everyone affected is counted anew."""
     other = event.anonymous_lead_id if isinstance(event, IdentityLinked) else event.from_lead_id
-    await follow(tx.connection, {*affected, event.lead_id, other})
+    put_off(tx, {*affected, event.lead_id, other})
 
 
 def _received(event: StageChanged) -> tuple[object, ...]:

@@ -48,7 +48,9 @@ ON CONFLICT (person_id) DO UPDATE SET
     account = excluded.account
 """
 REMOVE_CIRCUMSTANCES = "DELETE FROM circumstances WHERE person_id = ANY($1)"
+# Answers what nothing counts under any more: it leaves no trace, so that the sums are the same however they came about.
 ADD = """
+WITH added AS (
 INSERT INTO mark_sums AS known
 SELECT * FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::smallint[], $8::text[], $9::bigint[],
@@ -56,8 +58,11 @@ SELECT * FROM unnest(
 ON CONFLICT (kind, dimension, level, day, key, step, bucket, currency) DO UPDATE SET
     number = known.number + excluded.number, value_minor = known.value_minor + excluded.value_minor,
     weighted_minor = known.weighted_minor + excluded.weighted_minor, seconds = known.seconds + excluded.seconds
+RETURNING kind, dimension, level, day, key, step, bucket, currency, number, value_minor, weighted_minor, seconds
+)
+SELECT kind, dimension, level, day, key, step, bucket, currency FROM added
+WHERE number = 0 AND value_minor = 0 AND weighted_minor = 0 AND seconds = 0
 """
-# What nothing counts under any more leaves no trace, so that the sums are the same however they came about.
 SWEEP = """
 DELETE FROM mark_sums AS known USING unnest(
     $1::text[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::smallint[], $8::text[])
@@ -100,12 +105,14 @@ async def replace_counted(
     if gone:
         keys = [(person, mark.kind, mark.ref, mark.step, mark.at) for person, mark in gone]
         await connection.execute(REMOVE_MARKS, *_columns(keys))
-    await connection.copy_records_to_table("marks", records=[_row(*one) for one in new], columns=MARK_COLUMNS)
+    if new:
+        await connection.copy_records_to_table("marks", records=[_row(*one) for one in new], columns=MARK_COLUMNS)
     await _put_circumstances(connection, before, after)
     cells = sorted(cell for cell, total in moved.items() if any(total))  # locked in one order everywhere
     if cells:
-        await connection.execute(ADD, *_columns(cells), *_columns(moved[cell] for cell in cells))
-        await connection.execute(SWEEP, *_columns(cells))
+        empty = await connection.fetch(ADD, *_columns(cells), *_columns(moved[cell] for cell in cells))
+        if empty:
+            await connection.execute(SWEEP, *_columns(map(tuple, empty)))
 
 
 async def _put_circumstances(

@@ -89,14 +89,14 @@ async def on_stages(events: Sequence[StageChanged], tx: Tx, parts: Parts) -> Non
     """A new stage may start or end runs, and make an earlier fact count. One that other rules made quietly does not."""
     told = [event for event in events if not event.quiet]
     await consider(tx, parts, [stage_fact(event) for event in told])
-    await reconsider(tx, parts, {event.lead_id for event in told})
+    reconsider(tx, parts, {event.lead_id for event in told})
 
 
 async def on_segments(events: Sequence[SegmentEntered | SegmentLeft], tx: Tx, parts: Parts) -> None:
     """Entering or leaving a segment may start or end runs, and make an earlier fact count."""
     await consider(tx, parts, [segment_fact(event) for event in events])
     await look_again(tx, {event.lead_id for event in events})
-    await reconsider(tx, parts, {event.lead_id for event in events})
+    reconsider(tx, parts, {event.lead_id for event in events})
 
 
 async def on_conversions(events: Sequence[ConversionRecorded], tx: Tx, parts: Parts) -> None:
@@ -117,7 +117,7 @@ async def on_handed_off(events: Sequence[LeadHandedOff], tx: Tx, parts: Parts) -
 async def on_profiles(events: Sequence[LeadCaptured], tx: Tx, parts: Parts) -> None:
     """What is known now may make an earlier fact count, and a date that is waited for come."""
     await look_again(tx, {event.lead_id for event in events})
-    await reconsider(tx, parts, {event.lead_id for event in events})
+    reconsider(tx, parts, {event.lead_id for event in events})
 
 
 async def on_consents(events: Sequence[ConsentChanged], tx: Tx, parts: Parts) -> None:
@@ -125,7 +125,7 @@ async def on_consents(events: Sequence[ConsentChanged], tx: Tx, parts: Parts) ->
     denied = {event.lead_id for event in events if event.state == "denied"}
     for someone in await meet(tx, parts, denied):
         await end_refused(tx, parts, someone)
-    await reconsider(tx, parts, {event.lead_id for event in events})
+    reconsider(tx, parts, {event.lead_id for event in events})
 
 
 async def on_identity(event: IdentityLinked | LeadMerged | LeadUnmerged, tx: Tx, parts: Parts) -> None:
@@ -138,7 +138,7 @@ async def on_identity(event: IdentityLinked | LeadMerged | LeadUnmerged, tx: Tx,
         if isinstance(event, LeadUnmerged):
             await revive_runs(tx, parts, someone, event)
         await end_refused(tx, parts, someone)
-    await reconsider(tx, parts, ids)
+    reconsider(tx, parts, ids)
 
 
 async def on_erased(event: LeadErased, tx: Tx, parts: Parts) -> None:
@@ -183,7 +183,7 @@ async def on_ended(event: EnrolmentEnded, tx: Tx, parts: Parts) -> None:
 
 async def consider(tx: Tx, parts: Parts, facts: Sequence[Fact]) -> None:
     """Let facts end and start runs. Most concern nobody's, and are settled without a look at anyone."""
-    entered = await parts.catalogue.entered(tx.connection)
+    entered = list((await _entered(tx, parts)).values())
     screen = await parts.catalogue.screen(tx.connection, entered)
     matter = [fact for fact in facts if screen.may_matter(fact)]
     if not matter:
@@ -226,16 +226,19 @@ async def look_again(tx: Tx, lead_ids: Iterable[LeadId]) -> None:
     await queries.look_again(tx.connection, ids)
 
 
-async def reconsider(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
-    """Try again the facts that would have started a sequence had more been known of the person then."""
+def reconsider(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
+    """Try again, once all of the batch is considered, facts that would have started a sequence had more been known."""
+    tx.put_off("reconsider", lambda named: _reconsider(tx, parts, named), lead_ids)
+
+
+async def _reconsider(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
     if not await queries.any_pending(tx.connection):
         return
-    plans = {plan.sequence_id: plan for plan in await parts.catalogue.entered(tx.connection)}
+    plans = await _entered(tx, parts)
     persons = set(await resolve_many(tx.connection, [(one, None) for one in sorted(lead_ids)]))
     families = await people.load_families(tx.connection, persons)
-    waiting = await queries.pending_facts(
-        tx.connection, sorted({member.lead_id for family in families.values() for member in family})
-    )
+    ids = sorted({member.lead_id for family in families.values() for member in family})
+    waiting = await queries.pending_facts(tx.connection, ids)
     if not waiting:
         return
     facts = await opened(tx.connection, parts.runtime.keys, [fact for _, fact in waiting])
@@ -244,6 +247,13 @@ async def reconsider(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
             plan = plans.get(sequence_id)
             if plan is not None and people.covers(someone.family, fact.lead_id, fact.occurred_at):
                 await try_to_enter(tx, parts, someone, plan, fact)
+
+
+async def _entered(tx: Tx, parts: Parts) -> dict[SequenceId, Plan]:
+    """The sequences that can be entered, asked once a transaction."""
+    if "entered" not in tx.memory:
+        tx.memory["entered"] = {plan.sequence_id: plan for plan in await parts.catalogue.entered(tx.connection)}
+    return tx.memory["entered"]
 
 
 async def meet(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> list[Someone]:
@@ -286,7 +296,7 @@ async def try_to_enter(tx: Tx, parts: Parts, someone: Someone, plan: Plan, fact:
 
 async def enrol(tx: Tx, parts: Parts, someone: Someone, sequence_id: SequenceId, cause: EventId) -> str:
     """Let a person enter a sequence without its trigger, as its reentry allows; answers what came of it."""
-    plan = {plan.sequence_id: plan for plan in await parts.catalogue.entered(tx.connection)}.get(sequence_id)
+    plan = (await _entered(tx, parts)).get(sequence_id)
     if plan is None:
         return "there is no such sequence, or it is not active"
     if await queries.was_caused(tx.connection, sequence_id, cause):

@@ -6,12 +6,13 @@ from services.scoring.engagement import queries
 from services.scoring.parts import Parts
 from services.scoring.people.beside import everywhere, rules_of_rows
 from services.scoring.people.domain import Person
-from services.scoring.people.handlers import Fact, fold_touches, lock_owners, make_anew
+from services.scoring.people.handlers import fold_touches, lock_owners, make_anew
 from services.scoring.segments.domain import BY_TOUCHES
 from services.scoring.stages.handlers import Fresh, settle
 from services.scoring.stages.undoing import Undone, settle_undone
 from shared.db import Tx
 from shared.events import TouchRecorded, TouchWithdrawn
+from shared.identity import Fact
 from shared.ids import LeadId
 from shared.withdrawals import as_they_count, keep_withdrawals, why_withdrawn
 
@@ -55,7 +56,7 @@ async def _take(received: Sequence[TouchRecorded], tx: Tx, parts: Parts) -> None
     news: dict[LeadId, Fresh] = {}
     undone: dict[LeadId, Undone] = {}
     if fresh:
-        causes, folded, news = await everywhere(tx.connection, parts, lambda parts: _fold(fresh, tx, parts))
+        causes, folded, news = await everywhere(tx, parts, lambda parts: _fold(fresh, tx, parts))
     if len(fresh) < len(latest):
         known = [event for key, event in latest.items() if key not in added]
         corrected, undone = await _correct(known, tx, parts)
@@ -72,7 +73,7 @@ async def _fold(
     events: Sequence[TouchRecorded], tx: Tx, parts: Parts
 ) -> tuple[dict[LeadId, str], dict[LeadId, Person], dict[LeadId, Fresh]]:
     """Add touches to their persons. Answers the last touch of each person, the persons, and what is new of them."""
-    owners, people = await lock_owners(tx.connection, parts, [(event.lead_id, event.occurred_at) for event in events])
+    owners, people = await lock_owners(tx, parts, [(event.lead_id, event.occurred_at) for event in events])
     owned: dict[LeadId, list[TouchRecorded]] = {}
     for owner, event in zip(owners, events, strict=True):
         owned.setdefault(owner, []).append(event)
@@ -116,11 +117,11 @@ async def _made_anew(tx: Tx, parts: Parts, facts: Sequence[Fact]) -> list[LeadId
     """Make the persons of facts anew; answers them."""
 
     async def make(parts: Parts) -> list[LeadId]:
-        owners, _ = await lock_owners(tx.connection, parts, facts)
+        owners, _ = await lock_owners(tx, parts, facts)
         await make_anew(tx.connection, parts, owners, await rules_of_rows(tx.connection, parts))
         return owners
 
-    return await everywhere(tx.connection, parts, make)
+    return await everywhere(tx, parts, make)
 
 
 def _received(event: TouchRecorded) -> tuple[int, str]:

@@ -1,11 +1,12 @@
 """Touches: kept once, corrected by the one received last."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
 
-from shared.db import Connection
+from shared.db import COPIED_FROM, Connection
 from shared.events import TouchRecorded
 from shared.ids import LeadId
 
@@ -47,15 +48,15 @@ Key = tuple[str, str]
 
 
 async def add_touches(connection: Connection, events: Sequence[TouchRecorded]) -> set[Key]:
-    """Keep touches whose keys are new; answers these keys. Copying is fast, and mostly all are new."""
+    """Keep touches whose keys are new; answers these keys. Of many mostly all are new, and copying is fast."""
     rows = sorted(_row(event) for event in events)
-    try:
-        async with connection.transaction():
-            await connection.copy_records_to_table("touches", records=rows, columns=COLUMNS)
-    except asyncpg.UniqueViolationError:
-        added = await connection.fetch(ADD, *zip(*rows, strict=True))
-        return {(row["origin"], row["touch_id"]) for row in added}
-    return {(event.origin, event.touch_id) for event in events}
+    if len(rows) >= COPIED_FROM:
+        with suppress(asyncpg.UniqueViolationError):
+            async with connection.transaction():
+                await connection.copy_records_to_table("touches", records=rows, columns=COLUMNS)
+            return {(event.origin, event.touch_id) for event in events}
+    added = await connection.fetch(ADD, *zip(*rows, strict=True))
+    return {(row["origin"], row["touch_id"]) for row in added}
 
 
 async def lock_touches(connection: Connection, keys: Iterable[Key]) -> dict[Key, asyncpg.Record]:

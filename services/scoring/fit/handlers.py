@@ -13,17 +13,17 @@ from shared.events import ConsentChanged, LeadCaptured, LeadErased
 async def on_profiles(events: Sequence[LeadCaptured], tx: Tx, *, parts: Parts) -> None:
     """Keep profiles and make fit anew where one changed."""
     if changed := await queries.save_profiles(tx.connection, events):
-        await refit(tx.connection, parts, changed)
+        await refit(tx, parts, changed)
 
 
 async def on_consents(events: Sequence[ConsentChanged], tx: Tx, *, parts: Parts) -> None:
     """Keep consents; rules may look at them as at the profile."""
     if changed := await queries.save_consents(tx.connection, events):
-        await refit(tx.connection, parts, changed)
+        await refit(tx, parts, changed)
 
 
 async def on_erased(event: LeadErased, tx: Tx, *, parts: Parts) -> None:
     """Forget who the person was; what it did still counts."""
     await queries.erase_profile(tx.connection, event.event_id, event.lead_id, event.occurred_at)
     await forget_personal(tx.connection, event.lead_id)
-    await refit(tx.connection, parts, [event.lead_id])
+    await refit(tx, parts, [event.lead_id])

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 from services.scoring.parts import Parts
 from services.scoring.rules.document import RuleSet
-from shared.db import Connection
+from shared.db import Connection, Tx
 from shared.ids import LeadId
 
 T = TypeVar("T")
@@ -101,21 +101,29 @@ async def serving_version(connection: Connection, parts: Parts) -> int:
     return version or 0
 
 
-async def everywhere(connection: Connection, parts: Parts, fold: Callable[[Parts], Awaitable[T]]) -> T:
+async def everywhere(tx: Tx, parts: Parts, fold: Callable[[Parts], Awaitable[T]]) -> T:
     """Fold facts into the rows that serve, and into those beside them. Answers what came of the first.
 
     A rebuild has nothing beside. If a fold fails, its savepoint takes the change of place back too.
     """
     if not parts.decides:
         return await fold(parts)
-    await connection.execute(FOLD)
-    following = await connection.fetch(FOLLOWING)
+    following = await _following(tx)
     result = await fold(parts)
-    for row in following:
-        await look_in(connection, row["version"])
-        await fold(replace(parts, beside=row["version"]))
-        await connection.execute(LOOK_IN, row["path"])
+    for version, path in following.items():
+        await look_in(tx.connection, version)
+        await fold(replace(parts, beside=version))
+        await tx.connection.execute(LOOK_IN, path)
     return result
+
+
+async def _following(tx: Tx) -> dict[int, str]:
+    """Versions whose rows follow the facts, and where to look again after each; they stay so while `FOLD` is held."""
+    if "following" not in tx.memory:
+        await tx.connection.execute(FOLD)
+        rows = await tx.connection.fetch(FOLLOWING)
+        tx.memory["following"] = {row["version"]: row["path"] for row in rows}
+    return tx.memory["following"]
 
 
 async def look_in(connection: Connection, version: int) -> None:

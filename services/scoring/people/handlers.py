@@ -20,32 +20,29 @@ from services.scoring.people.domain import Person, Profile, nobody, refitted, sa
 from services.scoring.people.histories import histories
 from services.scoring.people.queries import PersonDay
 from services.scoring.rules.document import RuleSet
-from shared.db import Connection
+from shared.db import Connection, Tx
 from shared.events import LeadPersonal, TouchPersonal
-from shared.identity import Member, members, resolve_many
+from shared.identity import Fact, Member, hold_owners, members, owners_again, owners_seen, resolve_many
 from shared.ids import EventId, LeadId
 
-Fact = tuple[LeadId, datetime | None]
 
-
-async def lock_owners(
-    connection: Connection, parts: Parts, facts: Sequence[Fact]
-) -> tuple[list[LeadId], dict[LeadId, Person]]:
+async def lock_owners(tx: Tx, parts: Parts, facts: Sequence[Fact]) -> tuple[list[LeadId], dict[LeadId, Person]]:
     """The person of each fact, and the rows of these persons, locked and made where there was none."""
-    rules = await rules_of_rows(connection, parts)
     made: set[LeadId] = set()
-    owners = await resolve_many(connection, facts)
+    owners = await owners_seen(tx, facts)
     while True:
-        people = await queries.lock_people(connection, owners)
+        people = await queries.lock_people(tx.connection, owners)
         absent = set(owners) - people.keys()
         if absent:
-            made |= await queries.make_people(connection, absent, rules.version, rules.nobody)
-            people |= await queries.lock_people(connection, absent)
-        again = await resolve_many(connection, facts)
+            rules = await rules_of_rows(tx.connection, parts)
+            made |= await queries.make_people(tx.connection, absent, rules.version, rules.nobody)
+            people |= await queries.lock_people(tx.connection, absent)
+        again = await owners_again(tx, facts)
         if set(again) <= people.keys():
             break
         owners = again
-    await queries.forget_people(connection, made - set(again))
+    hold_owners(tx, facts)
+    await queries.forget_people(tx.connection, made - set(again))
     return again, {owner: people[owner] for owner in set(again)}
 
 
@@ -91,14 +88,15 @@ async def fold_touches(
     return after
 
 
-async def refit(connection: Connection, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
+async def refit(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
     """Make fit anew for the persons behind ids, since a profile or a consent changed."""
     concerned = sorted(set(lead_ids))
-    await everywhere(connection, parts, lambda parts: _refit(connection, parts, concerned))
+    await everywhere(tx, parts, lambda parts: _refit(tx, parts, concerned))
 
 
-async def _refit(connection: Connection, parts: Parts, lead_ids: Sequence[LeadId]) -> None:
-    _, people = await lock_owners(connection, parts, [(lead_id, None) for lead_id in lead_ids])
+async def _refit(tx: Tx, parts: Parts, lead_ids: Sequence[LeadId]) -> None:
+    connection = tx.connection
+    _, people = await lock_owners(tx, parts, [(lead_id, None) for lead_id in lead_ids])
     versions = {person.rules_version for person in people.values()}
     rule_sets = {version: await parts.rules.at_version(connection, version) for version in versions}
     opening = any(rules.reads_personal for rules in rule_sets.values())
@@ -112,14 +110,15 @@ async def _refit(connection: Connection, parts: Parts, lead_ids: Sequence[LeadId
     await queries.save_fit(connection, after)
 
 
-async def reconsider_sales(connection: Connection, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
+async def reconsider_sales(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
     """Sum up anew what sales made of the persons behind ids."""
     concerned = sorted(set(lead_ids))
-    await everywhere(connection, parts, lambda parts: _reconsider_sales(connection, parts, concerned))
+    await everywhere(tx, parts, lambda parts: _reconsider_sales(tx, parts, concerned))
 
 
-async def _reconsider_sales(connection: Connection, parts: Parts, lead_ids: Sequence[LeadId]) -> None:
-    _, people = await lock_owners(connection, parts, [(lead_id, None) for lead_id in lead_ids])
+async def _reconsider_sales(tx: Tx, parts: Parts, lead_ids: Sequence[LeadId]) -> None:
+    connection = tx.connection
+    _, people = await lock_owners(tx, parts, [(lead_id, None) for lead_id in lead_ids])
     assignments = await queries.assignments_of(connection, sorted(people))
     deals = await queries.deals_of(connection, sorted(people))
     await queries.save_sales(
@@ -131,14 +130,14 @@ async def _reconsider_sales(connection: Connection, parts: Parts, lead_ids: Sequ
     )
 
 
-async def make_anew_everywhere(connection: Connection, parts: Parts, person_ids: Iterable[LeadId]) -> None:
+async def make_anew_everywhere(tx: Tx, parts: Parts, person_ids: Iterable[LeadId]) -> None:
     """Make the rows of persons from all facts of their ids, each under its own rules."""
     concerned = sorted(set(person_ids))
 
     async def make(parts: Parts) -> None:
-        await make_anew(connection, parts, concerned, await rules_of_rows(connection, parts))
+        await make_anew(tx.connection, parts, concerned, await rules_of_rows(tx.connection, parts))
 
-    await everywhere(connection, parts, make)
+    await everywhere(tx, parts, make)
 
 
 async def make_anew(connection: Connection, parts: Parts, person_ids: Iterable[LeadId], rules: RuleSet) -> None:

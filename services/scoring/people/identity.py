@@ -17,5 +17,5 @@ async def on_identity_changed(
         concerned.add(event.anonymous_lead_id)
     else:
         concerned.add(event.from_lead_id)
-    await make_anew_everywhere(tx.connection, parts, concerned)
+    await make_anew_everywhere(tx, parts, concerned)
     await mark_unsettled(tx.connection, concerned)

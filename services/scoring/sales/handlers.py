@@ -13,7 +13,7 @@ from shared.events import AssignmentAccepted, AssignmentExpired, AssignmentRejec
 async def on_assigned(events: Sequence[LeadAssigned], tx: Tx, *, parts: Parts) -> None:
     """Keep who is responsible."""
     await queries.save_assignments(tx.connection, events)
-    await reconsider_sales(tx.connection, parts, [event.lead_id for event in events])
+    await reconsider_sales(tx, parts, [event.lead_id for event in events])
 
 
 async def on_assignment_settled(
@@ -23,13 +23,13 @@ async def on_assignment_settled(
     for event in events:
         state = _state_after(event)
         await queries.settle_assignment(tx.connection, event.assignment_id, event.lead_id, state, event.occurred_at)
-    await reconsider_sales(tx.connection, parts, [event.lead_id for event in events])
+    await reconsider_sales(tx, parts, [event.lead_id for event in events])
 
 
 async def on_deals(events: Sequence[DealChanged], tx: Tx, *, parts: Parts) -> None:
     """Keep how deals stand."""
     await queries.save_deals(tx.connection, events)
-    await reconsider_sales(tx.connection, parts, [event.lead_id for event in events])
+    await reconsider_sales(tx, parts, [event.lead_id for event in events])
 
 
 def _state_after(event: AssignmentAccepted | AssignmentRejected | AssignmentExpired) -> str:

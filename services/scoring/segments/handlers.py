@@ -100,7 +100,7 @@ async def examine(  # noqa: PLR0913  # what a change is made of
     lost = list(gone)
     if not concerned or not (people or lost):
         return []
-    now = await parts.present(tx.connection)
+    now = await parts.present_in(tx)
     facts = await look(tx.connection, parts, live, concerned, people, stages, now, exactly=anew)
     facts |= {person_id: Facts(person_id, {}, erased=True) for person_id in lost}
     kept = await queries.kept_before(tx.connection, sorted(facts))

@@ -36,7 +36,7 @@ from shared.events import (
     StageChanged,
     TouchRecorded,
 )
-from shared.identity import resolve_many
+from shared.identity import owners_seen
 from shared.ids import EventId, LeadId, derived_id
 from shared.telemetry import counter
 
@@ -93,15 +93,15 @@ class Judged:
 
 async def settle_told(events: Sequence[LeadFact], tx: Tx, *, parts: Parts) -> None:
     """Judge those whom facts are about."""
-    owners = await resolve_many(tx.connection, [(event.lead_id, None) for event in events])
+    owners = await owners_seen(tx, [(event.lead_id, None) for event in events])
     causes = {owner: event.event_id for owner, event in zip(owners, events, strict=True)}
     await settle(tx, parts, causes, changed=_changed_by(events[0]))
 
 
 async def settle_before(events: Sequence[LeadFact], tx: Tx, *, parts: Parts) -> None:
     """Judge those whose time had come before a fact about them: as they were until then."""
-    owners = await resolve_many(tx.connection, [(event.lead_id, None) for event in events])
-    due = await queries.due_among(tx.connection, owners, await parts.present(tx.connection))
+    owners = await owners_seen(tx, [(event.lead_id, None) for event in events])
+    due = await queries.due_among(tx.connection, owners, await parts.present_in(tx))
     if due:
         await lock_people(tx.connection, due)  # in this order everywhere: the score, then where the person stands
         await settle(tx, parts, _due_causes(due), replan=True, due=True)
@@ -182,7 +182,7 @@ async def _settle_page(tx: Tx, parts: Parts, people: Mapping[LeadId, Person], wh
         latest = await decision_queries.latest(tx.connection, people)
         stood |= {one: replace(stood[one], decision=latest.get(one)) for one in people}
     personal = await personal_parts(tx.connection, parts, people)
-    now = await parts.present(tx.connection)
+    now = await parts.present_in(tx)
     judged = Judged()
     gone = [person_id for person_id in causes if person_id not in people]
     idle = [person_id for person_id in gone if stood[person_id].due is not None]
