@@ -172,7 +172,7 @@ async def test_f31_what_is_parked_of_a_lead_that_is_merged_counts_for_the_surviv
     rows = await world.projection()
     async with world.scoring.consumer_runtime.database.transaction() as tx:
         parts = make_parts(world.scoring.consumer_runtime)
-        await make_anew_everywhere(tx.connection, parts, [a])
+        await make_anew_everywhere(tx, parts, [a])
     assert (await world.projection(), await world.score(b)) == (rows, found)
 
 

@@ -98,7 +98,7 @@ def _compared(  # noqa: PLR0913  # two reps, and what they are compared by
             own_due, their_due = owed[rep.rep_id] / LEAD, owed[chosen.rep_id] / LEAD
             return (
                 f"it was {chosen.name}'s turn: with this lead {own_due:.2f} leads were owed to {rep.name} and"
-                f" {their_due:.2f} to {chosen.name}, who would have been a whole lead behind first"
+                f" {their_due:.2f} to {chosen.name}, who would have fallen behind first"
             )
         case "least_loaded":
             more = f"held {rep.open_leads} leads, {chosen.name} {chosen.open_leads}"

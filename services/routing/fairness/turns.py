@@ -2,9 +2,9 @@
 
 With each lead given out, every member who could have had it earns the share its weight has of the weights present, and
 the one who gets it pays one lead. Picking simply the highest balance ("smooth weighted round robin") lets a member fall
-more than one lead behind when many weights differ; picking, among those who are owed anything, the one who would first
-be a whole lead behind keeps every balance strictly between -1 and 1 (R. Tijdeman, "The chairman assignment problem",
-Discrete Mathematics 32, 1980). With equal weights both are the plain round robin.
+more than one lead behind when many weights differ. Picking, of n members among those who are owed 1 / (2n - 2) of a lead
+or more, the one who would first be 1 - 1 / (2n - 2) behind keeps every balance within that (R. Tijdeman, "The chairman
+assignment problem", Discrete Mathematics 32, 1980). With equal weights both are the plain round robin.
 
 Who joins, or comes back from an absence, starts at the level of those who are there: nobody catches up on what was
 given out meanwhile. Who was out for a limit of their own keeps what they had, and, where the queue says so, goes on
@@ -77,8 +77,9 @@ def _first_behind(present: Weights, can_take: set[RepId], books: Books, level: i
     owed = {rep_id: books[rep_id].balance + units for rep_id, units in earned(present, level).items()}
     every = lcm(*(weight for _, weight in present))
     able = [(rep_id, weight) for rep_id, weight in present if rep_id in can_take]
-    choice = [one for one in able if owed[one[0]] > 0] or able
-    return min(choice, key=lambda one: ((LEAD - owed[one[0]]) * (every // one[1]), -owed[one[0]]))[0]
+    least = LEAD // max(2 * len(present) - 2, 1)
+    choice = [one for one in able if owed[one[0]] >= least] or able
+    return min(choice, key=lambda one: ((LEAD - least - owed[one[0]]) * (every // one[1]), -owed[one[0]]))[0]
 
 
 def _arrivals(members: Sequence[Member], books: Books, at: datetime) -> Iterator[Entry]:
