@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from shared.clock import SystemClock
-from shared.db import API_LOG, CONSUMER_LOG
+from shared.db import API_LOG
 from shared.errors import Unavailable
 from shared.events import TOPICS, TouchRecorded
 from shared.kafka import apply_topics, topic_drift
