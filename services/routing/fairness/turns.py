@@ -2,9 +2,9 @@
 
 With each lead given out, every member who could have had it earns the share its weight has of the weights present, and
 the one who gets it pays one lead. Picking simply the highest balance ("smooth weighted round robin") lets a member fall
-more than one lead behind when many weights differ. Picking, of n members among those who are owed 1 / (2n - 2) of a lead
-or more, the one who would first be 1 - 1 / (2n - 2) behind keeps every balance within that (R. Tijdeman, "The chairman
-assignment problem", Discrete Mathematics 32, 1980). With equal weights both are the plain round robin.
+more than one lead behind when many weights differ. Picking, of n members, among those who are owed 1 / (2n - 2) of a
+lead or more, the one who would first be 1 - 1 / (2n - 2) behind keeps every balance within that (R. Tijdeman, "The
+chairman assignment problem", Discrete Mathematics 32, 1980). With equal weights both are the plain round robin.
 
 Who joins, or comes back from an absence, starts at the level of those who are there: nobody catches up on what was
 given out meanwhile. Who was out for a limit of their own keeps what they had, and, where the queue says so, goes on
