@@ -8,6 +8,7 @@ What a worker would still derive from the facts is settled before, in both.
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 from aiokafka import TopicPartition
 
 from shared.db import Connection, Database, projection_sql
@@ -45,7 +46,8 @@ WITH again AS (
 UPDATE parked_events SET consumer = $1, folded = true WHERE consumer = $2 AND id NOT IN (SELECT id FROM again)
 """
 WITHOUT_HASTE = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
-ALONE = "SELECT pg_try_advisory_lock($1, 0)"
+# Waited for as long as any lock: PostgreSQL notices a moment later that a rebuild was killed.
+ALONE = "SELECT pg_advisory_lock(hashtextextended('rebuild/' || $1, 0))"
 CONTENT = "SELECT count(*), sum(hashtextextended(row::text, 0)::numeric) FROM {schema}.{table} AS row"
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY tablename"
 NEAR_S = 2.0
@@ -67,8 +69,10 @@ async def rebuild(code: ServiceCode, settings: Settings, progress: Progress) -> 
     serves = build_runtime(code.name, settings)
     alone = await runtime.database.connect()
     try:
-        if not await alone.fetchval(ALONE, runtime.database.namespace):
-            raise RebuildRefused(f"another rebuild of {code.name} is running")
+        try:
+            await alone.execute(ALONE, code.name)
+        except asyncpg.LockNotAvailableError:
+            raise RebuildRefused(f"another rebuild of {code.name} is running; wait for its end") from None
         async with runtime.database.reading() as connection:
             serving = await projection_version(connection)
             await connection.execute(FORGET, positions_name(code.name, serving + 1), serving + 1)
