@@ -115,15 +115,25 @@ async def test_period_holds_the_first_day_and_not_the_last(attribution: Harness,
     assert (row["value_minor"], row["cost_minor"]) == (110, 50)
 
 
-async def test_days_of_another_time_zone_are_read_from_the_credits(attribution: Harness, teller: Teller) -> None:
+async def test_days_of_another_time_zone_are_days_of_utc_and_parts_of_days(
+    attribution: Harness, teller: Teller
+) -> None:
     await attribution.deliver(
         teller.conversion("nora", 13 / 24, 100),  # 23:00 the day before in UTC, 00:00 in Berlin
         teller.conversion("nora", 14 / 24, 10),  # 22:00 and 23:00
     )
     day: dict[str, Any] = {"from": TODAY, "to": TODAY + timedelta(days=1)}
     assert (await report(attribution, **day))["rows"] == []
-    (row,) = (await report(attribution, tz="Europe/Berlin", **day))["rows"]
-    assert (row["value_minor"], row["conversions"]) == (100, 1)
+    today = await report(attribution, tz="Europe/Berlin", **day)
+    assert [(row["value_minor"], row["conversions"]) for row in today["rows"]] == [(100, 1)]
+    assert today["source"] == "sums"
+    week: dict[str, Any] = {"tz": "Europe/Berlin", "from": TODAY - timedelta(days=7), "to": TODAY}
+    sources = {"day": "credits", "week": "sums", "month": "sums"}
+    for interval, source in sources.items():
+        before = await report(attribution, interval=interval, **week)
+        assert [(row["value_minor"], row["conversions"]) for row in before["rows"]] == [(10, 1)]
+        assert before["source"] == source
+    assert (await report(attribution, date_basis="touch", **week))["source"] == "credits"
 
 
 async def test_sums_equal_the_credits_for_every_model_dimension_and_zone(attribution: Harness) -> None:

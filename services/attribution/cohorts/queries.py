@@ -1,18 +1,19 @@
 """The statements about contacts and cohorts."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 import asyncpg
 
 from services.attribution.cohorts.domain import Bought, Contact, Level, Part, Sizes, Sums, age_of
 from services.attribution.journeys.queries import member_columns
-from services.attribution.reports.domain import Period
+from services.attribution.reports.domain import Period, nth_bucket
 from shared.db import Connection
 from shared.identity import Member
 from shared.ids import ConversionId, LeadId
 
+EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 FIRST_TOUCHES = """
 SELECT DISTINCT ON (member.person_id) member.person_id, touch.occurred_at, touch.channel
 FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
@@ -64,11 +65,13 @@ SELECT cohort, channel, currency, age, NULL::date, people, conversions, first_mi
 WHERE level = $1 AND ($2::date IS NULL OR cohort >= $2) AND ($3::date IS NULL OR cohort < $3)
     AND ($4::text IS NULL OR currency = $4)
 """
-# The same from the contacts themselves, by the days of another time zone and by the days of the conversions in UTC.
+# The same from the contacts themselves, by the days of another time zone and by the days of the conversions in UTC. The
+# last two parameters lie around the period, for the index.
 COUNTED_SIZES = """
 SELECT date_trunc($1, first_at AT TIME ZONE $4)::date AS cohort, channel, count(*) FROM contacts
 WHERE ($2::date IS NULL OR date_trunc($1, first_at AT TIME ZONE $4)::date >= $2)
     AND ($3::date IS NULL OR date_trunc($1, first_at AT TIME ZONE $4)::date < $3)
+    AND first_at >= $5 AND first_at < $6
 GROUP BY 1, 2
 """
 COUNTED_SUMS = """
@@ -81,6 +84,7 @@ FROM contacts CROSS JOIN LATERAL unnest(times, currencies, values_minor) WITH OR
 WHERE conversion_ids <> '{}' AND ($4::text IS NULL OR bought.currency = $4)
     AND ($2::date IS NULL OR date_trunc($1, first_at AT TIME ZONE $5)::date >= $2)
     AND ($3::date IS NULL OR date_trunc($1, first_at AT TIME ZONE $5)::date < $3)
+    AND first_at >= $6 AND first_at < $7
 GROUP BY 1, 2, 3, 4, 5
 """
 BOUGHT = """
@@ -151,12 +155,18 @@ async def cohorts(
     Whole weeks or months that begin in the period. With `by_days`, what they bought is told apart by day as well.
     """
     days = (level, period.first, period.end)
-    if period.in_utc and not by_days:
-        sizes = await connection.fetch(SIZES, *days)
-        return _sizes(sizes), [Part(*row.values()) for row in await connection.fetch(SUMS, *days, currency)]
     zone = period.zone.key
-    sizes = await connection.fetch(COUNTED_SIZES, *days, zone)
-    rows = await connection.fetch(COUNTED_SUMS, *days, currency, zone)
+    last = nth_bucket(period.end - timedelta(days=1), 1, level) if period.end else None
+    since, until = Period(period.first, last, period.zone).moments
+    day = timedelta(days=1)  # more than clocks are ever set back
+    around = (since - day if since else EARLIEST, until + day if until else LATEST)
+    if period.in_utc:
+        sizes = await connection.fetch(SIZES, *days)
+        if not by_days:
+            return _sizes(sizes), [Part(*row.values()) for row in await connection.fetch(SUMS, *days, currency)]
+    else:
+        sizes = await connection.fetch(COUNTED_SIZES, *days, zone, *around)
+    rows = await connection.fetch(COUNTED_SUMS, *days, currency, zone, *around)
     parts = []
     for cohort, channel, told_in, bucket, day, *sums in rows:
         parts.append(Part(cohort, channel, told_in, age_of(cohort, bucket, level), day, *sums))

@@ -37,6 +37,7 @@ CREATE TABLE paths (
     rep text NOT NULL
 );
 CREATE INDEX paths_time ON paths (occurred_at);
+CREATE INDEX paths_account ON paths (account, occurred_at DESC, conversion_id);
 
 -- How each run of a model divided each conversion; the arrays run parallel to those of the path.
 CREATE TABLE credits (

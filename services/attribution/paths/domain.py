@@ -7,14 +7,14 @@ conversion. Whatever is counted is counted by adding the cells of journeys and s
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from services.attribution.domain import LOOKBACK, PathRow
-from services.attribution.reports.domain import Period, spans_of
+from services.attribution.reports.domain import Period
 
 Subject = Literal["step", "last", "gram", "tail", "set", "assist", "length", "lag", "path", "route"]
 """What a sum is about.
@@ -38,7 +38,6 @@ NO_LAG = -1
 """Stands for the lag of a conversion that no touch led to."""
 
 _DAY = timedelta(days=1)
-_INSTANT = timedelta.resolution
 SHORT = 16
 """Sequences up to this length come again and again, so that what follows from them is remembered."""
 
@@ -270,22 +269,7 @@ def reach_of(period: Period, *, by_type: bool) -> Reach:
 
     The sums over all time do not tell types of conversions apart.
     """
-    since, until = period.moments
-    if since is None and until is None and not by_type:
+    cut = period.cut
+    if cut.first is None and cut.end is None and not by_type:
         return Reach(_EVERYTHING)
-    first = date.min if since is None else (since + _DAY - _INSTANT).date()
-    end = date.max if until is None else until.date()
-    if first > end:  # within one day
-        assert since is not None and until is not None
-        return Reach((), ((since, until),))
-    parts: list[tuple[datetime, datetime]] = []
-    if since is not None and since != _midnight(first):
-        parts.append((since, _midnight(first)))
-    if until is not None and until != _midnight(end):
-        parts.append((_midnight(end), until))
-    spans = [Span(one.level, one.first, one.end) for one in spans_of(first, end)]
-    return Reach(tuple(span for span in spans if span.first < span.end), tuple(parts))
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
+    return Reach(tuple(Span(one.level, one.first, one.end) for one in cut.spans()), cut.parts)

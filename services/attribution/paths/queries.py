@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
@@ -22,12 +22,17 @@ from services.attribution.paths.domain import (
     Span,
     Subject,
     Wanted,
+    key_id,
     moved,
     remainder,
 )
 from services.attribution.reports.domain import Period
 from shared.db import Connection
 
+RANKED_FOR_EACH = 6
+"""How many sequences over all time are looked at for each one that is to be found in a period."""
+
+LATEST = datetime.max.replace(tzinfo=UTC)
 SUM_KEY = ("subject", "level", "day", "currency", "conversion_type", "key_id")
 RANK_KEY = ("subject", "currency", "key_id")
 
@@ -90,8 +95,9 @@ ORDER BY journeys DESC, value_minor DESC, key_id LIMIT {limit}
 """
 MOST = f"""
 SELECT * FROM ({SUMS}) AS summed
-WHERE {_AFTER.format(journeys="$13", value="$14::bigint", key="$15::bigint", limit="$16")}
+WHERE {{among}} {_AFTER.format(journeys="$13", value="$14::bigint", key="$15::bigint", limit="$16")}
 """
+MOST_OF_ALL, MOST_AMONG = MOST.format(among=""), MOST.format(among="key_id = ANY($17::bigint[]) AND")
 RANKED = f"""
 SELECT subject, currency, key_id, keys, journeys, value_minor FROM path_ranks WHERE subject = $1 AND currency = $2
 AND {_AFTER.format(journeys="$3", value="$4::bigint", key="$5::bigint", limit="$6")}
@@ -115,15 +121,36 @@ SELECT channels, count(*) AS journeys FROM remainders
 WHERE ($1::timestamptz IS NULL OR last_at >= $1) AND ($2::timestamptz IS NULL OR last_at < $2) GROUP BY channels
 """
 
+# The newest days that hold as many conversions of a cell as a page does; not all of the newest one may be on it.
+DAYS = """
+SELECT day FROM (
+    SELECT day, sum(journeys) OVER (ORDER BY day DESC) - journeys AS newer FROM (
+        SELECT day, sum(CASE WHEN day < $16 THEN journeys ELSE 0 END) AS journeys FROM path_sums
+        WHERE subject = $14 AND level = 'day' AND key_id = $15 AND day <= $16
+            AND ($2::timestamptz IS NULL OR day >= ($2 AT TIME ZONE 'UTC')::date)
+            AND currency <> '' AND ($4::text IS NULL OR currency = $4)
+            AND ($5::text[] IS NULL OR conversion_type = ANY($5))
+        GROUP BY day
+    ) AS daily
+) AS counted WHERE newer < $13::bigint
+"""
+OF_ALL_DAYS = "paths AS path"
+# OFFSET has one day after the other looked up: the planner takes each for a ninth of everything, and would read it all.
+OF_DAYS = f"""
+({DAYS}) AS wanted CROSS JOIN LATERAL (
+    SELECT * FROM paths WHERE occurred_at >= wanted.day::timestamp AT TIME ZONE 'UTC'
+        AND occurred_at < (wanted.day + 1)::timestamp AT TIME ZONE 'UTC' OFFSET 0
+) AS path
+"""
 # Every conversion with the path to it by the default look-back, which is given in seconds: exact across time zones.
 BEHIND = """
 SELECT path.conversion_id, path.person_id AS lead_id, path.conversion_type AS type, path.occurred_at, path.currency,
     path.value_minor, path.value_minor AS credited_minor, path.country, path.account, path.rep, way.touches,
     floor(extract(epoch FROM path.occurred_at - way.first_at) / 86400)::integer AS days
-FROM paths AS path CROSS JOIN LATERAL (
+FROM {paths} CROSS JOIN LATERAL (
     SELECT count(*)::integer AS touches, min(at) AS first_at,
-        coalesce(array_agg(channel ORDER BY place), '{}') AS path,
-        coalesce(array_agg(channel ORDER BY place) FILTER (WHERE channel IS DISTINCT FROM former), '{}') AS route
+        coalesce(array_agg(channel ORDER BY place), '{{}}') AS path,
+        coalesce(array_agg(channel ORDER BY place) FILTER (WHERE channel IS DISTINCT FROM former), '{{}}') AS route
     FROM (
         SELECT stop.place, stop.at, combo.channel, lag(combo.channel) OVER (ORDER BY stop.place) AS former
         FROM unnest(path.combos[2:], path.times[2:]) WITH ORDINALITY AS stop (combo_id, at, place)
@@ -139,7 +166,7 @@ WHERE ($2::timestamptz IS NULL OR path.occurred_at >= $2) AND ($3::timestamptz I
     AND ($10::text IS NULL OR $10 = ANY(way.path[:way.touches - 1]))
     AND ($11::timestamptz IS NULL OR (path.occurred_at <= $11
         AND (path.occurred_at < $11 OR path.conversion_id > $12::text)))
-ORDER BY path.occurred_at DESC, path.conversion_id LIMIT $13
+ORDER BY path.occurred_at DESC, path.conversion_id LIMIT $13::bigint
 """
 
 
@@ -153,15 +180,31 @@ class Way:
     days: int | None
     assisted_by: str | None
 
+    @property
+    def cell(self) -> tuple[Subject, int] | None:
+        """The sum that counts just these conversions, where there is one."""
+        cells: list[tuple[Subject, int | None]] = [
+            (self.subject, self.key_id),
+            ("length", self.touches),
+            ("lag", self.days),
+            ("assist", None if self.assisted_by is None else key_id((self.assisted_by,))),
+        ]
+        named = [(subject, number) for subject, number in cells if number is not None]
+        return named[0] if len(named) == 1 else None
+
 
 async def conversions_by(
     connection: Connection, wanted: Wanted, way: Way, *, after: tuple[datetime, str] | None, limit: int
 ) -> list[asyncpg.Record]:
     """The conversions that came about in a way, the newest first, after a place in their list."""
+    since, until = wanted.period.moments
+    cell = way.cell
+    newest = min(at.astimezone(UTC).date() for at in (until or LATEST, after[0] if after else LATEST))
     return await connection.fetch(
-        BEHIND,
+        BEHIND.format(paths=OF_DAYS if cell else OF_ALL_DAYS),
         LOOKBACK.total_seconds(),
-        *wanted.period.moments,
+        since,
+        until,
         wanted.currency,
         list(wanted.types) or None,
         way.key_id,
@@ -171,12 +214,15 @@ async def conversions_by(
         way.assisted_by,
         *(after or (None, None)),
         limit,
+        *((*cell, newest) if cell else ()),
     )
 
 
-async def counted(connection: Connection, wanted: Wanted, subjects: Sequence[Subject]) -> list[Counted]:
-    """All sums of some subjects."""
-    rows = await connection.fetch(SUMS, *await _parameters(connection, wanted, subjects))
+async def counted(
+    connection: Connection, wanted: Wanted, subjects: Sequence[Subject], *, with_lost: bool = False
+) -> list[Counted]:
+    """All sums of some subjects. Only `with_lost` those of journeys that led to nothing are whole."""
+    rows = await connection.fetch(SUMS, *await _parameters(connection, wanted, subjects, with_lost=with_lost))
     return [Counted(*row.values()) for row in rows]
 
 
@@ -188,8 +234,25 @@ async def most_counted(
     if wanted.reach.is_everything:
         rows = await connection.fetch(RANKED, subject, wanted.currency, *place, limit)
     else:
-        rows = await connection.fetch(MOST, *await _parameters(connection, wanted, [subject]), *place, limit)
+        rows = await _most_in_period(connection, wanted, subject, limit, place)
     return [Counted(*row.values()) for row in rows]
+
+
+async def _most_in_period(
+    connection: Connection, wanted: Wanted, subject: Sequenced, limit: int, place: Sequence[int | None]
+) -> list[asyncpg.Record]:
+    """The sums of a period, looked for among the sequences that are the most frequent over all time.
+
+    In a period none is gone more often than over all time: so what is found among the first of these is the most if all
+    of it is gone more often than the next one. Else all that there are in the period are looked at.
+    """
+    asked = [*await _parameters(connection, wanted, [subject]), *place, limit]
+    most = RANKED_FOR_EACH * limit
+    ranked = await connection.fetch(RANKED, subject, wanted.currency, None, None, None, most + 1)
+    rows = await connection.fetch(MOST_AMONG, *asked, [row["key_id"] for row in ranked[:most]])
+    if len(ranked) <= most or (len(rows) == limit and rows[-1]["journeys"] > ranked[most]["journeys"]):
+        return rows
+    return await connection.fetch(MOST_OF_ALL, *asked)
 
 
 async def taken_part(connection: Connection, wanted: Wanted) -> dict[str, Amount]:
@@ -204,12 +267,14 @@ async def lost_routes(connection: Connection, period: Period) -> dict[Keys, int]
     return {tuple(row["channels"]): row["journeys"] for row in rows}
 
 
-async def _parameters(connection: Connection, wanted: Wanted, subjects: Sequence[Subject]) -> list[Any]:
+async def _parameters(
+    connection: Connection, wanted: Wanted, subjects: Sequence[Subject], *, with_lost: bool = False
+) -> list[Any]:
     """Those of `SUMS`: the spans of days, the filters, and what parts of days come to."""
     reach = wanted.reach
     cells: Mapping[Cell, Amount] = {}
     if reach.parts_of_days:
-        journeys = await _journeys_between(connection, reach.parts_of_days, wanted)
+        journeys = await _journeys_between(connection, reach.parts_of_days, wanted, with_lost=with_lost)
         cells = moved([], journeys)
     chosen = [cell for cell in cells if cell.level == "all" and cell.subject in subjects]
     journeys_and_value = _rest(chosen, cells) if chosen else ([], [], [])
@@ -224,11 +289,11 @@ async def _parameters(connection: Connection, wanted: Wanted, subjects: Sequence
 
 
 async def _journeys_between(
-    connection: Connection, parts: Sequence[tuple[datetime, datetime]], wanted: Wanted
+    connection: Connection, parts: Sequence[tuple[datetime, datetime]], wanted: Wanted, *, with_lost: bool
 ) -> list[Journey]:
     since, until = [part[0] for part in parts], [part[1] for part in parts]
     arrivals = await connection.fetch(ARRIVALS, since, until, wanted.currency, list(wanted.types) or None)
-    lost = await connection.fetch(LOST, since, until)
+    lost = await connection.fetch(LOST, since, until) if with_lost else []  # most journeys by far
     return [
         *(
             Arrival(

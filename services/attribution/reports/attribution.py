@@ -71,8 +71,8 @@ class AttributionReport(BaseModel):
     """In order of time, then the largest value first. `as_of`: all that was told until then is in it.
 
     `total` is rounded on its own; it is null for a model whose credits sum to more than the total. `source` says
-    whether it was read from the sums or from the credits. `truncated`: there are more rows than are told. `crossed`
-    says which currencies were converted through which others.
+    whether it was read from the sums or from the credits; parts of days of UTC are always read from these. `truncated`:
+    there are more rows than are told. `crossed` says which currencies were converted through which others.
     """
 
     currency: str | None

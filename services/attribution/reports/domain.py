@@ -33,6 +33,24 @@ class Sum:
         return conversions_of(self.units)
 
 
+_DAY = timedelta(days=1)
+_INSTANT = timedelta.resolution
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A period as whole days of UTC, from `first` until before `end`, and the parts of days at its ends."""
+
+    first: date | None
+    end: date | None
+    parts: tuple[tuple[datetime, datetime], ...] = ()
+
+    def spans(self, *, by_days: bool = False) -> list["Span"]:
+        """The sums that make up the whole days; whole months where single days do not matter."""
+        whole = [Span("day", self.first or date.min, self.end or date.max)]
+        return [span for span in (whole if by_days else spans_of(self.first, self.end)) if span.first < span.end]
+
+
 @dataclass(frozen=True, slots=True)
 class Period:
     """Whole days from `first` until before `end`, in a time zone; None is open."""
@@ -55,6 +73,18 @@ class Period:
     def moments(self) -> tuple[datetime | None, datetime | None]:
         """From when until before when."""
         return self._midnight(self.first), self._midnight(self.end)
+
+    @property
+    def cut(self) -> Cut:
+        """What of it are whole days of UTC, and what is left beside them."""
+        since, until = self.moments
+        first = None if since is None else (since + _DAY - _INSTANT).date()
+        end = None if until is None else until.date()
+        if since and until and first and end and first > end:  # within one day
+            return Cut(first, first, ((since, until),))
+        starts = [(since, midnight(first))] if since and first else []
+        ends = [(midnight(end), until)] if until and end else []
+        return Cut(first, end, tuple(part for part in (*starts, *ends) if part[0] < part[1]))
 
     def part(self, bucket: date, interval: Interval) -> "Period":
         """What of the period lies in a day, a week or a month, named by its first day."""
@@ -105,6 +135,11 @@ def spans_of(first: date | None, end: date | None) -> list[Span]:
         return [Span("day", first, end)]
     spans = (Span("day", first, month), Span("month", month, last), Span("day", last, end))
     return [span for span in spans if span.first < span.end]
+
+
+def midnight(day: date) -> datetime:
+    """When a day of UTC begins."""
+    return datetime.combine(day, time(), UTC)
 
 
 def bucket_of(day: date, interval: Interval) -> date:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query
 
 from services.attribution.domain import DIMENSIONS as TOUCH_FIELDS
 from services.attribution.reports.asking import Asked, asked, asked_types, listed
-from services.attribution.reports.domain import Interval, Period
+from services.attribution.reports.domain import Cut, Interval, Period, bucket_of, nth_bucket
 from services.attribution.reports.filters import Condition, fields_of, parse_filter
 from shared.errors import FieldError, Invalid
 from shared.money import Currency
@@ -59,13 +60,36 @@ class Question:
 
     @property
     def from_sums(self) -> bool:
-        """Whether the sums can answer it; else the credits themselves are read."""
-        if not (self.period.is_utc if self.interval is None else self.period.in_utc):
+        """Whether the sums can answer it, but for parts of days; else the credits themselves are read."""
+        if not self._in_days_of_utc and (self.basis == "touch" or not self._in_long_pieces):
             return False
         if self.convert_to is not None and self.basis == "touch":
             return False  # these sums know the day of the touch, not that of the conversion
         kept = PERSON_FIELDS if self.whole_conversions else TOUCH_FIELDS
         return self.fields <= frozenset(kept) | SUMMED_FIELDS
+
+    @property
+    def _in_days_of_utc(self) -> bool:
+        return self.period.is_utc if self.interval is None else self.period.in_utc
+
+    @property
+    def _in_long_pieces(self) -> bool:
+        """Whether most days of UTC lie within one of the pieces that are told apart, and all of these are known."""
+        closed = self.period.first is not None and self.period.end is not None
+        return self.interval is None or (self.interval != "day" and closed)
+
+    @property
+    def pieces(self) -> list[tuple[date | None, Cut]]:
+        """How sums answer it: all at once, or week by week and month by month where these are not those of UTC."""
+        period, interval = self.period, self.interval
+        if interval is None or period.first is None or period.end is None or period.in_utc:
+            return [(None, period.cut)]
+        found: list[tuple[date | None, Cut]] = []
+        bucket = bucket_of(period.first, interval)
+        while bucket < period.end:
+            found.append((bucket, period.part(bucket, interval).cut))
+            bucket = nth_bucket(bucket, 1, interval)
+        return found
 
     @property
     def has_costs(self) -> bool:

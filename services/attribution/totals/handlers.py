@@ -79,11 +79,11 @@ async def _read(connection: Connection, model: TotalsModel, wanted: Wanted) -> _
 
 async def _sums(connection: Connection, model: TotalsModel, wanted: Wanted) -> list[PathSum]:
     if model.base == "shapley":
-        return _path_sums(await counted(connection, wanted, ["set"]))
+        return _path_sums(await counted(connection, wanted, ["set"], with_lost=True))
     if model.order == 1:
-        return _path_sums(await counted(connection, wanted, ["step", "last"]))
+        return _path_sums(await counted(connection, wanted, ["step", "last"], with_lost=True))
     if wanted.reach.is_everything:
-        return _path_sums(await counted(connection, wanted, ["gram", "tail"]))
+        return _path_sums(await counted(connection, wanted, ["gram", "tail"], with_lost=True))
     routes = _path_sums(await counted(connection, wanted, ["route"]))
     lost = await lost_routes(connection, wanted.period)
     return grams_of([*routes, *(PathSum("route", keys, 0, times, 0) for keys, times in lost.items())], model.order)

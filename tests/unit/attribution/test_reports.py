@@ -1,14 +1,15 @@
 """Reports out of sums."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from services.attribution.domain import SHARE_UNITS
 from services.attribution.errors import SeveralCurrencies
-from services.attribution.reports.domain import Against, Interval, Period, Span, choose_currency, spans_of
+from services.attribution.reports.domain import Against, Interval, Period, Span, choose_currency, midnight, spans_of
 from services.attribution.reports.figures import Cell, Cost, Line, OneCurrency, beside, compared, lines_of
 from services.attribution.reports.returns import paid_back
 from shared.errors import Invalid
@@ -71,6 +72,26 @@ def test_days_begin_at_midnight_of_their_zone() -> None:
     assert not berlin.is_utc
     assert Period(date(2026, 3, 29), None, ZoneInfo("UTC")).is_utc
     assert Period(None, None, ZoneInfo("Europe/Berlin")).is_utc
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "Pacific/Kiritimati"])
+@pytest.mark.parametrize("days", [1, 2, 9])
+def test_a_period_is_whole_days_of_utc_and_parts_of_days(zone: str, days: int) -> None:
+    first = date(2026, 3, 28)
+    period = Period(first, first + timedelta(days=days), ZoneInfo(zone))
+    cut = period.cut
+    assert cut.first is not None and cut.end is not None
+    whole = [(midnight(cut.first), midnight(cut.end))] if cut.first < cut.end else []
+    assert len(cut.parts) == (0 if zone == "UTC" else 2)
+    covered = sorted([*cut.parts, *whole])
+    assert (covered[0][0], covered[-1][1]) == period.moments
+    assert all(one[1] == other[0] for one, other in pairwise(covered))
+
+
+def test_a_day_that_a_time_zone_left_out_holds_nothing() -> None:
+    cut = Period(date(2011, 12, 30), date(2011, 12, 31), ZoneInfo("Pacific/Apia")).cut
+    assert cut.spans() == []
+    assert all(since == until for since, until in cut.parts)
 
 
 @pytest.mark.parametrize(
