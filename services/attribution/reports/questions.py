@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query
@@ -22,6 +22,8 @@ SUMMED_FIELDS = frozenset({"conversion_type", "currency"})
 
 DIMENSIONS = (*TOUCH_FIELDS, *PERSON_FIELDS)
 MOST_DIMENSIONS = 2
+LONGEST_IN_PIECES = timedelta(days=3_700)
+"""Of more weeks or months than these are in another time zone the credits are read at once."""
 VOCABULARY = Vocabulary({**dict.fromkeys([*DIMENSIONS, "conversion_type", "currency"], TEXT), "value_minor": INTEGER})
 
 
@@ -74,8 +76,9 @@ class Question:
 
     @property
     def _in_long_pieces(self) -> bool:
-        """Whether most days of UTC lie within one of the pieces that are told apart, and all of these are known."""
-        closed = self.period.first is not None and self.period.end is not None
+        """Whether most days of UTC lie within one of the pieces that are told apart, and these are known and few."""
+        first, end = self.period.first, self.period.end
+        closed = first is not None and end is not None and end - first <= LONGEST_IN_PIECES
         return self.interval is None or (self.interval != "day" and closed)
 
     @property
