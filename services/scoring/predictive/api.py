@@ -220,7 +220,7 @@ def router(runtime: Runtime, parts: Parts) -> APIRouter:
     async def advice(days: Annotated[int, Query(ge=60, le=3_660)] = 365) -> AdviceOut:
         """Where the bar of a marketing-qualified lead might be, by the leads that became opportunities."""
         async with database.reading() as connection:
-            found = await threshold_advice(connection, parts.clock.now(), days)
+            found = await threshold_advice(connection, await parts.present(connection), days)
         return AdviceOut.model_validate(asdict(found))
 
     return made
@@ -266,7 +266,7 @@ async def _prediction(connection: Connection, parts: Parts, lead_id: LeadId) -> 
         raise NoSuchLead(f"nothing was told here about a lead {lead_id[:100]}")
     version, _ = await queries.active(connection)
     stored = await queries.stored(connection, version) if version is not None else None
-    now = parts.clock.now()
+    now = await parts.present(connection)
     if stored is None:
         return PredictionOut(
             lead_id=person_id,

@@ -31,7 +31,7 @@ async def ask_when_due(database: Database, parts: Parts) -> None:
     async with database.transaction() as tx:
         last = await queries.last_training(tx.connection)
         asked_at = last["asked_at"] if last is not None else None
-        if asked_at is not None and asked_at > parts.clock.now() - RETRAIN_AFTER:
+        if asked_at is not None and asked_at > await parts.present(tx.connection) - RETRAIN_AFTER:
             return
         if await queries.closed_since(tx.connection, asked_at) >= RETRAIN_FROM:
             await queries.queue(tx.connection, new_id(), SHIPPED_BY)
@@ -102,5 +102,5 @@ async def _features(connection: Connection, asked: Sequence[tuple[LeadId, dateti
 
 async def predict(connection: Connection, parts: Parts, stored: StoredModel, person_id: LeadId) -> Prediction:
     """What a model says of a person at this moment."""
-    [features] = await _features(connection, [(person_id, parts.clock.now())])
+    [features] = await _features(connection, [(person_id, await parts.present(connection))])
     return Model.of(stored.model).predict(features)
