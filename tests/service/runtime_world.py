@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -19,9 +20,16 @@ from shared.kafka import Route, on_batch
 from shared.personal import Draft
 from shared.service import Runtime, ServiceCode, build_runtime, free_port
 from shared.settings import Settings
+from shared.testing import Harness, eventually
 
 SERVICE = "capture"
 APPLIED = "CREATE TABLE {schema}.applied (id bigint GENERATED ALWAYS AS IDENTITY, event_id text, lead_id text, of text)"
+NOBODY_REBUILDS = """
+SELECT NOT EXISTS (
+    SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE datname = current_database() AND locktype = 'advisory' AND objid = 0 AND classid::bigint = $1 & 4294967295
+)
+"""
 _numbers = count(1)
 
 Handler = Callable[[Sequence[Any], Tx], Awaitable[None]]
@@ -159,6 +167,20 @@ def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
             for name, content in {**given, **changes}.items()
         },
     }
+
+
+async def killed_rebuild(service: Harness, settings: Settings, point: str, meanwhile: Awaitable[None]) -> None:
+    """A rebuild in a process of its own that dies at a failpoint, while something else happens."""
+    words = (sys.executable, "-m", "throughline", "rebuild", service.code.name)
+    rebuilding = await asyncio.create_subprocess_exec(*words, env=environment_of(settings, failpoints=point))
+    await meanwhile
+    assert await rebuilding.wait() == -signal.SIGKILL
+
+    async def nobody_rebuilds() -> bool:  # PostgreSQL notices a moment later that it is gone
+        async with service.runtime.database.reading() as connection:
+            return bool(await connection.fetchval(NOBODY_REBUILDS, service.runtime.database.namespace))
+
+    await eventually(nobody_rebuilds)
 
 
 @asynccontextmanager
