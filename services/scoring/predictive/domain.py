@@ -19,6 +19,19 @@ Features = Mapping[str, float | str]
 """A number, or the name of a category, by the name of the feature."""
 
 
+class NotEnoughData(Exception):
+    """Too few deals to learn from; says how many of what are missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A deal that ended: its lead as it was known when the deal was opened."""
+
+    features: Features
+    won: bool
+    closed_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """Touches of one type by one channel on one day of UTC; no machine made them."""

@@ -8,7 +8,6 @@ deals that came after those that it had learnt from, which also chooses how much
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from math import sqrt
 from typing import Any
 
@@ -19,7 +18,7 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 from sklearn.model_selection import TimeSeriesSplit
 from threadpoolctl import threadpool_limits
 
-from services.scoring.predictive.domain import Features, Model, Weight
+from services.scoring.predictive.domain import Example, Features, Model, NotEnoughData, Weight
 
 LEAST_WINS = 20
 LEAST_LOSSES = 20
@@ -34,19 +33,6 @@ STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 Z95 = 1.959964
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A deal that ended: its lead as it was known when the deal was opened."""
-
-    features: Features
-    won: bool
-    closed_at: datetime
-
-
-class NotEnoughData(Exception):
-    """Too few deals to learn from; says how many of what are missing."""
 
 
 @dataclass(frozen=True, slots=True)

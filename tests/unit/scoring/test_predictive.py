@@ -7,8 +7,16 @@ from math import exp, log
 import pytest
 
 from services.scoring.predictive.advice import HandOff, advise
-from services.scoring.predictive.domain import Features, Model, Seen, did_better, features_of
-from services.scoring.predictive.learning import LEAST_OF_A_CATEGORY, Example, NotEnoughData, learn
+from services.scoring.predictive.domain import (
+    Example,
+    Features,
+    Model,
+    NotEnoughData,
+    Seen,
+    did_better,
+    features_of,
+)
+from services.scoring.predictive.learning import LEAST_OF_A_CATEGORY, learn
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
