@@ -25,6 +25,9 @@ LEAST_LOSSES = 20
 LEAST_OF_A_CATEGORY = 10
 """Of fewer deals nothing can be said; and a rare category might tell who somebody is."""
 
+SAME = 1e-6
+"""What varies less than this is the same for all: only rounding tells them apart, and nothing follows from it."""
+
 MOST_CATEGORIES = 30
 HELD_OUT = 0.25
 FOLDS = 5
@@ -64,7 +67,7 @@ def _fit(examples: Sequence[Example]) -> Model:
     means = np.nanmean(table, axis=0) if len(columns) else np.zeros(0)
     table = np.where(np.isnan(table), means, table) - means
     scales = table.std(axis=0)
-    kept = scales > 0
+    kept = scales > SAME
     table, scales = table[:, kept] / scales[kept], scales[kept]
     won = np.array([example.won for example in examples], dtype=float)
     strength, slope, offset = _calibrated(table, won)

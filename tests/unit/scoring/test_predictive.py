@@ -1,6 +1,7 @@
 """What is learnt from deals is what made them won, its chances come true, and its reasons add up."""
 
 import random
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from math import exp, log
 
@@ -79,6 +80,15 @@ def test_a_rare_category_is_no_feature() -> None:
     ]
     learnt = learn([*deals(500, seed=2), *rare])
     assert not [weight for weight in learnt.model.weights if weight.category == "the only one"]
+
+
+def test_what_is_the_same_of_all_of_whom_it_is_known_says_nothing() -> None:
+    for number in range(100, 110):  # so that rounding tells the mean from the value in some
+        examples = [
+            replace(one, features={**one.features, "days": 1.0986122886681096 if place % 10 else "unknown"})
+            for place, one in enumerate(deals(number))
+        ]
+        assert "days" not in {weight.feature for weight in learn(examples).model.weights}
 
 
 @pytest.mark.parametrize(("won", "lost"), [(19, 500), (500, 19), (0, 0)])
