@@ -62,12 +62,17 @@ class ModelOut(BaseModel):
 
 
 class FeatureOut(BaseModel):
-    """What a feature counts: per unit above what is usual, or for a category."""
+    """What a feature counts: per unit above what is usual, or for a category.
+
+    What lies outside of `low` to `high`, all that was ever seen, counts as these; older versions know no such bounds.
+    """
 
     feature: str
     category: str | None
     mean: float
     weight: float
+    low: float | None = None
+    high: float | None = None
 
 
 class ModelDetails(ModelOut):

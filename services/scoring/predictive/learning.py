@@ -65,6 +65,7 @@ def _fit(examples: Sequence[Example]) -> Model:
     columns = _columns(examples)
     table = np.array([[_cell(example.features, column) for column in columns] for example in examples])
     means = np.nanmean(table, axis=0) if len(columns) else np.zeros(0)
+    lows, highs = np.nanmin(table, axis=0), np.nanmax(table, axis=0)
     table = np.where(np.isnan(table), means, table) - means
     scales = table.std(axis=0)
     kept = scales > SAME
@@ -73,12 +74,14 @@ def _fit(examples: Sequence[Example]) -> Model:
     strength, slope, offset = _calibrated(table, won)
     regression = LogisticRegression(C=strength, max_iter=1_000).fit(table, won)
     weights = [
-        Weight(name, category, float(mean), float(slope * weight / scale))
-        for (name, category), mean, weight, scale in zip(
+        Weight(name, category, float(mean), float(slope * weight / scale), float(low), float(high))
+        for (name, category), mean, weight, scale, low, high in zip(
             [column for column, is_kept in zip(columns, kept, strict=True) if is_kept],
             means[kept],
             regression.coef_[0],
             scales,
+            lows[kept],
+            highs[kept],
             strict=True,
         )
     ]

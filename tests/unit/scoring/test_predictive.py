@@ -82,6 +82,12 @@ def test_a_rare_category_is_no_feature() -> None:
     assert not [weight for weight in learnt.model.weights if weight.category == "the only one"]
 
 
+def test_of_more_than_was_ever_seen_no_more_is_claimed() -> None:
+    model = learn(deals(500)).model
+    known: Features = {"industry": "software", "country": "AT", "recent page_view": 1.4, "employees": "unknown"}
+    assert model.predict({**known, "recent page_view": 9.0}).log_odds == model.predict(known).log_odds
+
+
 def test_what_is_the_same_of_all_of_whom_it_is_known_says_nothing() -> None:
     for number in range(100, 110):  # so that rounding tells the mean from the value in some
         examples = [
