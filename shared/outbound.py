@@ -12,8 +12,10 @@ import ssl
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from math import ceil
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,6 +28,7 @@ from shared.settings import Settings
 
 PORTS = frozenset({80, 443, 8080, 8443})
 LARGEST_ANSWER = 1_000_000
+LONGEST_REST_S = 86_400
 _LONGEST_ADDRESS = 8_000
 _CONNECTIONS = 100
 _NUMERIC = re.compile(r"[0-9a-fx]+(?:\.[0-9a-fx]+){0,3}\.?", re.ASCII | re.IGNORECASE)
@@ -89,9 +92,18 @@ class Answer:
 
     @property
     def retry_after_s(self) -> int | None:
-        """How long the other side wants to be left alone, where it says so in seconds; a day at most."""
+        """How long the other side wants to be left alone, where it says so; a day at most.
+
+        It may say so in seconds, or as a time, which is one of the clock that its `Date` shows (RFC 9110, 10.2.3).
+        """
         written = self.headers.get("retry-after", "")
-        return min(int(written[:9]), 86_400) if written.isascii() and written.isdecimal() else None
+        if written.isascii() and written.isdecimal():
+            return min(int(written[:9]), LONGEST_REST_S)
+        try:
+            until, now = (parsedate_to_datetime(text) for text in (written, self.headers.get("date", "")))
+            return min(max(ceil((until - now).total_seconds()), 0), LONGEST_REST_S)
+        except (TypeError, ValueError):  # one is no time, or only one says in which zone
+            return None
 
     def json(self) -> Any:
         """The body as JSON. Raises ValueError for anything else."""

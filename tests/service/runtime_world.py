@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from shared.kafka import Route, on_batch
 from shared.personal import Draft
 from shared.service import Runtime, ServiceCode, build_runtime, free_port
 from shared.settings import Settings
+from shared.testing import Harness
 
 SERVICE = "capture"
 APPLIED = "CREATE TABLE {schema}.applied (id bigint GENERATED ALWAYS AS IDENTITY, event_id text, lead_id text, of text)"
@@ -159,6 +161,14 @@ def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
             for name, content in {**given, **changes}.items()
         },
     }
+
+
+async def killed_rebuild(service: Harness, settings: Settings, point: str, meanwhile: Awaitable[None]) -> None:
+    """A rebuild in a process of its own that dies at a failpoint, while something else happens."""
+    words = (sys.executable, "-m", "throughline", "rebuild", service.code.name)
+    rebuilding = await asyncio.create_subprocess_exec(*words, env=environment_of(settings, failpoints=point))
+    await meanwhile
+    assert await rebuilding.wait() == -signal.SIGKILL
 
 
 @asynccontextmanager

@@ -2,14 +2,12 @@
 
 import asyncio
 import random
-import signal
-import sys
 
 from shared.events import Event, LeadScored
 from shared.service import rebuild
 from shared.settings import Settings
 from shared.testing import FrozenClock, Harness, eventually, harness
-from tests.service.runtime_world import environment_of
+from tests.service.runtime_world import killed_rebuild
 from tests.service.scoring_world import NOW, PEOPLE, World, random_history, with_named_score
 from throughline.services import service_code
 
@@ -31,7 +29,6 @@ async def test_f32_a_rebuild_that_is_killed_twice_while_facts_come_leaves_what_s
     kafka_settings: Settings,
 ) -> None:
     clock = FrozenClock(NOW)
-    words = (sys.executable, "-m", "throughline", "rebuild", "scoring")
     async with harness(service_code("scoring"), kafka_settings, clock=clock, kafka=True) as service:
         world = World(service, clock)
         facts = await random_history(world, random.Random(12), 60)
@@ -44,10 +41,7 @@ async def test_f32_a_rebuild_that_is_killed_twice_while_facts_come_leaves_what_s
 
         await come(20)
         for point in ("after_tx_before_kafka_commit", "before_swap_commit"):
-            environment = environment_of(kafka_settings, failpoints=point)
-            rebuilding = await asyncio.create_subprocess_exec(*words, env=environment)
-            await come(10)
-            assert await rebuilding.wait() == -signal.SIGKILL
+            await killed_rebuild(service, kafka_settings, point, come(10))
         building = asyncio.create_task(rebuild(service_code("scoring"), kafka_settings, lambda _: None))
         while rest:
             await come(10)

@@ -1,6 +1,8 @@
 """The predictive score: learnt from the deals that there are, tried on later ones, shown with its reasons."""
 
 import asyncio
+import sys
+import threading
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -134,6 +136,29 @@ async def test_a_training_is_carried_out_once_and_survives_its_worker(world: Wor
     await asyncio.gather(train_next(database), train_next(database))
     assert (await get(world, f"/v1/predictive/trainings/{asked[0].json()['training_id']}"))["state"] == "done"
     assert len((await get(world, "/v1/predictive/models"))["items"]) == 1
+
+
+class Loads:
+    """Sees which threads load the module that learns."""
+
+    NAME = "services.scoring.predictive.learning"
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        """Note it, and leave the finding to others."""
+        if name == self.NAME:
+            self.threads.append(threading.current_thread())
+
+
+async def test_to_load_what_learns_holds_up_nothing_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = Loads()
+    monkeypatch.delitem(sys.modules, Loads.NAME, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [loads, *sys.meta_path])
+    await learn(world)
+    assert loads.threads
+    assert threading.main_thread() not in loads.threads
 
 
 async def test_it_learns_anew_by_itself_when_there_is_something_new(world: World) -> None:

@@ -15,7 +15,7 @@ from services.routing.fairness.queries import lock_dispatcher
 from services.routing.params import PathId, no_such_rep
 from services.routing.reps.domain import Rep
 from services.routing.reps.queries import reps_of
-from shared.db import Tx
+from shared.db import Tx, agreed_now
 from shared.ids import RepId
 from shared.service import Runtime
 from shared.web import Endpoints, idempotent, requires
@@ -109,9 +109,9 @@ def router(runtime: Runtime) -> APIRouter:
         until: Annotated[str | None, Query(alias="to", description="Excluded; a week later")] = None,
     ) -> AvailabilityOut:
         """When a rep works, and why not in between: hours, holidays, time off and their own calendar."""
-        at = runtime.clock.now()
-        start, end = asked_stretch(since, until, at)
         async with runtime.database.reading() as connection:
+            at = await agreed_now(connection, runtime.clock)
+            start, end = asked_stretch(since, until, at)
             rep = (await reps_of(connection, [RepId(rep_id)], at)).get(RepId(rep_id))
         if rep is None:
             raise no_such_rep(rep_id)
@@ -129,7 +129,7 @@ def router(runtime: Runtime) -> APIRouter:
         """Say anew which days are free in the company. Leads that wait are tried again at once."""
 
         async def make(tx: Tx) -> Response:
-            at = runtime.clock.now()
+            at = await agreed_now(tx.connection, runtime.clock)
             await lock_dispatcher(tx.connection)
             await queries.put_days(tx.connection, told.as_json(), at)
             await holds.retry_all(tx.connection, at)

@@ -15,7 +15,7 @@ from services.routing.errors import NoCalendar
 from services.routing.fairness.queries import lock_dispatcher
 from services.routing.params import PathId, no_such_rep
 from services.routing.reps.queries import rep_row
-from shared.db import Connection, Tx
+from shared.db import Connection, Tx, agreed_now
 from shared.errors import FieldError, Invalid
 from shared.ids import RepId
 from shared.outbound import AddressRefused
@@ -70,10 +70,10 @@ def router(runtime: Runtime) -> APIRouter:
         calendar = (await queries.calendars_of(connection, [rep_id])).get(rep_id)
         if calendar is None:
             raise NoCalendar("the rep has no calendar; put one there")
-        return CalendarOut.model_validate(as_shown(calendar, runtime.clock.now()))
+        return CalendarOut.model_validate(as_shown(calendar, await agreed_now(connection, runtime.clock)))
 
     async def changed(tx: Tx, rep_id: RepId) -> Response:
-        await holds.retry_all(tx.connection, runtime.clock.now())
+        await holds.retry_all(tx.connection, await agreed_now(tx.connection, runtime.clock))
         return Response((await shown(tx.connection, rep_id)).model_dump_json(), media_type="application/json")
 
     @routes.get("/calendar", dependencies=reading)
@@ -90,8 +90,8 @@ def router(runtime: Runtime) -> APIRouter:
         rep = RepId(rep_id)
         async with runtime.database.reading() as connection:
             email = (await _the_rep(connection, rep))["email"]
+            at = await agreed_now(connection, runtime.clock)
         if request.headers.get("content-type", "").split(";")[0].strip().lower() == ICALENDAR:
-            at = runtime.clock.now()
             try:
                 content = await asyncio.to_thread(content_of, body, email, at.date())
                 busy = await handlers.written_out(content.text, at)
@@ -118,7 +118,7 @@ def router(runtime: Runtime) -> APIRouter:
         """Look for the calendar now and not in a few minutes."""
         async with runtime.database.transaction() as tx:
             await _the_rep(tx.connection, RepId(rep_id))
-            await queries.refresh(tx.connection, RepId(rep_id), runtime.clock.now())
+            await queries.refresh(tx.connection, RepId(rep_id), await agreed_now(tx.connection, runtime.clock))
             return await shown(tx.connection, RepId(rep_id))
 
     @routes.delete("/calendar", status_code=204, dependencies=writing)
@@ -128,7 +128,7 @@ def router(runtime: Runtime) -> APIRouter:
             await _locked(tx, RepId(rep_id))
             if not await queries.remove(tx.connection, RepId(rep_id)):
                 raise NoCalendar("the rep has no calendar")
-            await holds.retry_all(tx.connection, runtime.clock.now())
+            await holds.retry_all(tx.connection, await agreed_now(tx.connection, runtime.clock))
 
     return routes
 

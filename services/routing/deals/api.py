@@ -18,7 +18,7 @@ from services.routing.handoffs.handlers import follow, prepare
 from services.routing.params import PathId, QueryEmail, QueryId, lead_asked_for
 from services.routing.parts import Parts
 from services.routing.people.handlers import person
-from shared.db import Tx
+from shared.db import Tx, agreed_now
 from shared.ids import DealId
 from shared.web import Endpoints, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
 
@@ -131,7 +131,8 @@ def _add_reading(routes: APIRouter, parts: Parts) -> None:
     async def get_history(deal_id: PathId) -> DealHistory:
         """How a deal came to stand as it does, in order of time, and how long it was in each stage."""
         deal, steps = await told(deal_id)
-        return history_of(deal, steps, runtime.clock.now())
+        async with runtime.database.reading() as connection:
+            return history_of(deal, steps, await agreed_now(connection, runtime.clock))
 
     async def told(deal_id: str) -> tuple[Deal, list[Step]]:
         async with runtime.database.reading() as connection:

@@ -22,7 +22,7 @@ from services.routing.parts import Parts
 from services.routing.people.handlers import person
 from services.routing.people.queries import is_known
 from services.routing.reps.queries import unknown_reps
-from shared.db import Connection, Tx
+from shared.db import Connection, Tx, agreed_now
 from shared.errors import FieldError, Invalid, Unavailable
 from shared.events import DealChanged
 from shared.ids import DealId, LeadId, RepId
@@ -42,12 +42,14 @@ async def await_lead(parts: Parts, lead_id: LeadId) -> None:
     Raises Unavailable when that cannot be said.
     """
     runtime, time = parts.runtime, asyncio.get_running_loop().time
-    asked = runtime.clock.now()
     until = time() + (runtime.settings.watermark_every + MARK_UNDER_WAY).total_seconds()
+    async with runtime.database.reading() as connection:
+        asked = await agreed_now(connection, runtime.clock)
     while True:
         async with runtime.database.reading() as connection:
             # In this order: who looks after the mark was seen misses nothing that was told before it.
-            is_all_here = await runtime.feeds.fresh(connection, "leads", runtime.clock.now() - asked)
+            waited = await agreed_now(connection, runtime.clock) - asked
+            is_all_here = await runtime.feeds.fresh(connection, "leads", waited)
             if await is_known(connection, (await person(connection, lead_id)).ids):
                 return
             if not _is_an_id(lead_id) or (is_all_here and not await runtime.feeds.parked(connection, [lead_id])):
@@ -77,7 +79,8 @@ async def open_new_deal(tx: Tx, parts: Parts, told: DealInput, by: str) -> tuple
     if told.renewal_of is not None and await queries.deal_by_id(tx.connection, DealId(told.renewal_of)) is None:
         raise Invalid("look at /renewal_of", [FieldError("/renewal_of", "is not the id of a deal")])
     deal_id = deal_id_of(told.external_id)
-    blank = opened_deal(deal_id, told, stages.pipeline, rep_id, parts.runtime.clock.now())
+    at = await agreed_now(tx.connection, parts.runtime.clock)
+    blank = opened_deal(deal_id, told, stages.pipeline, rep_id, at)
     outcome = opening_outcome(blank, [opening_of(blank, stages, by)])
     mark, keys = mark_of(told, parts.runtime.secrets), parts.runtime.keys
     known = await deal_by_id(tx.connection, keys, deal_id) if told.external_id is not None else None
@@ -102,7 +105,7 @@ async def change(tx: Tx, parts: Parts, deal_id: DealId, told: DealChange, by: st
     before, entries = await locked_deal(tx, parts, deal_id)
     stages = await _stages_told(tx.connection, parts, told.pipeline, before)
     await rep_of(tx.connection, told)
-    teller = Teller(by, parts.runtime.clock.now())
+    teller = Teller(by, await agreed_now(tx.connection, parts.runtime.clock))
     entry, written = change_of(steps_of(before, entries), before, told, stages, teller)
     outcome = outcome_of(before, entries, [entry], written)
     if not outcome.changed:
@@ -123,7 +126,7 @@ async def reopen(tx: Tx, parts: Parts, deal_id: DealId, told: Reopening, by: str
     """Open a closed deal again; the money that it made is taken back. Answers how it stood and stands."""
     before, entries = await locked_deal(tx, parts, deal_id)
     stages = await stages_of(tx.connection, parts, before.pipeline_id)
-    teller = Teller(by, parts.runtime.clock.now())
+    teller = Teller(by, await agreed_now(tx.connection, parts.runtime.clock))
     entry, written = reopening_of(steps_of(before, entries), before, told, stages, teller)
     after = await save(tx, parts, outcome_of(before, entries, [entry], written), stages.pipeline)
     assert after is not None

@@ -25,7 +25,7 @@ from services.routing.deals.saving import opening_outcome, outcome_of, save
 from services.routing.deals.story import Change, Entry
 from services.routing.parts import Parts
 from services.routing.people.queries import is_known
-from shared.db import Connection, Tx
+from shared.db import Connection, Tx, agreed_now
 from shared.emails import parse_email
 from shared.errors import FieldError, Invalid, Malformed, Rejected, TooLarge
 from shared.identity import find_by_email, resolve
@@ -163,7 +163,8 @@ async def import_deal(tx: Tx, importing: Importing, told: PastDeal) -> tuple[Dea
     for change in told.changes:
         await rep_of(connection, change)
     deal_id = deal_id_of(told.external_id)
-    blank = opened_deal(deal_id, told, stages.pipeline, rep_id, parts.runtime.clock.now())
+    at = await agreed_now(connection, parts.runtime.clock)
+    blank = opened_deal(deal_id, told, stages.pipeline, rep_id, at)
     blank = replace(blank, lead_id=lead_id, reason=told.reason)
     past = [opening_of(blank, stages, by), *past_entries(told.changes, stages, 2, by)]
     if await deal_by_id(connection, parts.runtime.keys, deal_id) is None:

@@ -15,7 +15,7 @@ from services.routing.deals.saving import opening_outcome, save
 from services.routing.deals.sealing import opened
 from services.routing.errors import NoSuchPipeline
 from services.routing.parts import Parts
-from shared.db import Tx
+from shared.db import Tx, agreed_now
 from shared.ids import DealId, derived_id
 from shared.telemetry import counter
 
@@ -30,7 +30,7 @@ async def open_renewals(parts: Parts) -> timedelta | None:
     """Open the renewals that are due; answers no wait when there may be more."""
     made = 0
     async with parts.runtime.database.transaction() as tx:
-        today = parts.runtime.clock.now().date()
+        today = (await agreed_now(tx.connection, parts.runtime.clock)).date()
         for name in await parts.pipelines.names(tx.connection):
             renewal = (await parts.pipelines.of_deal(tx.connection, name)).renewal
             if renewal is None or made >= AT_ONCE:
@@ -53,9 +53,8 @@ async def _renew(tx: Tx, parts: Parts, deal: Deal, renewal: RenewalShape) -> Non
     except NoSuchPipeline:
         stages = await stages_of(tx.connection, parts, deal.pipeline_id)
     told = DealInput.model_validate(_terms(deal))
-    blank = opened_deal(
-        DealId(derived_id("renewal", deal.deal_id)), told, stages.pipeline, deal.rep_id, parts.runtime.clock.now()
-    )
+    at = await agreed_now(tx.connection, parts.runtime.clock)
+    blank = opened_deal(DealId(derived_id("renewal", deal.deal_id)), told, stages.pipeline, deal.rep_id, at)
     await save(tx, parts, opening_outcome(blank, [opening_of(blank, stages, BY)]), stages.pipeline)
 
 

@@ -8,7 +8,7 @@ import asyncpg
 
 from services.routing.deals import queries
 from services.routing.parts import Parts
-from shared.db import Connection, Tx
+from shared.db import Connection, Tx, agreed_now
 from shared.events import DealRotted
 from shared.ids import DealId, EventId, LeadId, derived_id
 from shared.telemetry import counter
@@ -19,8 +19,8 @@ AT_ONCE = 200
 
 async def tell_rotted(parts: Parts) -> timedelta | None:
     """Tell of open deals that changed last so long ago; answers no wait when there may be more."""
-    now = parts.runtime.clock.now()
     async with parts.runtime.database.transaction() as tx:
+        now = await agreed_now(tx.connection, parts.runtime.clock)
         silent = await bounds(tx.connection, parts)
         latest = max(bound["silent_since"] for bound in silent)
         rows = await queries.take_rotted(tx.connection, silent, latest, now, AT_ONCE)
@@ -31,7 +31,7 @@ async def tell_rotted(parts: Parts) -> timedelta | None:
 
 async def bounds(connection: Connection, parts: Parts) -> list[dict[str, Any]]:
     """Since when nothing may have changed about a deal that rots now: by pipeline and stage, and by pipeline."""
-    now = parts.runtime.clock.now()
+    now = await agreed_now(connection, parts.runtime.clock)
     found: list[dict[str, Any]] = []
     for name in await parts.pipelines.names(connection):
         pipeline = await parts.pipelines.of_deal(connection, name)

@@ -11,7 +11,7 @@ from services.routing.deals.stages import Pipeline
 from services.routing.deals.story import Entry, Step, same_way, steps_of
 from services.routing.parts import Parts
 from services.routing.reps.queries import teams_of
-from shared.db import Tx
+from shared.db import Tx, agreed_now
 from shared.errors import FieldError, Invalid
 from shared.telemetry import counter
 
@@ -57,7 +57,7 @@ async def save(
 
     Answers the deal as it stands; None when it was to be new and is there already.
     """
-    now = parts.runtime.clock.now()
+    now = await agreed_now(tx.connection, parts.runtime.clock)
     begins, steps = _untold(outcome)
     first = (outcome.before.revision if outcome.before is not None else 0) + 1
     after = replace(outcome.after, revision=first + len(steps) - 1, sealed=None)

@@ -21,7 +21,7 @@ from services.routing.people.queries import is_known
 from services.routing.reps.domain import Rep
 from services.routing.reps.queries import reps_of
 from services.routing.rules.domain import Rules
-from shared.db import Connection
+from shared.db import Connection, agreed_now
 from shared.emails import parse_email
 from shared.errors import FieldError, Invalid
 from shared.identity import find_by_email
@@ -221,9 +221,9 @@ def router(parts: Parts) -> APIRouter:
     @routes.post("/rules:preview", dependencies=reading)
     async def preview(told: PreviewIn) -> PreviewOut:
         """Try rules on one lead: the rep, every rule that is tried, and why not each of the others. Nothing changes."""
-        at = told.at or runtime.clock.now()
         imagined = imagined_inputs(_imagined(told)) if told.lead is not None else None
         async with runtime.database.reading() as connection:
+            at = told.at or await agreed_now(connection, runtime.clock)
             rules = await _rules(connection, parts, told)
             pool = await handlers.pool_now(connection, at)
             if imagined is not None:

@@ -16,7 +16,7 @@ from services.routing.params import PathId, QueryId
 from services.routing.parts import Parts
 from services.routing.reps.queries import active_reps, reps_of
 from services.routing.rules.domain import Queue, Rules
-from shared.db import Connection, Tx
+from shared.db import Connection, Tx, agreed_now
 from shared.errors import FieldError, Invalid
 from shared.ids import RepId
 from shared.web import Endpoints, Input, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
@@ -192,7 +192,8 @@ def _add_reading(routes: APIRouter, parts: Parts) -> None:
             ids = list(rules.queues)
             start = ids.index(after) + 1 if after in ids else 0
             shown = list(rules.queues.values())[start : start + limit]
-            items = [await _queue_out(connection, rules, queue, runtime.clock.now()) for queue in shown]
+            now = await agreed_now(connection, runtime.clock)
+            items = [await _queue_out(connection, rules, queue, now) for queue in shown]
         more = start + limit < len(ids)
         return Page(
             items=items,
@@ -207,7 +208,7 @@ def _add_reading(routes: APIRouter, parts: Parts) -> None:
             queue = rules.queues.get(queue_id)
             if queue is None:
                 raise _no_such_queue(queue_id)
-            return await _queue_out(connection, rules, queue, runtime.clock.now())
+            return await _queue_out(connection, rules, queue, await agreed_now(connection, runtime.clock))
 
     @routes.get("/{queue_id}/fairness", dependencies=reading)
     async def get_fairness(queue_id: PathId) -> FairnessOut:
@@ -260,7 +261,7 @@ def _add_adjusting(routes: APIRouter, parts: Parts) -> None:
             if told.rep_id not in {member.rep.rep_id for member in members}:
                 detail = f"is no member of {queue_id}; its members are listed at GET /routing/v1/queues/{queue_id}"
                 raise Invalid("look at /rep_id", [FieldError("/rep_id", detail)])
-            at = runtime.clock.now()
+            at = await agreed_now(tx.connection, runtime.clock)
             entry = Entry("adjusted", RepId(told.rep_id), at, units, told.reason, actor=principal.subject)
             first = joining(members, at) if all(member.account is None for member in members) else []
             number = await queries.write_apart(tx.connection, queue_id, [*first, entry])
@@ -291,7 +292,7 @@ async def _members(connection: Connection, parts: Parts, queue_id: str) -> list[
     books = await queries.books_of(connection, queue_id)
     if queue is None and not books:
         raise _no_such_queue(queue_id)
-    return await _found(connection, queue, books, parts.runtime.clock.now())
+    return await _found(connection, queue, books, await agreed_now(connection, parts.runtime.clock))
 
 
 async def _found(connection: Connection, queue: Queue | None, books: Books, at: datetime) -> list[Member]:

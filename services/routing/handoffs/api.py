@@ -14,7 +14,7 @@ from services.routing.handoffs.packet import HandoffOut, HandoffWithPacket, hand
 from services.routing.params import PathId, QueryEmail, QueryId, lead_asked_for
 from services.routing.parts import Parts
 from services.routing.people.handlers import person
-from shared.db import Connection
+from shared.db import Connection, agreed_now
 from shared.ids import DealId, RepId
 from shared.web import Endpoints, Input, Limit, Page, Principal, make_cursor, read_cursor, requires
 
@@ -53,8 +53,8 @@ def _add_reading(routes: APIRouter, parts: Parts) -> None:
         """Hand-offs with their tasks, the newest first."""
         place = read_cursor(runtime.secrets, "handoffs", cursor)
         before = (datetime.fromisoformat(place[0]), place[1]) if place else NEWEST
-        now = runtime.clock.now()
         async with runtime.database.reading() as connection:
+            now = await agreed_now(connection, runtime.clock)
             asked = await lead_asked_for(connection, runtime, lead_id, email)
             ids = None if asked is None else (await person(connection, asked)).ids
             found = await queries.listed(connection, before, owner_id, ids, status, now if overdue else None, limit + 1)
@@ -107,4 +107,5 @@ def _add_writing(routes: APIRouter, parts: Parts) -> None:
 
 async def _shown(connection: Connection, parts: Parts, handoff: Handoff) -> HandoffOut:
     tasks = await queries.tasks_of_deals(connection, [handoff.deal_id])
-    return handoff_out(handoff, tasks[handoff.deal_id], parts.runtime.clock.now())
+    now = await agreed_now(connection, parts.runtime.clock)
+    return handoff_out(handoff, tasks[handoff.deal_id], now)

@@ -46,7 +46,8 @@ async def follow(tx: Tx, parts: Parts, before: Deal, after: Deal) -> None:
 
 async def complete(tx: Tx, parts: Parts, deal_id: DealId, task_id: str, by: str) -> Handoff:
     """A task is done; one that was done stays as it was. Raises NoSuchHandoff."""
-    return await _change_task(tx, parts, deal_id, task_id, parts.runtime.clock.now(), by)
+    at = await agreed_now(tx.connection, parts.runtime.clock)
+    return await _change_task(tx, parts, deal_id, task_id, at, by)
 
 
 async def undo(tx: Tx, parts: Parts, deal_id: DealId, task_id: str) -> Handoff:
@@ -62,7 +63,7 @@ async def _change_task(  # noqa: PLR0913  # what is told of a task
     if revision is None:
         raise _no_such_task(task_id)
     if revision:
-        tx.emit(task_changed(handoff, task_id, revision, at, parts.runtime.clock.now()))
+        tx.emit(task_changed(handoff, task_id, revision, at, await agreed_now(tx.connection, parts.runtime.clock)))
     return handoff
 
 
@@ -137,7 +138,7 @@ async def _hand_off(tx: Tx, parts: Parts, deal: Deal) -> None:
     shape = (await parts.pipelines.of_deal(tx.connection, deal.pipeline_id)).handoff
     if shape is None:
         return
-    now = parts.runtime.clock.now()
+    now = await agreed_now(tx.connection, parts.runtime.clock)
     known = await queries.handoff_of_deal(tx.connection, deal.deal_id, locked=True)
     owner = await owner_for(tx, parts, deal, shape.owner)
     handoff = handoff_of(deal, shape, owner, known.revision + 1 if known is not None else 1, now)
@@ -148,7 +149,7 @@ async def _hand_off(tx: Tx, parts: Parts, deal: Deal) -> None:
 async def _withdraw(tx: Tx, parts: Parts, deal: Deal) -> None:
     known = await queries.handoff_of_deal(tx.connection, deal.deal_id, locked=True)
     if known is not None and known.withdrawn_at is None:
-        now = parts.runtime.clock.now()
+        now = await agreed_now(tx.connection, parts.runtime.clock)
         await _save(tx, parts, replace(known, revision=known.revision + 1, withdrawn_at=now, retry_at=None), deal)
 
 
@@ -177,7 +178,7 @@ async def _save(tx: Tx, parts: Parts, handoff: Handoff, deal: Deal | None = None
     await queries.put_handoff(tx.connection, handoff)
     tasks: Sequence[Task] = (await queries.tasks_of_deals(tx.connection, [handoff.deal_id]))[handoff.deal_id]
     gaps = handoff.gaps(deal, await lead_values(tx.connection, parts, deal))
-    tx.emit(handed_off(handoff, gaps, tasks, parts.runtime.clock.now()))
+    tx.emit(handed_off(handoff, gaps, tasks, await agreed_now(tx.connection, parts.runtime.clock)))
     return handoff
 
 

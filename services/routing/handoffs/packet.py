@@ -16,7 +16,7 @@ from services.routing.parts import Parts
 from services.routing.people.domain import Person
 from services.routing.people.handlers import people
 from services.routing.reps.queries import rep_row
-from shared.db import Connection
+from shared.db import Connection, agreed_now
 from shared.ids import LeadId, RepId
 
 PartName = Literal[
@@ -140,7 +140,8 @@ def _of_person(who: Person, lead: Any) -> list[Part]:
 
 async def _of_deal(connection: Connection, parts: Parts, deal: Deal, others: Sequence[Person]) -> list[Part]:
     source = f"/routing/v1/deals/{deal.deal_id}"
-    story = history_of(deal, steps_of(deal, await deals.entries(connection, deal)), parts.runtime.clock.now())
+    now = await agreed_now(connection, parts.runtime.clock)
+    story = history_of(deal, steps_of(deal, await deals.entries(connection, deal)), now)
     return [
         Part(part="deal", source=source, content=DealOut.of(deal).model_dump(mode="json")),
         Part(part="deal_history", source=f"{source}/history", content=story.model_dump(mode="json")),

@@ -17,7 +17,7 @@ from services.routing.fairness.queries import lock_dispatcher
 from services.routing.params import PathId, QueryEmail, address, no_such_rep
 from services.routing.reps import queries
 from services.routing.reps.inputs import RepChange, RepInput
-from shared.db import Connection, Tx
+from shared.db import Connection, Tx, agreed_now
 from shared.ids import RepId, new_id
 from shared.service import Runtime
 from shared.web import Endpoints, Limit, Page, idempotent, make_cursor, read_cursor, requires
@@ -69,7 +69,7 @@ def router(runtime: Runtime) -> APIRouter:
         """A new rep. Leads that wait for one are tried again at once."""
 
         async def make(tx: Tx) -> Response:
-            rep_id, at = RepId(new_id()), runtime.clock.now()
+            rep_id, at = RepId(new_id()), await agreed_now(tx.connection, runtime.clock)
             await lock_dispatcher(tx.connection)
             await queries.insert_rep(tx.connection, rep_id, told.columns(), at)
             await holds.retry_all(tx.connection, at)
@@ -109,7 +109,7 @@ def router(runtime: Runtime) -> APIRouter:
         """Change what is named; null takes away what may be absent. Leads that wait are tried again at once."""
 
         async def make(tx: Tx) -> Response:
-            at = runtime.clock.now()
+            at = await agreed_now(tx.connection, runtime.clock)
             await lock_dispatcher(tx.connection)
             row = await queries.rep_row(tx.connection, RepId(rep_id), locked=True)
             if row is None:
@@ -132,7 +132,7 @@ async def _rep(connection: Connection, rep_id: RepId, runtime: Runtime) -> RepOu
 
 async def _shown(connection: Connection, rows: Sequence[asyncpg.Record], runtime: Runtime) -> list[RepOut]:
     known = await calendars_of(connection, [row["rep_id"] for row in rows])
-    at = runtime.clock.now()
+    at = await agreed_now(connection, runtime.clock)
     return [
         RepOut.model_validate({**row, "calendar": as_shown(calendar, at) if calendar is not None else None})
         for row in rows

@@ -19,6 +19,7 @@ from services.routing.reps.queries import active_reps
 from services.routing.rules.domain import Rules
 from services.routing.rules.memory import Memory
 from services.routing.rules.trial import Breach, Trial, compared
+from shared.db import agreed_now
 from shared.ids import RepId
 
 MOST_LEADS = 200_000
@@ -43,8 +44,8 @@ async def simulate_rules(parts: Parts, draft: Rules, days: int) -> dict[str, Any
 
     Read and worked off page by page, so that memory does not grow with the leads. `MODEL` says what is assumed.
     """
-    since = parts.runtime.clock.now() - timedelta(days=days)
     async with parts.runtime.database.reading() as connection:
+        since = await agreed_now(connection, parts.runtime.clock) - timedelta(days=days)
         active = await parts.rules.current(connection)
         reps = await active_reps(connection)
         answers = await assignments.answers_since(
@@ -134,8 +135,8 @@ def worked_minutes(calendar: Calendar, start: datetime, end: datetime) -> float:
 
 async def simulate_pipeline(parts: Parts, draft: Pipeline, days: int) -> dict[str, Any]:
     """What another pipeline makes of the open deals that changed during the last days: their weighted value."""
-    since = parts.runtime.clock.now() - timedelta(days=days)
     async with parts.runtime.database.reading() as connection:
+        since = await agreed_now(connection, parts.runtime.clock) - timedelta(days=days)
         rows = await deals.open_by_stage(connection, draft.pipeline_id, since)
     stages = [
         {

@@ -128,7 +128,7 @@ def accounts_router(runtime: Runtime, parts: Parts) -> APIRouter:
 async def explained_account(connection: Connection, parts: Parts, named: AccountId) -> AccountScoreOut:
     """The score of the account that an id stands for by now. Raises NoSuchAccount. Needs a transaction."""
     account_id = await queries.survivor_of(connection, named)
-    rules, now = await rules_of_rows(connection, parts), parts.clock.now()
+    rules, now = await rules_of_rows(connection, parts), await parts.present(connection)
     scored = (await score_accounts(connection, parts, rules, [account_id], now))[account_id]
     if not scored.known and not scored.score.given:
         raise NoSuchAccount(f"nothing was told here about an account {named[:100]}")

@@ -49,7 +49,7 @@ async def settle_accounts(database: Database, parts: Parts) -> timedelta | None:
         async with database.transaction() as tx:
             marks = await queries.take_marks(tx.connection, MARKS)
             concerned = await queries.with_those_above(tx.connection, marks) if marks else set()
-            due = await queries.claim_due(tx.connection, parts.clock.now(), PAGE)
+            due = await queries.claim_due(tx.connection, await parts.present(tx.connection), PAGE)
             rules = await rules_of_rows(tx.connection, parts)
             outdated = await queries.claim_outdated(tx.connection, rules.version, PAGE)
             ordered = sorted({*concerned, *due, *outdated})
@@ -59,8 +59,8 @@ async def settle_accounts(database: Database, parts: Parts) -> timedelta | None:
         if len(marks) < MARKS and len(due) < PAGE and len(outdated) < PAGE:
             break
     async with database.reading() as connection:
-        at = await queries.next_due(connection)
-    return None if at is None else max(at - parts.clock.now(), timedelta(milliseconds=10))
+        at, now = await queries.next_due(connection), await parts.present(connection)
+    return None if at is None else max(at - now, timedelta(milliseconds=10))
 
 
 async def score_accounts(
@@ -97,7 +97,7 @@ async def _members(
 async def _settle(tx: Tx, parts: Parts, rules: RuleSet, account_ids: Sequence[AccountId]) -> None:
     """Score a page of accounts; tell of those whose whole points or grade changed."""
     stood = await queries.lock_standings(tx.connection, account_ids)
-    now = parts.clock.now()
+    now = await parts.present(tx.connection)
     merged = await _merged(tx.connection, account_ids)
     scored = await score_accounts(tx.connection, parts, rules, account_ids, now)
     saved, unknown = [], []

@@ -13,7 +13,7 @@ from services.scoring.decisions.handlers import Wish, decide
 from services.scoring.decisions.reasons import reasons, reasons_documents
 from services.scoring.parts import Parts
 from services.scoring.stages.queries import load_stood
-from shared.db import Connection, Tx
+from shared.db import Connection, Tx, agreed_now
 from shared.emails import Email
 from shared.events import Stage
 from shared.exports import opened
@@ -184,7 +184,8 @@ def _reasons_router(runtime: Runtime) -> APIRouter:
     async def used(document: dict[str, Any], days: int) -> dict[str, Any]:
         listed = reasons(0, document)
         async with runtime.database.reading() as connection:
-            rows = await queries.used_reasons(connection, runtime.clock.now() - timedelta(days=days))
+            since = await agreed_now(connection, runtime.clock) - timedelta(days=days)
+            rows = await queries.used_reasons(connection, since)
         return {
             "items": [
                 {

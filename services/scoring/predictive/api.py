@@ -62,12 +62,17 @@ class ModelOut(BaseModel):
 
 
 class FeatureOut(BaseModel):
-    """What a feature counts: per unit above what is usual, or for a category."""
+    """What a feature counts: per unit above what is usual, or for a category.
+
+    What lies outside of `low` to `high`, all that was ever seen, counts as these; older versions know no such bounds.
+    """
 
     feature: str
     category: str | None
     mean: float
     weight: float
+    low: float | None = None
+    high: float | None = None
 
 
 class ModelDetails(ModelOut):
@@ -220,7 +225,7 @@ def router(runtime: Runtime, parts: Parts) -> APIRouter:
     async def advice(days: Annotated[int, Query(ge=60, le=3_660)] = 365) -> AdviceOut:
         """Where the bar of a marketing-qualified lead might be, by the leads that became opportunities."""
         async with database.reading() as connection:
-            found = await threshold_advice(connection, parts.clock.now(), days)
+            found = await threshold_advice(connection, await parts.present(connection), days)
         return AdviceOut.model_validate(asdict(found))
 
     return made
@@ -266,7 +271,7 @@ async def _prediction(connection: Connection, parts: Parts, lead_id: LeadId) -> 
         raise NoSuchLead(f"nothing was told here about a lead {lead_id[:100]}")
     version, _ = await queries.active(connection)
     stored = await queries.stored(connection, version) if version is not None else None
-    now = parts.clock.now()
+    now = await parts.present(connection)
     if stored is None:
         return PredictionOut(
             lead_id=person_id,

@@ -7,7 +7,7 @@ what it adds to the log-odds of somebody of whom everything is usual; the contri
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
-from math import exp, log1p
+from math import exp, inf, log1p
 from typing import Any
 
 CATEGORIES = ("industry", "country", "use_case", "origin", "free_mail")
@@ -17,6 +17,19 @@ UNKNOWN = "unknown"
 
 Features = Mapping[str, float | str]
 """A number, or the name of a category, by the name of the feature."""
+
+
+class NotEnoughData(Exception):
+    """Too few deals to learn from; says how many of what are missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A deal that ended: its lead as it was known when the deal was opened."""
+
+    features: Features
+    won: bool
+    closed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +46,16 @@ class Seen:
 class Weight:
     """What a feature adds to the log-odds for each unit that it is above what is usual, which is `mean`.
 
-    With `category` the feature is 1 for a lead of this category, else 0.
+    With `category` the feature is 1 for a lead of this category, else 0. Of more than was ever seen, `high`, or less,
+    `low`, nothing was learnt: it counts as that much.
     """
 
     feature: str
     category: str | None
     mean: float
     weight: float
+    low: float = -inf
+    high: float = inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,4 +142,4 @@ def _amount(value: float | str, weight: Weight) -> float:
     """How much of a feature a lead has; what is unknown counts as usual."""
     if weight.category is not None:
         return float(value == weight.category)
-    return weight.mean if isinstance(value, str) else value
+    return weight.mean if isinstance(value, str) else min(max(value, weight.low), weight.high)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from services.scoring.parts import Parts
 from services.scoring.people.queries import load_people
 from services.scoring.predictive import queries
-from services.scoring.predictive.domain import Model, Prediction, did_better, features_of
+from services.scoring.predictive.domain import Example, Model, NotEnoughData, Prediction, did_better, features_of
 from services.scoring.predictive.queries import Closed, StoredModel
 from shared.db import Connection, Database
 from shared.identity import members_of_many, resolve_many
@@ -17,7 +17,7 @@ from shared.rules import SHIPPED_BY
 from shared.telemetry import log
 
 if TYPE_CHECKING:
-    from services.scoring.predictive.learning import Example
+    from services.scoring.predictive.learning import Learnt
 
 MOST_DEALS = 50_000
 PAGE = 500
@@ -31,7 +31,7 @@ async def ask_when_due(database: Database, parts: Parts) -> None:
     async with database.transaction() as tx:
         last = await queries.last_training(tx.connection)
         asked_at = last["asked_at"] if last is not None else None
-        if asked_at is not None and asked_at > parts.clock.now() - RETRAIN_AFTER:
+        if asked_at is not None and asked_at > await parts.present(tx.connection) - RETRAIN_AFTER:
             return
         if await queries.closed_since(tx.connection, asked_at) >= RETRAIN_FROM:
             await queries.queue(tx.connection, new_id(), SHIPPED_BY)
@@ -48,8 +48,6 @@ async def train_next(database: Database) -> None:
 
 
 async def _train(database: Database, training_id: str, author: str) -> None:
-    from services.scoring.predictive.learning import NotEnoughData, learn  # noqa: PLC0415  # half a second, seldom needed
-
     async with database.reading() as connection:
         deals = await queries.closed_deals(connection, MOST_DEALS)
     examples = []
@@ -58,7 +56,7 @@ async def _train(database: Database, training_id: str, author: str) -> None:
             await queries.keep(tx.connection, training_id)
             examples += await _examples(tx.connection, deals[start : start + PAGE])
     try:
-        learnt = await asyncio.to_thread(learn, examples)
+        learnt = await asyncio.to_thread(_learn, examples)
     except NotEnoughData as exc:
         async with database.transaction() as tx:
             await queries.finish(tx.connection, training_id, "not_enough_data", str(exc))
@@ -80,9 +78,14 @@ async def _train(database: Database, training_id: str, author: str) -> None:
     log.info("predictive_model_learnt", version=version, deals=len(examples), active=reason is None)
 
 
-async def _examples(connection: Connection, deals: Sequence[Closed]) -> "list[Example]":
-    from services.scoring.predictive.learning import Example  # noqa: PLC0415
+def _learn(examples: Sequence[Example]) -> "Learnt":
+    """Learn, in a thread: only to load the library takes seconds on a busy machine, and leases lapse meanwhile."""
+    from services.scoring.predictive.learning import learn  # noqa: PLC0415  # seldom needed
 
+    return learn(examples)
+
+
+async def _examples(connection: Connection, deals: Sequence[Closed]) -> list[Example]:
     people = await resolve_many(connection, [(deal.lead_id, None) for deal in deals])
     known = await _features(connection, [(one, deal.opened_at) for one, deal in zip(people, deals, strict=True)])
     return [Example(features, deal.won, deal.closed_at) for features, deal in zip(known, deals, strict=True)]
@@ -102,5 +105,5 @@ async def _features(connection: Connection, asked: Sequence[tuple[LeadId, dateti
 
 async def predict(connection: Connection, parts: Parts, stored: StoredModel, person_id: LeadId) -> Prediction:
     """What a model says of a person at this moment."""
-    [features] = await _features(connection, [(person_id, parts.clock.now())])
+    [features] = await _features(connection, [(person_id, await parts.present(connection))])
     return Model.of(stored.model).predict(features)

@@ -8,7 +8,6 @@ deals that came after those that it had learnt from, which also chooses how much
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from math import sqrt
 from typing import Any
 
@@ -19,12 +18,15 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 from sklearn.model_selection import TimeSeriesSplit
 from threadpoolctl import threadpool_limits
 
-from services.scoring.predictive.domain import Features, Model, Weight
+from services.scoring.predictive.domain import Example, Features, Model, NotEnoughData, Weight
 
 LEAST_WINS = 20
 LEAST_LOSSES = 20
 LEAST_OF_A_CATEGORY = 10
 """Of fewer deals nothing can be said; and a rare category might tell who somebody is."""
+
+SAME = 1e-6
+"""What varies less than this is the same for all: only rounding tells them apart, and nothing follows from it."""
 
 MOST_CATEGORIES = 30
 HELD_OUT = 0.25
@@ -34,19 +36,6 @@ STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 Z95 = 1.959964
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A deal that ended: its lead as it was known when the deal was opened."""
-
-    features: Features
-    won: bool
-    closed_at: datetime
-
-
-class NotEnoughData(Exception):
-    """Too few deals to learn from; says how many of what are missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +65,23 @@ def _fit(examples: Sequence[Example]) -> Model:
     columns = _columns(examples)
     table = np.array([[_cell(example.features, column) for column in columns] for example in examples])
     means = np.nanmean(table, axis=0) if len(columns) else np.zeros(0)
+    lows, highs = np.nanmin(table, axis=0), np.nanmax(table, axis=0)
     table = np.where(np.isnan(table), means, table) - means
     scales = table.std(axis=0)
-    kept = scales > 0
+    kept = scales > SAME
     table, scales = table[:, kept] / scales[kept], scales[kept]
     won = np.array([example.won for example in examples], dtype=float)
     strength, slope, offset = _calibrated(table, won)
     regression = LogisticRegression(C=strength, max_iter=1_000).fit(table, won)
     weights = [
-        Weight(name, category, float(mean), float(slope * weight / scale))
-        for (name, category), mean, weight, scale in zip(
+        Weight(name, category, float(mean), float(slope * weight / scale), float(low), float(high))
+        for (name, category), mean, weight, scale, low, high in zip(
             [column for column, is_kept in zip(columns, kept, strict=True) if is_kept],
             means[kept],
             regression.coef_[0],
             scales,
+            lows[kept],
+            highs[kept],
             strict=True,
         )
     ]

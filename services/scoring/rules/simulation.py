@@ -54,9 +54,9 @@ async def simulate(
     database: Database, parts: Parts, settings: Settings, asked: Asked, progress: Progress
 ) -> dict[str, Any]:
     """The report. Tells `progress` how many people are done, and of how many."""
-    now = parts.clock.now()
-    since = now - timedelta(days=asked.days)
     async with database.reading() as connection:
+        now = await parts.present(connection)
+        since = now - timedelta(days=asked.days)
         active = await parts.rules.store.active(connection)
         in_all = await queries.active_persons(connection, since)
     share = min(asked.sample / in_all, 1.0) if asked.sample and in_all else 1.0

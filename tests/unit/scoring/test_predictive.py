@@ -1,14 +1,23 @@
 """What is learnt from deals is what made them won, its chances come true, and its reasons add up."""
 
 import random
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from math import exp, log
 
 import pytest
 
 from services.scoring.predictive.advice import HandOff, advise
-from services.scoring.predictive.domain import Features, Model, Seen, did_better, features_of
-from services.scoring.predictive.learning import LEAST_OF_A_CATEGORY, Example, NotEnoughData, learn
+from services.scoring.predictive.domain import (
+    Example,
+    Features,
+    Model,
+    NotEnoughData,
+    Seen,
+    did_better,
+    features_of,
+)
+from services.scoring.predictive.learning import LEAST_OF_A_CATEGORY, learn
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -71,6 +80,21 @@ def test_a_rare_category_is_no_feature() -> None:
     ]
     learnt = learn([*deals(500, seed=2), *rare])
     assert not [weight for weight in learnt.model.weights if weight.category == "the only one"]
+
+
+def test_of_more_than_was_ever_seen_no_more_is_claimed() -> None:
+    model = learn(deals(500)).model
+    known: Features = {"industry": "software", "country": "AT", "recent page_view": 1.4, "employees": "unknown"}
+    assert model.predict({**known, "recent page_view": 9.0}).log_odds == model.predict(known).log_odds
+
+
+def test_what_is_the_same_of_all_of_whom_it_is_known_says_nothing() -> None:
+    for number in range(100, 110):  # so that rounding tells the mean from the value in some
+        examples = [
+            replace(one, features={**one.features, "days": 1.0986122886681096 if place % 10 else "unknown"})
+            for place, one in enumerate(deals(number))
+        ]
+        assert "days" not in {weight.feature for weight in learn(examples).model.weights}
 
 
 @pytest.mark.parametrize(("won", "lost"), [(19, 500), (500, 19), (0, 0)])
