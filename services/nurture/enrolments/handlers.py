@@ -188,10 +188,15 @@ async def consider(tx: Tx, parts: Parts, facts: Sequence[Fact]) -> None:
     if not matter:
         return
     matter = await opened(tx.connection, parts.runtime.keys, matter)
-    owners = await resolve_many(tx.connection, [(fact.lead_id, fact.occurred_at) for fact in matter])
-    met = {someone.person.person_id: someone for someone in await meet(tx, parts, set(owners))}
-    now_at = await resolve_many(tx.connection, [(owner, None) for owner in owners])
-    by_person = sorted(zip(now_at, matter, strict=True), key=lambda item: (item[0], item[1].occurred_at))
+    told = [(fact.lead_id, fact.occurred_at) for fact in matter]
+    owners = await resolve_many(tx.connection, told)
+    while True:  # a merge may have come before the lock
+        met = {someone.person.person_id: someone for someone in await meet(tx, parts, set(owners))}
+        looked = await resolve_many(tx.connection, [*told, *((owner, None) for owner in owners)])
+        if looked[: len(told)] == owners:
+            break
+        owners = looked[: len(told)]
+    by_person = sorted(zip(looked[len(told) :], matter, strict=True), key=lambda item: (item[0], item[1].occurred_at))
     for person_id, theirs in groupby(by_person, key=lambda item: item[0]):
         someone = met[person_id]
         for _, fact in theirs:
