@@ -66,7 +66,10 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
     """What is folded, what is decided, and our own decisions read back."""
     parts = make_parts(runtime)
     return (
-        *identity_routes(),
+        *identity_routes(people.note_moved),
+        on_batch(IdentityLinked, people.lock_moved, decides=True),
+        on_batch(LeadMerged, people.lock_moved, decides=True),
+        on_batch(LeadUnmerged, people.lock_moved, decides=True),
         on(LeadErased, lambda event, tx: privacy.on_erased(event, tx, runtime=runtime), decides=True),
         on(ExportRequested, lambda event, tx: privacy.on_export_requested(event, tx, runtime=runtime), decides=True),
         on_batch(LeadCaptured, lambda events, tx: people.on_profiles(events, tx, parts)),

@@ -1,6 +1,7 @@
 """What nurture's handlers are given, built once per role."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from services.nurture.channels.settings import ChannelSettings
 from services.nurture.people.domain import Addresses
@@ -15,6 +16,7 @@ from services.nurture.takeover import document as takeover
 from services.nurture.templates.catalogue import Templates
 from services.nurture.templates.rendering import Renderer
 from services.nurture.tracking.links import Links
+from shared.db import Connection, Tx, agreed_now
 from shared.rules import ActiveDocument
 from shared.service import Runtime
 
@@ -40,6 +42,17 @@ class Parts:
     def site_url(self) -> str:
         """Where the links of shipped messages lead."""
         return (self.settings.site_url or self.runtime.settings.public_url).rstrip("/")
+
+    async def present(self, connection: Connection) -> datetime:
+        """Now, by the one clock that all processes share."""
+        return await agreed_now(connection, self.runtime.clock)
+
+    async def present_in(self, tx: Tx) -> datetime:
+        """Now, asked once a transaction."""
+        if "present" not in tx.memory:
+            tx.memory["present"] = {"now": await self.present(tx.connection)}
+        now: datetime = tx.memory["present"]["now"]
+        return now
 
 
 def make_parts(runtime: Runtime) -> Parts:

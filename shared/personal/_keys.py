@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shared.clock import Clock
-from shared.db import Connection, LogRow, Tx, log_row, one
+from shared.db import Connection, LogRow, Tx, agreed_now, log_row, one
 from shared.events import TOPIC_OF, Event, PersonKeyCreated
 from shared.ids import EventId, LeadId, derived_id
 from shared.personal._drafts import Draft, Encoded
@@ -325,7 +325,7 @@ class PersonKeys:
         if appended_ms:
             waiting = [] if complete and row["appended_ms"] > appended_ms else absent
         else:
-            now = self._clock.now()
+            now = await agreed_now(connection, self._clock)
             since = {lead_id: self._missing_since.setdefault(lead_id, now) for lead_id in absent}
             waiting = [lead_id for lead_id in absent if not complete or row["at"] < since[lead_id]]
         if waiting:

@@ -226,6 +226,18 @@ async def test_a_rate_spreads_the_turns_evenly_and_those_held_up_do_not_come_all
     assert progress["seconds_left"] > 0
 
 
+async def test_how_long_it_takes_is_not_said_while_it_waits_for_fresh_consent(world: World) -> None:
+    await in_segment(world, ANN, BEN)
+    path = await drafted(world, rate={"per_hour": 6})
+    listing = await call(world, "POST", f"{path}:start")
+    await paced(world)
+    turning = await call(world, "GET", path)
+    await world.feeds_are_fresh(fresh=False)
+    await world.send()
+    waiting = await call(world, "GET", path)
+    assert [one["progress"]["seconds_left"] for one in (listing, turning, waiting)] == [None, 1_200, None]
+
+
 async def turns(world: World, path: str) -> int:
     """How many have come to the sender."""
     async with world.nurture.runtime.database.reading() as connection:

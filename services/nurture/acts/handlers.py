@@ -87,7 +87,7 @@ class Performing:
             tx.connection, this, run, step.step_id, visit, person.person_id, person.ids, kind_of(step)
         )
         if at is None:
-            return self._parts.runtime.clock.now()  # the person had it already, under whatever id
+            return await self._parts.present_in(tx)  # the person had it already, under whatever id
         ACTS.labels(run.sequence_id, kind_of(step)).inc()
         head = {
             "event_id": this,
@@ -138,7 +138,7 @@ class Performing:
                 left = [run for run in someone.active_runs if run.sequence_id == step.sequence_id]
                 for run in left:
                     reason = f"exit: removed by the sequence {head['sequence_id']}, step {step.step_id}"
-                    await enrolments.end_run(tx, self._parts, someone, run, reason)
+                    await enrolments.end_run(tx, someone, run, reason)
                 return "left" if left else "the person was not in it"
 
     async def _told(

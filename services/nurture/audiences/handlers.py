@@ -121,7 +121,8 @@ class Keeper:
 
     async def _post(self, audience: Audience, add: set[str], remove: set[str], outbound: Outbound) -> Verdict:
         runtime = self._parts.runtime
-        now = runtime.clock.now()
+        async with runtime.database.reading() as connection:
+            now = await self._parts.present(connection)
         data = told(audience, add, remove)
         delivery_id = derived_id("audience", audience.audience_id, *sorted(add), "/", *sorted(remove))
         body = envelope(EVENT, now, data)

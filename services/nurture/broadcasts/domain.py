@@ -28,6 +28,7 @@ AHEAD = timedelta(seconds=10)
 TURN_LASTS = timedelta(minutes=1)
 """A turn that was not taken by then is over: the message gets a new one."""
 STOP_LASTS = timedelta(days=1)
+A_MINUTE = timedelta(minutes=1)
 
 _NEXT: dict[Action, dict[State, State]] = {
     "change": {"draft": "draft"},
@@ -120,13 +121,18 @@ def cause_of(run: Run) -> EventId:
     return EventId(f"{run.sequence_id}:{run.lead_id}")
 
 
-def seconds_left(remaining: int, per_minute: float, interval: timedelta | None) -> int | None:
-    """How long the rest takes at the present rate, or else at the one that is set; None when nobody knows."""
+def seconds_left(remaining: int, per_minute: float, interval: timedelta | None, *, waits: bool) -> int | None:
+    """How long the rest takes at the rate of the last minute, and no faster than the one that is set.
+
+    None when nobody knows: it waits for something else than its turns, or none left in a minute that had turns.
+    """
     if not remaining:
         return 0
-    if per_minute:
-        return round(remaining / per_minute * 60)
-    return None if interval is None else round(remaining * interval.total_seconds())
+    by_turns = interval or timedelta()
+    if waits or (not per_minute and by_turns < A_MINUTE):
+        return None
+    lately = A_MINUTE / per_minute if per_minute else by_turns
+    return round(remaining * max(lately, by_turns).total_seconds())
 
 
 _PARTICULARS = re.compile(r"\d[\d:.,T+Z-]*")

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.nurture.broadcasts import queries
-from services.nurture.broadcasts.domain import kind_of, seconds_left
+from services.nurture.broadcasts.domain import A_MINUTE, RATE, kind_of, seconds_left
 from services.nurture.broadcasts.queries import Broadcast
+from services.nurture.sending.looking import STALE_CONSENT, STALE_LEDGER
 from shared.db import Connection
 
-LATELY = timedelta(minutes=1)
 MOST_REASONS = 50
 
 
@@ -43,12 +43,15 @@ async def progress_of(connection: Connection, broadcast: Broadcast, now: datetim
     remaining = broadcast.people - finished if broadcast.state in ("running", "stopped") else under_way
     states = await queries.states(connection, this)
     first = await queries.first_claim(connection, this)
-    since = LATELY if first is None else min(LATELY, max(now - first, timedelta(seconds=1)))
-    per_minute = sum(lately for _, lately in states.values()) * (LATELY / since)
+    since = A_MINUTE if first is None else min(A_MINUTE, max(now - first, timedelta(seconds=1)))
+    per_minute = sum(lately for _, lately in states.values()) * (A_MINUTE / since)
     reasons: dict[tuple[str, str], int] = {}
-    for state, reason, messages in await queries.reasons(connection, this):
+    told = await queries.reasons(connection, this)
+    for state, reason, messages in told:
         key = (state, kind_of(reason))
         reasons[key] = reasons.get(key, 0) + messages
+    holds = {reason for state, reason, _ in told if state == "planned"}
+    waits = not holds.isdisjoint((STALE_CONSENT, STALE_LEDGER)) or (not per_minute and not holds <= {RATE})
     ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:MOST_REASONS]
     return Progress(
         people=broadcast.people,
@@ -59,8 +62,11 @@ async def progress_of(connection: Connection, broadcast: Broadcast, now: datetim
         responses=await queries.responses(connection, this),
         per_minute=round(per_minute, 1),
         seconds_left=seconds_left(
-            remaining, per_minute, rate.interval if rate and broadcast.document.local_time is None else None
+            remaining,
+            per_minute,
+            rate.interval if rate and broadcast.document.local_time is None else None,
+            waits=waits,
         )
-        if broadcast.state == "running" or not remaining
+        if broadcast.listed_at is not None and (broadcast.state == "running" or not remaining)
         else None,
     )

@@ -130,11 +130,10 @@ async def on_consents(events: Sequence[ConsentChanged], tx: Tx, parts: Parts) ->
 
 async def on_identity(event: IdentityLinked | LeadMerged | LeadUnmerged, tx: Tx, parts: Parts) -> None:
     """Ids that turned out to be one person share one run of each sequence, one consent and one past."""
-    ids = {event.lead_id}
-    ids.add(event.anonymous_lead_id if isinstance(event, IdentityLinked) else event.from_lead_id)
+    ids = {event.lead_id, event.anonymous_lead_id if isinstance(event, IdentityLinked) else event.from_lead_id}
     for someone in await meet(tx, parts, ids):
         for run in superfluous(someone.runs):
-            await end_run(tx, parts, someone, run, MERGED)
+            await end_run(tx, someone, run, MERGED)
         if isinstance(event, LeadUnmerged):
             await revive_runs(tx, parts, someone, event)
         await end_refused(tx, parts, someone)
@@ -145,7 +144,7 @@ async def on_erased(event: LeadErased, tx: Tx, parts: Parts) -> None:
     """Nothing is sent to an erased person any more, and what was sent forgets whom it went to."""
     for someone in await meet(tx, parts, {event.lead_id}):
         for run in someone.active_runs:
-            await end_run(tx, parts, someone, run, "erased")
+            await end_run(tx, someone, run, "erased")
     await queries.drop_pending_of(tx.connection, [event.lead_id])
     await ledger.forget(tx.connection, [event.lead_id])
 
@@ -189,10 +188,15 @@ async def consider(tx: Tx, parts: Parts, facts: Sequence[Fact]) -> None:
     if not matter:
         return
     matter = await opened(tx.connection, parts.runtime.keys, matter)
-    owners = await resolve_many(tx.connection, [(fact.lead_id, fact.occurred_at) for fact in matter])
-    met = {someone.person.person_id: someone for someone in await meet(tx, parts, set(owners))}
-    now_at = await resolve_many(tx.connection, [(owner, None) for owner in owners])
-    by_person = sorted(zip(now_at, matter, strict=True), key=lambda item: (item[0], item[1].occurred_at))
+    told = [(fact.lead_id, fact.occurred_at) for fact in matter]
+    owners = await resolve_many(tx.connection, told)
+    while True:  # a merge may have come before the lock
+        met = {someone.person.person_id: someone for someone in await meet(tx, parts, set(owners))}
+        looked = await resolve_many(tx.connection, [*told, *((owner, None) for owner in owners)])
+        if looked[: len(told)] == owners:
+            break
+        owners = looked[: len(told)]
+    by_person = sorted(zip(looked[len(told) :], matter, strict=True), key=lambda item: (item[0], item[1].occurred_at))
     for person_id, theirs in groupby(by_person, key=lambda item: item[0]):
         someone = met[person_id]
         for _, fact in theirs:
@@ -273,11 +277,10 @@ async def meet(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> list[Someone
 
 async def try_to_enter(tx: Tx, parts: Parts, someone: Someone, plan: Plan, fact: Fact) -> None:
     """Begin a run if the fact starts the sequence for this person and they may enter it."""
-    now = parts.runtime.clock.now()
+    now = await parts.present_in(tx)
     if fact.received_at < now - MAX_AGE:
         return  # history, read for the first time or again: it greets nobody
-    holds, _ = triggered(plan, fact, someone.person)
-    if not holds:
+    if not triggered(plan, fact, someone.person)[0]:
         if not settled(plan.trigger, Evaluation(fact.values()), fact):
             await queries.keep_pending(tx.connection, plan.sequence_id, fact)
         return
@@ -301,7 +304,7 @@ async def enrol(tx: Tx, parts: Parts, someone: Someone, sequence_id: SequenceId,
         return "there is no such sequence, or it is not active"
     if await queries.was_caused(tx.connection, sequence_id, cause):
         return "entered"  # the database is an earlier copy, and has read back that it did
-    now = parts.runtime.clock.now()
+    now = await parts.present_in(tx)
     runs = [run for run in someone.runs if run.sequence_id == sequence_id]
     allowed, why = may_enter(plan.reentry, runs, now, plan.most_entries)
     if not allowed:
@@ -358,7 +361,7 @@ async def revive_runs(tx: Tx, parts: Parts, someone: Someone, event: LeadUnmerge
             entered.add(run.sequence_id)
             someone.runs[someone.runs.index(run)] = replace(run, active=True)
             event_id = EventId(f"enrolment-revived:{run.enrolment_id}:{event.event_id}")
-            tx.emit(run_started(run, event_id, event.event_id, parts.runtime.clock.now()))
+            tx.emit(run_started(run, event_id, event.event_id, await parts.present_in(tx)))
 
 
 async def end_runs_by(tx: Tx, parts: Parts, someone: Someone, fact: Fact) -> None:
@@ -367,7 +370,7 @@ async def end_runs_by(tx: Tx, parts: Parts, someone: Someone, fact: Fact) -> Non
         plan = await parts.catalogue.plan(tx.connection, run.sequence_id, run.version)
         over = ending(plan, [fact], someone.person, run.triggered_at)
         if over is not None:
-            await end_run(tx, parts, someone, run, f"{over.kind}: {over.because}")
+            await end_run(tx, someone, run, f"{over.kind}: {over.because}")
 
 
 async def end_refused(tx: Tx, parts: Parts, someone: Someone) -> None:
@@ -376,25 +379,22 @@ async def end_refused(tx: Tx, parts: Parts, someone: Someone) -> None:
         plan = await parts.catalogue.plan(tx.connection, run.sequence_id, run.version)
         found = [permission(someone.person.consents, channel, plan.purpose) for channel in plan.channels or ("email",)]
         if all(each.state == "denied" for each in found):
-            await end_run(tx, parts, someone, run, found[0].why)
+            await end_run(tx, someone, run, found[0].why)
 
 
-async def end_run(tx: Tx, parts: Parts, someone: Someone, run: Run, reason: str) -> None:
+async def end_run(tx: Tx, someone: Someone, run: Run, reason: str) -> None:
     """End a run of somebody, withdraw its message that has not left, and tell both."""
     someone.runs[someone.runs.index(run)] = replace(run, active=False)
-    await end_runs(tx, parts, [(run, reason)])
+    await end_runs(tx, [(run, reason)])
 
 
-async def end_runs(tx: Tx, parts: Parts, over: Sequence[tuple[Run, str]]) -> None:
+async def end_runs(tx: Tx, over: Sequence[tuple[Run, str]]) -> None:
     """End runs, each for a reason: of many persons, who are locked, in two statements."""
     if not over:
         return
-    now = parts.runtime.clock.now()
-    ended = await queries.end_runs(tx.connection, {run.enrolment_id: reason for run, reason in over}, now)
+    ended = await queries.end_runs(tx.connection, {run.enrolment_id: reason for run, reason in over})
     left = [(run, reason) for run, reason in over if run.enrolment_id in ended]
-    if not left:
-        return
     tx.emit(*await ledger.withdraw(tx.connection, {run.enrolment_id: reason for run, reason in left}))
     for run, reason in left:
         ENDED.labels(run.sequence_id, reason.partition(":")[0]).inc()
-        tx.emit(run_ended(run, reason, now))
+        tx.emit(run_ended(run, reason, ended[run.enrolment_id]))

@@ -21,9 +21,10 @@ ON CONFLICT DO NOTHING RETURNING enrolment_id
 """
 CAUSED = "SELECT EXISTS (SELECT FROM enrolments WHERE sequence_id = $1 AND cause_event_id = $2)"
 END_RUNS = """
-UPDATE enrolments AS run SET active = false, reason = given.reason, ended_at = $3, claim = NULL
+UPDATE enrolments AS run SET active = false, reason = given.reason, claim = NULL,
+    ended_at = coalesce($3::timestamptz, clock_timestamp())
 FROM unnest($1::text[], $2::text[]) AS given (enrolment_id, reason)
-WHERE run.enrolment_id = given.enrolment_id AND run.active RETURNING run.enrolment_id
+WHERE run.enrolment_id = given.enrolment_id AND run.active RETURNING run.enrolment_id, run.ended_at
 """
 ENDED_AS = f"""
 SELECT {RUN} FROM enrolments WHERE lead_id = ANY($1) AND NOT active AND reason = $2
@@ -119,11 +120,13 @@ async def was_caused(connection: Connection, sequence_id: SequenceId, cause: Eve
     return bool(await connection.fetchval(CAUSED, sequence_id, cause))
 
 
-async def end_runs(connection: Connection, reasons: Mapping[str, str], at: datetime) -> set[str]:
-    """End runs, each for a reason; answers those that had not ended."""
+async def end_runs(
+    connection: Connection, reasons: Mapping[str, str], at: datetime | None = None
+) -> dict[str, datetime]:
+    """End runs, each for a reason, now if not then; answers those that had not ended, with when they do."""
     ordered = sorted(reasons)
     rows = await connection.fetch(END_RUNS, ordered, [reasons[this] for this in ordered], at)
-    return {row["enrolment_id"] for row in rows}
+    return {row["enrolment_id"]: row["ended_at"] for row in rows}
 
 
 async def runs_ended_as(connection: Connection, lead_ids: Sequence[LeadId], reason: str) -> list[Run]:

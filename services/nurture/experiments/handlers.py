@@ -116,7 +116,7 @@ async def rule(  # noqa: PLR0913  # what a ruling is made of
     tx: Tx, parts: Parts, sequence_id: SequenceId, trial: Trial, ruling: Ruling, decided_by: str
 ) -> None:
     """Write down a ruling and tell it. What is ruled by itself is ruled once."""
-    now = parts.runtime.clock.now()
+    now = await parts.present(tx.connection)
     name = (sequence_id, trial.experiment.id, trial.design, ruling.kind, ruling.variant_id)
     again = () if decided_by == BY_ITSELF else (decided_by, now.isoformat())
     event = ExperimentRuled(

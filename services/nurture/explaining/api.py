@@ -218,7 +218,8 @@ def explaining_router(parts: Parts) -> APIRouter:
                 raise NoSuchSequence(f"there is no sequence {sequence_id[:100]}")
             plan = await parts.catalogue.plan(connection, SequenceId(sequence_id), version)
             found = await would_enter(connection, parts, plan, person.person_id, event)
-            pauses, _ = await takeover.standing(connection, parts, person.person_id, runtime.clock.now())
+            now = await parts.present(connection)
+            pauses, _ = await takeover.standing(connection, parts, person.person_id, now)
             paused = [{"pause_id": one.pause_id, "why": one.why, "until": one.until} for one in pauses]
             return _entering_explained(plan.sequence_id, version, plan.purpose, person, found, paused)
 

@@ -51,7 +51,7 @@ async def would_enter(
     """What would happen if the person did something now; `event_type` supposes what that is."""
     person = await people.load_person(connection, parts.addresses, parts.runtime.keys, person_id)
     family = (await people.load_families(connection, [person_id]))[person_id]
-    now = parts.runtime.clock.now()
+    now = await parts.present(connection)
     runs = [run for run in await enrolments.runs_of(connection, person.ids) if run.sequence_id == plan.sequence_id]
     pending = await enrolments.pending_facts(connection, person.ids)
     waiting = [fact for sequence_id, fact in pending if sequence_id == plan.sequence_id]

@@ -115,8 +115,8 @@ def reports_router(parts: Parts) -> APIRouter:
         A reply and a conversion belong to the last message of the sequence before it, if that was within the window;
         so the rows sum to the total. Messages that never left count on the day on which that was decided.
         """
-        span = _span(first, end, tz, runtime.clock.now())
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
+            span = _span(first, end, tz, await parts.present(connection))
             read = await _read(connection, SequenceId(sequence_id), span, timedelta(days=window_days))
             found = results_of(read)
             if not found and await store_of(SequenceId(sequence_id)).active_version(connection, sequence_id) is None:

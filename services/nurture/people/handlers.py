@@ -12,15 +12,35 @@ from shared.events import (
     AssignmentAccepted,
     ConsentChanged,
     ConversionRecorded,
+    IdentityLinked,
     LeadCaptured,
     LeadErased,
     LeadHandedOff,
+    LeadMerged,
     LeadPersonal,
+    LeadUnmerged,
     SegmentEntered,
     SegmentLeft,
     StageChanged,
 )
+from shared.ids import LeadId
 from shared.rules import present
+
+MOVED = "persons whose ids moved"
+IdentityChange = IdentityLinked | LeadMerged | LeadUnmerged
+
+
+async def note_moved(_event: IdentityChange, tx: Tx, persons: set[LeadId]) -> None:
+    """Remember the persons between whom a merge or a link moves ids."""
+    tx.memory.setdefault(MOVED, {}).update(dict.fromkeys(persons))
+
+
+async def lock_moved(_events: Sequence[IdentityChange], tx: Tx) -> None:
+    """Lock them as they were and as they are now, all in one statement.
+
+    Who is deciding about one of them by what was so before commits first, and is seen; who comes later looks again.
+    """
+    await tx.connection.execute(queries.LOCK, sorted(tx.memory.get(MOVED, ())))
 
 
 async def on_profiles(events: Sequence[LeadCaptured], tx: Tx, parts: Parts) -> None:

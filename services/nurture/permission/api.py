@@ -68,9 +68,8 @@ def guard_router(parts: Parts) -> APIRouter:
     ) -> GuardedOut:
         """Let a sequence go on: somebody has found out what was wrong. What happened before counts no more."""
         async with runtime.database.transaction() as tx:
-            row = await handlers.resume(
-                tx, SequenceId(sequence_id), principal.subject, body.reason, runtime.clock.now()
-            )
+            now = await parts.present(tx.connection)
+            row = await handlers.resume(tx, SequenceId(sequence_id), principal.subject, body.reason, now)
         if row is None:
             raise NotPaused(f"the guard has not paused a sequence {sequence_id}")
         return GuardedOut.model_validate({**row, "paused": False})

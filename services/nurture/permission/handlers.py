@@ -63,7 +63,7 @@ async def _address_hash(connection: Connection, parts: Parts, event: MessageRepo
 
 async def look_at(connection: Connection, parts: Parts, policy: SendingPolicy, sequence_id: SequenceId) -> bool:
     """Pause a sequence of unasked messages that brings too many complaints or bounces; whether it was."""
-    now = parts.runtime.clock.now()
+    now = await parts.present(connection)
     try:
         plan = await parts.catalogue.plan(connection, sequence_id, await queries.last_version(connection, sequence_id))
     except NoSuchVersion:
@@ -87,7 +87,7 @@ async def look_at_all(parts: Parts) -> None:
     """The same for every sequence that anything bad was heard of lately: servers refuse addresses without a report."""
     async with parts.runtime.database.transaction() as tx:
         policy = await parts.policy.current(tx.connection)
-        since = parts.runtime.clock.now() - timedelta(days=policy.guard.days)
+        since = await parts.present(tx.connection) - timedelta(days=policy.guard.days)
         for sequence_id in await queries.troubled_sequences(tx.connection, since):
             await look_at(tx.connection, parts, policy, sequence_id)
 

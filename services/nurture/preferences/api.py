@@ -79,12 +79,13 @@ def preferences_router(parts: Parts) -> APIRouter:
         async with runtime.database.transaction() as tx:
             page = await parts.preferences.current(tx.connection)
             person = await handlers.person_at(tx, parts, lead_id) if lead_id else None
+            now = await parts.present(tx.connection)
         accepted = _accepted(request)
         if person is None:
             return gone_page(page.language_for(lang, accepted))
         chosen = (person.fields.get("attributes") or {}).get("language")
         language = page.language_for(lang, chosen if isinstance(chosen, str) else None, accepted)
-        paused = person.paused_until is not None and person.paused_until > runtime.clock.now()
+        paused = person.paused_until is not None and person.paused_until > now
         return preference_page(page, person, language, done, paused=paused)
 
     @router.post(

@@ -54,7 +54,7 @@ async def save(  # noqa: PLR0913  # what a sent page is made of
 ) -> None:
     """Carry out what a person chose; what they left as it was shown stays as it is."""
     someone = (await enrolments.meet(tx, parts, [lead_id]))[0]
-    now = parts.runtime.clock.now()
+    now = await parts.present_in(tx)
     rows = rows_of(visit.page, someone.person, visit.language)
     await _tell(tx, parts, someone, words_of(rows, shown_on, ticked, now), visit)
     await _blame(tx, parts, someone.person, visit, now)
@@ -66,7 +66,7 @@ async def save(  # noqa: PLR0913  # what a sent page is made of
 async def leave(tx: Tx, parts: Parts, lead_id: LeadId, visit: Visit) -> None:
     """Refuse in the person's name all that is sent unasked, on every channel, from this commit on."""
     someone = (await enrolments.meet(tx, parts, [lead_id]))[0]
-    person, now = someone.person, parts.runtime.clock.now()
+    person, now = someone.person, await parts.present_in(tx)
     address = parts.addresses.hash_of(person.email) if person.email else None
     await people.suppress(tx.connection, person.person_id, address, UNSUBSCRIBED, now, "preferences", EVERY_CHANNEL)
     ways = sorted({*reachable(person), *(channel for channel, _ in person.consents)})
@@ -92,13 +92,13 @@ async def leave(tx: Tx, parts: Parts, lead_id: LeadId, visit: Visit) -> None:
     for run in someone.active_runs:
         plan = await parts.catalogue.plan(tx.connection, run.sequence_id, run.version)
         if needs_consent(plan.purpose):
-            await enrolments.end_run(tx, parts, someone, run, UNSUBSCRIBED)
+            await enrolments.end_run(tx, someone, run, UNSUBSCRIBED)
 
 
 async def pause(tx: Tx, parts: Parts, lead_id: LeadId, days: int) -> None:
     """Let a person have a break: nothing unasked for these days."""
     person_id = await people.lock_person(tx.connection, lead_id)
-    now = parts.runtime.clock.now()
+    now = await parts.present(tx.connection)
     await queries.pause(tx.connection, person_id, now + timedelta(days=days), now)
 
 
@@ -115,7 +115,7 @@ async def on_erased(event: LeadErased, tx: Tx) -> None:
 
 async def _tell(tx: Tx, parts: Parts, someone: Someone, words: Sequence[Word], visit: Visit) -> None:
     """Tell words of consent, and let them count here at once: they come back as facts, and change nothing then."""
-    person_id, now = someone.person.person_id, parts.runtime.clock.now()
+    person_id, now = someone.person.person_id, await parts.present_in(tx)
     facts = [await _fact(tx, parts, person_id, said, visit, now) for said in words]
     if not facts:
         return

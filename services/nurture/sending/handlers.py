@@ -235,8 +235,8 @@ class Sender:
                 case _:
                     assert_never(look.act)
         await turns.move_runs(tx.connection, moved)
-        await put_behind(tx, self._parts, behind)
-        await enrolments.end_runs(tx, self._parts, ended)
+        await put_behind(tx, behind)
+        await enrolments.end_runs(tx, ended)
         return await self._at_messages(tx, messages, drafts), later
 
     async def _perform(
@@ -331,7 +331,7 @@ class Sender:
         now = await queries.database_now(tx.connection)
         step = look.plan.steps[step_id]
         assert isinstance(step, SendStep)
-        await put_behind(tx, self._parts, [(replace(look.due, step_id=step_id), after(look.plan, step, now))])
+        await put_behind(tx, [(replace(look.due, step_id=step_id), after(look.plan, step, now))])
 
 
 def _entry(look: Look, step: SendStep) -> Entry:

@@ -140,7 +140,7 @@ class Runs:
                 plan = await self._parts.catalogue.plan(tx.connection, due.run.sequence_id, due.run.version)
                 at = row["claimed_at"] or row["settled_at"]
                 behind.append((due, after(plan, _send_step(plan, due.step_id), at)))
-        await put_behind(tx, self._parts, behind)
+        await put_behind(tx, behind)
 
     async def wait(self, tx: Tx, rows: Sequence[tuple[Any, timedelta]]) -> None:
         """Let the runs wait before another try."""
@@ -163,7 +163,7 @@ class Runs:
             log.warning("message_outcome_unknown", message_id=row["message_id"])
 
 
-async def put_behind(tx: Tx, parts: Parts, behind: Sequence[tuple[Due, Move | Leave]]) -> None:
+async def put_behind(tx: Tx, behind: Sequence[tuple[Due, Move | Leave]]) -> None:
     """Move runs behind a step, or end those that have come to their end. Their persons are locked."""
     moved = [
         Moved(due.run.enrolment_id, place, due.visits | {due.step_id: due.visit(due.step_id)})
@@ -172,7 +172,7 @@ async def put_behind(tx: Tx, parts: Parts, behind: Sequence[tuple[Due, Move | Le
     ]
     await turns.move_runs(tx.connection, moved)
     over = [(due.run, place.reason) for due, place in behind if isinstance(place, Leave)]
-    await enrolments.end_runs(tx, parts, over)
+    await enrolments.end_runs(tx, over)
 
 
 def tell(tx: Tx, rows: Sequence[Any]) -> None:

@@ -123,8 +123,9 @@ def add_simulations(router: APIRouter, parts: Parts) -> None:
         async with runtime.database.reading() as connection:
             draft, document = await _draft(connection, parts, sequence_id, body)
             if body.days is None:
-                person = await _person(connection, parts, body)
-                policy, now = await parts.policy.current(connection), body.now or runtime.clock.now()
+                now = body.now or await parts.present(connection)
+                person = await _person(connection, parts, body, now)
+                policy = await parts.policy.current(connection)
                 had = await had_lately(connection, parts, policy, person, now)
                 return _passage(draft, person, body, Passage(now, policy, had))
             version = await SEQUENCES.active_version(connection, sequence_id)
@@ -172,9 +173,9 @@ async def _draft(
     return plan_of(sequence_id, document), document
 
 
-async def _person(connection: Connection, parts: Parts, body: SimulateSequenceIn) -> Person:
+async def _person(connection: Connection, parts: Parts, body: SimulateSequenceIn, now: datetime) -> Person:
     if body.person is not None:
-        return _imagined(body.person, (body.now or parts.runtime.clock.now()) - LONG_AGO)
+        return _imagined(body.person, now - LONG_AGO)
     if body.email is not None:
         person_id = await find_by_email(connection, parts.runtime.ids, body.email)
     else:

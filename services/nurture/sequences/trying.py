@@ -101,11 +101,11 @@ async def try_on_history(
     parts: Parts, draft: Plan, serving: Plan | None, days: int, progress: Progress
 ) -> dict[str, Any]:
     """What a version would have made of the last days, beside the one that counts."""
-    now = parts.runtime.clock.now()
-    since = now - timedelta(days=days)
     plans = [draft] if serving is None else [draft, serving]
     async with parts.runtime.database.reading() as connection:
+        now = await parts.present(connection)
         policy = await parts.policy.current(connection)
+    since = now - timedelta(days=days)
     told, facts = await _read(parts, screen_of(plans), since, now, progress)
     tallies = [Tally() for _ in plans]
     ids = sorted(facts)

@@ -136,16 +136,16 @@ def suppressions_router(parts: Parts) -> APIRouter:
     @router.post("/v1/suppressions", status_code=201, dependencies=[may_write])
     async def suppress(request: Request, body: SuppressionIn) -> Response:
         """Put a lead, an address, a number, a domain or a role on the list."""
-        defaults = Defaults(body.reason, body.channel, runtime.clock.now(), body.origin)
         ways = body.model_dump(include={"email", "phone", "domain", "role"}, exclude_none=True)
-        try:
-            entry = entry_of(ways or {"lead_id": body.lead_id}, parts.addresses, defaults)
-        except NotAnEntry as exc:
-            name = next(iter(ways), "lead_id")
-            raise Invalid(f"look at /{name}", [FieldError(f"/{name}", str(exc))]) from exc
-        entry = replace(entry, lead_id=LeadId(body.lead_id) if body.lead_id else None)
 
         async def make(tx: Tx) -> Response:
+            defaults = Defaults(body.reason, body.channel, await parts.present(tx.connection), body.origin)
+            try:
+                entry = entry_of(ways or {"lead_id": body.lead_id}, parts.addresses, defaults)
+            except NotAnEntry as exc:
+                name = next(iter(ways), "lead_id")
+                raise Invalid(f"look at /{name}", [FieldError(f"/{name}", str(exc))]) from exc
+            entry = replace(entry, lead_id=LeadId(body.lead_id) if body.lead_id else None)
             await queries.put(tx.connection, [entry])
             row = await queries.read(tx.connection, suppression_id(entry.about, entry.reason, entry.channel))
             return Response(_out(row).model_dump_json(), 201, media_type=JSON)
@@ -184,9 +184,9 @@ def suppressions_router(parts: Parts) -> APIRouter:
             text = body.decode("utf-8-sig")
         except UnicodeDecodeError as exc:
             raise Invalid("the file is not UTF-8", [FieldError("", f"byte {exc.start} is not UTF-8")]) from exc
-        defaults = Defaults(reason, channel, runtime.clock.now(), origin)
 
         async def make(tx: Tx) -> Response:
+            defaults = Defaults(reason, channel, await parts.present(tx.connection), origin)
             taken = await take_in(tx, parts, text, kind, defaults)
             out = ImportOut(
                 rows=taken.rows,

@@ -75,11 +75,11 @@ def takeover_router(parts: Parts) -> APIRouter:
         request: Request, lead_id: str, body: PauseIn, principal: Annotated[Principal, Depends(may_write)]
     ) -> Response:
         """Pause marketing to a lead, or to everybody in its company, from now on."""
-        now = runtime.clock.now()
-        if body.until is not None and not now < body.until <= now + LONGEST:
-            raise Invalid("look at /until", [FieldError("/until", "lies behind, or more than ten years ahead")])
 
         async def make(tx: Tx) -> Response:
+            now = await parts.present(tx.connection)
+            if body.until is not None and not now < body.until <= now + LONGEST:
+                raise Invalid("look at /until", [FieldError("/until", "lies behind, or more than ten years ahead")])
             person_id = await known_person(tx.connection, LeadId(lead_id))
             await people.lock_person(tx.connection, person_id)
             asked = ByHand(new_id(), person_id, body.pauses, now, body.until, principal.subject, body.reason)
@@ -105,7 +105,7 @@ def takeover_router(parts: Parts) -> APIRouter:
 
     async def listed(connection: Connection, person_id: LeadId) -> Page[PauseOut]:
         current = await parts.takeover.current(connection)
-        pauses, _ = await handlers.standing(connection, parts, person_id, runtime.clock.now())
+        pauses, _ = await handlers.standing(connection, parts, person_id, await parts.present(connection))
         reasons = await handlers.reasons_of(connection, parts, pauses)
         return Page(items=[_out(one, current, reasons.get(one.pause_id)) for one in pauses])
 

@@ -141,7 +141,7 @@ async def end_pause(tx: Tx, parts: Parts, lead_id: LeadId, pause_id: str, author
     Raises NoSuchPause.
     """
     person_id = await people.lock_person(tx.connection, lead_id)
-    now = parts.runtime.clock.now()
+    now = await parts.present(tx.connection)
     pauses, ids = await standing(tx.connection, parts, person_id, now)
     if pause_id not in {pause.pause_id for pause in pauses}:
         raise NoSuchPause(f"no pause {pause_id[:100]} is in force for lead {lead_id[:100]}; list its pauses")

@@ -75,7 +75,7 @@ async def record_click(tx: Tx, parts: Parts, place: Place, asked: Asked, habits:
 async def _record(  # noqa: PLR0913  # what tells a person from a machine
     tx: Tx, parts: Parts, message: SentMessage, kind: Answer, number: int, asked: Asked, habits: Habits
 ) -> datetime:
-    known, now = await queries.responses_of(tx.connection, message.message_id), parts.runtime.clock.now()
+    known, now = await queries.responses_of(tx.connection, message.message_id), await parts.present_in(tx)
     reason = why_machine(asked, habits, known, claimed_at=message.claimed_at, now=now)
     if reason is None:
         touch_id = persons_id(kind, message.message_id, number, known)
@@ -97,7 +97,7 @@ async def record_trap(tx: Tx, parts: Parts, place: Place, asked: Asked, habits: 
         return False
     if why_itself(asked, habits) is not None:
         return True
-    known, now = await queries.responses_of(tx.connection, message.message_id), parts.runtime.clock.now()
+    known, now = await queries.responses_of(tx.connection, message.message_id), await parts.present_in(tx)
     trap = Response(TouchId(derived_id("trap", message.message_id)), "trap", 0, now, now, TRAPPED)
     await queries.save_response(tx.connection, trap, message.message_id)
     await _withdraw(tx, parts, message, to_withdraw(known, now - habits.reach), TRAPPED)
@@ -121,7 +121,7 @@ async def unsubscribe(tx: Tx, parts: Parts, place: Place) -> bool:
     if message is None:
         return False
     someone = (await enrolments.meet(tx, parts, [message.lead_id]))[0]
-    person, now = someone.person, parts.runtime.clock.now()
+    person, now = someone.person, await parts.present_in(tx)
     granted = [
         word.at
         for (channel, purpose), word in person.consents.items()
@@ -152,7 +152,7 @@ async def unsubscribe(tx: Tx, parts: Parts, place: Place) -> bool:
     for run in someone.active_runs:
         plan = await parts.catalogue.plan(tx.connection, run.sequence_id, run.version)
         if needs_consent(plan.purpose):
-            await enrolments.end_run(tx, parts, someone, run, UNSUBSCRIBED)
+            await enrolments.end_run(tx, someone, run, UNSUBSCRIBED)
     return True
 
 
@@ -180,7 +180,7 @@ async def _touch(  # noqa: PLR0913  # the fields of a touch
         event_id=EventId(f"nurture:{touch_id}"),
         lead_id=message.lead_id,
         occurred_at=at,
-        received_at=parts.runtime.clock.now(),
+        received_at=await parts.present_in(tx),
         origin="nurture",
         touch_id=touch_id,
         type=kind,

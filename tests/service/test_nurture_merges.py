@@ -1,0 +1,76 @@
+"""What is decided about somebody at the moment at which a merge makes them another: one run, and each step once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+import pytest_asyncio
+
+from services.nurture.consumer import routes
+from shared.events import Event
+from shared.settings import Settings
+from shared.testing import eventually, harness
+from tests.service.nurture_world import Facts, World, make_sender, open_inbox
+from throughline.services import service_code
+
+ANN = "ann@example.com"
+BEN = "ben@example.com"
+SOMEBODY_WAITS = """
+SELECT EXISTS (
+    SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted
+)
+"""
+
+
+@pytest_asyncio.fixture
+async def world(settings: Settings) -> AsyncIterator[World]:
+    async with open_inbox() as inbox, harness(service_code("nurture"), settings) as nurture:
+        made = World(nurture, inbox, Facts(nurture.runtime), [make_sender(nurture.consumer_runtime, inbox.url)])
+        await made.feeds_are_fresh()
+        yield made
+
+
+async def told_at_once(world: World, first: Event, second: Event) -> None:
+    """A replica carries out the second fact when another has carried out the first and has not committed yet."""
+    runtime = world.nurture.consumer_runtime
+    async with runtime.database.transaction() as tx, world.nurture.runtime.database.reading() as watching:
+        for route in routes(runtime):
+            if route.event_type is type(first):
+                await route.handle([first], tx)
+        await tx.make_up()
+        other = asyncio.create_task(world.tell(second))
+
+        async def is_over_or_waits() -> bool:
+            return other.done() or bool(await watching.fetchval(SOMEBODY_WAITS))
+
+        await eventually(is_over_or_waits)
+    await other
+
+
+@pytest.mark.parametrize("merge_first", [False, True])
+async def test_who_enters_a_sequence_while_they_are_merged_into_somebody_in_it_has_one_run(
+    world: World, merge_first: bool
+) -> None:
+    await world.arrives(ANN)
+    await world.tell(await world.facts.captured(BEN), world.facts.consent(BEN))
+    facts = [world.facts.form(BEN), world.facts.merged(BEN, into=ANN)]
+    await told_at_once(world, *(facts[::-1] if merge_first else facts))
+    assert await world.nurture.parked() == []
+    assert [run["state"] for run in await world.runs(ANN)].count("active") == 1
+    for _ in range(2):
+        await world.send()
+        await world.time_passes(timedelta(days=3))
+    assert len(world.inbox.accepted) == 2
+
+
+@pytest.mark.parametrize("unmerge_first", [False, True])
+async def test_who_enters_a_sequence_while_their_merge_is_undone_has_one_run(world: World, unmerge_first: bool) -> None:
+    await world.tell(await world.facts.captured(ANN), await world.facts.captured(BEN))
+    await world.tell(world.facts.consent(ANN), world.facts.consent(BEN), world.facts.merged(BEN, into=ANN))
+    facts = [world.facts.form(BEN), world.facts.unmerged(BEN, into=ANN)]
+    await told_at_once(world, *(facts[::-1] if unmerge_first else facts))
+    assert await world.nurture.parked() == []
+    runs = [len(await world.runs(email)) for email in (ANN, BEN)]
+    assert runs == ([0, 1] if unmerge_first else [1, 0])
