@@ -233,10 +233,11 @@ async def test_consumers_walks_and_new_versions_at_once_miss_nothing(attribution
         while (await attribution.client.put(f"/v1/models/{model}", json=document)).status_code == 503:
             continue
 
-    walks = [asyncio.create_task(walk()) for _ in range(2)]
-    await asyncio.gather(consume(0), consume(1), save())
-    delivered.set()
-    await asyncio.gather(*walks)
+    async with asyncio.TaskGroup() as walks:  # ends them where something fails
+        for _ in range(2):
+            walks.create_task(walk())
+        await asyncio.gather(consume(0), consume(1), save())
+        delivered.set()
     await settle(attribution)
     await check(attribution, facts)
 
