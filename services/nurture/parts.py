@@ -16,7 +16,7 @@ from services.nurture.takeover import document as takeover
 from services.nurture.templates.catalogue import Templates
 from services.nurture.templates.rendering import Renderer
 from services.nurture.tracking.links import Links
-from shared.db import Connection, Tx, agreed_now
+from shared.db import Connection, Tx, agreed_in, agreed_now
 from shared.rules import ActiveDocument
 from shared.service import Runtime
 
@@ -49,10 +49,7 @@ class Parts:
 
     async def present_in(self, tx: Tx) -> datetime:
         """Now, asked once a transaction."""
-        if "present" not in tx.memory:
-            tx.memory["present"] = {"now": await self.present(tx.connection)}
-        now: datetime = tx.memory["present"]["now"]
-        return now
+        return await agreed_in(tx, self.runtime.clock)
 
 
 def make_parts(runtime: Runtime) -> Parts:

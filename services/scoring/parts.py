@@ -6,7 +6,7 @@ from datetime import datetime
 from services.scoring.rules.document import RuleSet, rule_set, shipped_document
 from services.scoring.segments.catalogue import Catalogue
 from shared.clock import Clock
-from shared.db import Connection, Tx, agreed_now
+from shared.db import Connection, Tx, agreed_in, agreed_now
 from shared.personal import PersonKeys
 from shared.rules import ActiveDocument, DocumentStore
 from shared.service import Runtime
@@ -32,10 +32,7 @@ class Parts:
 
     async def present_in(self, tx: Tx) -> datetime:
         """Now, asked once a transaction: all that it judges is judged at one moment."""
-        if "present" not in tx.memory:
-            tx.memory["present"] = {"now": await self.present(tx.connection)}
-        now: datetime = tx.memory["present"]["now"]
-        return now
+        return await agreed_in(tx, self.clock)
 
 
 def make_parts(runtime: Runtime) -> Parts:

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from shared.clock import Clock, SystemClock
-from shared.db._database import Connection, one
+from shared.db._database import Connection, Tx, one
 
 NOW = "SELECT clock_timestamp() AS now"
 
@@ -16,4 +16,12 @@ async def agreed_now(connection: Connection, clock: Clock) -> datetime:
     if not isinstance(clock, SystemClock):
         return clock.now()
     now: datetime = (await one(connection, NOW))["now"]
+    return now
+
+
+async def agreed_in(tx: Tx, clock: Clock) -> datetime:
+    """The same, asked once a transaction: all that it judges is judged at one moment."""
+    if "present" not in tx.memory:
+        tx.memory["present"] = {"now": await agreed_now(tx.connection, clock)}
+    now: datetime = tx.memory["present"]["now"]
     return now

@@ -31,8 +31,10 @@ from shared.events import (
 )
 from shared.ids import AssignmentId, ConversionId, EventId, LeadId, RepId, TouchId, new_id
 from shared.service import Runtime
+from shared.settings import Settings
 from shared.smtp import Mailer, parse_server
-from shared.testing import Harness
+from shared.testing import Harness, harness
+from throughline.services import service_code
 
 NOW = datetime.now(UTC)
 InboxMode = Literal["ok", "refuses", "busy", "accepts_and_hangs_up", "accepts_and_answers_5xx"]
@@ -277,3 +279,12 @@ def make_sender(runtime: Runtime, inbox_url: str | None) -> Sender:
     if inbox_url is None:
         return Sender(parts, {})
     return Sender(parts, {"email": EmailChannel(parts, parts.renderer, Mailer(parse_server(inbox_url), 10))})
+
+
+@asynccontextmanager
+async def open_world(settings: Settings) -> AsyncIterator[World]:
+    """The service with one sender, an inbox and fresh feeds for the length of a block."""
+    async with open_inbox() as inbox, harness(service_code("nurture"), settings) as nurture:
+        made = World(nurture, inbox, Facts(nurture.runtime), [make_sender(nurture.consumer_runtime, inbox.url)])
+        await made.feeds_are_fresh()
+        yield made

@@ -23,10 +23,9 @@ from shared.events import MessageReported, MessageSettled
 from shared.ids import EventId, MessageId
 from shared.settings import Settings
 from shared.smtp import Mailer, Outcome, parse_server
-from shared.testing import eventually, harness
-from tests.service.nurture_world import HELLO, SEQUENCE, Facts, World, make_sender, open_inbox
+from shared.testing import eventually
+from tests.service.nurture_world import HELLO, SEQUENCE, World, make_sender, open_world
 from tests.service.test_nurture_sending import KILLED, process_environment
-from throughline.services import service_code
 
 ANN = "ann@example.com"
 BEN = "ben@example.com"
@@ -43,9 +42,7 @@ _NUMBER = count(1)
 
 @pytest_asyncio.fixture
 async def world(settings: Settings) -> AsyncIterator[World]:
-    async with open_inbox() as inbox, harness(service_code("nurture"), settings) as nurture:
-        made = World(nurture, inbox, Facts(nurture.runtime), [make_sender(nurture.consumer_runtime, inbox.url)])
-        await made.feeds_are_fresh()
+    async with open_world(settings) as made:
         yield made
 
 

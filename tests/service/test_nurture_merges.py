@@ -10,9 +10,8 @@ import pytest_asyncio
 from services.nurture.consumer import routes
 from shared.events import Event
 from shared.settings import Settings
-from shared.testing import eventually, harness
-from tests.service.nurture_world import Facts, World, make_sender, open_inbox
-from throughline.services import service_code
+from shared.testing import eventually
+from tests.service.nurture_world import World, open_world
 
 ANN = "ann@example.com"
 BEN = "ben@example.com"
@@ -26,9 +25,7 @@ SELECT EXISTS (
 
 @pytest_asyncio.fixture
 async def world(settings: Settings) -> AsyncIterator[World]:
-    async with open_inbox() as inbox, harness(service_code("nurture"), settings) as nurture:
-        made = World(nurture, inbox, Facts(nurture.runtime), [make_sender(nurture.consumer_runtime, inbox.url)])
-        await made.feeds_are_fresh()
+    async with open_world(settings) as made:
         yield made
 
 

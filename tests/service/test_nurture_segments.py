@@ -10,9 +10,7 @@ import pytest_asyncio
 from shared.events import SegmentEntered, SegmentLeft
 from shared.ids import EventId, LeadId, SegmentId
 from shared.settings import Settings
-from shared.testing import harness
-from tests.service.nurture_world import Facts, World, make_sender, open_inbox
-from throughline.services import service_code
+from tests.service.nurture_world import World, open_world
 
 ANN = "ann@example.com"
 BEN = "ben@example.com"
@@ -36,9 +34,7 @@ def moved(kind: Any, lead_id: LeadId, segment_id: str, revision: int, *, initial
 
 @pytest_asyncio.fixture
 async def world(settings: Settings) -> AsyncIterator[World]:
-    async with open_inbox() as inbox, harness(service_code("nurture"), settings) as nurture:
-        made = World(nurture, inbox, Facts(nurture.runtime), [make_sender(nurture.consumer_runtime, inbox.url)])
-        await made.feeds_are_fresh()
+    async with open_world(settings) as made:
         yield made
 
 

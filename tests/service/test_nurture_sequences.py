@@ -12,10 +12,8 @@ import pytest_asyncio
 from shared.events import EnrolmentEnded, EnrolmentStarted, IdentityLinked, SegmentEntered
 from shared.ids import EventId
 from shared.settings import Settings
-from shared.testing import harness
-from tests.service.nurture_world import HELLO, SEQUENCE, Facts, World, make_sender, open_inbox
+from tests.service.nurture_world import HELLO, SEQUENCE, World, open_world
 from tests.service.test_nurture_segments import moved
-from throughline.services import service_code
 
 ANN = "ann@example.com"
 BEN = "ben@example.com"
@@ -27,9 +25,7 @@ SHIPPED = {
 
 @pytest_asyncio.fixture
 async def world(settings: Settings) -> AsyncIterator[World]:
-    async with open_inbox() as inbox, harness(service_code("nurture"), settings) as nurture:
-        made = World(nurture, inbox, Facts(nurture.runtime), [make_sender(nurture.consumer_runtime, inbox.url)])
-        await made.feeds_are_fresh()
+    async with open_world(settings) as made:
         yield made
 
 
