@@ -7,6 +7,7 @@ A service's migration `0001` is `run_sql(op, schema_sql("<service>"))` followed 
 from shared.db._clock import agreed_in, agreed_now
 from shared.db._database import (
     API_LOG,
+    CALM,
     CONSUMER_LOG,
     COPIED_FROM,
     TRANSIENT,
@@ -23,6 +24,7 @@ from shared.db._migrations import migrate, migrated, package_sql, projection_sql
 
 __all__ = [
     "API_LOG",
+    "CALM",
     "CONSUMER_LOG",
     "COPIED_FROM",
     "TRANSIENT",

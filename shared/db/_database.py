@@ -13,7 +13,7 @@ import orjson
 
 from shared.db._types import TypedConnection
 from shared.errors import Unavailable
-from shared.events import TOPIC_OF, Event
+from shared.events import EVENT_OF, TOPIC_OF, Event
 from shared.ids import EventId, LeadId
 from shared.telemetry import current_trace, log
 
@@ -162,6 +162,11 @@ class Tx:
         """What will be appended."""
         return self._rows
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether nobody waits for what was told."""
+        return all(EVENT_OF[kind].calm for kind in {row[3] for row in self._rows})
+
 
 async def append_rows(connection: Connection, namespace: int, log: int, rows: Sequence[LogRow]) -> None:
     """Append rows to a log; must be the transaction's last statement, since it takes the log's lock."""
@@ -205,12 +210,31 @@ async def _leave(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """What a connection goes back to the pool with: nothing set on one outlives its transaction."""
 
 
+CALM = "calm"
+"""What the server tells a relay where nobody waits for what was told."""
+
+
 class Bell:
-    """Wakes the relay of this process, as long as it has one that works: then the server need not be asked to."""
+    """Wakes the relay of this process, as long as it has one that works: then the server need not be asked to.
+
+    `rung`: there is something to read; `hurried`: somebody waits for it.
+    """
 
     def __init__(self) -> None:
         self.is_heard = False
         self.rung = asyncio.Event()
+        self.hurried = asyncio.Event()
+
+    def ring(self, *, calm: bool) -> None:
+        """There is something to read, which has time if it is `calm`."""
+        if not calm:
+            self.hurried.set()
+        self.rung.set()
+
+    def fall_silent(self) -> None:
+        """What was rung for is about to be read."""
+        self.rung.clear()
+        self.hurried.clear()
 
 
 class Database:
@@ -325,7 +349,7 @@ class Database:
                     if tx.rows:
                         await append_rows(connection, self.namespace, self.log, tx.rows)
                 if tx.rows:
-                    await self.wake_relay(connection)
+                    await self.wake_relay(connection, calm=tx.is_calm)
         except TRANSIENT as exc:
             raise Unavailable(f"the database did not take it: {type(exc).__name__}") from exc
 
@@ -340,16 +364,16 @@ class Database:
             if ended:
                 log.warning("frozen_connections_ended", number=len(ended))
 
-    async def wake_relay(self, connection: Connection) -> None:
+    async def wake_relay(self, connection: Connection, *, calm: bool) -> None:
         """Tell the relay that there is something to read. Outside the commit: NOTIFY holds a lock on all databases.
 
         What is committed stays so if this fails, and the relay looks for itself a moment later.
         """
         if self.bell.is_heard:
-            self.bell.rung.set()
+            self.bell.ring(calm=calm)
             return
         with suppress(*TRANSIENT):
-            await connection.execute("SELECT pg_notify($1, '')", self.channel)
+            await connection.execute("SELECT pg_notify($1, $2)", self.channel, CALM if calm else "")
 
 
 async def one(connection: Connection, statement: str, *arguments: Any) -> asyncpg.Record:

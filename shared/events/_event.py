@@ -22,6 +22,8 @@ class Event(BaseModel):
 
     ce_type: ClassVar[str]
     waits_behind_parked: ClassVar[bool] = True
+    calm: ClassVar[bool] = False
+    """Whether nobody waits for it: it may leave together with what follows within a moment."""
 
     event_id: EventId
     lead_id: LeadId

@@ -20,6 +20,7 @@ class LeadScored(Event):
     """
 
     ce_type: ClassVar[str] = "throughline.lead.scored.v1"
+    calm: ClassVar[bool] = True
 
     revision: int
     engagement: float

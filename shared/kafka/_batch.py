@@ -130,7 +130,7 @@ class Processor:
             tx = await self._attempt(connection, batch, careful=True)
         failpoint("after_tx_before_kafka_commit")
         if tx.rows:
-            await self._database.wake_relay(connection)
+            await self._database.wake_relay(connection, calm=tx.is_calm)
 
     async def _attempt(self, connection: asyncpg.Connection[asyncpg.Record], batch: Batch, *, careful: bool) -> Tx:
         """The transaction of a batch; `careful` finds the facts that fail, otherwise _HandlerFailed is raised."""
@@ -153,6 +153,13 @@ class Processor:
         for labels, number in self._outcomes.items():
             PROCESSED.labels(*labels).inc(number)
         return tx
+
+    def concerns(self, record: Decoded) -> bool:
+        """Whether a handler wants it."""
+        event = record.event
+        if event is None or (kind := type(event)) not in self._handlers:
+            return False
+        return kind not in self._choosy or any(only(event) for only in self._choosy[kind])
 
     async def retry(self, key: str) -> bool:
         """Try the parked facts of a key again, in order. True when none is left."""
@@ -207,11 +214,8 @@ class Processor:
         """The records that a handler wants, by event id."""
         first: dict[str, Decoded] = {}
         for record in batch.records:
-            event = record.event
-            if event is None or (kind := type(event)) not in self._handlers:
-                continue
-            if kind not in self._choosy or any(only(event) for only in self._choosy[kind]):
-                first.setdefault(event.event_id, record)
+            if self.concerns(record):
+                first.setdefault(record.event.event_id, record)  # type: ignore[union-attr]  # it holds a fact
         return first
 
     async def _copied(self, connection: Connection, rows: Sequence[tuple[date, int, str]]) -> bool:

@@ -44,6 +44,7 @@ BATCH_SECONDS = histogram("throughline_consumer_batch_seconds", "Time of a batch
 BACKED_OFF = counter("throughline_consumer_backed_off_total", "Batches tried again", ["group", "error"])
 FETCH_RECORDS = 500
 PENDING_LIMIT = 4
+IDLE_S = 0.25
 START_PATIENCE_S = 30
 BATCH_PATIENCE_S = 15.0
 KEYS_PATIENCE_S = 0.2
@@ -62,16 +63,19 @@ class _Chunk:
     last_event_id: str | None
     last_timestamp_ms: int
     count: int
+    concerns: bool
 
 
 class BatchProcessor(Protocol):
     """Carries out batches; see `Processor`. `serving` is false for one that builds beside what serves.
 
-    Facts of other `kinds` than these reach it unread.
+    Facts of other `kinds` than these reach it unread. What it does not `concern` may wait for what does.
     """
 
     serving: bool
     kinds: frozenset[str]
+
+    def concerns(self, record: Decoded) -> bool: ...
 
     async def process(self, connection: asyncpg.Connection[asyncpg.Record], batch: Batch) -> None: ...
 
@@ -332,8 +336,11 @@ class Consumer:
         marks: list[Watermark] = []
         if len(facts) != len(read):
             marks = [mark for record in records if (mark := watermark_in(topic, record)) is not None]
+        concerns = any(record.error or self._processor.concerns(record) for record in facts)
         event_id = event_id_of(last.headers)
-        self._put(_Chunk(place, topic, facts, marks, reading, last.offset, event_id, last.timestamp, len(read)))
+        self._put(
+            _Chunk(place, topic, facts, marks, reading, last.offset, event_id, last.timestamp, len(read), concerns)
+        )
 
     async def _write(self) -> None:
         try:
@@ -341,6 +348,7 @@ class Consumer:
                 await self._arrived.wait()
                 self._arrived.clear()
                 while self._pending and not self._stopping:
+                    await self._wait_for_concern()
                     taken = self._take()
                     self._drained.set()
                     await self._carry_out(taken)
@@ -348,6 +356,16 @@ class Consumer:
                     return
         finally:
             self._hang_up()
+
+    async def _wait_for_concern(self) -> None:
+        """Where all that came concerns nobody, wait a moment for what does: one transaction moves past both."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_S):
+                while not self._stopping and not any(chunk.concerns for chunk in self._pending):
+                    if self._pending_records >= self._settings.consumer_batch:
+                        return
+                    await self._arrived.wait()
+                    self._arrived.clear()
 
     def _take(self) -> list[_Chunk]:
         taken: list[_Chunk] = []

@@ -9,6 +9,7 @@ from shared.events import PersonKeyCreated
 from shared.ids import LeadId
 from shared.kafka._batch import Batch
 from shared.kafka._positions import Fenced, position_columns, watermark_columns
+from shared.kafka._records import Decoded
 from shared.personal import PersonKeys
 
 # A whole batch, committed by itself: all of it, or nothing where the positions are elsewhere. Not waited for to be on
@@ -54,6 +55,10 @@ class KeysProcessor:
         self._database = database
         self._keys = keys
         self._positions = positions
+
+    def concerns(self, record: Decoded) -> bool:
+        """Whether it is to be carried out at once: somebody may wait for any key."""
+        return True
 
     async def process(self, connection: asyncpg.Connection[asyncpg.Record], batch: Batch) -> None:
         """Carry out a batch and commit; see `Processor.process`."""

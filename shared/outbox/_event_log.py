@@ -128,7 +128,7 @@ class EventLog:
         failpoint("after_commit_before_ack")
         COMMIT_ROWS.observe(len(drafts))
         _succeed(batch)
-        await self._database.wake_relay(connection)
+        await self._database.wake_relay(connection, calm=all(draft.calm for draft in drafts))
 
     async def _append(
         self,

@@ -2,7 +2,8 @@
 
 A crash between producing and moving publishes a page twice; consumers know. Any producer error means a new producer,
 since an idempotent producer that lost a batch can never send again. While caught up a record leaves at once, and the
-cursor follows beside it; behind, pages are read ahead and several are under way.
+cursor follows beside it; behind, pages are read ahead and several are under way. Facts that nobody waits for leave
+together while they flow: a page costs its readers much the same whether it holds one of them or twenty.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from shared.clock import Clock
-from shared.db import API_LOG, CONSUMER_LOG, TRANSIENT, Database, agreed_now, one
+from shared.db import API_LOG, CALM, CONSUMER_LOG, TRANSIENT, Database, agreed_now, one
 from shared.errors import Unavailable
 from shared.events import TOPICS, WATERMARK_TYPE, with_position
 from shared.faults import failpoint
@@ -39,6 +40,7 @@ BATCH_BYTES = 262_144
 PRODUCE_TIMEOUT_S = 15.0
 START_PATIENCE_S = 15
 FALLBACK_S = 0.5
+GATHER_S = 0.1
 READ = """
 (SELECT log, position, event_id, topic, key, type, subject, occurred_at, traceparent, value
  FROM event_log WHERE log = 0 AND position > $1 ORDER BY position LIMIT $3)
@@ -118,7 +120,6 @@ class Relay:
         self._writes = [topic.name for topic in TOPICS if service in topic.writers]
         self._lease = Lease(database, "relay", settings.lease_seconds)
         self._bell = database.bell
-        self._woken = self._bell.rung
         self._tails = Tails(settings, database)
         self._connections: list[object] = []
 
@@ -153,11 +154,14 @@ class Relay:
                 closed = asyncio.Event()
                 connection.add_termination_listener(lambda _, closed=closed: closed.set())
                 try:
-                    await connection.add_listener(self._database.channel, lambda *_: self._woken.set())
+                    await connection.add_listener(self._database.channel, self._on_notice)
                     await closed.wait()
                 finally:
                     connection.terminate()
             await asyncio.sleep(1)
+
+    def _on_notice(self, *notice: object) -> None:
+        self._bell.ring(calm=notice[-1] == CALM)
 
     async def _publish_until_error(self) -> None:
         producer = AIOKafkaProducer(
@@ -196,8 +200,9 @@ class Relay:
         watermark_due = 0.0
         loop = asyncio.get_running_loop()
         while True:
-            self._woken.clear()
-            read_at = await self._now() if loop.time() >= watermark_due else None
+            self._bell.fall_silent()
+            began = loop.time()
+            read_at = await self._now() if began >= watermark_due else None
             rows = await self._page(cursors)
             lasts = {row["log"]: row for row in rows}
             if rows:
@@ -214,9 +219,15 @@ class Relay:
                     raise CursorSetBack("a cursor was moved")
                 await self._watermarks(producer, read_at.isoformat())
                 watermark_due = loop.time() + self._settings.watermark_every.total_seconds()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FALLBACK_S):
-                    await self._woken.wait()
+            await self._wait(began + GATHER_S)
+
+    async def _wait(self, gathered_at: float) -> None:
+        """Until there is something to send: what somebody waits for at once, all else not before `gathered_at`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FALLBACK_S):
+                await self._bell.rung.wait()
+            async with asyncio.timeout_at(gathered_at):
+                await self._bell.hurried.wait()
 
     async def _follow(self, producer: AIOKafkaProducer, sent: asyncio.Queue[_Page]) -> None:
         """Move the cursor as pages are confirmed, once for all that were sent meanwhile."""

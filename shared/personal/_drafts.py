@@ -21,6 +21,11 @@ class Draft:
         return self.event.lead_id
 
     @property
+    def calm(self) -> bool:
+        """Whether nobody waits for it."""
+        return self.event.calm
+
+    @property
     def received_at(self) -> datetime:
         """When it came in."""
         return self.event.received_at
@@ -39,3 +44,4 @@ class Encoded(NamedTuple):
     received_at: datetime
     value: bytes
     personal: bytes | None = None
+    calm: bool = False

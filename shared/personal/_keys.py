@@ -142,7 +142,7 @@ class PersonKeys:
                 sealed = None if content is None else self.seal(key, ciphers[key], content)
                 rows.append(log_row(draft.event, trace, sealed))
                 continue
-            kind, event_id, lead_id, at, _, value, personal = draft
+            kind, event_id, lead_id, at, _, value, personal, _ = draft
             if personal is not None:
                 value = b'%s,"personal":"%s"}' % (value[:-1], self.seal(lead_id, ciphers[lead_id], personal))
             rows.append(LogRow((event_id, TOPIC_OF[kind], lead_id, kind.ce_type, lead_id, at, trace, value)))

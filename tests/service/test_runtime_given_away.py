@@ -33,6 +33,9 @@ class Noting:
     def __init__(self) -> None:
         self.carried_out: list[tuple[str, int]] = []
 
+    def concerns(self, record: Any) -> bool:
+        return True
+
     async def process(self, connection: "asyncpg.Connection[asyncpg.Record]", batch: Any) -> None:
         self.carried_out += batch.spans
 

@@ -20,6 +20,8 @@ API = "api"
 _TRACKING = re.compile("|".join(("utm_", *sorted(CLICK_IDS))), re.IGNORECASE)
 _CLICKED = 4
 _PLACES = {"utm_source": 0, "utm_medium": 1, "utm_campaign": 2, "utm_content": 3} | dict.fromkeys(CLICK_IDS, _CLICKED)
+_BY_THEMSELVES = frozenset({"page_view", "session_started", "email_opened"})
+"""Touches that come in great numbers, and that nobody answers."""
 _MOST_PARTS = 200
 _LONGEST = 255
 _LONGEST_KEPT = 500
@@ -89,7 +91,8 @@ def encode_touch(  # noqa: PLR0913  # what a touch is made of
         if reason:
             told["automated_reason"] = reason
     value = b"%s%s" % (orjson.dumps(told)[:-1], seen)
-    return Encoded(TouchRecorded, EventId(event_id), lead_id, at, received_at, value, personal)
+    calm = touch.type in _BY_THEMSELVES
+    return Encoded(TouchRecorded, EventId(event_id), lead_id, at, received_at, value, personal, calm)
 
 
 @lru_cache(maxsize=4_096)
