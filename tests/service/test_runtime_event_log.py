@@ -9,7 +9,7 @@ import pytest
 from shared.db import API_LOG, CONSUMER_LOG
 from shared.errors import Unavailable
 from shared.events import PersonKeyCreated, TouchRecorded
-from shared.personal import Draft, PersonErased
+from shared.personal import Draft, Encoded, PersonErased
 from shared.service import WrongSecret, build_runtime, check_secret
 from shared.settings import Settings
 from shared.telemetry import new_trace, set_trace
@@ -62,6 +62,20 @@ async def test_a_bad_submission_fails_alone_and_keeps_no_trace_of_others(setting
         assert await logged(runtime.database) == ["touch-ann-0", "touch-ann-1", "touch-ann-3"]
         rows = await fetch(runtime.database, "SELECT traceparent FROM event_log ORDER BY position")
         assert [row["traceparent"] for row in rows] == [None, trace, None]
+
+
+async def test_the_relay_hurries_as_soon_as_somebody_waits_for_one_of_the_facts(settings: Settings) -> None:
+    fact = touch()
+    at = fact.occurred_at
+    calm = Encoded(TouchRecorded, fact.event_id, fact.lead_id, at.isoformat(), at, fact.encode(), calm=True)
+    async with runtime_of(settings, log=API_LOG) as runtime, beside(runtime.log.run()):
+        bell = runtime.database.bell
+        bell.is_heard = True
+        await runtime.log.append([calm])
+        await asyncio.wait_for(bell.rung.wait(), 60)
+        assert not bell.hurried.is_set()
+        await runtime.log.append([calm, *drafts(touch())])
+        await asyncio.wait_for(bell.hurried.wait(), 60)
 
 
 async def test_a_client_that_went_away_while_others_are_committed_singly_harms_nobody(settings: Settings) -> None:

@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from shared.clock import SystemClock
 from shared.db import API_LOG
 from shared.errors import Unavailable
-from shared.events import TOPICS, TouchRecorded
+from shared.events import TOPICS, Event, LeadScored, TouchRecorded
+from shared.ids import EventId, LeadId
 from shared.kafka import apply_topics, topic_drift
 from shared.outbox import Relay
 from shared.service import Runtime
@@ -81,7 +83,25 @@ async def _is_zero(runtime: Runtime, statement: str) -> bool:
     return bool(await value(runtime.database, statement) == 0)
 
 
-async def tell(runtime: Runtime, *events: TouchRecorded) -> None:
+def scored(lead: str) -> LeadScored:
+    """A fact that nobody waits for."""
+    at = datetime(2026, 11, 25, 12, tzinfo=UTC)
+    return LeadScored(
+        event_id=EventId(f"scored-{lead}"),
+        lead_id=LeadId(lead),
+        occurred_at=at,
+        received_at=at,
+        revision=1,
+        engagement=1.0,
+        fit=0,
+        total=1.0,
+        grade="D",
+        stage="lead",
+        rules_version=1,
+    )
+
+
+async def tell(runtime: Runtime, *events: Event) -> None:
     async with runtime.database.transaction() as tx:
         tx.emit(*events)
 
@@ -186,6 +206,33 @@ async def test_a_long_backlog_of_one_log_does_not_hold_up_the_other(kafka_settin
             await caught_up(api)
         found = await published(kafka_settings)  # all of one person, and so in one partition
         assert found.index("touch-ann-1") < 60_000 / 2
+
+
+async def test_what_nobody_waits_for_leaves_with_what_somebody_waits_for(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with runtime_of(kafka_settings) as runtime:
+        relay = relay_of(runtime)
+        pages: list[list[str]] = []
+        send = relay._send
+
+        async def noting(producer: Any, rows: Any) -> Any:
+            pages.append([row["event_id"] for row in rows])
+            return await send(producer, rows)
+
+        monkeypatch.setattr(relay, "_send", noting)
+        async with beside(relay.run()):
+            await tell(runtime, touch())
+            await caught_up(runtime)
+            monkeypatch.setattr("shared.outbox._relay.GATHER_S", 3_600)
+            monkeypatch.setattr("shared.outbox._relay.FALLBACK_S", 3_600)
+            await tell(runtime, touch())
+            await caught_up(runtime)  # from here on it waits as long as that
+            calm, hurried = [scored("ann"), scored("ben")], touch()
+            for event in (*calm, hurried):
+                await tell(runtime, event)
+            await caught_up(runtime)
+        assert pages[-1] == [event.event_id for event in (*calm, hurried)]
 
 
 async def test_a_cursor_that_is_set_back_publishes_again_while_the_relay_runs(kafka_settings: Settings) -> None:

@@ -26,7 +26,7 @@ LEAD = LeadId("lead-1")
 
 
 def draft(**fields: Any) -> Encoded:
-    touch = TouchFields(type="page_view", **fields)
+    touch = TouchFields(**{"type": "page_view"} | fields)
     return encode_touch(touch, lead_id=LEAD, occurred_at=NOW, received_at=NOW)
 
 
@@ -39,6 +39,11 @@ def test_what_the_caller_says_of_the_visit_goes_before_what_the_address_says() -
     touch = touch_of(draft(url=url, source="partner"))
     assert (touch.source, touch.medium, touch.campaign, touch.content) == ("partner", "cpc", "c", "d")
     assert (touch.page, touch.click_ids) == ("https://a.test/x", ("fbclid", "gclid"))
+
+
+@pytest.mark.parametrize(("kind", "calm"), [("page_view", True), ("email_opened", True), ("demo_requested", False)])
+def test_nobody_waits_for_what_comes_by_itself(kind: str, calm: bool) -> None:
+    assert draft(type=kind).calm is calm
 
 
 def test_an_address_without_a_query_is_not_personal() -> None:

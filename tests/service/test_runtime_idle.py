@@ -1,0 +1,96 @@
+"""What concerns no handler is moved past together with what does, in one transaction."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+
+from shared.clock import SystemClock
+from shared.db import Database
+from shared.kafka import Consumer
+from shared.settings import Settings
+from shared.testing import eventually
+
+ONE, OTHER, THIRD = (TopicPartition("test.touches", number) for number in range(3))
+OF_CONCERN = b"of concern"
+
+
+class Noting:
+    """The partitions of each batch that was carried out; of concern are records of one key."""
+
+    serving = True
+    kinds: frozenset[str] = frozenset({"throughline.touch.recorded.v1"})
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def concerns(self, record: Any) -> bool:
+        return bool(record.key == OF_CONCERN)
+
+    async def process(self, connection: "asyncpg.Connection[asyncpg.Record]", batch: Any) -> None:
+        self.batches.append([partition for _, partition in batch.spans])
+
+
+def tombstone(place: TopicPartition, key: bytes) -> "ConsumerRecord[bytes, None]":
+    headers = (("ce_type", b"throughline.touch.recorded.v1"),)
+    return ConsumerRecord(place.topic, place.partition, 0, 0, 0, key, None, None, 3, 0, headers)
+
+
+def consumer_of(settings: Settings, noting: Noting) -> Consumer:
+    database = Database(settings.database_url.get_secret_value(), "capture")
+    consumer = Consumer(
+        settings, database, SystemClock(), group="capture", topics=["touches"], positions="capture.v1", processor=noting
+    )
+    for place in (ONE, OTHER, THIRD):
+        consumer._expected[place] = consumer._reading[place] = 0
+    return consumer
+
+
+def let_in(consumer: Consumer, place: TopicPartition, key: bytes) -> None:
+    consumer._let_in(place, [tombstone(place, key)])
+    consumer._arrived.set()
+
+
+async def carried_out(consumer: Consumer, noting: Noting, wanted: list[list[int]]) -> None:
+    async def are() -> bool:
+        return noting.batches == wanted
+
+    try:
+        await eventually(are)
+    finally:
+        await consumer.stop()
+
+
+async def test_what_concerns_nobody_waits_for_what_does(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.kafka._consumer.IDLE_S", 3_600)
+    noting = Noting()
+    consumer = consumer_of(settings, noting)
+    writing = asyncio.create_task(consumer._write())
+    for place, key in ((ONE, b"idle"), (OTHER, b"idle"), (THIRD, OF_CONCERN)):
+        let_in(consumer, place, key)
+        for _ in range(10):  # the writer runs up to where it waits
+            await asyncio.sleep(0)
+    await carried_out(consumer, noting, [[0, 1, 2]])
+    await writing
+
+
+async def test_what_concerns_nobody_is_moved_past_though_nothing_else_comes(settings: Settings) -> None:
+    noting = Noting()
+    consumer = consumer_of(settings, noting)
+    writing = asyncio.create_task(consumer._write())
+    let_in(consumer, ONE, b"idle")
+    await carried_out(consumer, noting, [[0]])
+    await writing
+
+
+async def test_what_concerns_nobody_does_not_pile_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.kafka._consumer.IDLE_S", 3_600)
+    noting = Noting()
+    consumer = consumer_of(settings.model_copy(update={"consumer_batch": 2}), noting)
+    writing = asyncio.create_task(consumer._write())
+    for place in (ONE, OTHER):
+        let_in(consumer, place, b"idle")
+    await carried_out(consumer, noting, [[0, 1]])
+    await writing
