@@ -30,6 +30,7 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
     keeper = Keeper(parts)
     channels = make_channels(providers, email)
     sender = Sender(parts, channels)
+    resender = Resender(parts, channels, sender)
 
     async def forget_expired() -> None:
         async with runtime.database.reading() as connection:
@@ -41,8 +42,8 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
         Timer("audiences", keeper.run, timedelta(seconds=5)),
         Timer("audiences-fill", keeper.fill, timedelta(hours=1)),
         Timer("optins", OptinSender(parts, parts.renderer, channels, sender).run, timedelta(milliseconds=250)),
-        Timer("resending", Resender(parts, channels, sender).run, timedelta(seconds=5)),
-        Timer("reconciling", Reconciler(parts, channels).run, timedelta(minutes=1)),
+        Timer("resending", resender.run, timedelta(seconds=5)),
+        Timer("reconciling", Reconciler(parts, channels, resender).run, timedelta(minutes=1)),
         Timer("policy", lambda: follow_policy(parts), timedelta(seconds=5)),
         Timer("guard", lambda: look_at_all(parts), timedelta(seconds=15)),
         Timer("counts", lambda: add_up(runtime.database), timedelta(seconds=5)),
