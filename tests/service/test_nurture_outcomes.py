@@ -9,7 +9,7 @@ from typing import Any
 from services.nurture.measurement import queries
 from services.nurture.measurement.counts import add_up, counts_of
 from services.nurture.measurement.domain import Happened, Read, Sent, followed, is_outcome, results_of
-from services.nurture.measurement.outcomes import WINDOW, count_outcomes, not_counted_yet
+from services.nurture.measurement.outcomes import WINDOW, Rounds, count_outcomes, not_counted_yet
 from shared.events import IdentityLinked, RefundRecorded, TouchWithdrawn
 from shared.ids import EventId, LeadId, SequenceId, TouchId
 from shared.settings import Settings
@@ -122,6 +122,30 @@ async def test_what_is_counted_is_what_looking_for_each_finds(settings: Settings
         await _compare(nurture)
         async with database.reading() as connection:
             assert await queries.waiting(connection) == []
+
+
+async def test_what_nobody_told_of_is_found_by_going_through_everybody(settings: Settings) -> None:
+    """As it was folded by an earlier version."""
+    now = datetime.now(UTC)
+    span = (now - timedelta(days=1), now + timedelta(days=1))
+    async with harness(service_code("nurture"), settings) as nurture:
+        database, facts = nurture.runtime.database, Facts(nurture.runtime)
+        row = "a", "one", facts.lead_id(PEOPLE[0]), "sent", None, now, False, 1
+        async with database.reading() as connection:
+            await connection.execute(ADD, "m", *row)
+        await nurture.deliver(facts.conversion(PEOPLE[0]))
+        async with database.reading() as connection:
+            await connection.execute("TRUNCATE outcome_turns")
+            assert await not_counted_yet(connection, SequenceId("a"), span) == []
+        rounds = Rounds(database)
+        await rounds.run()
+        await count_outcomes(database)
+        await rounds.run()
+        await add_up(database)
+        async with database.reading() as connection:
+            counts = {row["name"]: row["times"] for row in await counts_of(connection, SequenceId("a"), span)}
+            assert counts == {"sent": 1, "conversions": 1, "revenue EUR": 100}
+            assert await not_counted_yet(connection, SequenceId("a"), span) == []
 
 
 async def _compare(nurture: Harness) -> int:

@@ -17,6 +17,8 @@ from shared.identity import resolve_many
 from shared.ids import LeadId, SequenceId
 
 WINDOW = timedelta(days=WINDOW_DAYS)
+LATELY = 3 * WINDOW
+A_ROUND = 500
 AT_ONCE = 20
 """So many turns are looked at together; each is a batch of facts at most."""
 
@@ -33,6 +35,24 @@ async def count_outcomes(database: Database) -> timedelta | None:
         if unsettled:
             await queries.note(tx.connection, unsettled)
     return timedelta() if len(taken) == AT_ONCE else None
+
+
+class Rounds:
+    """Goes through everybody who did something lately, some at a time: whoever folded it may not have told so.
+
+    So it was with an earlier version while this one was rolled out, and so it is when a projection is rebuilt.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._after = ""
+
+    async def run(self) -> None:
+        """Look at the next ones, from the beginning again after the last."""
+        async with self._database.transaction() as tx:
+            ids = await queries.active_after(tx.connection, self._after, LATELY, A_ROUND)
+            await queries.note(tx.connection, ids)
+        self._after = ids[-1] if len(ids) == A_ROUND else ""
 
 
 async def not_counted_yet(

@@ -7,7 +7,7 @@ whoever its id turned out to be, as does a message; so a report is right as soon
 
 from collections.abc import Collection, Sequence
 from dataclasses import astuple
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import asyncpg
 
@@ -170,6 +170,16 @@ DELETE FROM outcome_turns WHERE turn_id IN (
     SELECT turn_id FROM outcome_turns ORDER BY turn_id LIMIT $1 FOR UPDATE SKIP LOCKED
 ) RETURNING ids
 """
+ACTIVE_AFTER = """
+SELECT lead_id FROM (
+    (SELECT DISTINCT lead_id FROM milestones
+     WHERE kind = 'conversion_recorded' AND lead_id > $1 AND occurred_at > clock_timestamp() - $2::interval
+     ORDER BY lead_id LIMIT $3)
+    UNION
+    (SELECT DISTINCT lead_id FROM replies
+     WHERE lead_id > $1 AND occurred_at > clock_timestamp() - $2::interval ORDER BY lead_id LIMIT $3)
+) AS someone ORDER BY lead_id LIMIT $3
+"""
 WAITING = "SELECT DISTINCT unnest(ids) AS lead_id FROM outcome_turns ORDER BY 1"
 HAPPENED = """
 SELECT 'conversions' AS kind, fact_id, lead_id, occurred_at, fields->>'currency' AS currency,
@@ -210,6 +220,11 @@ SELECT DISTINCT lead_id FROM replies JOIN unnest($1::text[], $2::text[]) AS told
 async def note(connection: Connection, ids: Collection[LeadId]) -> None:
     """Something was told of these ids that may change what messages came to."""
     await connection.execute(NOTE, sorted(set(ids)))
+
+
+async def active_after(connection: Connection, after: str, lately: timedelta, limit: int) -> list[LeadId]:
+    """Some of the ids that replies and conversions of late came with, in their order."""
+    return [LeadId(row["lead_id"]) for row in await connection.fetch(ACTIVE_AFTER, after, lately, limit)]
 
 
 async def converted_by(connection: Connection, conversion_ids: Sequence[str]) -> list[LeadId]:
