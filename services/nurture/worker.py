@@ -9,6 +9,7 @@ from services.nurture.channels.setup import email_providers, given, make_channel
 from services.nurture.enrolments import queries as enrolments
 from services.nurture.experiments.handlers import judge_all
 from services.nurture.measurement.counts import add_up
+from services.nurture.measurement.outcomes import Rounds, count_outcomes
 from services.nurture.optins import queries as optins
 from services.nurture.optins.handlers import OptinSender
 from services.nurture.parts import make_parts
@@ -30,6 +31,7 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
     keeper = Keeper(parts)
     channels = make_channels(providers, email)
     sender = Sender(parts, channels)
+    resender = Resender(parts, channels, sender)
 
     async def forget_expired() -> None:
         async with runtime.database.reading() as connection:
@@ -41,11 +43,13 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
         Timer("audiences", keeper.run, timedelta(seconds=5)),
         Timer("audiences-fill", keeper.fill, timedelta(hours=1)),
         Timer("optins", OptinSender(parts, parts.renderer, channels, sender).run, timedelta(milliseconds=250)),
-        Timer("resending", Resender(parts, channels, sender).run, timedelta(seconds=5)),
-        Timer("reconciling", Reconciler(parts, channels).run, timedelta(minutes=1)),
+        Timer("resending", resender.run, timedelta(seconds=5)),
+        Timer("reconciling", Reconciler(parts, channels, resender).run, timedelta(minutes=1)),
         Timer("policy", lambda: follow_policy(parts), timedelta(seconds=5)),
         Timer("guard", lambda: look_at_all(parts), timedelta(seconds=15)),
         Timer("counts", lambda: add_up(runtime.database), timedelta(seconds=5)),
+        Timer("outcomes", lambda: count_outcomes(runtime.database), timedelta(seconds=5)),
+        Timer("outcomes-rounds", Rounds(runtime.database).run, timedelta(minutes=1)),
         Timer("experiments", lambda: judge_all(parts), timedelta(minutes=1)),
         Timer("broadcasts", Pacer(parts).run, timedelta(seconds=1)),
         Timer("broadcast-dry-runs", lambda: dry_runs.run(parts), timedelta(seconds=1)),

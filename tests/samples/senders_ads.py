@@ -37,6 +37,7 @@ def _unsigned(body: bytes, secret: str, url: str, now: datetime) -> dict[str, st
 SIGNERS: dict[str, Signer] = {
     "facebook": _meta,
     "instagram": _meta,
+    "whatsapp": _meta,
     "google_ads": _unsigned,
     "linkedin": _linkedin,
     "tiktok": _unsigned,

@@ -19,7 +19,9 @@ import orjson
 from services.nurture.channels.signature_v4 import Credentials, signed_headers
 from tests.service.local_server import Asked, LocalServer, reply, serving
 
-Mode = Literal["ok", "busy", "refuses", "locked", "fails_once", "fails_after_accepting", "hangs_up_after_accepting"]
+Mode = Literal[
+    "ok", "busy", "refuses", "locked", "broken", "fails_once", "fails_after_accepting", "hangs_up_after_accepting"
+]
 AWS = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 KEY = "key-of-the-test"
 ACCOUNT = "AC" + "0" * 32
@@ -196,7 +198,9 @@ MANNERS: dict[str, Manners] = {
 
 @dataclass
 class ProviderServer:
-    """One provider: what it has accepted, and how it behaves. The same idempotency key gives the same answer.
+    """One provider: what it has accepted, and how it behaves.
+
+    The same idempotency key gives the same answer, and refuses another body. Broken, it accepts nothing.
 
     With `go_on` cleared it is slow: it has accepted a message and does not say so.
     """
@@ -207,7 +211,7 @@ class ProviderServer:
     asked: int = 0
     accepted: list[Accepted] = field(default_factory=list)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
-    _answers: dict[str, bytes] = field(default_factory=dict)
+    _answers: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
 
     async def respond(self, asked: Asked) -> bytes:
         manners = MANNERS[self.kind]
@@ -225,14 +229,18 @@ class ProviderServer:
             message = manners.read(asked)
         except (Malformed, KeyError, ValueError, TypeError) as fault:
             return reply(400, {"message": f"malformed: {fault!r}"})
+        if self.mode == "broken":
+            return reply(503, {"message": "come back later"})
         key = asked.headers.get("idempotency-key")
+        if key in self._answers and self._answers[key][0] != asked.body:
+            return reply(409, {"name": "invalid_idempotent_request", "message": "The key was used for another body"})
         if key not in self._answers:
             self.accepted.append(message)
         await self.go_on.wait()
         answer = manners.taken(name_of(message))
         failing, self.mode = self.mode, "ok" if self.mode == "fails_once" else self.mode
         if key is not None:
-            self._answers[key] = answer
+            self._answers[key] = (asked.body, answer)
         if failing == "hangs_up_after_accepting":
             raise ConnectionResetError
         return reply(500, {"message": "disk trouble"}) if failing.startswith("fails") else answer

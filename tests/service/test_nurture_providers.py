@@ -143,6 +143,26 @@ async def test_an_idempotency_key_turns_a_lost_answer_into_a_known_one() -> None
         assert (outcome.state, len(server.accepted), server.asked) == ("sent", 1, 2)
 
 
+async def test_other_words_under_a_key_that_was_taken_tell_that_the_message_is_there() -> None:
+    async with open_provider("resend") as server:
+        server.mode = "fails_after_accepting"
+        resend = provider_at("resend", server.url)
+        assert (await resend.deliver(email(), lambda: True)).state == "unknown"
+        server.mode = "ok"
+        other = replace(email(), content=email().content.replace(b"Hello", b"Hullo"))
+        assert (await resend.deliver(other, lambda: True)).state == "sent"
+        assert len(server.accepted) == 1
+
+
+async def test_callbacks_of_text_messages_name_the_message() -> None:
+    async with open_provider("twilio") as server:
+        api = ProviderApi("twilio", server.url, 10, TLS, auth=(ACCOUNT, KEY))
+        told_to = "https://example.com/capture/hooks/s1?a=1"
+        await Twilio(api, ACCOUNT, "+15005550006", status_callback=told_to).deliver(content("twilio"), lambda: True)
+        (accepted,) = server.accepted
+    assert accepted.fields["StatusCallback"] == f"{told_to}&throughline_message_id={message_id()}"
+
+
 @pytest.mark.parametrize("kind", ["sendgrid", "postmark", "mailgun"])
 async def test_a_provider_is_asked_whether_it_has_a_message(kind: str) -> None:
     async with open_provider(kind) as server:

@@ -64,7 +64,9 @@ def assigned(world: World, email: str, name: str = "a1", revision: int = 1, at: 
     return told
 
 
-def deal(world: World, status: str, revision: int, *also: str, email: str = ANN) -> DealChanged:
+def deal(
+    world: World, status: str, revision: int, *also: str, email: str = ANN, opened_at: datetime = NOW
+) -> DealChanged:
     told: DealChanged = made(
         world,
         DealChanged,
@@ -77,7 +79,7 @@ def deal(world: World, status: str, revision: int, *also: str, email: str = ANN)
         probability=70,
         value_minor=1_000,
         currency="EUR",
-        opened_at=NOW,
+        opened_at=opened_at,
         closed_at=None if status == "open" else NOW,
         stakeholders=tuple(DealStakeholder(lead_id=world.facts.lead_id(one), role="buyer") for one in also),
     )
@@ -173,6 +175,42 @@ async def test_a_meeting_that_was_held_pauses_what_began_before_it_and_not_what_
     await world.send()
     assert str(await why(world, ANN)).startswith("takeover/meeting")
     assert [one["cause"] for one in await pauses(world, ANN)] == ["meeting"]
+
+
+async def test_what_a_held_meeting_set_going_is_held_only_by_what_a_human_does_after_it(world: World) -> None:
+    """Whoever holds a meeting has the lead, has called before, and has a deal open: all that holds no follow-up."""
+    await world.saves(DRIP, name="Follow-up", trigger="event.type == 'meeting_held'")
+    before = NOW - timedelta(days=1)
+    await world.tell(assigned(world, ANN, at=before), world.facts.form(ANN, kind="call_connected", at=before))
+    await world.tell(deal(world, "open", 1, opened_at=before))
+    await world.tell(world.facts.form(ANN, kind="meeting_held"))
+    await world.send()
+    assert await why(world, ANN) is None
+    await world.tell(world.facts.form(ANN, kind="rep_emailed"))
+    await world.time_passes(timedelta(days=1))
+    await world.send()
+    assert str(await why(world, ANN)).startswith("takeover/contact")
+
+
+async def test_a_sequence_says_what_pauses_it_and_a_pause_by_hand_does_always(world: World) -> None:
+    """The shipped follow-up of a demo goes on though the demo made somebody a rep's."""
+    follow_up = (await world.nurture.client.get("/v1/sequences/demo_follow_up")).json()["document"]
+    assert "assignment" not in follow_up["pause_on"]
+    wrong = await world.nurture.client.post("/v1/sequences", json={**DRIP, "pause_on": ["rain"]})
+    assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "/pause_on/0")
+    sequence_id = await world.saves(DRIP, pause_on=["reply"])
+    await world.tell(assigned(world, ANN), assigned(world, BEN, "b1"))
+    await world.tell(world.facts.form(BEN, kind="email_replied"))
+    await downloads(world, ANN, BEN)
+    assert await why(world, ANN) is None
+    assert str(await why(world, BEN)).startswith("takeover/reply")
+    explained = await world.nurture.client.get(f"/v1/leads/{world.facts.lead_id(ANN)}/sequences/{sequence_id}/explain")
+    assert explained.json()["pauses"] == []
+    body = {"reason": "Ann asked for quiet"}
+    await world.nurture.client.post(f"/v1/leads/{world.facts.lead_id(ANN)}/pauses", json=body)
+    await world.time_passes(timedelta(days=1))
+    await world.send()
+    assert str(await why(world, ANN)).startswith("takeover/hand")
 
 
 async def test_a_reply_pauses_from_silence_and_a_meeting_until_days_after_it(world: World) -> None:

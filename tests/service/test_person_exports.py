@@ -16,6 +16,13 @@ from throughline.services import SERVICES
 
 ANN = "ann@example.com"
 BEN = "ben@example.com"
+LISTED = """
+WITH audience AS (
+    INSERT INTO audiences (audience_id, name, url, secret, segment_id, purpose, identifiers)
+    VALUES ('ads', 'Ads', 'https://ads.example', '', 'eu', 'marketing', '{email}') RETURNING audience_id
+)
+INSERT INTO audience_members (audience_id, lead_id, wanted) SELECT audience_id, $1, '{email_sha256:1}' FROM audience
+"""
 
 
 @pytest_asyncio.fixture
@@ -63,8 +70,11 @@ async def exported(everybody: Company, lead_id: str) -> dict[str, Any]:
 
 async def test_an_export_has_what_every_service_holds_by_all_ids_of_the_person(everybody: Company) -> None:
     lead_id = await live(everybody)
+    async with everybody.services["nurture"].runtime.database.reading() as connection:
+        await connection.execute(LISTED, lead_id)
     held = (await exported(everybody, lead_id))["held"]
     assert held.keys() == set(SERVICES)
+    assert [(row["name"], row["listed_as"]) for row in held["nurture"]["audiences"]] == [("Ads", ["email_sha256:1"])]
     statements = {name: told for row in held["capture"]["leads"] for name, told in row["statements"].items()}
     assert (statements["email"][0], statements["first_name"][0], statements["attributes.shoe"][0]) == (ANN, "Ann", 38)
     assert all(told[2] == "api" for told in statements.values())

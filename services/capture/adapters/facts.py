@@ -135,12 +135,12 @@ class MessageFact(_Told):
     """What became of a message, as `event` says.
 
     Of an email: `delivered opened clicked bounced blocked deferred dropped complained unsubscribed resubscribed
-    unknown`; of an SMS: the provider's own states, `replied`, `clicked`, `unsubscribed` and `resubscribed`.
+    unknown`; of an SMS or WhatsApp: the provider's own states, `replied`, `clicked`, `unsubscribed`, `resubscribed`.
     `permanent` says whether trying again is of no use, `url` which link was clicked.
     """
 
     person: Person
-    channel: Literal["email", "sms"]
+    channel: Literal["email", "sms", "whatsapp"]
     message_id: str | None = None
     permanent: bool | None = None
     error_code: str | None = None

@@ -58,22 +58,12 @@ class MetaLeadAds(BatchAdapter):
     def verify(
         self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
     ) -> None:
-        given = (header_bytes(value) for value in request.headers.all("x-hub-signature-256"))
-        require_any((_signature(key, request.raw_body) for key in keys(secrets)), given)
+        require_signature(request, secrets)
 
     def handshake(
         self, request: HookRequest, secrets: Sequence[str], settings: MappingSettings = PLAIN
     ) -> Answer | None:
-        query = request.query
-        if request.method != "GET" or not any(name in query for name in _OF_HANDSHAKE):
-            return None
-        challenge = query.get("hub.challenge", "")
-        tokens = keys([settings.verify_token or "", *secrets])
-        token = query.get("hub.verify_token", "").encode(errors="replace")
-        known = sum(hmac.compare_digest(token, ours) for ours in tokens)
-        if not known or query.get("hub.mode") != "subscribe" or not _CHALLENGE.fullmatch(challenge):
-            return Answer(403)
-        return Answer(body=challenge.encode(), content_type="text/plain")
+        return answered_handshake(request, secrets, settings)
 
     def delivery_id(self, request: HookRequest, settings: MappingSettings = PLAIN) -> str:
         return delivery_name(self.kind, request, lambda: batch_name(_lead_ids(request)))
@@ -123,6 +113,26 @@ class MetaLeadAds(BatchAdapter):
             external_id=lead_id,
         )
         return Reading((fact,), {**boxes, **answers}, body)
+
+
+def require_signature(request: HookRequest, secrets: Sequence[str]) -> None:
+    """Raises BadSignature for what no app's secret has signed."""
+    given = (header_bytes(value) for value in request.headers.all("x-hub-signature-256"))
+    require_any((_signature(key, request.raw_body) for key in keys(secrets)), given)
+
+
+def answered_handshake(request: HookRequest, secrets: Sequence[str], settings: MappingSettings) -> Answer | None:
+    """The answer to the request by which an app makes sure of an address; None where it is none."""
+    query = request.query
+    if request.method != "GET" or not any(name in query for name in _OF_HANDSHAKE):
+        return None
+    challenge = query.get("hub.challenge", "")
+    tokens = keys([settings.verify_token or "", *secrets])
+    token = query.get("hub.verify_token", "").encode(errors="replace")
+    known = sum(hmac.compare_digest(token, ours) for ours in tokens)
+    if not known or query.get("hub.mode") != "subscribe" or not _CHALLENGE.fullmatch(challenge):
+        return Answer(403)
+    return Answer(body=challenge.encode(), content_type="text/plain")
 
 
 def _signature(key: bytes, raw_body: bytes) -> bytes:

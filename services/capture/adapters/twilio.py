@@ -1,7 +1,7 @@
 """Twilio: what became of text messages, and what people answer. https://www.twilio.com/docs/usage/webhooks
 
-Callbacks are forms; Event Streams are JSON arrays. Callbacks tell no time. Messages by other ways than SMS are left
-alone, since consent to SMS says nothing about them.
+Callbacks are forms; Event Streams are JSON arrays. Callbacks tell no time. Messages by other ways than SMS and WhatsApp
+are left alone, since consent to these says nothing about them.
 """
 
 import base64
@@ -9,7 +9,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from services.capture.adapters.adapter import (
@@ -23,10 +23,11 @@ from services.capture.adapters.adapter import (
     MessageFact,
     Reading,
 )
+from services.capture.adapters.answers import CONSENT, meaning_of
 from services.capture.adapters.bodies import object_at, read_json
 from services.capture.adapters.errors import Unmappable
 from services.capture.adapters.fields import happened_at, ignored, person_of, query_of, text, type_name, utm_of
-from services.capture.adapters.mail import batch_name, content_name, facts_of_many, link, short
+from services.capture.adapters.mail import OUR_MESSAGE_ID, batch_name, content_name, facts_of_many, link, short
 from services.capture.adapters.naming import delivery_name
 from services.capture.adapters.signatures import header_bytes, keys, require_any
 
@@ -34,13 +35,9 @@ _SIGNATURE = "x-twilio-signature"
 _BODY_HASH = "bodySHA256"
 _PORTS = {"https": 443, "http": 80}
 _MOST_FIELDS = 1_000
-_STOP = frozenset(
-    {"STOP", "STOPALL", "STOP ALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT", "OPT OUT", "OPT-OUT"}
-)
-_START = frozenset({"START", "UNSTOP"})  # "YES", which Twilio takes too, may be the answer to a question
 _MESSAGE_EVENTS = ("com.twilio.messaging.message.", "com.twilio.messaging.inbound-message.")
-_CONSENT = {"unsubscribed": "denied", "resubscribed": "granted"}
-_RECEIVED, _CLICKED = "received", "clicked"
+_WHATSAPP = "whatsapp:"
+_RECEIVED, _CLICKED, _READ = "received", "clicked", "read"
 _TEST_EVENT = "com.twilio.eventstreams.test-event"
 
 
@@ -203,20 +200,22 @@ def _fact(key: str, message: _Message, request: HookRequest, settings: MappingSe
         return ignored(key, request, "event_type")
     inbound = _is_inbound(message)
     phone = message.field("from" if inbound else "to")
-    if phone is not None and ":" in phone:  # whatsapp:+1…, messenger:…, rcs:…
+    by_whatsapp = phone is not None and phone.startswith(_WHATSAPP)
+    if phone is not None and ":" in (phone := phone.removeprefix(_WHATSAPP)):  # messenger:…, rcs:…
         return ignored(key, request, "channel")
+    channel: Literal["sms", "whatsapp"] = "whatsapp" if by_whatsapp else "sms"
     at, timed_by = happened_at(message.at, request)
     url = link(message.fields.get("link")) if state == _CLICKED else None
     error = message.field("errorcode")
-    event = _answered(message) if inbound else state
+    event = _answered(message) if inbound else "delivered" if by_whatsapp and state == _READ else state
     return MessageFact(
         idempotency_key=key,
         occurred_at=at,
         timed_by=timed_by,
         event=event,
-        person=person_of({"phone": phone, "consent.sms": _CONSENT.get(event)}, settings.phone_country),
-        channel="sms",
-        message_id=sid,
+        person=person_of({"phone": phone, f"consent.{channel}": CONSENT.get(event)}, settings.phone_country),
+        channel=channel,
+        message_id=sid if inbound else short(request.query.get(OUR_MESSAGE_ID)) or sid,
         error_code=None if inbound or error == "0" else error,
         url=url,
         utm=utm_of(query_of(url)),
@@ -226,7 +225,6 @@ def _fact(key: str, message: _Message, request: HookRequest, settings: MappingSe
 
 def _answered(message: _Message) -> str:
     """What a text that came in means. With advanced opt-out Twilio says so, else the word does."""
-    said = (text(message.fields.get("body")) or "").upper().strip(" .!\"'\r\n\t")
     match (message.field("optouttype") or "").upper():
         case "STOP":
             return "unsubscribed"
@@ -235,7 +233,7 @@ def _answered(message: _Message) -> str:
         case "HELP":
             return "replied"
         case _:
-            return "unsubscribed" if said in _STOP else "resubscribed" if said in _START else "replied"
+            return meaning_of(text(message.fields.get("body")))
 
 
 ADAPTER = Twilio()

@@ -10,10 +10,12 @@ from shared.ids import EventId, LeadId, derived_id
 _REACTIONS = {
     "email": frozenset({"opened", "clicked", "replied", "complained", "unsubscribed"}),
     "sms": frozenset({"clicked", "replied", "unsubscribed"}),
+    "whatsapp": frozenset({"clicked", "replied", "unsubscribed"}),
 }
 _REPORTS = {
     "email": frozenset({"delivered", "bounced", "blocked", "deferred", "dropped", "complained"}),
     "sms": frozenset({"sent", "delivered", "undelivered", "failed"}),
+    "whatsapp": frozenset({"sent", "delivered", "undelivered", "failed"}),
 }
 _CODES = ("status", "code", "bounceType", "Type", "type")
 # A provider's prose may hold the address; its codes hold nobody's.

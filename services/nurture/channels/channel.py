@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 
 from services.nurture.people.domain import Person
@@ -24,12 +24,16 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A message written out before it is claimed. `content` is what the channel hands over."""
+    """A message written out before it is claimed. `content` is what the channel hands over.
+
+    `provider` is who gets it, where the channel has one only.
+    """
 
     recipient: str
     subject: str | None
     links: tuple[str, ...]
     content: Any
+    provider: str | None = None
 
 
 class CannotWrite(Exception):
@@ -64,4 +68,17 @@ class Reconciling(Protocol):
 
         Never raises for what the provider or the network does.
         """
+        ...
+
+
+@runtime_checkable
+class Repeating(Protocol):
+    """A channel of whose providers some take the same message once, however often it is handed over for a while."""
+
+    def takes_once_for(self, provider: str | None) -> timedelta:
+        """For how long the provider of this name does, since a message was handed over first; zero: not at all."""
+        ...
+
+    async def repeat(self, provider: str | None, draft: Draft, still_wanted: Callable[[], bool]) -> Outcome | None:
+        """Hand a message over again, to this provider and nobody else; None where it is not set up."""
         ...

@@ -1,7 +1,7 @@
 """Email."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from services.nurture.channels.channel import CannotWrite, Draft, Order
 from services.nurture.channels.filling import context_of, words_of
@@ -50,7 +50,8 @@ class EmailChannel:
             raise CannotWrite(f"the template cannot be filled: {exc}") from exc
         except NotMailable as exc:
             raise CannotWrite(str(exc)) from exc
-        return Draft(recipient, rendered.subject, rendered.links, envelope)
+        only = self._carrier.only if isinstance(self._carrier, Providers) else None
+        return Draft(recipient, rendered.subject, rendered.links, envelope, only)
 
     async def deliver(self, draft: Draft, still_wanted: Callable[[], bool]) -> Outcome:
         """Hand the email over."""
@@ -59,3 +60,13 @@ class EmailChannel:
     async def look_up(self, message_id: MessageId, claimed_at: datetime) -> Outcome | None:
         """What a provider knows of a message whose outcome is unknown; None where none says that it has it."""
         return await self._carrier.look_up(message_id) if isinstance(self._carrier, Providers) else None
+
+    def takes_once_for(self, provider: str | None) -> timedelta:
+        """For how long a provider takes the same email once; zero where it may take it again."""
+        return self._carrier.takes_once_for(provider) if isinstance(self._carrier, Providers) else timedelta()
+
+    async def repeat(self, provider: str | None, draft: Draft, still_wanted: Callable[[], bool]) -> Outcome | None:
+        """Hand an email over again, to this provider and nobody else; None where it is not set up."""
+        if not isinstance(self._carrier, Providers):
+            return None
+        return await self._carrier.repeat(provider, draft.content, still_wanted)

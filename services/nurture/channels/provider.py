@@ -51,6 +51,15 @@ class Searchable(Protocol):
         ...
 
 
+@runtime_checkable
+class Repeatable(Protocol):
+    """A provider that takes the same message once, however often it is handed over within this time."""
+
+    def takes_once_for(self) -> timedelta:
+        """Since it was handed over first."""
+        ...
+
+
 @dataclass(slots=True)
 class Breaker:
     """Lets a provider rest that is in trouble, twice as long each time; then one message tries it again."""
@@ -84,6 +93,11 @@ class Providers(Generic[Content]):
     def __init__(self, providers: Sequence[Provider[Content]], now: Callable[[], float] = time.monotonic) -> None:
         self._providers = [(provider, Breaker(now)) for provider in providers]
 
+    @property
+    def only(self) -> str | None:
+        """The name of who gets all messages; None where that shows only when they are handed over."""
+        return self._providers[0][0].name if len(self._providers) == 1 else None
+
     async def deliver(self, content: Content, still_wanted: StillWanted) -> Outcome:
         """Hand a message to the first that takes it."""
         declined: list[Outcome] = []
@@ -103,6 +117,20 @@ class Providers(Generic[Content]):
         pause = min(outcome.pause for outcome in declined)
         in_trouble = all(outcome.in_trouble for outcome in declined)
         return replace(declined[-1], reason=reasons, in_trouble=in_trouble, pause=pause, provider=None)
+
+    def takes_once_for(self, name: str | None) -> timedelta:
+        """For how long the provider of this name takes the same message once; zero where it may take it again."""
+        known = (provider for provider, _ in self._providers if provider.name == name)
+        return max((each.takes_once_for() for each in known if isinstance(each, Repeatable)), default=timedelta())
+
+    async def repeat(self, name: str | None, content: Content, still_wanted: StillWanted) -> Outcome | None:
+        """Hand a message again to the provider that may have it, and to nobody else; None where it is none of ours."""
+        provider = next((provider for provider, _ in self._providers if provider.name == name), None)
+        if provider is None:
+            return None
+        outcome = replace(await provider.deliver(content, still_wanted), provider=provider.name)
+        CALLS.labels(provider.name, outcome.state).inc()
+        return outcome
 
     async def look_up(self, message_id: MessageId) -> Outcome | None:
         """Who has a message of which nobody knows; None where nobody says so, which proves nothing."""

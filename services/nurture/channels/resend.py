@@ -1,8 +1,11 @@
 """Resend. https://resend.com/docs/api-reference/emails/send-email
 
-Its idempotency keys hold for 24 hours: where no answer came, or 5xx, the same message is handed over again at once, and
-taken once. Without an id of its own it finds no message.
+Its idempotency keys hold for 24 hours: where no answer came, or 5xx, the same message is handed over again, at once and
+later, and taken once. One with other words under a key that was sent already is refused, which tells as much. Without
+an id of its own it finds no message.
 """
+
+from datetime import timedelta
 
 from services.nurture.channels.calling import ProviderApi, body_of
 from services.nurture.channels.letter import OUR_ID, letter_of
@@ -20,6 +23,10 @@ class Resend:
 
     def __init__(self, api: ProviderApi) -> None:
         self._api = api
+
+    def takes_once_for(self) -> timedelta:
+        """An hour less than they say, so that no clock is in doubt."""
+        return timedelta(hours=23)
 
     async def deliver(self, content: Envelope, still_wanted: StillWanted) -> Outcome:
         """Hand over an email; again where nobody knows whether it was taken. What is in doubt then stays so."""
@@ -49,6 +56,8 @@ class Resend:
         said = body_of(answer)
         if answer.is_success:
             return self._api.taken(said.get("id"))
-        if said.get("name") in (_IN_PROGRESS, _SAME_KEY):
-            return Outcome("unknown", f"resend was given this message before: {said.get('name')}")
+        if said.get("name") == _SAME_KEY:
+            return self._api.taken(None, "it has this message already, with other words")
+        if said.get("name") == _IN_PROGRESS:
+            return Outcome("unknown", "resend is taking this message at this moment")
         return self._api.refused(answer, f"{said.get('name', '')} {said.get('message', '')}")

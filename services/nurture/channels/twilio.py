@@ -1,11 +1,13 @@
 """SMS and WhatsApp by Twilio. https://www.twilio.com/docs/messaging/api/message-resource
 
-It has no key that makes sending twice harmless, and keeps no id of ours: its callbacks come back under its own.
+It has no key that makes sending twice harmless, and keeps no id of ours: that stands in the address of its callbacks.
 """
 
+import httpx
 import orjson
 
 from services.nurture.channels.calling import TOO_MANY, ProviderApi, body_of
+from services.nurture.channels.letter import OUR_ID
 from services.nurture.channels.provider import StillWanted
 from services.nurture.channels.texting import TextMessage, segments
 from shared.smtp import Outcome
@@ -30,11 +32,16 @@ class Twilio:
         service = sender.startswith(_FROM_SERVICE)
         self._sender = {"MessagingServiceSid": sender} if service else {"From": f"{prefix}{sender}"}
         self._prefix = prefix
-        self._callback = {"StatusCallback": status_callback} if status_callback else {}
+        self._callback = status_callback
 
     async def deliver(self, content: TextMessage, still_wanted: StillWanted) -> Outcome:
         """Hand over a text message."""
-        fields = {"To": f"{self._prefix}{content.recipient}", **self._sender, **self._callback, **_words(content)}
+        fields = {
+            "To": f"{self._prefix}{content.recipient}",
+            **self._sender,
+            **self._told_to(content),
+            **_words(content),
+        }
         answer = await self._api.call("POST", self._path, still_wanted, data=fields)
         if isinstance(answer, Outcome):
             return answer
@@ -51,6 +58,13 @@ class Twilio:
         if code == _OPTED_OUT:
             return Outcome("failed", "twilio: 21610 the person has answered STOP to this sender")
         return self._api.refused(answer, told)
+
+    def _told_to(self, content: TextMessage) -> dict[str, str]:
+        """Where it tells what became of the message, which the address names: so it is known though no answer came."""
+        if self._callback is None:
+            return {}
+        address = httpx.URL(self._callback).copy_merge_params({OUR_ID: content.message_id})
+        return {"StatusCallback": str(address)}
 
 
 def _words(content: TextMessage) -> dict[str, str]:

@@ -15,6 +15,7 @@ from services.nurture.people import queries as people
 from services.nurture.people.domain import Person
 from services.nurture.sequences.catalogue import SEQUENCES
 from services.nurture.takeover import handlers as takeover
+from services.nurture.takeover.domain import heeded
 from services.nurture.tracking.domain import CLICKS
 from shared.db import Connection
 from shared.emails import Email
@@ -220,7 +221,8 @@ def explaining_router(parts: Parts) -> APIRouter:
             found = await would_enter(connection, parts, plan, person.person_id, event)
             now = await parts.present(connection)
             pauses, _ = await takeover.standing(connection, parts, person.person_id, now)
-            paused = [{"pause_id": one.pause_id, "why": one.why, "until": one.until} for one in pauses]
+            held = heeded(pauses, plan.pause_on)
+            paused = [{"pause_id": one.pause_id, "why": one.why, "until": one.until} for one in held]
             return _entering_explained(plan.sequence_id, version, plan.purpose, person, found, paused)
 
     async def known(connection: Connection, person_id: LeadId) -> Person:

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from services.nurture.errors import NoSuchSequence
 from services.nurture.measurement import queries
 from services.nurture.measurement.counts import counts_of
-from services.nurture.measurement.domain import Key, Read, Results, by_step, results_of, total_of
+from services.nurture.measurement.domain import Key, Read, Results, by_step, is_outcome, results_of, total_of
+from services.nurture.measurement.outcomes import WINDOW, not_counted_yet
 from services.nurture.parts import Parts
 from services.nurture.sequences.catalogue import store_of
 from services.nurture.sequences.document import WINDOW_DAYS
@@ -145,11 +146,13 @@ def reports_router(parts: Parts) -> APIRouter:
 async def _read(
     connection: Connection, sequence_id: SequenceId, span: tuple[datetime, datetime], window: timedelta
 ) -> Read:
+    counts, counted = await counts_of(connection, sequence_id, span), window == WINDOW
+    more = await not_counted_yet(connection, sequence_id, span) if counted else []
     return Read(
-        counts=await counts_of(connection, sequence_id, span),
+        counts=[*(row for row in counts if counted or not is_outcome(row["name"])), *more],
         withdrawn=await queries.read(connection, queries.WITHDRAWN, sequence_id, span),
-        replies=await queries.read(connection, queries.REPLIES, sequence_id, span, window),
-        conversions=await queries.read(connection, queries.CONVERSIONS, sequence_id, span, window),
+        replies=() if counted else await queries.read(connection, queries.REPLIES, sequence_id, span, window),
+        conversions=() if counted else await queries.read(connection, queries.CONVERSIONS, sequence_id, span, window),
         credited=await queries.read(connection, queries.CREDITED, sequence_id, span),
     )
 

@@ -22,6 +22,7 @@ CREATE TABLE replies (
     PRIMARY KEY (origin, touch_id)
 );
 CREATE INDEX replies_time ON replies (occurred_at);
+CREATE INDEX replies_lead ON replies (lead_id);
 
 -- Touches that turned out not to be a person's.
 CREATE TABLE withdrawals (

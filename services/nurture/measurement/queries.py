@@ -1,17 +1,20 @@
-"""What messages came to, over the period that is asked for, but for what is counted as it happens (`counts.py`).
+"""What messages came to, over the period that is asked for, but for what is counted as it happens (`counts.py`), or as
+it turns out (`outcomes.py`).
 
 Conversions, replies and what attribution credits are folded here from others' facts. A conversion or reply belongs to
 whoever its id turned out to be, as does a message; so a report is right as soon as a merge is folded.
 """
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from dataclasses import astuple
+from datetime import datetime, timedelta
 
 import asyncpg
 
+from services.nurture.measurement.domain import Outcome
 from shared.db import Connection
 from shared.events import CreditsChanged, RefundRecorded, TouchRecorded
-from shared.ids import SequenceId
+from shared.ids import LeadId, SequenceId
 
 PUT_REFUNDS = """
 INSERT INTO refunds AS known (conversion_id, origin, refund_id, position, amount_minor, currency)
@@ -159,6 +162,118 @@ FROM (
 WHERE sequence_id = $1 AND claimed_at >= $2 AND claimed_at < $3 AND {LEFT_US}
 GROUP BY step_id, variant, model, currency
 """
+NOTE = "INSERT INTO outcome_turns (ids) SELECT $1::text[] WHERE $1::text[] <> '{}'"
+# One at a time: of two that look at the same person the later one must see what the earlier one wrote.
+ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('nurture/outcomes', 0))"
+TAKE_TURNS = """
+DELETE FROM outcome_turns WHERE turn_id IN (
+    SELECT turn_id FROM outcome_turns ORDER BY turn_id LIMIT $1 FOR UPDATE SKIP LOCKED
+) RETURNING ids
+"""
+ACTIVE_AFTER = """
+SELECT lead_id FROM (
+    (SELECT DISTINCT lead_id FROM milestones
+     WHERE kind = 'conversion_recorded' AND lead_id > $1 AND occurred_at > clock_timestamp() - $2::interval
+     ORDER BY lead_id LIMIT $3)
+    UNION
+    (SELECT DISTINCT lead_id FROM replies
+     WHERE lead_id > $1 AND occurred_at > clock_timestamp() - $2::interval ORDER BY lead_id LIMIT $3)
+) AS someone ORDER BY lead_id LIMIT $3
+"""
+WAITING = "SELECT DISTINCT unnest(ids) AS lead_id FROM outcome_turns ORDER BY 1"
+HAPPENED = """
+SELECT 'conversions' AS kind, fact_id, lead_id, occurred_at, fields->>'currency' AS currency,
+    greatest(0, (fields->>'value_minor')::bigint - coalesce((
+        SELECT sum(amount_minor) FROM refunds WHERE conversion_id = fact_id AND refunds.currency = fields->>'currency'
+    ), 0))::bigint AS value_minor
+FROM milestones
+WHERE kind = 'conversion_recorded' AND fields->>'type' = 'conversion_recorded' AND lead_id = ANY($1)
+UNION ALL
+SELECT 'replied', said.origin || ' ' || said.touch_id, lead_id, occurred_at, '', 0
+FROM replies AS said
+WHERE NOT automated AND lead_id = ANY($1) AND NOT EXISTS (
+    SELECT FROM withdrawals WHERE withdrawals.origin = said.origin AND withdrawals.touch_id = said.touch_id)
+"""
+SENT_TO = f"""
+SELECT lead_id, sequence_id, step_id, coalesce(variant, '') AS variant, claimed_at, state = 'planned' AS under_way
+FROM messages
+WHERE lead_id = ANY($1) AND (({LEFT_US}) OR (state = 'planned' AND claim_until IS NOT NULL))
+"""
+OUTCOME = "kind, fact_id, sequence_id, lead_id, at, step_id, variant, currency, value_minor"
+OUTCOMES_OF = f"SELECT {OUTCOME} FROM outcomes WHERE lead_id = ANY($1) OR fact_id = ANY($2)"
+TAKE_AWAY = """
+DELETE FROM outcomes USING unnest($1::text[], $2::text[], $3::text[]) AS gone (its_kind, its_fact, its_sequence)
+WHERE kind = its_kind AND fact_id = its_fact AND sequence_id = its_sequence
+"""
+ADD = f"""
+INSERT INTO outcomes ({OUTCOME})
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[],
+    $8::text[], $9::bigint[])
+"""
+CONVERTED_BY = "SELECT DISTINCT lead_id FROM milestones WHERE kind = 'conversion_recorded' AND fact_id = ANY($1)"
+REPLIED_BY = """
+SELECT DISTINCT lead_id FROM replies JOIN unnest($1::text[], $2::text[]) AS told (from_origin, its_id)
+    ON origin = from_origin AND touch_id = its_id
+"""
+
+
+async def note(connection: Connection, ids: Collection[LeadId]) -> None:
+    """Something was told of these ids that may change what messages came to."""
+    await connection.execute(NOTE, sorted(set(ids)))
+
+
+async def active_after(connection: Connection, after: str, lately: timedelta, limit: int) -> list[LeadId]:
+    """Some of the ids that replies and conversions of late came with, in their order."""
+    return [LeadId(row["lead_id"]) for row in await connection.fetch(ACTIVE_AFTER, after, lately, limit)]
+
+
+async def converted_by(connection: Connection, conversion_ids: Sequence[str]) -> list[LeadId]:
+    """The ids that conversions came with."""
+    return [LeadId(row["lead_id"]) for row in await connection.fetch(CONVERTED_BY, conversion_ids)]
+
+
+async def replied_by(connection: Connection, touches: Sequence[tuple[str, str]]) -> list[LeadId]:
+    """The ids that replies came with, by origin and touch."""
+    named = [origin for origin, _ in touches], [touch_id for _, touch_id in touches]
+    return [LeadId(row["lead_id"]) for row in await connection.fetch(REPLIED_BY, *named)]
+
+
+async def take_turns(connection: Connection, limit: int) -> list[list[str]]:
+    """Take ids of which something was told, and be the only one who counts until the transaction ends."""
+    await connection.execute(ALONE)
+    return [row["ids"] for row in await connection.fetch(TAKE_TURNS, limit)]
+
+
+async def waiting(connection: Connection) -> list[LeadId]:
+    """The ids of which something was told and that are not looked at yet."""
+    return [LeadId(row["lead_id"]) for row in await connection.fetch(WAITING)]
+
+
+async def happened(connection: Connection, ids: Sequence[LeadId]) -> list[asyncpg.Record]:
+    """Replies and conversions that came with these ids."""
+    rows: list[asyncpg.Record] = await connection.fetch(HAPPENED, ids)
+    return rows
+
+
+async def sent_to(connection: Connection, ids: Collection[LeadId]) -> list[asyncpg.Record]:
+    """Messages that left to these ids, and those that are being handed over."""
+    rows: list[asyncpg.Record] = await connection.fetch(SENT_TO, sorted(ids))
+    return rows
+
+
+async def outcomes_of(connection: Connection, ids: Sequence[LeadId], facts: Sequence[str]) -> set[Outcome]:
+    """What was counted of these ids and facts."""
+    return {Outcome(*row.values()) for row in await connection.fetch(OUTCOMES_OF, ids, facts)}
+
+
+async def move_outcomes(connection: Connection, gone: Collection[Outcome], new: Collection[Outcome]) -> None:
+    """Take away what counts no more, and add what does now."""
+    if gone:
+        keys = zip(*((one.kind, one.fact_id, one.sequence_id) for one in gone), strict=True)
+        await connection.execute(TAKE_AWAY, *(list(column) for column in keys))
+    if new:
+        columns = zip(*(astuple(one) for one in new), strict=True)
+        await connection.execute(ADD, *(list(column) for column in columns))
 
 
 async def save_refunds(connection: Connection, events: Sequence[RefundRecorded]) -> None:

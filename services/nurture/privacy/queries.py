@@ -40,6 +40,10 @@ HELD = {
     "acts": "SELECT * FROM acts WHERE lead_id = ANY($1) OR person_id = ANY($1) ORDER BY at, act_id",
     "replies": "SELECT * FROM replies WHERE lead_id = ANY($1) ORDER BY occurred_at, touch_id",
     "broadcast_lists": "SELECT * FROM broadcast_members WHERE lead_id = ANY($1) ORDER BY broadcast_id, lead_id",
+    "audiences": """
+        SELECT audience_id, name, lead_id, wanted AS listed_as, may_have AS may_be_listed_as
+        FROM audience_members JOIN audiences USING (audience_id) WHERE lead_id = ANY($1) ORDER BY audience_id, lead_id
+    """,
     "waiting_facts": "SELECT * FROM pending_triggers WHERE lead_id = ANY($1) ORDER BY occurred_at, event_id",
     "milestones": "SELECT * FROM milestones WHERE lead_id = ANY($1) ORDER BY occurred_at, fact_id",
     "consent_words": "SELECT * FROM consent_words WHERE lead_id = ANY($1) ORDER BY at, event_id",

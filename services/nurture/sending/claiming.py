@@ -50,7 +50,7 @@ async def claim_all(tx: Tx, parts: Parts, claim: str, wanted: Sequence[tuple[Ent
         tx.connection,
         claim,
         settings.claim_for,
-        {entry.message_id: (entry.person_id, said[entry.run.lead_id]) for entry, _ in wanted},
+        {entry.message_id: (entry.person_id, draft.provider, said[entry.run.lead_id]) for entry, draft in wanted},
     )
     facts = [claim_fact(entry, *claimed[entry.message_id]) for entry, _ in wanted if entry.message_id in claimed]
     await note_variants(tx.connection, facts)

@@ -47,11 +47,11 @@ WHERE had.message_id <> asked_id AND had.state <> 'suppressed'
 CLAIM_MESSAGES = """
 UPDATE messages SET claim = $1, claimed_at = clock_timestamp(), claim_until = clock_timestamp() + $2,
     attempts = attempts + 1, reason = NULL, subject = said.subject, links = said.links, sealed = said.block,
-    person_id = said.owner
+    person_id = said.owner, provider = said.provider
 FROM (
-    SELECT said_id, subject, ARRAY(SELECT jsonb_array_elements_text(links::jsonb)) AS links, block, owner
-    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-        AS written (said_id, subject, links, block, owner)
+    SELECT said_id, subject, ARRAY(SELECT jsonb_array_elements_text(links::jsonb)) AS links, block, owner, provider
+    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
+        AS written (said_id, subject, links, block, owner, provider)
 ) AS said
 WHERE message_id = said_id AND state = 'planned' AND claim_until IS NULL
 RETURNING message_id, claimed_at, attempts
@@ -218,9 +218,9 @@ async def had_already(connection: Connection, asked: Sequence[tuple[Entry, Seque
 
 
 async def claim_messages(
-    connection: Connection, claim: str, lasting: timedelta, said: Mapping[MessageId, tuple[LeadId, Said]]
+    connection: Connection, claim: str, lasting: timedelta, said: Mapping[MessageId, tuple[LeadId, str | None, Said]]
 ) -> dict[MessageId, tuple[datetime, int]]:
-    """Claim planned messages, each for a person: when, and which attempt it is.
+    """Claim planned messages, each for a person and the provider it goes to if that is known: when, which attempt.
 
     From the commit on they are never claimed again unless they certainly did not leave.
     """
@@ -229,10 +229,11 @@ async def claim_messages(
         claim,
         lasting,
         list(said),
-        [each.subject for _, each in said.values()],
-        [orjson.dumps(each.links).decode() for _, each in said.values()],
-        [each.sealed for _, each in said.values()],
-        [person_id for person_id, _ in said.values()],
+        [each.subject for _, _, each in said.values()],
+        [orjson.dumps(each.links).decode() for _, _, each in said.values()],
+        [each.sealed for _, _, each in said.values()],
+        [person_id for person_id, _, _ in said.values()],
+        [provider for _, provider, _ in said.values()],
     )
     return {MessageId(row["message_id"]): (row["claimed_at"], row["attempts"]) for row in rows}
 

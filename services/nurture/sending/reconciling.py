@@ -1,6 +1,7 @@
 """How a message of which nobody knew whether it left becomes known: a provider reports, is asked, or a person decides.
 
-None of this sends anything: that a message is sent again only a person decides.
+None of this sends anything twice: a message is handed over again only to a provider that takes it once, or because a
+person decides so (`resending.py`).
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from services.nurture.parts import Parts
 from services.nurture.people import queries as people
 from services.nurture.sending.domain import OPTINS, REPORTS
 from services.nurture.sending.queries import MESSAGE
+from services.nurture.sending.resending import Resender
 from services.nurture.sending.settling import tell
 from shared.db import Connection, Tx
 from shared.events import ConsentChannel, MessageReported
@@ -60,6 +62,7 @@ ORDER BY created_at LIMIT 500
 """
 RESOLVE = f"""
 UPDATE messages SET state = $2, reason = $3, settled_at = clock_timestamp(), look_up_at = NULL,
+    provider = coalesce($4, provider), provider_id = coalesce($5, provider_id),
     sent_at = CASE WHEN $2 IN ('sent', 'delivered') THEN claimed_at ELSE sent_at END,
     claim = CASE WHEN $2 = 'planned' THEN NULL ELSE claim END,
     resend_at = CASE WHEN $2 = 'planned' THEN clock_timestamp() END
@@ -89,8 +92,11 @@ async def on_reported(event: MessageReported, tx: Tx) -> None:
 class Reconciler:
     """Asks providers about unknown messages, and carries out the rule for those of which no news comes."""
 
-    def __init__(self, parts: Parts, channels: Mapping[ConsentChannel, Channel]) -> None:
+    def __init__(
+        self, parts: Parts, channels: Mapping[ConsentChannel, Channel], resender: Resender | None = None
+    ) -> None:
         self._parts = parts
+        self._resender = resender
         self._asked = {name: channel for name, channel in channels.items() if isinstance(channel, Reconciling)}
 
     async def run(self) -> None:
@@ -100,6 +106,8 @@ class Reconciler:
         for row in rows:
             this = MessageId(row["message_id"])
             outcome = await self._asked[row["channel"]].look_up(this, row["claimed_at"])
+            if outcome is None and self._resender is not None:
+                outcome = await self._resender.repeat(row)
             if outcome is not None and outcome.state in ("sent", "delivered", "bounced", "failed"):
                 await self._become_known(this, LeadId(row["lead_id"]), outcome)
         after = self._parts.settings.unknown_counts_as_sent_after
@@ -115,7 +123,8 @@ class Reconciler:
     async def _become_known(self, this: MessageId, lead_id: LeadId, outcome: Outcome) -> None:
         async with self._parts.runtime.database.transaction() as tx:
             await people.lock_person(tx.connection, lead_id)
-            row = await tx.connection.fetchrow(RESOLVE, this, outcome.state, outcome.reason)
+            by = (outcome.provider, outcome.provider_id)
+            row = await tx.connection.fetchrow(RESOLVE, this, outcome.state, outcome.reason, *by)
             if row is not None:
                 tell(tx, [row])
 
@@ -131,7 +140,7 @@ async def resolve(tx: Tx, this: MessageId, decision: Decision, actor: str, reaso
         raise CannotResend("the link was not kept: the person has to submit the form again")
     state = "planned" if decision == "resend" else decision
     said = "somebody decided that it is sent again" if decision == "resend" else f"somebody decided: {decision}"
-    row = await tx.connection.fetchrow(RESOLVE, this, state, said)
+    row = await tx.connection.fetchrow(RESOLVE, this, state, said, None, None)
     if row is None:
         known = await message_of(tx.connection, this)
         raise OutcomeKnown(f"the message is {known['state']}, and only what is unknown can be resolved")

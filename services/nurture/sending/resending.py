@@ -1,24 +1,27 @@
-"""Messages that somebody decided to send again: a new attempt in the same row, under the same checks as the first.
+"""Messages that are handed over again. The run that asked for them has long gone on and is left alone.
 
-The run that asked for the message has long gone on and is left alone.
+What somebody decided to send again is a new attempt in the same row, under the same checks as the first. What may be
+with a provider that takes the same message once is handed to that one again, so that it says whether it has it.
 """
 
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import asyncpg
 
-from services.nurture.channels.channel import CannotWrite, Channel, Draft, Order
+from services.nurture.channels.channel import CannotWrite, Channel, Draft, Order, Repeating
 from services.nurture.enrolments.queries import RUN, as_run
+from services.nurture.experiments import handlers as experiments
 from services.nurture.parts import Parts
 from services.nurture.people import queries as people
 from services.nurture.people.domain import Person, why_not
 from services.nurture.sending import queries
 from services.nurture.sending.checks import Question
 from services.nurture.sending.claiming import Claimed, claim_all
-from services.nurture.sending.domain import Hold, Leave, Suppress
+from services.nurture.sending.domain import OPTINS, Hold, Leave, Suppress
 from services.nurture.sending.handlers import Sender
 from services.nurture.sending.queries import Entry
 from services.nurture.sending.settling import Runs, Settlement, tell
@@ -37,6 +40,12 @@ UPDATE messages SET resend_at = clock_timestamp() + $1 WHERE message_id IN (
     ORDER BY resend_at LIMIT 10 FOR UPDATE SKIP LOCKED
 )
 RETURNING message_id, enrolment_id, step_id, visit
+"""
+MAY_REPEAT = """
+SELECT EXISTS (
+    SELECT FROM messages JOIN enrolments USING (enrolment_id)
+    WHERE message_id = $1 AND claimed_at > clock_timestamp() - $2::interval
+) AND NOT EXISTS (SELECT FROM message_resolutions WHERE message_id = $1)
 """
 RUN_OF = f"SELECT {RUN} FROM enrolments WHERE enrolment_id = $1"
 POSTPONE = "UPDATE messages SET resend_at = $2, reason = $3 WHERE message_id = $1 AND claim_until IS NULL"
@@ -76,13 +85,40 @@ class Resender:
             for each in claimed:
                 await self._settlement.hand_over(each)
 
+    async def repeat(self, row: asyncpg.Record) -> Outcome | None:
+        """Hand an unknown message again to the provider that may have it, if it takes it once; None: still unknown.
+
+        Nothing is handed over that may not be sent at this moment, or that a person has decided about: how long the
+        provider remembers it would be in doubt.
+        """
+        channel = self._channels[row["channel"]]
+        if not isinstance(channel, Repeating) or row["sequence_id"] == OPTINS:
+            return None
+        within = channel.takes_once_for(row["provider"]) - self._parts.settings.claim_for
+        lapses_at = time.monotonic() + self._parts.settings.claim_for.total_seconds()
+        async with self._parts.runtime.database.reading() as connection:
+            if not await connection.fetchval(MAY_REPEAT, row["message_id"], within):
+                return None
+            again = await self._again(connection, row)
+            draft = await self._write(connection, again)
+        async with self._parts.runtime.database.transaction() as tx:
+            person_id = await people.lock_person(tx.connection, again.entry.run.lead_id)
+            objection = await self._objection(tx.connection, again, person_id, claiming=False)
+        if objection is not None or not isinstance(draft, Draft):
+            return None
+        outcome = await channel.repeat(row["provider"], draft, lambda: time.monotonic() < lapses_at)
+        # Only that it has the message is news: what it refuses now, in other words perhaps, it may have taken before.
+        return outcome if outcome is not None and outcome.state == "sent" else None
+
     async def _again(self, connection: Connection, row: asyncpg.Record) -> Again:
         run = as_run(await one(connection, RUN_OF, row["enrolment_id"]))
+        person_id = await people.person_of(connection, run.lead_id)
         plan = await self._parts.catalogue.plan(connection, run.sequence_id, run.version)
+        plan = await experiments.plan_for(connection, plan, await self._person(connection, person_id))
         step = plan.steps[row["step_id"]]
         assert isinstance(step, SendStep)
-        person_id = await people.person_of(connection, run.lead_id)
-        entry = Entry(MessageId(row["message_id"]), run, step.step_id, row["visit"], step.channel, person_id)
+        this, named = MessageId(row["message_id"]), experiments.named(plan, step.step_id)
+        entry = Entry(this, run, step.step_id, row["visit"], step.channel, person_id, named=named)
         return Again(entry, plan, step)
 
     async def _write(self, connection: Connection, again: Again) -> Draft | str | None:
@@ -117,7 +153,9 @@ class Resender:
             return await claim_all(tx, self._parts, self._claim, [(entry, draft)])
         return []
 
-    async def _objection(self, connection: Connection, again: Again, person_id: LeadId) -> Hold | Suppress | None:
+    async def _objection(
+        self, connection: Connection, again: Again, person_id: LeadId, *, claiming: bool = True
+    ) -> Hold | Suppress | None:
         step = again.step
         readiness = await self._sender.lookout.readiness(connection)
         unsure = readiness.consent or readiness.ledger or readiness.missing.get(step.channel)
@@ -130,6 +168,6 @@ class Resender:
         family = (await people.load_families(connection, [person_id]))[person_id]
         now = await queries.database_now(connection)
         run = again.entry.run
-        question = Question(connection, self._parts, again.plan, run, step, person, family, now, claiming=True)
+        question = Question(connection, self._parts, again.plan, run, step, person, family, now, claiming=claiming)
         objection = await self._sender.lookout.objection(question)
         return Suppress(step, objection.reason) if isinstance(objection, Leave) else objection

@@ -13,6 +13,8 @@ StepId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Condition = Annotated[str, Field(min_length=1, max_length=4_000)]
 Purpose = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$", description=f"Well known: {', '.join(WELL_KNOWN)}")]
 Channel = Literal["email", "sms", "whatsapp"]
+TakeoverCause = Literal["assignment", "reply", "contact", "meeting", "deal"]
+"""What shows that a human has taken over, but for a pause by hand."""
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 TimeOfDay = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", examples=["09:00"])]
 FieldName = Annotated[str, Field(pattern=r"^(attributes\.)?[A-Za-z0-9_][A-Za-z0-9_ -]{0,99}$")]
@@ -322,6 +324,9 @@ class SequenceDocument(Shape):
     purpose: Purpose = MARKETING
     active: bool = False
     holdout: Holdout | None = None
+    pause_on: list[TakeoverCause] | None = Field(
+        default=None, description="Which takeovers hold its messages; without it all. A pause by hand always does"
+    )
     overdue: Overdue = "send"
     pressure: UnderPressure | None = Field(default=None, description="For all its messages; without it the policy's")
     utm: Utm | None = None

@@ -16,6 +16,7 @@ from services.nurture.sequences.document import (
     Send,
     SequenceDocument,
     Step,
+    TakeoverCause,
     WaitUntil,
     Weekday,
 )
@@ -109,6 +110,7 @@ class Plan:
     choices: Mapping[str, Choice] = field(default_factory=dict)
     holdout: Holdout | None = None
     most_entries: int | None = None
+    pause_on: frozenset[TakeoverCause] | None = None
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -201,6 +203,7 @@ def compile_plan(sequence_id: SequenceId, version: int, document: SequenceDocume
         },
         holdout=document.holdout,
         most_entries=document.most_entries,
+        pause_on=None if document.pause_on is None else frozenset(document.pause_on),
     )
 
 

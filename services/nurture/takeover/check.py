@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from services.nurture.sending.domain import Hold, Leave
 from services.nurture.takeover import queries
-from services.nurture.takeover.domain import LOOK_AGAIN, Pause
+from services.nurture.takeover.domain import LOOK_AGAIN, Pause, heeded
 from services.nurture.takeover.standing import standing_as_known
 from shared.consents import MARKETING
 
@@ -29,8 +29,11 @@ async def unless_taken_over(asked: Question) -> Hold | Leave | None:
     found = await standing_as_known(connection, policy, asked.person, known[asked.person.person_id], asked.now)
     if found.won_at is not None and asked.run.triggered_at < found.won_at and asked.plan.purpose == MARKETING:
         return Leave(f"exit: a deal that the person has a part in was won, {found.won_at.isoformat()}")
+    held_meetings = {one.at for one in known[asked.person.person_id].touches if one.type == "meeting_held"}
+    began = asked.run.triggered_at
+    standing = heeded(found.pauses, asked.plan.pause_on, follows_meeting=began if began in held_meetings else None)
     answers_within = timedelta(minutes=policy.says.assignment.answer_within_minutes)
-    pauses = [one for one in found.pauses if not await _answers(asked, one, answers_within)]
+    pauses = [one for one in standing if not await _answers(asked, one, answers_within)]
     if not pauses:
         return None
     pause = pauses[0]
@@ -45,7 +48,7 @@ async def unless_taken_over(asked: Question) -> Hold | Leave | None:
 
 
 async def _answers(asked: Question, pause: Pause, within: timedelta) -> bool:
-    """Whether it follows up the meeting, or answers at once what the person did before a rep was offered the lead."""
+    """Whether it follows a meeting, or answers at once what the person did before a rep was offered the lead."""
     run = asked.run
     if pause.met is not None:
         return run.triggered_at >= pause.met

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from services.nurture.sequences.document import TakeoverCause
 from services.nurture.takeover.document import MEETINGS, AfterSilence, DealReach, Policy
 from shared.ids import LeadId
 
-Cause = Literal["assignment", "reply", "contact", "meeting", "deal", "hand"]
+Cause = TakeoverCause | Literal["hand"]
 HELD = "takeover/"
 """How the reason of a message begins that waits because a human has taken over."""
 LOOK_AGAIN = timedelta(hours=12)
@@ -134,6 +135,21 @@ def in_force(pauses: Iterable[Pause], released: Collection[str], now: datetime) 
     return sorted(
         standing.values(), key=lambda one: (one.until is not None, -_stamp(one.until), one.since, one.pause_id)
     )
+
+
+def heeded(
+    pauses: Iterable[Pause], causes: Collection[Cause] | None, *, follows_meeting: datetime | None = None
+) -> list[Pause]:
+    """The pauses that hold a sequence which names what it pauses on; one by hand always does.
+
+    What a meeting set going that was held then follows a human up: only what came after the meeting holds it.
+    """
+    return [
+        pause
+        for pause in pauses
+        if pause.cause == "hand"
+        or ((causes is None or pause.cause in causes) and (follows_meeting is None or pause.since > follows_meeting))
+    ]
 
 
 def standing_meeting(touches: Iterable[Touched]) -> Touched | None:

@@ -143,8 +143,8 @@ def test_each_status_of_a_message_is_a_delivery_and_each_attempt_at_it_the_same(
     [
         ({"CallSid": "CA1", "CallStatus": "completed", "To": "+14155550142"}, "event_type"),
         ({"MessageSid": "SM1", "To": "+14155550142"}, "event_type"),
-        ({"MessageSid": "SM1", "MessageStatus": "read", "To": "whatsapp:+14155550142"}, "channel"),
-        (INBOUND | {"From": "whatsapp:+14155550142", "Body": "STOP"}, "channel"),
+        ({"MessageSid": "SM1", "MessageStatus": "read", "To": "messenger:14155550142"}, "channel"),
+        (INBOUND | {"From": "rcs:+14155550142", "Body": "STOP"}, "channel"),
     ],
 )
 def test_what_is_about_no_text_message_is_ignored(fields: dict[str, str], reason: str) -> None:
@@ -153,10 +153,28 @@ def test_what_is_about_no_text_message_is_ignored(fields: dict[str, str], reason
     assert fact.reason == reason
 
 
+def test_whatsapp_is_a_channel_of_its_own() -> None:
+    read = message({"MessageSid": "SM1", "MessageStatus": "read", "To": "whatsapp:+14155550142"})
+    assert (read.channel, read.event, read.person.phone) == ("whatsapp", "delivered", "+14155550142")
+    stop = message(INBOUND | {"From": "whatsapp:+14155550142", "Body": "STOP"})
+    assert (stop.event, stop.person.consent) == ("unsubscribed", {"whatsapp": "denied"})
+
+
 @pytest.mark.parametrize("to", [{"To": "55512"}, {}])
 def test_what_became_of_a_message_is_told_without_the_number_too(to: dict[str, str]) -> None:
     fact = message({"MessageSid": "SM1", "MessageStatus": "sent", **to})
     assert (fact.event, fact.message_id, fact.person.identified) == ("sent", "SM1", False)
+
+
+def test_a_message_is_ours_where_the_address_that_we_gave_for_it_says_so() -> None:
+    url = f"{KNOWN.request.url}&throughline_message_id=ours"
+    told = form({"MessageSid": "SM1", "MessageStatus": "delivered", "To": "+14155550142"})
+    fact = ADAPTER.facts(ADAPTER.stored(replace(told, url=url), [KNOWN.secret]))[0]
+    assert isinstance(fact, MessageFact)
+    assert (fact.message_id, fact.idempotency_key) == ("ours", "twilio:SM1:delivered")
+    answered = ADAPTER.facts(ADAPTER.stored(replace(form(INBOUND), url=url), [KNOWN.secret]))[0]
+    assert isinstance(answered, MessageFact)
+    assert answered.message_id == "SM1"
 
 
 def test_a_click_on_a_short_link_tells_which_and_when() -> None:
