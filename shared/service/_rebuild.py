@@ -63,9 +63,13 @@ class RebuildRefused(Unavailable):
 async def rebuild(code: ServiceCode, settings: Settings, progress: Progress) -> dict[str, bool]:
     """Rebuild a service's projection and swap it in. Answers, per table, whether it equals the one before.
 
-    Interrupted, it leaves the serving projection as it was; started again it begins anew. Raises RebuildRefused.
+    Interrupted, it leaves the serving projection as it was; started again it begins anew. Of a service that folds
+    nothing, nothing is rebuilt. Raises RebuildRefused.
     """
     runtime = build_runtime(code.name, settings, projection="build", muted=True)
+    if not _places(code, runtime):
+        progress(f"{code.name}: has no projection, so there is nothing to rebuild")
+        return {}
     serves = build_runtime(code.name, settings)
     alone = await runtime.database.connect()
     try:

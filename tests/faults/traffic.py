@@ -40,6 +40,7 @@ class Book:
     touches: dict[str, str] = field(default_factory=dict)
     conversions: dict[str, int] = field(default_factory=dict)
     deals: dict[str, int] = field(default_factory=dict)
+    buyers: set[str] = field(default_factory=set)
     wrong: Counter[str] = field(default_factory=Counter)
     again: Counter[str] = field(default_factory=Counter)
 
@@ -131,13 +132,16 @@ class Sender:
 
     def _conversion(self) -> None:
         name, value = f"c{self._name}-{self._number}", self._rng.randrange(1, 100_000)
-        conversion: dict[str, Any] = {"email": self._rng.choice(self._people), "external_id": name, "type": "payment"}
+        email = self._rng.choice(self._people)
+        self._book.buyers.add(email)
+        conversion: dict[str, Any] = {"email": email, "external_id": name, "type": "payment"}
         conversion |= {"value_minor": value, "currency": "EUR", "occurred_at": datetime.now(UTC).isoformat()}
         self._until_taken("conversion", "POST", "/capture/v1/conversions", json=conversion)
         self._book.conversions[name] = value
 
     def _deal(self) -> None:
         email, value = self._rng.choice(self._people), self._rng.randrange(1, 1_000_000)
+        self._book.buyers.add(email)
         name = f"deal{self._name}-{self._number}"
         deal = {"lead_id": self._book.leads[email], "external_id": name, "name": "Deal", "value_minor": value}
         answer = self._until_taken("deal", "POST", "/routing/v1/deals", json={**deal, "currency": "EUR"})

@@ -10,7 +10,7 @@ import orjson
 from pyarrow import parquet
 
 from services.attribution.exports.handlers import Exporter
-from shared.db import Connection
+from shared.db import Connection, Database
 from shared.testing import Harness
 from tests.service.attribution_facts import random_history
 
@@ -94,3 +94,10 @@ async def swap(connection: Connection) -> None:
     async with connection.transaction():
         await connection.execute("ALTER SCHEMA attribution_projection RENAME TO attribution_old")
         await connection.execute("ALTER SCHEMA attribution_build RENAME TO attribution_projection")
+
+
+async def end_who_waits(database: Database) -> int:
+    """End the connections that wait for a lock; answers how many."""
+    waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with database.reading() as connection:
+        return int(await connection.fetchval(f"SELECT count(pg_terminate_backend(pid)) {waiting}"))

@@ -14,9 +14,9 @@ from services.attribution.exports.handlers import Streams
 from services.attribution.exports.queries import Wanted
 from shared.errors import Unavailable
 from shared.settings import Settings
-from shared.testing import Harness, harness
+from shared.testing import Harness, eventually, harness
 from tests.service.attribution_facts import Teller
-from tests.service.exporting import a_worker, all_rows, asked, filled, part, read, shown, swap, written
+from tests.service.exporting import a_worker, all_rows, asked, end_who_waits, filled, part, read, shown, swap, written
 from throughline.services import service_code
 
 KINDS = ("journeys", "conversions", "credits")
@@ -233,6 +233,14 @@ async def test_projection_that_is_swapped_in_meanwhile_costs_no_row(
             await worker._snapshot.connection.execute("SELECT FROM costs")
         assert (await written(attribution, export, worker))["snapshots"] in ((2,) if noticed else (1, 2))
     assert await all_rows(attribution, export) == expected
+
+
+async def test_database_that_goes_away_before_the_first_row_is_come_again(attribution: Harness) -> None:
+    async with attribution.consumer_runtime.database.transaction() as tx:
+        await tx.connection.execute("LOCK TABLE touches")
+        reading = asyncio.create_task(attribution.client.get("/v1/exports/journeys"))
+        await eventually(lambda: end_who_waits(attribution.runtime.database))
+        assert (await reading).status_code == 503
 
 
 async def test_part_is_told_by_its_tag_and_not_sent_twice(attribution: Harness) -> None:

@@ -1,5 +1,6 @@
 """A deal that is reopened: its money is nobody's until it is won again, and its story is the one told last."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from itertools import permutations
 from typing import Any
@@ -8,7 +9,7 @@ import pytest_asyncio
 
 from shared.events import CreditsChanged
 from shared.settings import Settings
-from shared.testing import Harness, harness
+from shared.testing import Harness, eventually, harness
 from tests.service.attribution_facts import Teller
 from tests.service.pipeline_facts import PipelineTeller
 from throughline.services import service_code
@@ -64,6 +65,33 @@ async def test_the_sums_are_those_without_the_win_and_that_is_told(attribution: 
     assert await sums(attribution) == before
     told = [(fact.model, fact.value_minor) for fact in await attribution.told(CreditsChanged)]
     assert sorted(told) == [("last_touch", 0), ("last_touch", 500), ("linear", 0), ("linear", 500)]
+
+
+async def test_win_taken_back_under_another_id_waits_for_who_credits_it(attribution: Harness) -> None:
+    teller = PipelineTeller("moved")
+    won = teller.conversion("ann", 2, 500, external_id="deal", deal_id="deal")
+    gone = won.model_copy(
+        update={"event_id": "gone", "position": 99, "withdrawn": True, "value_minor": 0, "lead_id": teller.lead("bea")}
+    )
+    touch = teller.touch("ann", 5)
+    corrected = touch.model_copy(update={"event_id": "again", "position": 98, "content": "banner"})
+    await attribution.deliver(touch)
+    before = await sums(attribution)
+    await attribution.deliver(won)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+    async def is_waiting() -> bool:
+        async with attribution.runtime.database.reading() as connection:
+            return bool(await connection.fetchval(waiting))
+
+    async with attribution.consumer_runtime.database.transaction() as tx:
+        for route in attribution.code.routes(attribution.consumer_runtime):
+            if route.event_type is type(touch):
+                await route.handle([corrected], tx)
+        delivery = asyncio.create_task(attribution.deliver(gone))
+        await eventually(is_waiting)
+    await delivery
+    assert await sums(attribution) == before
 
 
 async def test_a_deal_told_anew_counts_as_it_was_told_last(attribution: Harness) -> None:

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from services.attribution.models.handlers import STEP
+from services.attribution.models.catalogue import Catalogue
+from services.attribution.models.custom import STORE
+from services.attribution.models.handlers import STEP, begin_runs, walk_models
+from services.attribution.models.queries import runs, share_runs, take_credits
 from shared.db import TRANSIENT
 from shared.errors import Unavailable
 from shared.service import free_port
@@ -50,6 +53,13 @@ async def get(service: Harness, path: str, **query: Any) -> Any:
     answer = await service.client.get(path, params=query)
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+async def is_waiting(service: Harness) -> bool:
+    """Whether any transaction waits for another."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    async with service.runtime.database.reading() as connection:
+        return bool(await connection.fetchval(waiting))
 
 
 async def values(service: Harness, model: str) -> dict[str, int]:
@@ -179,6 +189,70 @@ async def test_version_counts_from_a_time_to_come(attribution: Harness) -> None:
         return await values(attribution, "mine") == {"SMS": 300}
 
     await eventually(counts)
+
+
+async def test_model_that_is_saved_while_a_walk_looks_is_built(attribution: Harness) -> None:
+    facts = await some_conversions(attribution, 2)
+    async with attribution.runtime.database.transaction() as tx:
+        await tx.connection.execute("LOCK TABLE model_runs")
+        walking = asyncio.create_task(walk_models(attribution.consumer_runtime.database, Catalogue()))
+        await eventually(lambda: is_waiting(attribution))
+        await STORE.save(tx.connection, {"base": "first_touch"}, "anna", "mine")
+        await begin_runs(tx.connection)
+    await walking
+    await settle(attribution)
+    await check(attribution, facts)
+
+
+async def test_version_built_at_the_last_moment_does_not_serve_while_it_is_owed(attribution: Harness) -> None:
+    await some_conversions(attribution, 2)
+    for model in ("mine", "other"):
+        await put(attribution, model, FIRST)
+    finish = "UPDATE model_runs SET finished_at = clock_timestamp() WHERE model = $1"
+    async with attribution.runtime.database.transaction() as tx:
+        await tx.connection.execute(finish, "mine")
+    async with attribution.runtime.database.transaction() as tx:
+        await share_runs(tx.connection)
+        walking = asyncio.create_task(walk_models(attribution.consumer_runtime.database, Catalogue()))
+        await eventually(lambda: is_waiting(attribution))
+        await tx.connection.execute(finish, "other")
+        owe = "INSERT INTO credit_debts SELECT conversion_id, 3, lead_id, occurred_at FROM conversions"
+        await tx.connection.execute(owe)
+    await walking
+    assert (await get(attribution, "/v1/models/other"))["serving"] is None
+
+
+async def test_number_of_a_version_that_was_taken_back_is_given_to_another(attribution: Harness) -> None:
+    await put(attribution, "mine", FIRST)
+    ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND {}"
+    async with attribution.consumer_runtime.database.transaction() as tx:
+        await tx.connection.execute("SELECT FROM model_runs WHERE model = 'mine' FOR UPDATE")
+        saving = asyncio.create_task(attribution.client.put("/v1/models/mine", json={"base": "participation"}))
+        await eventually(lambda: is_waiting(attribution))
+        await tx.connection.execute(ending.format("wait_event_type = 'Lock'"))
+        assert (await saving).status_code == 503
+    assert (await put(attribution, "mine", LAST))["version"] == 2
+    await settle(attribution)
+    listed = {one["model_id"]: one for one in (await get(attribution, "/v1/models"))["items"]}
+    assert not listed["mine"]["whole"]
+
+
+async def test_conversion_taken_back_while_a_run_is_taken_away_leaves_nothing(attribution: Harness) -> None:
+    facts = await some_conversions(attribution, 3)
+    for document in (FIRST, LAST):
+        await put(attribution, "mine", document)
+        await attribution.run_timers()
+    await put(attribution, "mine", {"base": "linear"})
+    withdrawn = facts[-1].model_copy(update={"event_id": "gone", "position": 99, "withdrawn": True, "value_minor": 0})
+    async with attribution.runtime.database.transaction() as tx:
+        (gone,) = [run for run in await runs(tx.connection) if run.state == "retiring"]
+        await tx.connection.execute("SELECT FROM paths WHERE conversion_id = $1 FOR UPDATE", withdrawn.conversion_id)
+        telling = asyncio.create_task(attribution.deliver(withdrawn))
+        await eventually(lambda: is_waiting(attribution))
+        assert await take_credits(tx.connection, gone, limit=100)
+    await telling
+    await settle(attribution)
+    await check(attribution, facts[:-1])
 
 
 async def test_paths_are_no_longer_than_the_longest_look_back(attribution: Harness) -> None:

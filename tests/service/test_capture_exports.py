@@ -13,9 +13,10 @@ import pytest_asyncio
 from services.capture.exports.handlers import Exports
 from shared.errors import Unavailable
 from shared.settings import Settings
-from shared.testing import harness, make_settings
+from shared.testing import eventually, harness, make_settings
 from tests.conftest import DatabaseServer
 from tests.service.capture_world import ago
+from tests.service.exporting import end_who_waits
 from tests.service.importing_world import Importing, counts
 from throughline.services import service_code
 
@@ -147,3 +148,11 @@ async def test_an_export_is_of_one_moment_and_only_some_are_read_at_once(capture
     assert b"q0@example.com" in b"".join(pieces)  # its snapshot begins with its first statement
     await streams[1].aclose()
     assert [piece async for piece in exports.read("leads", "ndjson", None)]
+
+
+async def test_database_that_goes_away_before_the_first_row_is_come_again(capture: Importing) -> None:
+    async with capture.harness.runtime.database.transaction() as tx:
+        await tx.connection.execute("LOCK TABLE leads")
+        reading = asyncio.create_task(capture.get("exports/leads", format="ndjson"))
+        await eventually(lambda: end_who_waits(capture.harness.runtime.database))
+        assert (await reading).status_code == 503

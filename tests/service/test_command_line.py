@@ -160,3 +160,8 @@ def test_migrations_can_be_run_again(given: Settings) -> None:
     for _ in range(2):
         done = throughline("migrate")
         assert (done.exit_code, len(done.stdout.splitlines())) == (0, len(SERVICES))
+
+
+def test_service_that_folds_nothing_has_nothing_to_rebuild(given: Settings) -> None:
+    done = throughline("rebuild", "capture")
+    assert (done.exit_code, done.output) == (0, "capture: has no projection, so there is nothing to rebuild\n")

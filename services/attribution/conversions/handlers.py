@@ -19,7 +19,8 @@ async def on_conversions(events: Sequence[ConversionRecorded], tx: Tx, catalogue
     newest = _newest(events, lambda event: event.conversion_id, lambda event: (event.position, event.received_at))
     changed = await queries.put_conversions(tx.connection, newest)
     await queries.keep_conversions(tx.connection, events)
-    await lock_leads(tx.connection, {event.lead_id for event in events})
+    before = {one.lead_id for one in changed}  # who held a conversion that is taken back may be somebody else
+    await lock_leads(tx.connection, before | {event.lead_id for event in events})
     await mark_converting(tx.connection, [event.lead_id for event in events])
     await uncredit(tx.connection, [event.conversion_id for event in newest if event.withdrawn])
     await _recredit(tx.connection, catalogue, changed)

@@ -17,6 +17,7 @@ from services.attribution.debts import queries as debts
 from services.attribution.domain import Conversion, CreditingRun, longest_lookback
 from services.attribution.journeys import queries as journeys
 from services.attribution.models.catalogue import Catalogue
+from services.attribution.models.queries import share_runs
 from services.attribution.paths.moving import paths_moved
 from services.attribution.pipeline.queries import assigned_reps
 from services.attribution.telling.queries import mark_changed
@@ -131,7 +132,8 @@ async def uncredit(connection: Connection, conversion_ids: Sequence[ConversionId
     if not conversion_ids:
         return
     await debts.forgive(connection, conversion_ids)
-    old = await queries.stored_of_nobody(connection, conversion_ids)
+    runs = [run.run for run in await share_runs(connection) if run.state != "retiring"]  # its sums go all at once
+    old = await queries.stored_of_nobody(connection, conversion_ids, runs)
     if not old:
         return
     RECREDITED.inc(len(old))

@@ -35,8 +35,8 @@ PATHS = f"SELECT {', '.join(PATH_COLUMNS)} FROM paths WHERE conversion_id = ANY(
 COMBOS = f"SELECT {COMBO_COLUMNS} FROM combos WHERE combo_id = ANY($1)"
 DIVISIONS = "SELECT run, conversion_id, units, value_minor FROM credits WHERE conversion_id = ANY($1) AND run = ANY($2)"
 OF_NOBODY = """
-SELECT conversion_id, ARRAY(SELECT run FROM credits WHERE credits.conversion_id = paths.conversion_id) AS runs
-FROM paths JOIN conversions USING (conversion_id) WHERE conversion_id = ANY($1) AND conversions.lead_id IS NULL
+SELECT conversion_id FROM paths JOIN conversions USING (conversion_id)
+WHERE conversion_id = ANY($1) AND conversions.lead_id IS NULL
 """
 EARNED = """
 SELECT credits.conversion_id, runs.model, runs.version, part.place - 1 AS place, part.touch_id, part.origin,
@@ -51,6 +51,7 @@ WHERE credits.conversion_id = ANY($1) AND runs.state = 'serving' AND ($2::text I
 ORDER BY credits.conversion_id, runs.run, part.place
 """
 TAKE_PATHS = "DELETE FROM paths WHERE conversion_id = ANY($1)"
+TAKE_ALL_CREDITS = "DELETE FROM credits WHERE conversion_id = ANY($1)"
 TAKE_CREDITS = """
 DELETE FROM credits USING unnest($1::integer[], $2::text[]) AS gone (run, conversion_id)
 WHERE credits.run = gone.run AND credits.conversion_id = gone.conversion_id
@@ -225,19 +226,17 @@ async def stored(
 
 
 async def stored_of_nobody(
-    connection: Connection, conversion_ids: Iterable[ConversionId]
+    connection: Connection, conversion_ids: Iterable[ConversionId], runs: Iterable[int]
 ) -> dict[ConversionId, Credited]:
-    """What is stored, under whatever runs, of those of these conversions that are nobody's any more."""
+    """What is stored under these runs of those of these conversions that are nobody's any more."""
     rows = await connection.fetch(OF_NOBODY, sorted(set(conversion_ids)))
-    ids = [row["conversion_id"] for row in rows]
-    return await stored(connection, ids, {run for row in rows for run in row["runs"]}, {}) if ids else {}
+    return await stored(connection, [row["conversion_id"] for row in rows], runs, {})
 
 
 async def take(connection: Connection, before: Mapping[ConversionId, Credited], moved: Moves) -> None:
-    """Store nothing in place of what was stored of conversions, and move the sums by the difference."""
+    """Store nothing in place of what was stored of conversions, under whatever run, and move the sums."""
     await connection.execute(TAKE_PATHS, list(before))
-    gone = [(run, key) for key, one in before.items() for run in one.divisions]
-    await connection.execute(TAKE_CREDITS, [run for run, _ in gone], [key for _, key in gone])
+    await connection.execute(TAKE_ALL_CREDITS, list(before))
     await replace(connection, {}, {}, moved)
 
 

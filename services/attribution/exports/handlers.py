@@ -92,6 +92,8 @@ class Streams:
                     yield piece
             finally:
                 await snapshot.close()
+        except TRANSIENT as exc:
+            raise Unavailable(f"the database did not answer: {type(exc).__name__}") from exc
         finally:
             self._open -= 1
 

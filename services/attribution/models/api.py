@@ -118,7 +118,7 @@ def router(runtime: Runtime) -> APIRouter:
     may_change = requires("attribution:write")
     catalogue = Catalogue()
     database = runtime.database
-    _add_life(made, runtime, catalogue)
+    _add_life(made, runtime)
 
     @made.get("/v1/models", dependencies=[may_read])
     async def models() -> Page[Summary]:
@@ -161,7 +161,7 @@ def router(runtime: Runtime) -> APIRouter:
             stored = document.model_dump(mode="json")
             saved = await STORE.save(tx.connection, stored, decision, model_id, draft=draft)
             if not draft:
-                await begin_runs(tx.connection, catalogue)
+                await begin_runs(tx.connection)
             return await _out(tx.connection, model_id, saved)
 
     @made.get("/v1/models/{model_id}/versions", dependencies=[may_read])
@@ -185,7 +185,7 @@ def router(runtime: Runtime) -> APIRouter:
         decision = Decision(principal.subject, body.reason, expected=expected)
         async with database.transaction() as tx:
             version = await STORE.activate(tx.connection, body.version, decision, model_id, at=time_to_come(body.at))
-            await begin_runs(tx.connection, catalogue)
+            await begin_runs(tx.connection)
             return await _out(tx.connection, model_id, version)
 
     @made.post("/v1/models/{model_id}:simulate", dependencies=[may_read])
@@ -206,7 +206,7 @@ def router(runtime: Runtime) -> APIRouter:
     return made
 
 
-def _add_life(made: APIRouter, runtime: Runtime, catalogue: Catalogue) -> None:
+def _add_life(made: APIRouter, runtime: Runtime) -> None:
     """Check, compare, plan, roll back and look back: before the paths that take whatever stands after the slash."""
 
     async def named(model_id: ModelId) -> str:
@@ -234,7 +234,7 @@ def _add_life(made: APIRouter, runtime: Runtime, catalogue: Catalogue) -> None:
         answer=ModelOut,
         named=named,
         normal=normal,
-        switched=lambda connection: begin_runs(connection, catalogue),
+        switched=begin_runs,
     )
 
 

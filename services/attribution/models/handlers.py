@@ -63,11 +63,12 @@ async def _settle_next(connection: Connection, catalogue: Catalogue, after: str)
     return found[-1].conversion_id if len(found) == STEP_ALONE else None
 
 
-async def begin_runs(connection: Connection, catalogue: Catalogue) -> None:
+async def begin_runs(connection: Connection) -> None:
     """Begin to build each version that counts by now and is neither built nor serving; what was being built is let go.
 
     Nobody credits meanwhile, until the end of the transaction.
     """
+    catalogue = Catalogue()  # its own: a version saved here may be taken back, and another get its number
     reach = await _reach(connection, catalogue, await queries.lock_runs(connection))
     for model in (await catalogue.active(connection)).values():
         runs = await queries.runs_of(connection, model.model_id)
@@ -84,24 +85,23 @@ async def begin_runs(connection: Connection, catalogue: Catalogue) -> None:
 
 async def _follow_documents(connection: Connection, catalogue: Catalogue) -> None:
     """Look whether anything is to be begun or let go, and only then keep those who credit out."""
-    active = await catalogue.active(connection)
-    runs = await queries.runs(connection)
+    runs = await queries.runs(connection)  # first: what is begun meanwhile is not idle
+    active = {(model.model_id, model.version) for model in (await catalogue.active(connection)).values()}
+    building = {(run.model_id, run.version) for run in runs if run.state == "building"}
     current = {(run.model_id, run.version) for run in runs if run.state != "retiring"}
-    idle = [run for run in runs if run.state == "building" and active[run.model_id].version != run.version]
-    if idle or any((model.model_id, model.version) not in current for model in active.values()):
-        await begin_runs(connection, catalogue)
+    if building - active or active - current:
+        await begin_runs(connection)
     if await queries.walk_again(connection, everything=False):
         await queries.take_strangers(connection)
 
 
 async def _switch(connection: Connection, catalogue: Catalogue) -> None:
     """What is built serves from now on, in place of what served."""
-    built = [run for run in await queries.runs(connection) if run.is_built]
-    if not built or await owes_runs(connection, [run.run for run in built if run.splits]):
+    if not await _ready(connection, await queries.runs(connection)):
         return
     runs = await queries.lock_runs(connection)
     before = await _reach(connection, catalogue, runs)
-    built = [run for run in runs if run.is_built]
+    built = await _ready(connection, runs)  # another may have been built meanwhile, and be owed
     replaced = {run.model_id for run in built}
     for run in runs:
         if run.state == "serving" and run.model_id in replaced:
@@ -109,6 +109,14 @@ async def _switch(connection: Connection, catalogue: Catalogue) -> None:
     for run in built:
         await queries.serve(connection, run.run)
     await _shorten(connection, catalogue, before)
+
+
+async def _ready(connection: Connection, runs: Sequence[Run]) -> list[Run]:
+    """Those of these runs that are built, unless a conversion owes one of them its credits."""
+    built = [run for run in runs if run.is_built]
+    if not built or await owes_runs(connection, [run.run for run in built if run.splits]):
+        return []
+    return built
 
 
 async def _walk(connection: Connection, catalogue: Catalogue, step: int) -> bool:

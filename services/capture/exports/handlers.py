@@ -5,8 +5,6 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, assert_never
 
-import asyncpg
-
 from services.capture.exports import queries
 from services.capture.exports.files import ExportKind, as_csv, as_ndjson, header, person_row
 from services.capture.imports.rows import Format
@@ -31,7 +29,7 @@ class Exports:
             raise Unavailable(f"{AT_ONCE} exports are being read already; try again when one is done", retry_after=5)
         self._open += 1
         try:
-            connection = await self._connection()
+            connection = await self._runtime.database.connect()
             try:
                 await self._runtime.keys.refuse_while_awaited(connection)
                 async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -43,14 +41,10 @@ class Exports:
             finally:
                 with suppress(*TRANSIENT):
                     await connection.close(timeout=2)
-        finally:
-            self._open -= 1
-
-    async def _connection(self) -> "asyncpg.Connection[asyncpg.Record]":
-        try:
-            return await self._runtime.database.connect()
         except TRANSIENT as exc:
             raise Unavailable(f"the database did not answer: {type(exc).__name__}") from exc
+        finally:
+            self._open -= 1
 
 
 async def _pages(
