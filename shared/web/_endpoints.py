@@ -11,6 +11,11 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from starlette.routing import compile_path
 
+from shared.web._parameters import Handler, asked_only
+
+OF_THE_API = "/v1/"
+"""What stands in the paths of the API. Other addresses are for the world, which adds parameters of its own."""
+
 
 class LateRoute(APIRoute):
     """A route that knows what matches it, and all else from the first moment that somebody wants to know it."""
@@ -30,6 +35,15 @@ class LateRoute(APIRoute):
         self._worked_out = True
         super().__init__(self.path, self.endpoint, **self._declared)
         return getattr(self, name)
+
+    def get_route_handler(self) -> Handler:
+        """What serves a request; parameters that the API does not know are refused."""
+        handler = self.served_by()
+        return asked_only(self.dependant, handler) if OF_THE_API in self.path else handler
+
+    def served_by(self) -> Handler:
+        """What serves a request whose parameters are in order."""
+        return super().get_route_handler()
 
     def declare_on(self, router: APIRouter, prefix: str = "") -> None:
         """The same once more on another router, with what that one adds to all of its own."""
