@@ -4,6 +4,7 @@ FastAPI works out what an endpoint takes and answers when it is declared, and ag
 For the hundred endpoints of a service that is most of what a start of its API costs, and few are asked for at once.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,8 @@ from starlette.routing import compile_path
 
 from shared.web._parameters import Handler, asked_only
 
-OF_THE_API = "/v1/"
-"""What stands in the paths of the API. Other addresses are for the world, which adds parameters of its own."""
+OF_THE_API = re.compile(r"(/\w+)?/v1/")
+"""How paths of the API begin. Other addresses are for the world, which adds parameters of its own."""
 
 
 class LateRoute(APIRoute):
@@ -39,7 +40,7 @@ class LateRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """What serves a request; parameters that the API does not know are refused."""
         handler = self.served_by()
-        return asked_only(self.dependant, handler) if OF_THE_API in self.path else handler
+        return asked_only(self.dependant, handler) if OF_THE_API.match(self.path) else handler
 
     def served_by(self) -> Handler:
         """What serves a request whose parameters are in order."""

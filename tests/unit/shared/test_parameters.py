@@ -42,6 +42,10 @@ def routers() -> tuple[Endpoints, Endpoints]:
     async def page_of_the_world(site_id: str) -> str:
         return site_id
 
+    @endpoints.get("/hooks/{source_id}/v1/{call}")
+    async def hook(source_id: str, call: str) -> str:
+        return source_id + call
+
     direct = Endpoints(route_class=DirectRoute)
 
     @direct.post("/v1/facts")
@@ -97,4 +101,5 @@ async def test_who_may_not_ask_is_told_that_first(client: httpx.AsyncClient) -> 
 
 
 async def test_addresses_for_the_world_take_what_is_added_to_them(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/t/a?utm_source=b&fbclid=c")).status_code == 200
+    for path in ("/t/a?utm_source=b&fbclid=c", "/hooks/a/v1/track?writeKey=b"):
+        assert (await client.get(path)).status_code == 200
