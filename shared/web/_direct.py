@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from shared.web._endpoints import LateRoute
+from shared.web._parameters import Handler
 from shared.web._problems import answer_to
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -21,9 +22,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 class DirectRoute(LateRoute):
     """A route that `Direct` serves; `Endpoints(route_class=DirectRoute)`."""
 
-    def get_route_handler(self) -> Callable[[Request], Any]:
+    def served_by(self) -> Handler:
         """The endpoint itself, should FastAPI get to serve it (for instance by another method's path)."""
-        endpoint: Callable[[Request], Any] = self.endpoint
+        endpoint: Handler = self.endpoint
         return endpoint
 
 
@@ -42,7 +43,7 @@ class Direct:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         route = self._routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
-        if route is None:
+        if route is None or scope["query_string"]:  # FastAPI's way knows that such a route takes no parameters
             await self._app(scope, receive, send)
             return
         scope["app"] = self._app

@@ -4,12 +4,18 @@ FastAPI works out what an endpoint takes and answers when it is declared, and ag
 For the hundred endpoints of a service that is most of what a start of its API costs, and few are asked for at once.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from starlette.routing import compile_path
+
+from shared.web._parameters import Handler, asked_only
+
+OF_THE_API = re.compile(r"(/\w+)?/v1/")
+"""How paths of the API begin. Other addresses are for the world, which adds parameters of its own."""
 
 
 class LateRoute(APIRoute):
@@ -30,6 +36,15 @@ class LateRoute(APIRoute):
         self._worked_out = True
         super().__init__(self.path, self.endpoint, **self._declared)
         return getattr(self, name)
+
+    def get_route_handler(self) -> Handler:
+        """What serves a request; parameters that the API does not know are refused."""
+        handler = self.served_by()
+        return asked_only(self.dependant, handler) if OF_THE_API.match(self.path) else handler
+
+    def served_by(self) -> Handler:
+        """What serves a request whose parameters are in order."""
+        return super().get_route_handler()
 
     def declare_on(self, router: APIRouter, prefix: str = "") -> None:
         """The same once more on another router, with what that one adds to all of its own."""

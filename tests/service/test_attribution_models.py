@@ -195,7 +195,7 @@ async def test_walk_begins_anew_on_another_projection(attribution: Harness) -> N
     await attribution.deliver(teller.touch("nora", 2, channel="Email"), teller.conversion("nora", 0, 100))
     async with attribution.runtime.database.transaction() as tx:
         await tx.connection.execute("UPDATE projections SET version = version + 1")
-        await tx.connection.execute("TRUNCATE credits, credit_sums, channel_sums")
+        await tx.connection.execute("TRUNCATE credits, credit_sums, campaign_sums, channel_sums")
         await tx.connection.execute("INSERT INTO credits VALUES (999, 'gone', '{}', '{}')")
     await attribution.run_timers()
     assert (await attribution.client.get("/v1/models/engaged")).json()["serving"]["done"] == 1

@@ -118,6 +118,15 @@ class Place(NamedTuple):
     conversion_type: str
     combo_id: int
     channel: str
+    source: str
+    medium: str
+    campaign: str
+
+
+def _place(day: date, touch_day: date, currency: str, kind: str, combo: Combo) -> Place:
+    return Place(
+        day, touch_day, currency, kind, combo.combo_id, combo.channel, combo.source, combo.medium, combo.campaign
+    )
 
 
 class Owner(NamedTuple):
@@ -164,10 +173,8 @@ class Moves:
         """These credits of a conversion count, or count no more (-1)."""
         day, currency, kind = row.day, row.currency, row.conversion_type
         places, credits = self.places, self.credits
-        found = [Place(day, day, currency, kind, NOBODY.combo_id, NOBODY.channel)]
-        for touch in row.touches:
-            combo = touch.combo
-            found.append(Place(day, touch.occurred_at.date(), currency, kind, combo.combo_id, combo.channel))
+        found = [_place(day, day, currency, kind, NOBODY)]
+        found += [_place(day, touch.occurred_at.date(), currency, kind, touch.combo) for touch in row.touches]
         numbers = [places.setdefault(place, len(places)) for place in found]
         for run, division in divisions.items():
             for number, units, minor in zip(numbers, division.units, division.value_minor, strict=True):

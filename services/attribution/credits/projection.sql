@@ -93,6 +93,25 @@ CREATE TABLE channel_sums (
     PRIMARY KEY (run, basis, level, day, currency, conversion_type, channel)
 ) WITH (fillfactor = 70);
 
+-- The same by what says where a visit came from, which is all that costs are known by: as many rows as there are
+-- campaigns, however many pages and contents. `key_id` is a hash of the four.
+CREATE TABLE campaign_sums (
+    run integer NOT NULL,
+    basis text NOT NULL,
+    level text NOT NULL,
+    day date NOT NULL,
+    currency text NOT NULL,
+    conversion_type text NOT NULL,
+    key_id bigint NOT NULL,
+    channel text NOT NULL,
+    source text NOT NULL,
+    medium text NOT NULL,
+    campaign text NOT NULL,
+    units bigint NOT NULL,
+    value_minor bigint NOT NULL,
+    PRIMARY KEY (run, basis, level, day, currency, conversion_type, key_id)
+) WITH (fillfactor = 70);
+
 CREATE TABLE owner_sums (
     dimension text NOT NULL,
     level text NOT NULL,

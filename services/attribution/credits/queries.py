@@ -70,57 +70,73 @@ WITH moved AS (
 SELECT combo_id FROM moved WHERE uses = 0
 """
 SWEEP_COMBOS = "DELETE FROM combos WHERE combo_id = ANY($1::bigint[])"
-ADD_CREDITS = """
+# What stands in `campaign_sums` for one of its keys: these are as long as somebody wrote them, and an index is not.
+KEY_ID = "('x' || md5(jsonb_build_array(channel, source, medium, campaign)::text))::bit(64)::bigint"
+CELL = "run, basis, level, day, currency, conversion_type"
+MOVED = "SET units = known.units + excluded.units, value_minor = known.value_minor + excluded.value_minor"
+ADD_CREDITS = f"""
 WITH place AS (
-    SELECT * FROM unnest($1::date[], $2::date[], $3::text[], $4::text[], $5::bigint[], $6::text[])
-        WITH ORDINALITY AS place (day, touch_day, currency, conversion_type, combo_id, channel, number)
+    SELECT *, {KEY_ID} AS key_id
+    FROM unnest(
+        $1::date[], $2::date[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[]
+    ) WITH ORDINALITY
+        AS place (day, touch_day, currency, conversion_type, combo_id, channel, source, medium, campaign, number)
 ), cells AS MATERIALIZED (
     SELECT more.run, cell.basis, cell.level, cell.day, place.currency, place.conversion_type, place.combo_id,
-        place.channel, sum(more.units)::bigint AS units, sum(more.value_minor)::bigint AS value_minor
-    FROM unnest($7::integer[], $8::bigint[], $9::bigint[], $10::bigint[]) AS more (run, number, units, value_minor)
+        place.key_id, place.channel, place.source, place.medium, place.campaign,
+        sum(more.units)::bigint AS units, sum(more.value_minor)::bigint AS value_minor
+    FROM unnest($10::integer[], $11::bigint[], $12::bigint[], $13::bigint[]) AS more (run, number, units, value_minor)
     JOIN place ON place.number = more.number + 1
     CROSS JOIN LATERAL (
         VALUES ('c', 'day', place.day), ('c', 'month', date_trunc('month', place.day)::date),
             ('t', 'day', place.touch_day), ('t', 'month', date_trunc('month', place.touch_day)::date)
     ) AS cell (basis, level, day)
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 ), by_combo AS (
     INSERT INTO credit_sums AS known
-    SELECT run, basis, level, day, currency, conversion_type, combo_id, units, value_minor FROM cells
+    SELECT {CELL}, combo_id, units, value_minor FROM cells
     WHERE units <> 0 OR value_minor <> 0 ORDER BY 1, 2, 3, 4, 5, 6, 7
-    ON CONFLICT (run, basis, level, day, currency, conversion_type, combo_id) DO UPDATE
-    SET units = known.units + excluded.units, value_minor = known.value_minor + excluded.value_minor
+    ON CONFLICT ({CELL}, combo_id) DO UPDATE {MOVED}
+    RETURNING *
+), by_campaign AS (
+    INSERT INTO campaign_sums AS known
+    SELECT {CELL}, key_id, channel, source, medium, campaign, sum(units)::bigint, sum(value_minor)::bigint
+    FROM cells GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 HAVING sum(units) <> 0 OR sum(value_minor) <> 0
+    ORDER BY 1, 2, 3, 4, 5, 6, 7
+    ON CONFLICT ({CELL}, key_id) DO UPDATE {MOVED}
     RETURNING *
 ), by_channel AS (
     INSERT INTO channel_sums AS known
-    SELECT run, basis, level, day, currency, conversion_type, channel, sum(units)::bigint, sum(value_minor)::bigint
+    SELECT {CELL}, channel, sum(units)::bigint, sum(value_minor)::bigint
     FROM cells GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(units) <> 0 OR sum(value_minor) <> 0
     ORDER BY 1, 2, 3, 4, 5, 6, 7
-    ON CONFLICT (run, basis, level, day, currency, conversion_type, channel) DO UPDATE
-    SET units = known.units + excluded.units, value_minor = known.value_minor + excluded.value_minor
+    ON CONFLICT ({CELL}, channel) DO UPDATE {MOVED}
     RETURNING *
 )
-SELECT run, basis, level, day, currency, conversion_type, combo_id, NULL::text AS channel FROM by_combo
+SELECT {CELL}, combo_id, NULL::bigint AS key_id, NULL::text AS channel FROM by_combo
 WHERE units = 0 AND value_minor = 0
 UNION ALL
-SELECT run, basis, level, day, currency, conversion_type, NULL, channel FROM by_channel
-WHERE units = 0 AND value_minor = 0
+SELECT {CELL}, NULL, key_id, NULL FROM by_campaign WHERE units = 0 AND value_minor = 0
+UNION ALL
+SELECT {CELL}, NULL, NULL, channel FROM by_channel WHERE units = 0 AND value_minor = 0
 """
-SWEEP_CREDITS = """
+GONE_CELL = """known.run = gone.run AND known.basis = gone.basis AND known.level = gone.level AND known.day = gone.day
+        AND known.currency = gone.currency AND known.conversion_type = gone.conversion_type"""
+SWEEP_CREDITS = f"""
 WITH gone AS (
     SELECT * FROM unnest(
-        $1::integer[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::bigint[], $8::text[]
-    ) AS gone (run, basis, level, day, currency, conversion_type, combo_id, channel)
+        $1::integer[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
+        $9::text[]
+    ) AS gone ({CELL}, combo_id, key_id, channel)
 ), by_channel AS (
     DELETE FROM channel_sums AS known USING gone
-    WHERE known.run = gone.run AND known.basis = gone.basis AND known.level = gone.level AND known.day = gone.day
-        AND known.currency = gone.currency AND known.conversion_type = gone.conversion_type
-        AND known.channel = gone.channel
+    WHERE {GONE_CELL} AND known.channel = gone.channel
+), by_campaign AS (
+    DELETE FROM campaign_sums AS known USING gone
+    WHERE {GONE_CELL} AND known.key_id = gone.key_id
 )
 DELETE FROM credit_sums AS known USING gone
-WHERE known.run = gone.run AND known.basis = gone.basis AND known.level = gone.level AND known.day = gone.day
-    AND known.currency = gone.currency AND known.conversion_type = gone.conversion_type
-    AND known.combo_id = gone.combo_id
+WHERE {GONE_CELL} AND known.combo_id = gone.combo_id
 """
 TOLD_CONVERSIONS = """
 unnest($1::date[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[])

@@ -62,7 +62,7 @@ FROM unnest($1::integer[], $2::bigint[]) AS walked (of_run, more) WHERE run = of
 """
 NEXT_CREDITED = "SELECT conversion_id FROM paths WHERE conversion_id > $1 ORDER BY conversion_id LIMIT $2"
 TAKE_CREDITS = "DELETE FROM credits WHERE run = $1 AND conversion_id = ANY($2)"
-SUMS = ("credit_sums", "channel_sums")
+SUMS = ("credit_sums", "channel_sums", "campaign_sums")
 TAKE_SUMS = "DELETE FROM {table} WHERE run = $1"
 FORGET = "DELETE FROM model_runs WHERE run = $1"
 # A projection that was built meanwhile may hold what was taken away from the one that served.

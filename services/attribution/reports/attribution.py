@@ -118,7 +118,7 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
             as_of=now.until(model, settled.currency, as_of),
             model=model,
             model_version=now.runs[model].version,
-            source="sums" if question.from_sums or model in now.totals else "credits",
+            source="sums" if now.from_sums or model in now.totals else "credits",
             truncated=len(pairs) > MOST_ROWS,
             total=None if model in now.whole else _figures(total),
             rows=rows,

@@ -64,7 +64,7 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
             currency=settled.currency,
             as_of=as_of,
             models=list(names),
-            source="sums" if question.from_sums else "credits",
+            source="sums" if found.from_sums else "credits",
             truncated=len(lines) > MOST_ROWS,
             totals={
                 name: None

@@ -37,13 +37,21 @@ _DAY = timedelta(days=1)
 _INSTANT = timedelta.resolution
 
 
+Part = tuple[datetime, datetime]
+"""From when until before when."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A period as whole days of UTC, from `first` until before `end`, and the parts of days at its ends."""
+    """A period as whole days of UTC, from `first` until before `end`, and the parts of days at its ends.
+
+    `parts` are to be added to the whole days; `over` is in these but not in the period.
+    """
 
     first: date | None
     end: date | None
-    parts: tuple[tuple[datetime, datetime], ...] = ()
+    parts: tuple[Part, ...] = ()
+    over: tuple[Part, ...] = ()
 
     def spans(self, *, by_days: bool = False) -> list["Span"]:
         """The sums that make up the whole days; whole months where single days do not matter."""
@@ -85,6 +93,22 @@ class Period:
         starts = [(since, midnight(first))] if since and first else []
         ends = [(midnight(end), until)] if until and end else []
         return Cut(first, end, tuple(part for part in (*starts, *ends) if part[0] < part[1]))
+
+    @property
+    def rounded(self) -> Cut:
+        """The whole days of UTC that are next to it, and what it differs from these by: at most half a day an end."""
+        since, until = self.moments
+        first = None if since is None else (since + _DAY / 2).date()
+        end = None if until is None else (until + _DAY / 2).date()
+        starts = [(since, midnight(first))] if since and first else []
+        ends = [(midnight(end), until)] if until and end else []
+        edges = (*starts, *ends)
+        return Cut(
+            first,
+            end,
+            tuple(edge for edge in edges if edge[0] < edge[1]),
+            tuple((later, earlier) for earlier, later in edges if later < earlier),
+        )
 
     def part(self, bucket: date, interval: Interval) -> "Period":
         """What of the period lies in a day, a week or a month, named by its first day."""

@@ -29,12 +29,15 @@ PARTICIPATION = "participation"
 class Read:
     """What was read for a report: the credits by each model with the run that answered, and the costs.
 
+    `from_sums` says whether the credits came from the sums, but for parts of days.
+
     `whole` are the models that give conversions whole, so that what they credit sums to more than the total.
     """
 
     runs: Mapping[str, Run]
     whole: frozenset[str]
     models: Mapping[str, Sequence[Cell]]
+    from_sums: bool
     costs: Sequence[Cost] = ()
     totals: Mapping[str, Mapping[str, Totals]] = field(default_factory=dict)
     """By model and currency, of those models that give totals by channel."""
@@ -92,9 +95,10 @@ async def read(
             assert isinstance(model, TotalsModel)
             totals[name] = await totals_by_currency(connection, model, wanted_of(question, name))
     splitting = [run.run for run in runs.values() if run.splits]
-    cells = await queries.cells(connection, splitting, question)
+    closed = await queries.closed(connection, question)
+    cells = await queries.cells(connection, splitting, closed)
     by_model = {name: cells_of(totals[name]) if name in totals else cells[run.run] for name, run in runs.items()}
-    return Read(runs, frozenset(whole), by_model, totals=totals)
+    return Read(runs, frozenset(whole), by_model, closed.from_sums, totals=totals)
 
 
 async def read_with_costs(connection: Connection, catalogue: Catalogue, model: str, question: Question) -> Read:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 import asyncpg
@@ -13,7 +13,7 @@ from services.attribution.domain import DIMENSIONS as TOUCH_FIELDS
 from services.attribution.domain import SHARE_UNITS
 from services.attribution.errors import InvalidFilter
 from services.attribution.reports.conditions import Arguments, condition_sql
-from services.attribution.reports.domain import Interval, Period
+from services.attribution.reports.domain import Cut, Interval, Period
 from services.attribution.reports.figures import Cell, Cost, Days
 from services.attribution.reports.filters import POINTER
 from services.attribution.reports.questions import PERSON_FIELDS, SUMMED_FIELDS, Question
@@ -25,28 +25,19 @@ TOPICS = ("leads", "touches", "conversions", "costs", "deals")
 # debt was made.
 AS_OF = f"SELECT nullif(least(min(at), {PAID_UNTIL}), '-infinity') FROM feed_watermarks WHERE topic = ANY($1)"
 
-CHANNEL_SUMS = """
-FROM unnest({runs}) AS wanted (run)
-CROSS JOIN unnest({levels}, {firsts}, {ends}, {buckets}) AS span (level, first, until, bucket)
-JOIN channel_sums AS sums ON sums.run = wanted.run AND sums.basis = {basis} AND sums.level = span.level
-    AND sums.day >= span.first AND sums.day < span.until
+# Pieces of another time zone are many spans. The planner would compare every sum with each of them; OFFSET has it look
+# up one after the other.
+SPANS = "unnest({levels}, {firsts}, {ends}, {buckets}) AS span (level, first, until, bucket)"
+OF_SPAN = "level = span.level AND day >= span.first AND day < span.until OFFSET 0) AS sums"
+CREDITED_SUMS = f"""
+FROM unnest({{runs}}) AS wanted (run) CROSS JOIN {SPANS} CROSS JOIN LATERAL (
+    SELECT * FROM {{table}} WHERE run = wanted.run AND basis = {{basis}} AND {OF_SPAN}
 """
-CREDIT_SUMS = """
-FROM unnest({runs}) AS wanted (run)
-CROSS JOIN unnest({levels}, {firsts}, {ends}, {buckets}) AS span (level, first, until, bucket)
-JOIN credit_sums AS sums ON sums.run = wanted.run AND sums.basis = {basis} AND sums.level = span.level
-    AND sums.day >= span.first AND sums.day < span.until
-JOIN combos AS combo USING (combo_id)
+COMBO = "JOIN combos AS combo USING (combo_id)"
+OWNER_SUMS = f"""
+FROM {SPANS} CROSS JOIN LATERAL (SELECT * FROM owner_sums WHERE dimension = '{{dimension}}' AND {OF_SPAN}
 """
-OWNER_SUMS = """
-FROM unnest({levels}, {firsts}, {ends}, {buckets}) AS span (level, first, until, bucket)
-JOIN owner_sums AS sums ON sums.dimension = '{dimension}' AND sums.level = span.level
-    AND sums.day >= span.first AND sums.day < span.until
-"""
-CONVERSION_SUMS = """
-FROM unnest({levels}, {firsts}, {ends}, {buckets}) AS span (level, first, until, bucket)
-JOIN conversion_sums AS sums ON sums.level = span.level AND sums.day >= span.first AND sums.day < span.until
-"""
+CONVERSION_SUMS = f"FROM {SPANS} CROSS JOIN LATERAL (SELECT * FROM conversion_sums WHERE {OF_SPAN}"
 # The first element of a path's arrays, what nobody earned, has the time of the conversion.
 CREDITS = """
 FROM {paths} JOIN credits ON credits.conversion_id = path.conversion_id AND credits.run = ANY({runs})
@@ -67,7 +58,7 @@ CONVERSIONS = "FROM {paths}"
 PATHS = "paths AS path"
 # The planner takes a range that it does not know for a ninth of everything; OFFSET has it look up one after the other.
 PATHS_IN = """
-unnest({since}, {until}) AS span (since, until) CROSS JOIN LATERAL (
+unnest({since}, {until}, {buckets}, {signs}) AS span (since, until, bucket, sign) CROSS JOIN LATERAL (
     SELECT * FROM paths WHERE occurred_at >= span.since AND occurred_at < span.until OFFSET 0
 ) AS path
 """
@@ -92,14 +83,29 @@ CONVERSION_COLUMNS = {
     **{name: f"path.{name}" for name in PERSON_FIELDS},
     **{name: f"path.{name}" for name in ("conversion_type", "currency", "value_minor")},
 }
-TOUCH_COLUMNS = {name: f"combo.{name}" for name in TOUCH_FIELDS}
+TOUCH_COLUMNS: dict[str, str] = {name: f"combo.{name}" for name in TOUCH_FIELDS}
 CREDIT_COLUMNS = CONVERSION_COLUMNS | TOUCH_COLUMNS
 SUM_COLUMNS = {name: f"sums.{name}" for name in ("conversion_type", "currency")}
+FROM_WHERE = ("channel", "source", "medium", "campaign")
+TOUCH_SUMS: tuple[tuple[dict[str, str], str], ...] = (
+    ({"channel": "sums.channel"}, "channel_sums"),
+    ({name: f"sums.{name}" for name in FROM_WHERE}, "campaign_sums"),
+    (TOUCH_COLUMNS, "credit_sums"),
+)
+"""What the sums of credits are kept by, and their table, the smallest first."""
+
 COST_COLUMNS = {
     "channel": "cost.channel",
     "campaign": f"CASE cost.campaign WHEN '' THEN '{NOT_SET}' ELSE cost.campaign END",
     "currency": "cost.currency",
 }
+# What days of UTC have too much is taken away again; what comes to nothing was never there.
+PARTED = """
+SELECT run, currency, bucket, day, {keys}, sum(units) AS units, sum(minor) AS minor
+FROM ({sums} UNION ALL {parts}) AS parted (run, currency, bucket, day, {keys}, units, minor)
+GROUP BY run, currency, bucket, day, {keys} HAVING sum(units) <> 0 OR sum(minor) <> 0
+"""
+BOUNDS = "SELECT min(occurred_at) AS first, max(occurred_at) AS last FROM paths"
 BUCKETS: dict[Interval, str] = {
     "day": "{day}",
     "week": "date_trunc('week', {day}::timestamp)::date",
@@ -132,9 +138,21 @@ async def costs(connection: Connection, question: Question) -> list[Cost]:
     ]
 
 
+async def closed(connection: Connection, question: Question) -> Question:
+    """The same question, with the first and the last day of all conversions where its own are open and needed."""
+    period = question.period
+    if not question.to_be_closed:
+        return question
+    bounds = await connection.fetchrow(BOUNDS)
+    if bounds is None or bounds["first"] is None:
+        return question
+    opens, last_day = (bounds[name].astimezone(period.zone).date() for name in ("first", "last"))
+    return question.over(Period(period.first or opens, period.end or last_day + timedelta(days=1), period.zone))
+
+
 async def credited_days(connection: Connection, run: int, question: Question) -> list[Days]:
     """What a question comes to under a run day by day, whatever its interval."""
-    arguments, daily = Arguments(), replace(question, interval="day")
+    arguments, daily = Arguments(), await closed(connection, replace(question, interval="day"))
     statement = _of_all(daily, [run], arguments)
     return await _days(connection, daily, statement, ["units", "minor"], arguments)
 
@@ -149,8 +167,7 @@ async def _days(
     connection: Connection, question: Question, statement: str, amounts: Sequence[str], arguments: Arguments
 ) -> list[Days]:
     """The days of each key in one row: there are a thousand times as many days as keys."""
-    keys = ", ".join(f"key{place}" for place in range(len(question.dimensions)))
-    daily = DAYS.format(keys=keys, amounts=", ".join(amounts), statement=statement)
+    daily = DAYS.format(keys=_key_names(question), amounts=", ".join(amounts), statement=statement)
     return [
         Days(currency, tuple(key), buckets, days, minor)
         for currency, *key, buckets, days, minor in await _fetch(connection, daily, arguments)
@@ -169,6 +186,15 @@ async def _fetch(connection: Connection, statement: str, arguments: Arguments) -
         return await connection.fetch(statement, *arguments.values)
     except asyncpg.InvalidRegularExpressionError as exc:
         raise InvalidFilter("the filter cannot be answered", [FieldError(POINTER, str(exc))]) from exc
+
+
+class Edge(NamedTuple):
+    """A part of a day that belongs to a piece of a period (`sign` 1), or that its whole days have too much (-1)."""
+
+    since: datetime
+    until: datetime
+    bucket: date | None
+    sign: int
 
 
 class Counted(NamedTuple):
@@ -191,16 +217,30 @@ def _of_all(question: Question, runs: Sequence[int], arguments: Arguments) -> st
     """The statement that answers: of the sums and the credits of parts of days, or of all credits."""
     if not question.from_sums:
         return _of_credits(question, runs, arguments)
-    statement = _of_sums(question, runs, arguments)
-    if parts := [part for _, cut in question.pieces for part in cut.parts]:
-        statement += f" UNION ALL {_of_credits(question, runs, arguments, parts)}"
-    return statement
+    pieces = question.pieces
+    statement = _of_sums(question, pieces, runs, arguments)
+    edges = [
+        Edge(*part, bucket, sign)
+        for bucket, cut in pieces
+        for sign, parts in ((1, cut.parts), (-1, cut.over))
+        for part in parts
+    ]
+    if not edges:
+        return statement
+    parts = _of_credits(question, runs, arguments, edges)
+    return PARTED.format(keys=_key_names(question), sums=statement, parts=parts)
 
 
-def _of_sums(question: Question, runs: Sequence[int], arguments: Arguments) -> str:
+def _key_names(question: Question) -> str:
+    return ", ".join(f"key{place}" for place in range(len(question.dimensions)))
+
+
+def _of_sums(
+    question: Question, pieces: Sequence[tuple[date | None, Cut]], runs: Sequence[int], arguments: Arguments
+) -> str:
     """The statement that adds up sums: whole months where single days do not matter."""
     by_days = question.convert_to is not None or question.interval in {"day", "week"}
-    spans = [(bucket, span) for bucket, cut in question.pieces for span in cut.spans(by_days=by_days)]
+    spans = [(bucket, span) for bucket, cut in pieces for span in cut.spans(by_days=by_days)]
     asked = {
         "levels": arguments.bind([span.level for _, span in spans], "text[]"),
         "firsts": arguments.bind([span.first for _, span in spans], "date[]"),
@@ -215,46 +255,46 @@ def _of_sums(question: Question, runs: Sequence[int], arguments: Arguments) -> s
         source = source.format(**asked, dimension=owner)
         amounts, run = f"sum(sums.conversions) * {SHARE_UNITS}, sum(sums.value_minor)", "NULL::integer"
     else:
-        by_channel = touched <= {"channel"}
-        columns = SUM_COLUMNS | ({"channel": "sums.channel"} if by_channel else TOUCH_COLUMNS)
+        kept, table = next((fields, table) for fields, table in TOUCH_SUMS if touched <= frozenset(fields))
+        columns = SUM_COLUMNS | kept
         wanted = arguments.bind(list(runs), "integer[]")
         basis = arguments.bind("t" if question.basis == "touch" else "c", "text")
-        source = CHANNEL_SUMS if by_channel else CREDIT_SUMS
-        source = source.format(**asked, runs=wanted, basis=basis)
+        source = CREDITED_SUMS.format(**asked, runs=wanted, basis=basis, table=table)
+        source += COMBO if kept is TOUCH_COLUMNS else ""
         amounts, run = "sum(sums.units), sum(sums.value_minor)", "sums.run"
     counted = Counted(day="sums.day", local_day="coalesce(span.bucket, sums.day)", amounts=amounts, run=run)
     return _grouped(question, columns, counted, source, _chosen(question, columns, arguments))
 
 
 def _of_credits(
-    question: Question,
-    runs: Sequence[int],
-    arguments: Arguments,
-    parts: Sequence[tuple[datetime, datetime]] | None = None,
+    question: Question, runs: Sequence[int], arguments: Arguments, edges: Sequence[Edge] | None = None
 ) -> str:
     """The statement that adds up the credits themselves, or the conversions where no touch matters.
 
-    Of the whole period, or of the conversions in some parts of it.
+    Of the whole period, or of the conversions in some parts of days.
     """
-    paths = PATHS
-    if parts is not None:
-        since, until = (arguments.bind([part[end] for part in parts], "timestamptz[]") for end in (0, 1))
-        paths = PATHS_IN.format(since=since, until=until)
-    zone = arguments.bind(question.period.zone.key, "text") if question.interval else "'UTC'"
-    if question.whole_conversions:
-        columns, at, run = CONVERSION_COLUMNS, "path.occurred_at", "NULL::integer"
-        source = CONVERSIONS.format(paths=paths)
-        amounts, where = f"count(*) * {SHARE_UNITS}, sum(path.value_minor)", []
+    at = "part.at" if question.basis == "touch" else "path.occurred_at"
+    if edges is None:
+        zone = arguments.bind(question.period.zone.key, "text") if question.interval else "'UTC'"
+        paths, sign, local_day = PATHS, "1", f"({at} AT TIME ZONE {zone})::date"
     else:
-        columns, run = CREDIT_COLUMNS, "credits.run"
+        kinds = {"since": "timestamptz[]", "until": "timestamptz[]", "buckets": "date[]", "signs": "integer[]"}
+        columns = [list(column) for column in zip(*edges, strict=True)]
+        bound = [arguments.bind(column, kind) for column, kind in zip(columns, kinds.values(), strict=True)]
+        paths, sign, local_day = PATHS_IN.format(**dict(zip(kinds, bound, strict=True))), "span.sign", "span.bucket"
+    if question.whole_conversions:
+        columns_of, run = CONVERSION_COLUMNS, "NULL::integer"
+        source = CONVERSIONS.format(paths=paths)
+        amounts, where = f"sum({sign}) * {SHARE_UNITS}, sum({sign} * path.value_minor)", []
+    else:
+        columns_of, run = CREDIT_COLUMNS, "credits.run"
         source = CREDITS.format(paths=paths, runs=arguments.bind(list(runs), "integer[]"))
-        at = "part.at" if question.basis == "touch" else "path.occurred_at"
-        amounts, where = "sum(part.units), sum(part.value_minor)", [EARNED]
-        where += _near(question, arguments) if parts is None else []
-    where += _between(question, at, "timestamptz", arguments) if parts is None else []
-    where += _chosen(question, columns, arguments)
-    counted = Counted(day="path.day", local_day=f"({at} AT TIME ZONE {zone})::date", amounts=amounts, run=run)
-    return _grouped(question, columns, counted, source, where)
+        amounts, where = f"sum({sign} * part.units), sum({sign} * part.value_minor)", [EARNED]
+        where += _near(question, arguments) if edges is None else []
+    where += _between(question, at, "timestamptz", arguments) if edges is None else []
+    where += _chosen(question, columns_of, arguments)
+    counted = Counted(day="path.day", local_day=local_day, amounts=amounts, run=run)
+    return _grouped(question, columns_of, counted, source, where)
 
 
 def _grouped(

@@ -23,7 +23,7 @@ SUMMED_FIELDS = frozenset({"conversion_type", "currency"})
 DIMENSIONS = (*TOUCH_FIELDS, *PERSON_FIELDS)
 MOST_DIMENSIONS = 2
 LONGEST_IN_PIECES = timedelta(days=3_700)
-"""Of more weeks or months than these are in another time zone the credits are read at once."""
+"""Of more days, weeks or months than these are in another time zone the credits are read at once."""
 VOCABULARY = Vocabulary({**dict.fromkeys([*DIMENSIONS, "conversion_type", "currency"], TEXT), "value_minor": INTEGER})
 
 
@@ -63,7 +63,7 @@ class Question:
     @property
     def from_sums(self) -> bool:
         """Whether the sums can answer it, but for parts of days; else the credits themselves are read."""
-        if not self._in_days_of_utc and (self.basis == "touch" or not self._in_long_pieces):
+        if not self._in_days_of_utc and (self.basis == "touch" or not self._in_pieces):
             return False
         if self.convert_to is not None and self.basis == "touch":
             return False  # these sums know the day of the touch, not that of the conversion
@@ -75,22 +75,29 @@ class Question:
         return self.period.is_utc if self.interval is None else self.period.in_utc
 
     @property
-    def _in_long_pieces(self) -> bool:
-        """Whether most days of UTC lie within one of the pieces that are told apart, and these are known and few."""
+    def _in_pieces(self) -> bool:
+        """Whether the pieces that are told apart are known and few."""
         first, end = self.period.first, self.period.end
         closed = first is not None and end is not None and end - first <= LONGEST_IN_PIECES
-        return self.interval is None or (self.interval != "day" and closed)
+        return self.interval is None or closed
+
+    @property
+    def to_be_closed(self) -> bool:
+        """Whether the sums could answer it if it were known when what it is about begins and ends."""
+        period = self.period
+        is_open = period.first is None or period.end is None
+        return self.interval is not None and self.basis == "conversion" and is_open and not period.in_utc
 
     @property
     def pieces(self) -> list[tuple[date | None, Cut]]:
-        """How sums answer it: all at once, or week by week and month by month where these are not those of UTC."""
+        """How sums answer it: all at once, or piece by piece where days, weeks and months are not those of UTC."""
         period, interval = self.period, self.interval
         if interval is None or period.first is None or period.end is None or period.in_utc:
-            return [(None, period.cut)]
+            return [(None, period.rounded)]
         found: list[tuple[date | None, Cut]] = []
         bucket = bucket_of(period.first, interval)
         while bucket < period.end:
-            found.append((bucket, period.part(bucket, interval).cut))
+            found.append((bucket, period.part(bucket, interval).rounded))
             bucket = nth_bucket(bucket, 1, interval)
         return found
 

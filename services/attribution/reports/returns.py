@@ -108,7 +108,7 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
             as_of=found.until(model, settled.currency, as_of),
             model=model,
             model_version=found.runs[model].version,
-            source="sums" if question.from_sums else "credits",
+            source="sums" if found.from_sums else "credits",
             truncated=len(lines) > MOST_ROWS,
             total=None if model in found.whole else Returns(**_returns(total, share)),
             rows=rows,

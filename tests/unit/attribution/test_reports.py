@@ -1,5 +1,6 @@
 """Reports out of sums."""
 
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
@@ -14,6 +15,7 @@ from services.attribution.reports.figures import Cell, Cost, Line, OneCurrency, 
 from services.attribution.reports.returns import paid_back
 from shared.errors import Invalid
 
+QUARTER = timedelta(minutes=15)
 UTC_ZONE = ZoneInfo("UTC")
 
 
@@ -86,6 +88,30 @@ def test_a_period_is_whole_days_of_utc_and_parts_of_days(zone: str, days: int) -
     covered = sorted([*cut.parts, *whole])
     assert (covered[0][0], covered[-1][1]) == period.moments
     assert all(one[1] == other[0] for one, other in pairwise(covered))
+
+
+@pytest.mark.parametrize(
+    "zone",
+    ["UTC", "Europe/Berlin", "America/New_York", "America/St_Johns", "Asia/Kathmandu", "Etc/GMT+12", "Etc/GMT-14"],
+)
+@pytest.mark.parametrize("days", [1, 2, 40])
+def test_a_period_is_the_days_of_utc_next_to_it_but_for_half_a_day_at_each_end(zone: str, days: int) -> None:
+    first = date(2026, 3, 8)  # when clocks change in New York
+    period = Period(first, first + timedelta(days=days), ZoneInfo(zone))
+    cut = period.rounded
+    assert cut.first is not None
+    assert cut.end is not None
+    hours: Counter[datetime] = Counter()
+    for sign, spans in ((1, [(midnight(cut.first), midnight(cut.end)), *cut.parts]), (-1, cut.over)):
+        for begins, ends in spans:
+            assert sign == 1 or ends - begins <= timedelta(hours=12)
+            hours.update({begins + n * QUARTER: sign for n in range((ends - begins) // QUARTER)})
+    since, until = period.moments
+    assert since is not None
+    assert until is not None
+    assert +hours == Counter(since + n * QUARTER for n in range((until - since) // QUARTER))
+    assert min(hours.values()) >= 0
+    assert sum((until - since for since, until in cut.parts), timedelta()) <= timedelta(days=1)
 
 
 def test_a_day_that_a_time_zone_left_out_holds_nothing() -> None:
