@@ -16,6 +16,7 @@ from shared.db._database import (
     LogRow,
     Tx,
     append_rows,
+    hear_time,
     log_row,
     one,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "agreed_in",
     "agreed_now",
     "append_rows",
+    "hear_time",
     "log_row",
     "migrate",
     "migrated",
