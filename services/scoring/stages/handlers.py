@@ -1,5 +1,6 @@
 """Decide where persons stand, tell it, and plan the next look. A rebuild does none of this."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -42,6 +43,7 @@ from shared.telemetry import counter
 
 STAGE_CHANGES = counter("throughline_stage_changes_total", "Stage changes by the stage entered", ["stage"])
 PAGE = 200
+AT_ONCE = 2
 LeadFact = (
     LeadCaptured
     | ConsentChanged
@@ -126,18 +128,34 @@ async def settle_unsettled(tx: Tx, parts: Parts, cause: str) -> int:
 
 
 async def settle_due(database: Database, parts: Parts) -> timedelta | None:
-    """Judge all whose time has come, and those marked; answers how long until the next one's time."""
-    while True:
-        async with database.transaction() as tx:
-            due = await queries.claim_due(tx.connection, await parts.present(tx.connection), PAGE)
-            await settle(tx, parts, _due_causes(due), replan=True, due=True)
-            marked = await settle_unsettled(tx, parts, "facts changed")
-        if len(due) < PAGE and marked < PAGE:
-            break
+    """Judge all whose time has come, and those marked; answers how long until the next one's time.
+
+    Two pages at a time, of different persons: while the server writes one, the other is computed.
+    """
+    duties = [_settle_marked(database, parts), *(_settle_due(database, parts) for _ in range(AT_ONCE))]
+    for ended in await asyncio.gather(*duties, return_exceptions=True):
+        if ended is not None:
+            raise ended
     async with database.reading() as connection:
         at = await queries.next_due(connection)
         now = await parts.present(connection)
     return None if at is None else max(at - now, timedelta(milliseconds=10))
+
+
+async def _settle_due(database: Database, parts: Parts) -> None:
+    claimed = PAGE
+    while claimed == PAGE:
+        async with database.transaction() as tx:
+            due = await queries.claim_due(tx.connection, await parts.present_in(tx), PAGE)
+            await settle(tx, parts, _due_causes(due), replan=True, due=True)
+        claimed = len(due)
+
+
+async def _settle_marked(database: Database, parts: Parts) -> None:
+    marked = PAGE
+    while marked == PAGE:
+        async with database.transaction() as tx:
+            marked = await settle_unsettled(tx, parts, "facts changed")
 
 
 def _due_causes(due: Mapping[LeadId, datetime]) -> dict[LeadId, str]:
@@ -201,7 +219,10 @@ async def _settle_page(tx: Tx, parts: Parts, people: Mapping[LeadId, Person], wh
             accounts.add(person.account_id)
         if after is not before or why.decided:
             judged.stood[person_id] = after
-        checks += [(person_id, check) for check in planned]
+        if person_id in judged.stood:
+            judged.stood[person_id] = replace(after, due=planned[0]) if planned else after
+        else:
+            checks += [(person_id, check) for check in planned]
     await decision_queries.save_outcomes(tx.connection, judged.decisions)
     await queries.save_stood(tx.connection, judged.stood.values())
     await queries.record_changes(tx.connection, judged.changes)
