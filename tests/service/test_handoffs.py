@@ -210,15 +210,18 @@ async def test_a_customer_who_left_and_is_won_back_is_renewed_again_also_on_a_le
     deal_id = await win(routing, contract_ends_on="2027-02-28")
     await routing.pass_time(timedelta(days=6))
     first = (await renewals())["2027-03-01"]
-    await change(routing, first["deal_id"], lost=True, reason="too dear")
+    left = await change(routing, first["deal_id"], lost=True, reason="too dear")
+    assert (left.status_code, left.json()["status"]) == (200, "lost")
     await routing.service.run_timers()
     assert len(await renewals()) == 1, "who left is not asked again"
     await routing.pass_time(timedelta(days=90))
     assert (await routing.client.post(f"/v1/deals/{deal_id}:reopen", json={"reason": "back"})).status_code == 200
     await change(routing, deal_id, contract_ends_on="2028-02-29")
-    await change(routing, deal_id, won=True)
+    back = await change(routing, deal_id, won=True)
+    assert (back.json()["status"], back.json()["contract_ends_on"]) == ("won", "2028-02-29")
     await routing.service.run_timers()
     assert len(await renewals()) == 1
+    await read_back(routing.service, routing.clock.now() + timedelta(days=365))
     await routing.pass_time(timedelta(days=365 - 90))
     await asyncio.gather(routing.service.run_timers(), routing.service.run_timers())
     second = (await renewals())["2028-03-01"]

@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from services.scoring.parts import make_parts
-from services.scoring.stages.handlers import PAGE, settle, settle_due
+from services.scoring.stages.due import settle_due
+from services.scoring.stages.handlers import PAGE, settle
 from services.scoring.stages.queries import claim_due
 from shared.clock import SystemClock
 from shared.errors import Unavailable

@@ -1,9 +1,8 @@
 """Decide where persons stand, tell it, and plan the next look. A rebuild does none of this."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
@@ -20,7 +19,7 @@ from services.scoring.stages import queries
 from services.scoring.stages.causes import touch_behind
 from services.scoring.stages.domain import Check, StageRules, Standing, Step
 from services.scoring.stages.queries import Stood, Told
-from shared.db import Connection, Database, Tx
+from shared.db import Connection, Tx
 from shared.events import (
     AssignmentAccepted,
     AssignmentExpired,
@@ -43,7 +42,6 @@ from shared.telemetry import counter
 
 STAGE_CHANGES = counter("throughline_stage_changes_total", "Stage changes by the stage entered", ["stage"])
 PAGE = 200
-AT_ONCE = 2
 LeadFact = (
     LeadCaptured
     | ConsentChanged
@@ -106,7 +104,7 @@ async def settle_before(events: Sequence[LeadFact], tx: Tx, *, parts: Parts) -> 
     due = await queries.due_among(tx.connection, owners, await parts.present_in(tx))
     if due:
         await lock_people(tx.connection, due)  # in this order everywhere: the score, then where the person stands
-        await settle(tx, parts, _due_causes(due), replan=True, due=True)
+        await settle(tx, parts, due_causes(due), replan=True, due=True)
 
 
 async def settle_identified(event: LeadMerged | LeadUnmerged | IdentityLinked, tx: Tx, *, parts: Parts) -> None:
@@ -127,38 +125,8 @@ async def settle_unsettled(tx: Tx, parts: Parts, cause: str) -> int:
     return len(person_ids)
 
 
-async def settle_due(database: Database, parts: Parts) -> timedelta | None:
-    """Judge all whose time has come, and those marked; answers how long until the next one's time.
-
-    Two pages at a time, of different persons: while the server writes one, the other is computed.
-    """
-    duties = [_settle_marked(database, parts), *(_settle_due(database, parts) for _ in range(AT_ONCE))]
-    for ended in await asyncio.gather(*duties, return_exceptions=True):
-        if ended is not None:
-            raise ended
-    async with database.reading() as connection:
-        at = await queries.next_due(connection)
-        now = await parts.present(connection)
-    return None if at is None else max(at - now, timedelta(milliseconds=10))
-
-
-async def _settle_due(database: Database, parts: Parts) -> None:
-    claimed = PAGE
-    while claimed == PAGE:
-        async with database.transaction() as tx:
-            due = await queries.claim_due(tx.connection, await parts.present_in(tx), PAGE)
-            await settle(tx, parts, _due_causes(due), replan=True, due=True)
-        claimed = len(due)
-
-
-async def _settle_marked(database: Database, parts: Parts) -> None:
-    marked = PAGE
-    while marked == PAGE:
-        async with database.transaction() as tx:
-            marked = await settle_unsettled(tx, parts, "facts changed")
-
-
-def _due_causes(due: Mapping[LeadId, datetime]) -> dict[LeadId, str]:
+def due_causes(due: Mapping[LeadId, datetime]) -> dict[LeadId, str]:
+    """What persons are judged by whose time has come."""
     return {person_id: f"due:{at.isoformat()}" for person_id, at in due.items()}
 
 
