@@ -18,7 +18,7 @@ from services.scoring.parts import make_parts, scoring_documents
 from services.scoring.people.domain import nobody
 from services.scoring.people.queries import make_people, save_engagement
 from services.scoring.rules.document import rule_set, shipped_document
-from services.scoring.stages.handlers import settle_due
+from services.scoring.stages.due import settle_due
 from shared.ids import EventId, LeadId
 from shared.service import Runtime, build_runtime
 

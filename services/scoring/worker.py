@@ -9,7 +9,7 @@ from services.scoring.rules.following import follow_switch
 from services.scoring.rules.rescoring import rescore
 from services.scoring.segments import handlers as segments
 from services.scoring.segments.building import build_segments
-from services.scoring.stages.handlers import settle_due
+from services.scoring.stages.due import settle_due
 from shared.service import Runtime, Timer
 
 

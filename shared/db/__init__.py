@@ -17,6 +17,7 @@ from shared.db._database import (
     LogRow,
     Tx,
     append_rows,
+    hear_time,
     log_row,
     one,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "agreed_in",
     "agreed_now",
     "append_rows",
+    "hear_time",
     "log_row",
     "migrate",
     "migrated",

@@ -3,9 +3,7 @@
 from datetime import datetime
 
 from shared.clock import Clock, SystemClock
-from shared.db._database import Connection, Tx, one
-
-NOW = "SELECT clock_timestamp() AS now"
+from shared.db._database import NOW, Connection, Tx, one
 
 
 async def agreed_now(connection: Connection, clock: Clock) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import asyncpg
 import orjson
 
+from shared.clock import present
 from shared.db._types import TypedConnection
 from shared.errors import Unavailable
 from shared.events import EVENT_OF, TOPIC_OF, Event
@@ -49,6 +51,7 @@ TRANSIENT = (
     OSError,
 )
 COMMAND_TIMEOUT_S = 60.0
+NOW = "SELECT clock_timestamp() AS now"
 FROZEN_S = 5.0
 END_FROZEN = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -189,7 +192,14 @@ async def append_rows(connection: Connection, namespace: int, log: int, rows: Se
     )
 
 
+async def hear_time(connection: Connection) -> None:
+    """Set this process' clock by the server's."""
+    asked = time.monotonic()
+    present.hear(await connection.fetchval(NOW), asked)
+
+
 async def _prepare(connection: Connection) -> None:
+    await hear_time(connection)
     await connection.set_type_codec(
         "json",
         encoder=lambda value: orjson.dumps(value, default=str),

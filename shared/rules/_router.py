@@ -1,13 +1,14 @@
 """The life of a rule document over HTTP: read, save, list, simulate, activate."""
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from starlette.requests import Request
 
+from shared.clock import present
 from shared.db import Connection, Database
 from shared.errors import FieldError, Invalid
 from shared.rules._activations import expected_version
@@ -171,7 +172,7 @@ async def document_to_try(database: Database, store: DocumentStore, body: Simula
 
 def time_to_come(at: datetime | None) -> datetime | None:
     """The time that a switch is planned for; None is now. Raises Invalid for one that lies behind."""
-    now = datetime.now(UTC)
+    now = present.now()
     if at is not None and at < now - SLACK:
         raise Invalid("look at /at", [FieldError("/at", f"lies behind; it is {now.isoformat(timespec='seconds')}")])
     return None if at is None or at <= now else at

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from shared.db import API_LOG, CONSUMER_LOG, TRANSIENT, Bell, migrated
+from shared.db import API_LOG, CONSUMER_LOG, TRANSIENT, Bell, hear_time, migrated
 from shared.errors import Unavailable
 from shared.faults import arm
 from shared.kafka import Consumer
@@ -29,6 +29,7 @@ LOOP_LAG = histogram("throughline_event_loop_lag_seconds", "How late the event l
 STARTED = gauge("throughline_started", "1 once every role of this process runs", ["service"])
 GRACE_S = 20.0
 TIMERS_PATIENCE_S = 12.0
+TIME_EVERY_S = 10.0
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
 
@@ -135,6 +136,7 @@ class Process:
                     self._start_consumer(runtime)
                 case "worker":
                     self._start_worker(runtime)
+        self._start("time", _hear_time(self._runtimes[0]))
 
     def _start_api(self, runtime: Runtime) -> None:
         app = create_app(self._code.name, self._settings, runtime.secrets, self._code.routers(runtime))
@@ -224,7 +226,7 @@ class Process:
                 timers = [task for task in self._tasks if task.get_name() == "timers"]
                 if timers:  # a message that is being sent is sent, and its outcome known
                     await asyncio.wait(timers, timeout=TIMERS_PATIENCE_S)
-                lasting = [task for task in self._tasks if task.get_name() in ("relay", "timers", "loop-lag")]
+                lasting = [task for task in self._tasks if task.get_name() in ("relay", "timers", "loop-lag", "time")]
                 for task in lasting:
                     task.cancel()
                 await asyncio.wait(self._tasks, timeout=GRACE_S - TIMERS_PATIENCE_S - 2)
@@ -264,6 +266,15 @@ async def run_timer(timer: Timer, end: asyncio.Event) -> None:
 
 async def _supervised(consumer: Consumer) -> None:
     await consumer.run()
+
+
+async def _hear_time(runtime: Runtime) -> None:
+    """Go by the database's clock, also after a time in which this machine stood still."""
+    while True:
+        await asyncio.sleep(TIME_EVERY_S)
+        with suppress(Unavailable):
+            async with runtime.database.reading() as connection:
+                await hear_time(connection)
 
 
 async def _database_fault(runtime: Runtime) -> str | None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from fastapi import APIRouter
 
-from shared.clock import Clock, SystemClock
+from shared.clock import Clock, present
 from shared.db import CONSUMER_LOG, Bell, Connection, Database, agreed_now
 from shared.events import TOPICS
 from shared.identity import LeadIds
@@ -100,7 +100,7 @@ def build_runtime(  # noqa: PLR0913  # what tells one role from another
     bell: Bell | None = None,
 ) -> Runtime:
     """The parts of one role of a service; nothing is connected yet. Roles of one process share a bell."""
-    clock = clock or SystemClock()
+    clock = clock or present
     secrets = Secrets(settings.secret.get_secret_value())
     database = Database(
         settings.database_url.get_secret_value(),

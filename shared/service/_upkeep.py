@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
 
+from shared.clock import present
 from shared.db import Connection, Database
 from shared.identity import LeadIds
 from shared.service._runtime import Runtime, Timer
@@ -110,10 +111,10 @@ def upkeep(runtime: Runtime) -> Timer:
     return Timer("upkeep", run, timedelta(hours=1))
 
 
-async def prepare(database: Database, today: date) -> None:
+async def prepare(database: Database) -> None:
     """What a fresh schema needs before its first row: partitions."""
     async with database.reading() as connection:
-        await ensure_partitions(connection, database.service, today)
+        await ensure_partitions(connection, database.service, present.now().date())
 
 
 def prepare_partitions(url: str, service: str) -> None:
@@ -122,7 +123,7 @@ def prepare_partitions(url: str, service: str) -> None:
     async def run() -> None:
         database = Database(url, service, pool_size=1)
         try:
-            await prepare(database, datetime.now(UTC).date())
+            await prepare(database)
         finally:
             await database.close()
 

@@ -11,6 +11,7 @@ from fastapi import Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from shared.clock import present
 from shared.errors import FieldError, Malformed
 from shared.secrets import Secrets
 
@@ -69,7 +70,7 @@ def _in_utc(value: datetime) -> datetime:
 
 
 def _not_far_ahead(value: datetime) -> datetime:
-    if value > datetime.now(UTC) + FUTURE:
+    if value > present.now() + FUTURE:
         raise ValueError("lies more than a day in the future")
     return value
 

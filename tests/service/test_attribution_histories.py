@@ -274,3 +274,28 @@ async def test_projection_built_again_is_the_same(attribution: Harness) -> None:
     for batch in in_any_order(history, random.Random(7)):
         await attribution.deliver(*batch)
     assert await contents(attribution) == before
+
+
+async def test_f31_what_is_parked_of_a_lead_that_is_merged_counts_for_the_survivor_once_it_is_carried_out(
+    attribution: Harness,
+) -> None:
+    teller = Teller()
+    broken = teller.conversion("otto", 5, 2**70)
+    waiting: list[Event] = [teller.touch("otto", 6), teller.conversion("otto", 2, 500)]
+    rest: list[Event] = [teller.touch("nora", 4), teller.conversion("nora", 1, 900), teller.merged("otto", "nora", 3)]
+    chain: list[Event] = [teller.merged("nora", "mia", 2)]
+    late: list[Event] = [teller.touch("otto", 1.5), teller.touch("nora", 1.2)]
+    await attribution.deliver(broken)
+    await attribution.deliver(*waiting)
+    await asyncio.gather(attribution.deliver(*rest), attribution.deliver(*chain))
+    await attribution.deliver(*late)
+    assert [row["event_id"] for row in await attribution.parked()] == [
+        each.event_id for each in (broken, *waiting, late[0])
+    ]
+    seen = [*rest, *chain, late[1]]
+    assert await stored_credits(attribution) == await expected_credits(attribution, seen)
+    assert await attribution.discard_parked(broken)
+    assert await attribution.parked() == []
+    expected = await expected_credits(attribution, [*seen, *waiting, late[0]])
+    assert await stored_credits(attribution) == expected
+    assert await stored_sums(attribution) == sums_of(expected)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from services.capture.adapters import adapters
-from shared.events import LeadCaptured
+from shared.events import LeadCaptured, TouchRecorded
 from shared.settings import Settings
 from shared.testing import FrozenClock, eventually, harness
 from tests.samples.signed import sample, sign
@@ -113,6 +113,45 @@ async def test_a_batch_of_hubspot_is_mapped_as_far_as_it_goes(settings: Settings
             assert (kept["state"], kept["facts"], "contacts/8" in kept["reason"]) == ("quarantined", 1, True)
             (lead,) = (await capture.get("leads", email="h@example.com")).json()["items"]
             assert lead["first_name"] == "Hedy"
+
+
+async def test_a_deal_of_hubspot_is_whose_it_is_tied_to_later(settings: Settings) -> None:
+    deal: dict[str, Any] = {"id": "5", "properties": {"dealname": "Acme", "dealstage": "closedwon"}}
+    batch = Batch({"deals/5?": (200, deal)})
+    moved = {"objectId": 5, "propertyName": "dealstage", "propertyValue": "closedwon"}
+    ends = {"fromObjectId": 5, "toObjectId": 77, "associationType": "DEAL_TO_CONTACT"}
+    async with local(LocalServer(respond=batch.respond)) as address:
+        asking = settings.model_copy(
+            update={"providers": {"hubspot": address}, "public_url": "https://crm.example.com/tl"}
+        )
+        async with harness(service_code("capture"), asking) as made:
+            capture = Capture(made)
+            source = await capture.source("hubspot", secret="s" * 32)
+            await given(capture, source["source_id"], CREDENTIAL)
+
+            async def told(number: int, sort: str, **more: Any) -> None:
+                head = {"portalId": 1, "subscriptionId": 2, "occurredAt": 1_760_000_000_000, "eventId": number}
+                body = orjson.dumps([head | {"subscriptionType": sort} | more])
+                signed = sign("hubspot", body, "s" * 32, made.runtime.clock.now(), url=source["hook_url"])
+                assert (await capture.hook(source, body, headers=signed)).status_code == 200
+                await capture.map_deliveries()
+                await made.run_timers()
+
+            async def stages() -> list[str]:
+                return [touch.lead_id for touch in await made.told(TouchRecorded)]
+
+            await told(1, "deal.propertyChange", **moved)
+            assert [each["deal_id"] for each in (await capture.get("crm-deals")).json()["items"]] == ["5"]
+            deal["associations"] = {"contacts": {"results": [{"id": "77"}]}}
+            await told(2, "deal.associationChange", **ends, associationRemoved=False)
+            await made.run_timers()
+            assert (await capture.get("crm-deals")).json()["items"] == []
+            (lead_id,) = await stages()
+            del deal["associations"]
+            await told(3, "deal.associationChange", **ends, associationRemoved=True)
+            assert await stages() == [lead_id]
+            await told(4, "deal.propertyChange", **moved | {"propertyValue": "closedlost"})
+            assert await stages() == [lead_id] * 2
 
 
 async def test_a_second_call_goes_to_no_private_address_that_the_settings_do_not_name(settings: Settings) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 
 from shared.events import DealChanged, HandoffTaskChanged, LeadHandedOff
@@ -164,6 +165,25 @@ async def test_a_reopened_deal_takes_its_hand_off_back_and_winning_it_again_hand
     assert [(fact.revision, fact.withdrawn) for fact in told] == [(1, False), (2, True), (3, False)]
 
 
+async def test_a_past_by_which_a_deal_is_not_won_takes_its_hand_off_back(routing: Routing) -> None:
+    deal_id = await win(routing, external_id="crm-1")
+    deal = (await routing.client.get(f"/v1/deals/{deal_id}")).json()
+    past = {
+        **{name: deal[name] for name in ("external_id", "lead_id", "name", "value_minor", "currency")},
+        "occurred_at": deal["opened_at"],
+        "changes": [
+            {"occurred_at": deal["opened_at"], "reopened": True, "stage": deal["history"][0]["stage"]},
+            {"occurred_at": deal["opened_at"], "lost": True},
+        ],
+    }
+    for status in ("updated", "unchanged"):
+        answer = await routing.client.post("/v1/deals:import", content=orjson.dumps(past))
+        assert orjson.loads(answer.content.splitlines()[0])["status"] == status, answer.text
+    assert (await routing.client.get(f"/v1/deals/{deal_id}")).json()["status"] == "lost"
+    assert (await handoff(routing, deal_id))["status"] == "withdrawn"
+    assert [fact.withdrawn for fact in await routing.service.told(LeadHandedOff)] == [False, True]
+
+
 async def test_a_renewal_is_opened_once_before_the_contract_ends_with_the_same_rep(routing: Routing) -> None:
     deal = await open_deal(routing, lines=[SEATS, {"product": "setup", "unit_minor": 7}], contract_ends_on="2027-02-28")
     await open_deal(routing, contract_ends_on="2027-02-28")
@@ -180,6 +200,33 @@ async def test_a_renewal_is_opened_once_before_the_contract_ends_with_the_same_r
         120_000, 120_000, "2027-02-28",
     )  # fmt: skip
     assert len([fact for fact in await routing.service.told(DealChanged) if fact.renewal_of]) == 1
+
+
+async def test_a_customer_who_left_and_is_won_back_is_renewed_again_also_on_a_leap_day(routing: Routing) -> None:
+    async def renewals() -> dict[str, dict[str, Any]]:
+        items = (await routing.client.get("/v1/deals?pipeline=renewals")).json()["items"]
+        return {item["contract_starts_on"]: item for item in items}
+
+    deal_id = await win(routing, contract_ends_on="2027-02-28")
+    await routing.pass_time(timedelta(days=6))
+    first = (await renewals())["2027-03-01"]
+    left = await change(routing, first["deal_id"], lost=True, reason="too dear")
+    assert (left.status_code, left.json()["status"]) == (200, "lost")
+    await routing.service.run_timers()
+    assert len(await renewals()) == 1, "who left is not asked again"
+    await routing.pass_time(timedelta(days=90))
+    assert (await routing.client.post(f"/v1/deals/{deal_id}:reopen", json={"reason": "back"})).status_code == 200
+    await change(routing, deal_id, contract_ends_on="2028-02-29")
+    back = await change(routing, deal_id, won=True)
+    assert (back.json()["status"], back.json()["contract_ends_on"]) == ("won", "2028-02-29")
+    await routing.service.run_timers()
+    assert len(await renewals()) == 1
+    await read_back(routing.service, routing.clock.now() + timedelta(days=365))
+    await routing.pass_time(timedelta(days=365 - 90))
+    await asyncio.gather(routing.service.run_timers(), routing.service.run_timers())
+    second = (await renewals())["2028-03-01"]
+    assert (second["renewal_of"], second["status"], second["expected_close_on"]) == (deal_id, "open", "2028-02-29")
+    assert len(await renewals()) == 2
 
 
 async def test_an_erased_person_leaves_nothing_written_behind_and_no_part_in_others_deals(routing: Routing) -> None:

@@ -18,7 +18,7 @@ from shared.settings import Settings
 from shared.testing import Harness, eventually, harness
 from tests.conftest import DatabaseServer
 from tests.service.nurture_world import SEQUENCE, Facts, Inbox, World, open_inbox
-from tests.service.runtime_world import environment_of
+from tests.service.runtime_world import environment_of, killed_rebuild
 from throughline.services import service_code
 
 ANN = "ann@example.com"
@@ -215,3 +215,41 @@ async def role(settings: Settings, name: str, failpoints: str = "") -> AsyncIter
 
 async def _run_states(world: World, states: list[str]) -> bool:
     return [run["state"] for run in await world.runs(ANN)] == states
+
+
+async def test_f32_a_rebuild_killed_twice_while_people_come_writes_to_nobody_again_and_the_next_one_is_equal(
+    kafka_settings: Settings,
+) -> None:
+    people = [f"person-{number}@example.com" for number in range(12)]
+    async with open_inbox() as inbox:
+        settings = kafka_settings.model_copy(update={"smtp_url": inbox.url})
+
+        async def come(world: World, start: int, end: int) -> None:
+            for email in people[start:end]:
+                await arrives(world, email)
+
+        async def are_written_to() -> bool:
+            return sorted(to for to, _ in inbox.accepted) == sorted(people)
+
+        async with running_world(settings, inbox) as world:
+            await world.policy()
+            await come(world, 0, 4)
+            for point, start in (("after_tx_before_kafka_commit", 4), ("before_swap_commit", 6)):
+                await killed_rebuild(world.nurture, settings, point, come(world, start, start + 2))
+            building = asyncio.create_task(rebuild(service_code("nurture"), settings, lambda _: None))
+            await come(world, 8, 12)
+            assert all((await building).values()), building.result()
+            await eventually(are_written_to)
+            await eventually(lambda: _all_are_sent(world, people))
+            last = (await world.nurture.told(MessageSettled))[-1]
+            await eventually(lambda: carried_out(world, MessageSettled, last.event_id))
+            equal = await rebuild(service_code("nurture"), settings, lambda _: None)
+            assert all(equal.values()), equal
+            assert await _all_are_sent(world, people)
+            assert len(await world.nurture.told(EnrolmentStarted)) == len(people)
+            assert await are_written_to(), "a rebuild sends nothing"
+            assert await world.nurture.parked() == []
+
+
+async def _all_are_sent(world: World, people: list[str]) -> bool:
+    return [await world.states(email) for email in people] == [["sent"]] * len(people)

@@ -11,7 +11,7 @@ from services.nurture.consumer import routes
 from shared.events import Event
 from shared.settings import Settings
 from shared.testing import eventually
-from tests.service.nurture_world import World, open_world
+from tests.service.nurture_world import NOW, World, open_world
 
 ANN = "ann@example.com"
 BEN = "ben@example.com"
@@ -71,3 +71,26 @@ async def test_who_enters_a_sequence_while_their_merge_is_undone_has_one_run(wor
     assert await world.nurture.parked() == []
     runs = [len(await world.runs(email)) for email in (ANN, BEN)]
     assert runs == ([0, 1] if unmerge_first else [1, 0])
+
+
+async def test_f31_what_is_parked_of_a_lead_that_is_merged_is_the_survivors_once_it_is_carried_out(
+    world: World,
+) -> None:
+    await world.tell(await world.facts.captured(ANN), world.facts.consent(ANN))
+    broken = (await world.facts.captured(BEN)).model_copy(update={"personal": "AAAA"})
+    await world.tell(broken, world.facts.form(BEN), world.facts.merged(BEN, into=ANN))
+    assert (await world.nurture.parked())[0]["event_id"] == broken.event_id
+    assert await world.runs(ANN) == []
+    late = world.facts.consent(BEN, "denied", at=NOW - timedelta(days=9))
+    await world.tell(late, world.facts.form(BEN))
+    assert len(await world.nurture.parked()) == 3, "no word about consent waits behind it"
+    assert await world.nurture.discard_parked(broken)
+    assert await world.nurture.parked() == []
+    assert [run["state"] for run in await world.runs(ANN)] == ["active"]
+    assert await world.runs(BEN) == await world.runs(ANN)
+    await world.send()
+    assert len(world.inbox.subjects(ANN)) == 1
+    await world.tell(world.facts.unmerged(BEN, into=ANN), world.facts.merged(BEN, into=ANN))
+    await world.send()
+    assert len(world.inbox.accepted) == 1
+    assert [run["state"] for run in await world.runs(ANN)].count("active") == 1

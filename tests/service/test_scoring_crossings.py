@@ -1,6 +1,7 @@
 """Stages that change by time alone: at their own instant, once, whatever happens to workers and clocks."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from services.scoring.parts import make_parts
-from services.scoring.stages.handlers import settle, settle_due
+from services.scoring.stages.due import settle_due
+from services.scoring.stages.handlers import PAGE, settle
 from services.scoring.stages.queries import claim_due
 from shared.clock import SystemClock
 from shared.errors import Unavailable
@@ -77,6 +79,23 @@ async def test_workers_that_are_killed_and_clocks_that_step_neither_lose_nor_rep
         (_, began), (left, ended) = await changes(world, lead_id)
         assert began in (at, NOW)  # told late where the touch was more than an hour old
         assert left == "lead" and abs(ended - (at + COLD)) < SECOND
+
+
+async def test_what_is_due_of_several_pages_is_told_once_though_two_workers_take_pages_at_once(
+    world: World, settings: Settings
+) -> None:
+    leads = [f"lead-{place}" for place in range(3 * PAGE + 50)]
+    await world.tell(*(world.touch(lead_id, "demo_requested") for lead_id in leads))
+    world.clock.move(20 * DAY)
+    async with harness(service_code("scoring"), settings, clock=world.clock) as twin:
+        await asyncio.gather(
+            *(
+                settle_due(one.consumer_runtime.database, make_parts(one.consumer_runtime))
+                for one in (world.scoring, twin)
+            )
+        )
+    told = Counter((fact.lead_id, fact.stage) for fact in await world.scoring.told(StageChanged))
+    assert told == dict.fromkeys(((lead_id, stage) for lead_id in leads for stage in ("mql", "lead")), 1)
 
 
 async def killed_before_it_commits(service: Harness) -> None:

@@ -13,6 +13,7 @@ from shared.clock import SystemClock
 from shared.events import (
     AssignmentRequested,
     LeadCaptured,
+    LeadMerged,
     LeadUpdateRequested,
     PersonKeyCreated,
     RepNoticeRequested,
@@ -106,3 +107,43 @@ async def test_capture_says_of_a_lead_what_a_step_says_and_later_words_win(setti
         known = (await capture.client.get(f"/v1/leads/{lead}")).json()
         assert (known["use_case"], known["country"], known["attributes"]) == ("trial", "DE", {"plan": "pro"})
         assert len(await capture.told(LeadCaptured)) == before + 1
+
+
+async def test_f31_what_is_parked_of_a_lead_that_is_merged_is_said_of_the_survivor_once_it_is_carried_out(
+    settings: Settings,
+) -> None:
+    async with harness(service_code("capture"), settings) as capture:
+
+        async def lead(**fields: str) -> LeadId:
+            return LeadId((await capture.client.post("/v1/leads", json=fields)).json()["lead_id"])
+
+        jo, other = await lead(email="jo@example.com", use_case="none"), await lead(external_id="crm-7")
+        runtime, at = capture.consumer_runtime, SystemClock().now()
+
+        async def says(number: int, fields: dict[str, str]) -> LeadUpdateRequested:
+            request: LeadUpdateRequested = await asked(
+                runtime,
+                LeadUpdateRequested,
+                other,
+                {"fields": fields},
+                occurred_at=at,
+                received_at=at,
+                event_id=EventId(f"update-{number}"),
+            )
+            return request
+
+        broken = (await says(1, {})).model_copy(update={"personal": "AAAA"})
+        before, after = await says(2, {"use_case": "trial"}), await says(3, {"country": "at"})
+        await capture.deliver(broken)
+        await capture.deliver(before)
+        merged = [await lead(email="jo@example.com", external_id="crm-7") for _ in range(2)]
+        assert merged[0] == merged[1]
+        await capture.deliver(*await capture.told(LeadMerged), after)
+        assert [row["event_id"] for row in await capture.parked()] == [
+            each.event_id for each in (broken, before, after)
+        ]
+        assert await capture.discard_parked(broken)
+        assert await capture.parked() == []
+        for known in (jo, other):
+            profile = (await capture.client.get(f"/v1/leads/{known}")).json()
+            assert (profile["lead_id"], profile["use_case"], profile["country"]) == (merged[0], "trial", "AT")

@@ -153,13 +153,15 @@ class MessageFact(_Told):
 class CrmFact(_Told):
     """A record of a CRM changed: `stage` is the CRM's own name of the stage it is in now. `external_id` names it.
 
-    Of a `deal`, `account` is the CRM's own id of the company it is with, and `company` its name.
+    Of a `deal`, `account` is the CRM's own id of the company it is with, and `company` its name; `only_tied` says that
+    nothing but whose it is changed.
     """
 
     person: Person
     external_id: str
     stage: str | None = None
     deal: bool = False
+    only_tied: bool = False
     account: str | None = None
     company: str | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)

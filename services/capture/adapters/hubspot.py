@@ -34,6 +34,8 @@ from services.capture.adapters.signatures import TOLERANCE, header_bytes, hmac_s
 _MILLISECONDS = re.compile(r"[0-9]{1,15}", re.ASCII)
 _ESCAPED = re.compile("%(?:3A|2F|3F|40|21|24|27|28|29|2A|2C|3B)", re.IGNORECASE)  # what HubSpot signs unescaped
 _OBJECTS = {"0-1": "contact", "0-2": "company", "0-3": "deal"}
+_ASSOCIATION = "associationChange"
+_ENDS = ("from", "to")
 _STAGES = ("lifecyclestage", "hs_lead_status", "dealstage")
 _CONTACT = "email,firstname,lastname,phone,company,hs_analytics_source,createdate"
 _DEAL = "dealname,dealstage,amount"
@@ -97,7 +99,7 @@ class HubSpot(BatchAdapter):
             lead = _lead(key, _contact_id(told), written, at, "workflow", request, settings)
             return Reading((lead,), written, body)
         path = _path(told)
-        if path not in request.found and _what(told)[0] == "deal":
+        if path not in request.found and (_what(told)[0] == "deal" or _what(told)[1] == _ASSOCIATION):
             path = None  # a deal moves, whoever it is with
         record = {} if path is None else looked_up(request, path)
         values = object_at(record, "properties")
@@ -160,8 +162,20 @@ def _contact_id(told: Mapping[str, Any]) -> str:
 
 
 def _object_id(told: Mapping[str, Any]) -> str:
-    """The record; of two that were made one, the one that stays."""
-    return required_id(told.get("objectId") or told.get("newObjectId") or told.get("primaryObjectId"), "objectId")
+    """The record; of two that were made one, the one that stays; of two that were tied, the one it is told of."""
+    names = ("objectId", "newObjectId", "primaryObjectId", "fromObjectId")
+    return required_id(next((told[name] for name in names if told.get(name)), None), "objectId")
+
+
+def _tied(told: Mapping[str, Any]) -> Mapping[str, str]:
+    """The two records that were tied or parted, by their sorts, where one is a deal and the other whose it may be."""
+    named = str(told.get("associationType")).lower().split("_to_")
+    if len(named) != len(_ENDS):
+        named = [_OBJECTS.get(str(told.get(f"{end}ObjectTypeId")), "") for end in _ENDS]
+    ends = {sort: record_id(told.get(f"{end}ObjectId")) for sort, end in zip(named, _ENDS, strict=True)}
+    if ends.keys() not in ({"deal", "contact"}, {"deal", "company"}):
+        return {}
+    return {sort: known for sort, known in ends.items() if known is not None}
 
 
 def _name(told: Mapping[str, Any]) -> str:
@@ -172,7 +186,9 @@ def _name(told: Mapping[str, Any]) -> str:
     portal, subscription, at, event = (
         record_id(told.get(name)) or "" for name in ("portalId", "subscriptionId", "occurredAt", "eventId")
     )
-    return f"{portal}:{subscription}:{_object_id(told)}:{at}:{event}"
+    other = record_id(told.get("toObjectId"))
+    record = _object_id(told) if other is None else f"{_object_id(told)}-{other}"
+    return f"{portal}:{subscription}:{record}:{at}:{event}"
 
 
 def _what(told: Mapping[str, Any]) -> tuple[str, str]:
@@ -187,9 +203,15 @@ def _path(told: Mapping[str, Any]) -> str | None:
         case "contact", "creation":
             return f"/crm/v3/objects/contacts/{_object_id(told)}?properties={_CONTACT}"
         case "deal", "creation" | "propertyChange":
-            return f"/crm/v3/objects/deals/{_object_id(told)}?properties={_DEAL}&associations=contacts,companies"
+            return _deal_path(_object_id(told))
+        case _, happened if happened == _ASSOCIATION and (deal := _tied(told).get("deal")):
+            return _deal_path(deal)
         case _:
             return None
+
+
+def _deal_path(deal: str) -> str:
+    return f"/crm/v3/objects/deals/{deal}?properties={_DEAL}&associations=contacts,companies"
 
 
 def _fact(
@@ -211,6 +233,8 @@ def _fact(
             return replace(change, deal=True, account=_associated(record, "companies"))
         case "company", "propertyChange" | "deletion" | "merge":
             return _change(key, told, Person(), request)
+        case _, happened if happened == _ASSOCIATION:
+            return _association(key, told, record, request)
         case "contact" | "deal", _:
             return ignored(key, request, "subscription_type")
         case _:
@@ -255,6 +279,20 @@ def _change(key: str, told: Mapping[str, Any], person: Person, request: HookRequ
         stage=value if changed in _STAGES else None,
         properties={} if changed is None else {changed: value},
     )
+
+
+def _association(key: str, told: Mapping[str, Any], record: Mapping[str, Any], request: HookRequest) -> Fact:
+    """A deal's contact is whose it is: as the CRM has it now, where it could be asked, else the one that was added.
+
+    Parting a deal from the last one it was with leaves it theirs, as it does where nobody is told of that.
+    """
+    tied, added = _tied(told), not told.get("associationRemoved")
+    contact = _associated(record, "contacts") or (tied.get("contact") if added and not record else None)
+    company = _associated(record, "companies") or (tied.get("company") if added and not record else None)
+    if "deal" not in tied or (contact is None and company is None):
+        return ignored(key, request, "association")
+    change = _change(key, told, Person(external_id=contact), request)
+    return replace(change, external_id=tied["deal"], deal=True, account=company, only_tied=True)
 
 
 def _associated(deal: Mapping[str, Any], sort: str) -> str | None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -12,6 +12,7 @@ from services.capture.adapters import adapters
 from services.capture.adapters.adapter import Adapter, Answer, BadSignature, Headers, HookRequest, Unmappable
 from services.capture.adapters.told import told
 from services.capture.mapping import MappingSettings
+from shared.clock import present
 from shared.errors import FieldError, Invalid
 from shared.settings import Settings
 
@@ -40,7 +41,7 @@ class RecordedRequest(BaseModel):
     source: str
     method: str = "POST"
     url: str = ""
-    now: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    now: AwareDatetime = Field(default_factory=present.now)
     headers: dict[str, str] | list[tuple[str, str]] = Field(default_factory=dict)
     body: str = ""
     secret: str | list[str] | None = None

@@ -20,8 +20,10 @@ def meeting(fact: BookingFact) -> Touch:
     )
 
 
-def stage_change(fact: CrmFact) -> Touch:
-    """Where a record of a CRM stands now."""
+def stage_change(fact: CrmFact) -> Touch | None:
+    """Where a record of a CRM stands now; None where that is not what was told."""
+    if fact.only_tied:
+        return None
     properties = {**fact.properties, **({"stage": fact.stage} if fact.stage else {})}
     return Touch(type="crm_stage_changed", touch_id=fact.idempotency_key, properties=properties)
 

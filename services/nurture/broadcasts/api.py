@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -23,6 +23,7 @@ from services.nurture.parts import Parts
 from services.nurture.permission.queries import why_paused
 from services.nurture.sending.queries import database_now
 from services.nurture.templates.check import LEAD_FIELDS
+from shared.clock import present
 from shared.db import Connection, Tx
 from shared.emails import Email
 from shared.rules import FaultOut
@@ -56,7 +57,7 @@ class StartIn(Input):
     @field_validator("send_at")
     @classmethod
     def _within_a_year(cls, send_at: datetime | None) -> datetime | None:
-        if send_at is not None and send_at > datetime.now(UTC) + FARTHEST:
+        if send_at is not None and send_at > present.now() + FARTHEST:
             raise ValueError("lies more than a year in the future")
         return send_at
 

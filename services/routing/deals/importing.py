@@ -1,7 +1,8 @@
 """Deals with all their past, one JSON object a line: read as they come in, each carried out for itself.
 
 A line is one transaction, so that what was answered stands whatever happens to the rest; the same file again changes
-nothing. History opens no hand-off and asks for nothing that a stage would ask for today.
+nothing. History opens no hand-off and asks for nothing that a stage would ask for today; a deal that it shows not to be
+won takes its hand-off back.
 """
 
 from collections import Counter
@@ -23,6 +24,7 @@ from services.routing.deals.inputs import PastDeal
 from services.routing.deals.pipeline import DEFAULT_ID
 from services.routing.deals.saving import opening_outcome, outcome_of, save
 from services.routing.deals.story import Change, Entry
+from services.routing.handoffs.handlers import follow
 from services.routing.parts import Parts
 from services.routing.people.queries import is_known
 from shared.db import Connection, Tx, agreed_now
@@ -196,6 +198,8 @@ async def _add_past(  # noqa: PLR0913  # what a line is put together from
         return known, "unchanged"
     deal = await save(tx, parts, outcome_of(known, entries, fresh, written), stages.pipeline)
     assert deal is not None  # it was there before
+    if known.status == "won":
+        await follow(tx, parts, known, deal)
     return deal, "updated"
 
 

@@ -107,10 +107,14 @@ ROT_TOLD = "UPDATE deals SET rot_told_at = $2 WHERE deal_id = ANY($1)"
 ROT_TOLD_BEFORE = """
 UPDATE deals SET rot_told_at = $3 WHERE deal_id = $1 AND changed_at = $2 AND rot_told_at IS NULL
 """
+# A renewal that was lost before the deal was won again is of a contract that is over.
 RENEWABLE = f"""
 SELECT {COLUMNS} FROM deals
 WHERE status = 'won' AND pipeline_id = $1 AND contract_ends_on BETWEEN $2 AND $3
-    AND NOT EXISTS (SELECT 1 FROM deals AS renewal WHERE renewal.renewal_of = deals.deal_id)
+    AND NOT EXISTS (
+        SELECT 1 FROM deals AS renewal WHERE renewal.renewal_of = deals.deal_id
+            AND NOT (renewal.status = 'lost' AND renewal.closed_at <= deals.closed_at)
+    )
     AND NOT EXISTS (SELECT 1 FROM identity_erased AS gone WHERE gone.lead_id = deals.lead_id)
 ORDER BY contract_ends_on, deal_id LIMIT $4 FOR UPDATE SKIP LOCKED
 """

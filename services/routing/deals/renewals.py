@@ -46,7 +46,7 @@ async def open_renewals(parts: Parts) -> timedelta | None:
 
 
 async def _renew(tx: Tx, parts: Parts, deal: Deal, renewal: RenewalShape) -> None:
-    """Open the renewal of a deal: its id follows from the deal's, so that there is one."""
+    """Open the renewal of a deal: its id follows from the deal and when it was won, so that there is one."""
     try:
         await parts.pipelines.current(tx.connection, renewal.pipeline)
         stages: Stages = await stages_of(tx.connection, parts, renewal.pipeline)
@@ -54,7 +54,8 @@ async def _renew(tx: Tx, parts: Parts, deal: Deal, renewal: RenewalShape) -> Non
         stages = await stages_of(tx.connection, parts, deal.pipeline_id)
     told = DealInput.model_validate(_terms(deal))
     at = await agreed_now(tx.connection, parts.runtime.clock)
-    blank = opened_deal(DealId(derived_id("renewal", deal.deal_id)), told, stages.pipeline, deal.rep_id, at)
+    renewal_id = DealId(derived_id("renewal", deal.deal_id, str(deal.closed_at)))
+    blank = opened_deal(renewal_id, told, stages.pipeline, deal.rep_id, at)
     await save(tx, parts, opening_outcome(blank, [opening_of(blank, stages, BY)]), stages.pipeline)
 
 

@@ -21,6 +21,7 @@ HORIZON = 20 * 365 * 86_400_000_000
 MOST_STRETCHES = 4_000
 """So many stretches are tried; after that the first one that is not done with is looked at when it comes."""
 _DECIMALS = 6
+_EXACT = 9
 _SLACK = 1e-9
 _NEARLY = 1
 _HALF = 0.5e-6
@@ -38,6 +39,13 @@ class Bars:
     def level(self, value: float) -> tuple[int, int]:
         """How many a score has reached, and how many it has passed."""
         return bisect_right(self.reached, value), bisect_left(self.passed, value)
+
+    def lowered(self, by: float, others: "Bars") -> "Bars":
+        """The same for what is less by so much, and others. What is compared has six decimals."""
+        return Bars(
+            tuple(sorted({*others.reached, *(round(bar - by, _EXACT) for bar in self.reached)})),
+            tuple(sorted({*others.passed, *(round(bar - by, _EXACT) for bar in self.passed)})),
+        )
 
     @property
     def every(self) -> set[float]:

@@ -21,7 +21,7 @@ from services.scoring.decisions.domain import WORKED_ON, Decision, Recycling, wh
 from services.scoring.engagement.contacts import NO_CONTACTS
 from services.scoring.engagement.decay import EPOCH, micros
 from services.scoring.engagement.domain import EngagementRules
-from services.scoring.stages.crossings import Bars, Curve, Lookahead, is_decaying, watched
+from services.scoring.stages.crossings import Bars, Curve, Lookahead, Watch, is_decaying, watched
 from services.scoring.stages.standing import FIRST, NO_SALES, Check, Rule, Sales, Score, Standing, Step, Verdict
 from shared.events import Stage
 from shared.rules import Evaluation, Path
@@ -52,7 +52,7 @@ class StageRules:
         self.watch = watched(decaying, most)
         self._compares = sorted({path for one in decaying for path in one.references if path[0] == "lead"})
         self._known: OrderedDict[Any, Verdict] = OrderedDict()
-        self._bars_known: dict[float, Sequence[float]] = {}
+        self._bars_known: dict[float, tuple[Bars, Sequence[float]]] = {}
         half_lives = [rule.half_life for rules in (engagement, *engagement.named.values()) for rule in rules.rules]
         # While a touch is this young, and a thousandth of its points is gone, it counts as just happened.
         self._young = timedelta(microseconds=min(half_lives, default=0) // 720)
@@ -315,12 +315,15 @@ class StageRules:
 
     def _bars_of(self, standing: Standing) -> Sequence[float]:
         """The engagement at which some condition can turn for this lead, ascending."""
-        fit = float(standing.fit.points)
+        return self._bars_with(float(standing.fit.points))[1]
+
+    def _bars_with(self, fit: float) -> tuple[Bars, Sequence[float]]:
+        """The bars of engagement, those of the total lowered by fit among them; and all of their numbers."""
         known = self._bars_known.get(fit)
-        if known is None:
-            none = Bars()
-            own, of_total = (self.watch.bars.get(path, none).every for path in (_ENGAGEMENT, _TOTAL))
-            known = self._bars_known[fit] = sorted({*own, *(bar - fit for bar in of_total)})  # few sums of fit points
+        if known is None:  # there are few sums of fit points
+            own, of_total = (self.watch.bars.get(path, Bars()) for path in (_ENGAGEMENT, _TOTAL))
+            bars = of_total.lowered(fit, own)
+            known = self._bars_known[fit] = bars, sorted(bars.every)
         return known
 
     def _next_bar(self, standing: Standing, moment: datetime, known: Check | None, *, exactly: bool) -> Check | None:
@@ -341,6 +344,10 @@ class StageRules:
                 shortest = min(bucket.half_life for bucket in engagement.sums)
                 return Check(moment + timedelta(microseconds=shortest * log2(value / below)), below)
         start = micros(moment)
+        if below is not None:  # the total only moves with engagement
+            watch = Watch({_ENGAGEMENT: self._bars_with(float(standing.fit.points))[0]}, ())
+            found = Lookahead(watch, {_ENGAGEMENT: Curve(self.engagement, engagement, start)}, {}).first(self._shortest)
+            return Check(moment + timedelta(microseconds=found), below) if found is not None else None
         curves = {
             path: Curve(self.engagement, engagement, start, more)
             for path, more in ((_ENGAGEMENT, 0), (_TOTAL, standing.fit.points))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
@@ -19,7 +19,7 @@ from services.scoring.stages import queries
 from services.scoring.stages.causes import touch_behind
 from services.scoring.stages.domain import Check, StageRules, Standing, Step
 from services.scoring.stages.queries import Stood, Told
-from shared.db import Connection, Database, Tx
+from shared.db import Connection, Tx
 from shared.events import (
     AssignmentAccepted,
     AssignmentExpired,
@@ -104,7 +104,7 @@ async def settle_before(events: Sequence[LeadFact], tx: Tx, *, parts: Parts) -> 
     due = await queries.due_among(tx.connection, owners, await parts.present_in(tx))
     if due:
         await lock_people(tx.connection, due)  # in this order everywhere: the score, then where the person stands
-        await settle(tx, parts, _due_causes(due), replan=True, due=True)
+        await settle(tx, parts, due_causes(due), replan=True, due=True)
 
 
 async def settle_identified(event: LeadMerged | LeadUnmerged | IdentityLinked, tx: Tx, *, parts: Parts) -> None:
@@ -125,22 +125,8 @@ async def settle_unsettled(tx: Tx, parts: Parts, cause: str) -> int:
     return len(person_ids)
 
 
-async def settle_due(database: Database, parts: Parts) -> timedelta | None:
-    """Judge all whose time has come, and those marked; answers how long until the next one's time."""
-    while True:
-        async with database.transaction() as tx:
-            due = await queries.claim_due(tx.connection, await parts.present(tx.connection), PAGE)
-            await settle(tx, parts, _due_causes(due), replan=True, due=True)
-            marked = await settle_unsettled(tx, parts, "facts changed")
-        if len(due) < PAGE and marked < PAGE:
-            break
-    async with database.reading() as connection:
-        at = await queries.next_due(connection)
-        now = await parts.present(connection)
-    return None if at is None else max(at - now, timedelta(milliseconds=10))
-
-
-def _due_causes(due: Mapping[LeadId, datetime]) -> dict[LeadId, str]:
+def due_causes(due: Mapping[LeadId, datetime]) -> dict[LeadId, str]:
+    """What persons are judged by whose time has come."""
     return {person_id: f"due:{at.isoformat()}" for person_id, at in due.items()}
 
 
@@ -201,7 +187,10 @@ async def _settle_page(tx: Tx, parts: Parts, people: Mapping[LeadId, Person], wh
             accounts.add(person.account_id)
         if after is not before or why.decided:
             judged.stood[person_id] = after
-        checks += [(person_id, check) for check in planned]
+        if person_id in judged.stood:
+            judged.stood[person_id] = replace(after, due=planned[0]) if planned else after
+        else:
+            checks += [(person_id, check) for check in planned]
     await decision_queries.save_outcomes(tx.connection, judged.decisions)
     await queries.save_stood(tx.connection, judged.stood.values())
     await queries.record_changes(tx.connection, judged.changes)

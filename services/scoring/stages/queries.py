@@ -25,10 +25,11 @@ INSERT INTO standings (person_id) SELECT id FROM unnest($1::text[]) AS id ORDER 
 SAVE = """
 UPDATE standings SET stage = new.stage, held = new.held, furthest = new.furthest, since = new.since,
     reason = new.reason, revision = new.revision, told_total = new.told_total, told_grade = new.told_grade,
-    told_scores = new.told_scores, account_id = new.account_id, ruled = new.ruled, decision = new.decision
+    told_scores = new.told_scores, account_id = new.account_id, ruled = new.ruled, decision = new.decision,
+    due_at = new.due_at, due_below = new.due_below
 FROM json_to_recordset($1) AS new (person_id text, stage text, held text[], furthest text, since timestamptz,
     reason text, revision bigint, told_total integer, told_grade text, told_scores jsonb, account_id text, ruled text,
-    decision jsonb)
+    decision jsonb, due_at timestamptz, due_below double precision)
 WHERE standings.person_id = new.person_id
 """
 SCHEDULE = """
@@ -39,9 +40,9 @@ WHERE standings.person_id = new.person_id
 RECORD = """
 INSERT INTO stage_changes (person_id, revision, stage, previous, reason, at, engagement, fit, total, grade,
     rules_version, cause, move, until, decision_id, touch)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[],
-    $7::double precision[], $8::integer[], $9::double precision[], $10::text[], $11::integer[], $12::text[],
-    $13::text[], $14::timestamptz[], $15::text[], $16::jsonb[])
+SELECT * FROM json_to_recordset($1) AS new (person_id text, revision bigint, stage text, previous text, reason text,
+    at timestamptz, engagement double precision, fit integer, total double precision, grade text,
+    rules_version integer, cause text, move text, until timestamptz, decision_id text, touch jsonb)
 """
 DUE = """
 SELECT person_id, due_at FROM standings WHERE due_at <= $1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -74,6 +75,12 @@ SELECT stage, reason, at, until FROM stage_changes WHERE person_id = $1 AND at <
     AND NOT EXISTS (SELECT 1 FROM standings WHERE standings.person_id = $1 AND erased)
 ORDER BY revision
 """
+
+
+OF_THE_EVENT = (
+    *("revision", "stage", "previous", "reason", "engagement", "fit", "total", "grade", "rules_version", "move"),
+    "until",
+)
 
 
 class Told(NamedTuple):
@@ -124,7 +131,7 @@ async def lock_stood(connection: Connection, person_ids: Iterable[LeadId]) -> di
 
 
 async def save_stood(connection: Connection, changed: Iterable[Stood]) -> None:
-    """Write where persons stand now, and what was told."""
+    """Write where persons stand now, what was told, and when to look again; their rows must be locked."""
     rows = [
         {
             "person_id": stood.person_id,
@@ -140,6 +147,8 @@ async def save_stood(connection: Connection, changed: Iterable[Stood]) -> None:
             "account_id": stood.account_id,
             "ruled": stood.verdict.ruled,
             "decision": asdict(stood.decision) if stood.decision is not None else None,
+            "due_at": stood.due and stood.due.at,
+            "due_below": stood.due and stood.due.below,
         }
         for stood in changed
     ]
@@ -161,27 +170,20 @@ async def schedule(connection: Connection, checks: Sequence[tuple[LeadId, Check 
 
 async def record_changes(connection: Connection, changes: Sequence[Told]) -> None:
     """Keep stage changes, each with its cause."""
-    if changes:
-        events = [told.event for told in changes]
-        await connection.execute(
-            RECORD,
-            [event.lead_id for event in events],
-            [event.revision for event in events],
-            [event.stage for event in events],
-            [event.previous for event in events],
-            [event.reason for event in events],
-            [event.occurred_at for event in events],
-            [event.engagement for event in events],
-            [event.fit for event in events],
-            [event.total for event in events],
-            [event.grade for event in events],
-            [event.rules_version for event in events],
-            [told.cause for told in changes],
-            [event.move for event in events],
-            [event.until for event in events],
-            [told.decision_id for told in changes],
-            [told.touch for told in changes],
-        )
+    rows = [
+        {
+            "person_id": event.lead_id,
+            "at": event.occurred_at,
+            "cause": told.cause,
+            "decision_id": told.decision_id,
+            "touch": told.touch and dict(told.touch),
+            **{name: getattr(event, name) for name in OF_THE_EVENT},
+        }
+        for told in changes
+        for event in (told.event,)
+    ]
+    if rows:
+        await connection.execute(RECORD, rows)
 
 
 async def due_among(connection: Connection, person_ids: Iterable[LeadId], now: datetime) -> dict[LeadId, datetime]:

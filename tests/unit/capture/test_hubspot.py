@@ -65,6 +65,52 @@ def test_a_deal_is_about_its_contact() -> None:
         assert (untied.stage, untied.external_id, untied.person.identified) == ("closedwon", "5", False)
 
 
+TIED = {"objectId": None, "propertyName": None, "propertyValue": None, "associationRemoved": False}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        event("deal.associationChange", **TIED, associationType="DEAL_TO_CONTACT", fromObjectId=5, toObjectId=78),
+        event("contact.associationChange", **TIED, associationType="CONTACT_TO_DEAL", fromObjectId=78, toObjectId=5),
+        event(
+            "object.associationChange",
+            **TIED | {"objectTypeId": "0-3", "fromObjectTypeId": "0-3", "toObjectTypeId": "0-1"},
+            fromObjectId=5,
+            toObjectId=78,
+        ),
+    ],
+    ids=["of the deal", "of the contact", "of any object"],
+)
+def test_a_deal_that_is_tied_to_a_contact_is_theirs_as_hubspot_has_it_now(told: dict[str, Any]) -> None:
+    record = contact() | {"associations": {"contacts": {"results": [{"id": "77"}, {"id": "78"}]}}}
+    for answers, contact_id in (({"5": record}, "77"), (None, "78")):
+        fact = change(HUBSPOT, [told], answers)
+        assert (fact.deal, fact.only_tied, fact.external_id, fact.person.external_id) == (True, True, "5", contact_id)
+        assert (fact.stage, fact.properties) == (None, {})
+    removed = told | {"associationRemoved": True}
+    assert change(HUBSPOT, [removed], {"5": record}).person.external_id == "77"
+    for answers in ({"5": {"id": "5", "properties": {"amount": "1"}}}, None):
+        assert reason(one(HUBSPOT, [removed], answers)) == "association"
+
+
+def test_a_deal_that_is_tied_to_a_company_is_known_by_it_and_other_ties_are_ignored() -> None:
+    ends = {"fromObjectId": 5, "toObjectId": 9}
+    fact = change(HUBSPOT, [event("deal.associationChange", **TIED, associationType="DEAL_TO_COMPANY", **ends)])
+    assert (fact.external_id, fact.account, fact.person.identified) == ("5", "9", False)
+    other = event("contact.associationChange", **TIED, associationType="CONTACT_TO_COMPANY", **ends)
+    assert reason(one(HUBSPOT, [other])) == "association"
+
+
+def test_ties_of_one_deal_have_names_of_their_own() -> None:
+    told = event("deal.associationChange", **TIED, associationType="DEAL_TO_CONTACT", fromObjectId=5, toObjectId=78)
+    names = {
+        adapters()["hubspot"].delivery_id(HUBSPOT.with_body(json.dumps([told | {"toObjectId": to}]).encode()))
+        for to in (77, 78, 78)
+    }
+    assert len(names) == 2
+
+
 def test_what_changes_at_a_company_is_a_change_of_nobody() -> None:
     fact = change(HUBSPOT, [event("company.propertyChange", objectId=9, propertyName="name", propertyValue="Acme")])
     assert (fact.external_id, fact.person.identified, fact.properties) == ("9", False, {"name": "Acme"})
