@@ -1,6 +1,7 @@
 """What an endpoint is asked beside its path: only what it takes, and each once if it takes one.
 
 A misspelt parameter that nobody looks at would have a report answer another question than the one that was asked.
+Public pages take what the world adds to their addresses.
 """
 
 from collections import Counter
@@ -27,11 +28,12 @@ def asked_only(dependant: Dependant, handle: Handler) -> Handler:
     takes_many = {field.alias: _takes_many(field.field_info.annotation) for field in fields}
 
     async def check(request: Request) -> Any:
-        if request.scope["query_string"]:
+        token = request.headers.get("authorization")  # without it a call is refused for that, or is of a public page
+        if token is not None and request.scope["query_string"]:
             faults = [*faults_of_names((name for name, _ in request.query_params.multi_items()), takes_many)]
             if faults:
                 authenticator: Authenticator = request.app.state.authenticator
-                await authenticator.principal(request.headers.get("authorization"))  # who may not ask is told that
+                await authenticator.principal(token)  # who may not ask is told that
                 raise Invalid(f"look at {', '.join(fault.pointer for fault in faults)}", faults)
         return await handle(request)
 

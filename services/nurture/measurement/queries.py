@@ -162,7 +162,7 @@ FROM (
 WHERE sequence_id = $1 AND claimed_at >= $2 AND claimed_at < $3 AND {LEFT_US}
 GROUP BY step_id, variant, model, currency
 """
-NOTE = "INSERT INTO outcome_turns (ids) SELECT $1::text[] WHERE $1::text[] <> '{}'"
+NOTE = "INSERT INTO outcome_turns (ids) VALUES ($1)"
 # One at a time: of two that look at the same person the later one must see what the earlier one wrote.
 ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('nurture/outcomes', 0))"
 TAKE_TURNS = """
@@ -200,7 +200,9 @@ FROM messages
 WHERE lead_id = ANY($1) AND (({LEFT_US}) OR (state = 'planned' AND claim_until IS NOT NULL))
 """
 OUTCOME = "kind, fact_id, sequence_id, lead_id, at, step_id, variant, currency, value_minor"
-OUTCOMES_OF = f"SELECT {OUTCOME} FROM outcomes WHERE lead_id = ANY($1) OR fact_id = ANY($2)"
+OUTCOMES_OF = f"""
+SELECT {OUTCOME} FROM outcomes WHERE lead_id = ANY($1) OR (kind IN ('replied', 'conversions') AND fact_id = ANY($2))
+"""
 TAKE_AWAY = """
 DELETE FROM outcomes USING unnest($1::text[], $2::text[], $3::text[]) AS gone (its_kind, its_fact, its_sequence)
 WHERE kind = its_kind AND fact_id = its_fact AND sequence_id = its_sequence
@@ -219,7 +221,8 @@ SELECT DISTINCT lead_id FROM replies JOIN unnest($1::text[], $2::text[]) AS told
 
 async def note(connection: Connection, ids: Collection[LeadId]) -> None:
     """Something was told of these ids that may change what messages came to."""
-    await connection.execute(NOTE, sorted(set(ids)))
+    if ids:
+        await connection.execute(NOTE, sorted(set(ids)))
 
 
 async def active_after(connection: Connection, after: str, lately: timedelta, limit: int) -> list[LeadId]:

@@ -22,7 +22,7 @@ def paged(limit: int = 50, cursor: str | None = None) -> tuple[int, str | None]:
     return limit, cursor
 
 
-def routers() -> tuple[Endpoints, Endpoints]:
+def routers() -> tuple[Endpoints, Endpoints, Endpoints]:
     endpoints = Endpoints(dependencies=[Depends(requires("capture:read"))])
 
     @endpoints.get("/v1/things")
@@ -53,7 +53,13 @@ def routers() -> tuple[Endpoints, Endpoints]:
         await authorise(request, "capture:write")
         return Response(status_code=204)
 
-    return endpoints, direct
+    public = Endpoints()
+
+    @public.get("/v1/pages/{secret}")
+    async def page_of_a_person(secret: str, lang: str = "en") -> str:
+        return secret + lang
+
+    return endpoints, direct, public
 
 
 @pytest_asyncio.fixture
@@ -103,3 +109,8 @@ async def test_who_may_not_ask_is_told_that_first(client: httpx.AsyncClient) -> 
 async def test_addresses_for_the_world_take_what_is_added_to_them(client: httpx.AsyncClient) -> None:
     for path in ("/t/a?utm_source=b&fbclid=c", "/hooks/a/v1/track?writeKey=b"):
         assert (await client.get(path)).status_code == 200
+
+
+async def test_a_page_that_asks_for_no_token_takes_what_is_added_to_its_address(client: httpx.AsyncClient) -> None:
+    del client.headers["authorization"]
+    assert (await client.get("/v1/pages/a?lang=de&utm_source=b")).json() == "ade"
