@@ -208,6 +208,26 @@ async def test_two_deliverers_share_the_work_and_repeat_none_of_it(routing: Rout
         assert mine == sorted(mine)
 
 
+async def test_nothing_goes_on_behind_a_deliverer_that_is_stopped(routing: Routing) -> None:
+    endpoint_id = (await make(routing, "https://example.com/hook"))["endpoint_id"]
+    await tell(routing, Outgoing("one", endpoint_id, "a", b"{}"))
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def hang(*call: object) -> Any:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    running = asyncio.create_task(Deliverer(routing.service.consumer_runtime, {"webhook": hang}).run())
+    await asyncio.wait_for(begun.wait(), 60)
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert ended.is_set()
+
+
 async def test_what_is_sealed_goes_to_nobody_once_the_person_is_erased(routing: Routing) -> None:
     server, lead = LocalServer(), lead_id("person")
     runtime = routing.service.consumer_runtime

@@ -88,7 +88,13 @@ class Deliverer:
                 if endpoint_id not in self._busy:
                     self._busy[endpoint_id] = asyncio.create_task(self._serve(endpoint_id))
         if self._busy:
-            done, _ = await asyncio.wait(self._busy.values(), timeout=PATIENCE_S)
+            try:
+                done, _ = await asyncio.wait(self._busy.values(), timeout=PATIENCE_S)
+            except asyncio.CancelledError:  # nothing goes on behind a worker that has stopped
+                for task in self._busy.values():
+                    task.cancel()
+                await asyncio.wait(self._busy.values())
+                raise
             self._busy = {endpoint_id: task for endpoint_id, task in self._busy.items() if task not in done}
             for task in done:
                 task.result()
