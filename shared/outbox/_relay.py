@@ -36,6 +36,7 @@ POSITION = gauge("throughline_outbox_position", "The cursor of each log", ["log"
 
 PAGE = 1_000
 PAGES_UNDER_WAY = 4
+PAGES_A_MOVE = 8
 BATCH_BYTES = 262_144
 PRODUCE_TIMEOUT_S = 15.0
 START_PATIENCE_S = 15
@@ -230,11 +231,11 @@ class Relay:
                 await self._bell.hurried.wait()
 
     async def _follow(self, producer: AIOKafkaProducer, sent: asyncio.Queue[_Page]) -> None:
-        """Move the cursor as pages are confirmed, once for all that were sent meanwhile."""
+        """Move the cursor as pages are confirmed, once for some of those that were sent meanwhile."""
         while True:
             pages = [await sent.get()]
             await self._confirm(pages[0])
-            while not sent.empty():
+            while not sent.empty() and len(pages) < PAGES_A_MOVE:
                 pages.append(sent.get_nowait())
                 await self._confirm(pages[-1])
             failpoint("after_produce_before_cursor")
