@@ -194,6 +194,9 @@ class Consumer:
         finally:
             self._client = None
             self._assigned.clear()
+            self._find_no_more()
+            if self._finding is not None:  # or it would go on behind a consumer that has ended, with a pool of its own
+                await asyncio.wait([self._finding], timeout=5)
 
     async def _do_duties(self, consumer: AIOKafkaConsumer) -> None:
         """Read, write and watch until one of them is over."""
@@ -237,7 +240,6 @@ class Consumer:
     def _find_no_more(self) -> None:
         if self._finding is not None:
             self._finding.cancel()
-            self._finding = None
 
     async def _go_on(self, client: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> None:
         """Find where partitions go on, seek there, and only then let their records in."""
