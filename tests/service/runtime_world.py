@@ -118,6 +118,12 @@ async def log_lock(database: Database, log: int = 0) -> AsyncIterator[Connection
         await connection.close()
 
 
+async def anybody_waits(database: Database) -> bool:
+    """Whether any transaction waits for another."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    return bool(await value(database, waiting))
+
+
 async def waiting_for_lock(database: Database) -> list[int]:
     """The backends that wait for an event log's lock."""
     rows = await fetch(

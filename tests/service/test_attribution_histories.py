@@ -21,6 +21,7 @@ from shared.ids import ConversionId
 from shared.settings import Settings
 from shared.testing import Harness, eventually, harness
 from tests.service.attribution_facts import Teller, World, random_history
+from tests.service.runtime_world import anybody_waits
 from throughline.services import service_code
 
 
@@ -228,18 +229,12 @@ def pairs(teller: Teller) -> dict[str, tuple[list[Event], Event, Event]]:
 async def test_of_two_transactions_at_once_the_second_sees_the_first(attribution: Harness, pair: str) -> None:
     before, first, second = pairs(Teller())[pair]
     await attribution.deliver(*before)
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-
-    async def is_waiting() -> bool:
-        async with attribution.runtime.database.reading() as connection:
-            return bool(await connection.fetchval(waiting))
-
     async with attribution.consumer_runtime.database.transaction() as tx:
         for route in attribution.code.routes(attribution.consumer_runtime):
             if route.event_type is type(first):
                 await route.handle([first], tx)
         delivery = asyncio.create_task(attribution.deliver(second))
-        await eventually(is_waiting)
+        await eventually(lambda: anybody_waits(attribution.runtime.database))
     await delivery
     assert await stored_credits(attribution) == await expected_credits(attribution, [*before, first, second])
 

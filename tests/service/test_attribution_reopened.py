@@ -12,6 +12,7 @@ from shared.settings import Settings
 from shared.testing import Harness, eventually, harness
 from tests.service.attribution_facts import Teller
 from tests.service.pipeline_facts import PipelineTeller
+from tests.service.runtime_world import anybody_waits
 from throughline.services import service_code
 
 
@@ -78,18 +79,12 @@ async def test_win_taken_back_under_another_id_waits_for_who_credits_it(attribut
     await attribution.deliver(touch)
     before = await sums(attribution)
     await attribution.deliver(won)
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-
-    async def is_waiting() -> bool:
-        async with attribution.runtime.database.reading() as connection:
-            return bool(await connection.fetchval(waiting))
-
     async with attribution.consumer_runtime.database.transaction() as tx:
         for route in attribution.code.routes(attribution.consumer_runtime):
             if route.event_type is type(touch):
                 await route.handle([corrected], tx)
         delivery = asyncio.create_task(attribution.deliver(gone))
-        await eventually(is_waiting)
+        await eventually(lambda: anybody_waits(attribution.runtime.database))
     await delivery
     assert await sums(attribution) == before
 

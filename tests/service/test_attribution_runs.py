@@ -22,7 +22,7 @@ from shared.service import free_port
 from shared.settings import Settings
 from shared.testing import Harness, eventually, harness
 from tests.service.attribution_facts import Teller
-from tests.service.runtime_world import environment_of
+from tests.service.runtime_world import anybody_waits, environment_of
 from tests.service.test_attribution_histories import (
     expected_credits,
     histories,
@@ -53,13 +53,6 @@ async def get(service: Harness, path: str, **query: Any) -> Any:
     answer = await service.client.get(path, params=query)
     assert answer.status_code == 200, answer.text
     return answer.json()
-
-
-async def is_waiting(service: Harness) -> bool:
-    """Whether any transaction waits for another."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    async with service.runtime.database.reading() as connection:
-        return bool(await connection.fetchval(waiting))
 
 
 async def values(service: Harness, model: str) -> dict[str, int]:
@@ -196,7 +189,7 @@ async def test_model_that_is_saved_while_a_walk_looks_is_built(attribution: Harn
     async with attribution.runtime.database.transaction() as tx:
         await tx.connection.execute("LOCK TABLE model_runs")
         walking = asyncio.create_task(walk_models(attribution.consumer_runtime.database, Catalogue()))
-        await eventually(lambda: is_waiting(attribution))
+        await eventually(lambda: anybody_waits(attribution.runtime.database))
         await STORE.save(tx.connection, {"base": "first_touch"}, "anna", "mine")
         await begin_runs(tx.connection)
     await walking
@@ -214,7 +207,7 @@ async def test_version_built_at_the_last_moment_does_not_serve_while_it_is_owed(
     async with attribution.runtime.database.transaction() as tx:
         await share_runs(tx.connection)
         walking = asyncio.create_task(walk_models(attribution.consumer_runtime.database, Catalogue()))
-        await eventually(lambda: is_waiting(attribution))
+        await eventually(lambda: anybody_waits(attribution.runtime.database))
         await tx.connection.execute(finish, "other")
         owe = "INSERT INTO credit_debts SELECT conversion_id, 3, lead_id, occurred_at FROM conversions"
         await tx.connection.execute(owe)
@@ -228,7 +221,7 @@ async def test_number_of_a_version_that_was_taken_back_is_given_to_another(attri
     async with attribution.consumer_runtime.database.transaction() as tx:
         await tx.connection.execute("SELECT FROM model_runs WHERE model = 'mine' FOR UPDATE")
         saving = asyncio.create_task(attribution.client.put("/v1/models/mine", json={"base": "participation"}))
-        await eventually(lambda: is_waiting(attribution))
+        await eventually(lambda: anybody_waits(attribution.runtime.database))
         await tx.connection.execute(ending.format("wait_event_type = 'Lock'"))
         assert (await saving).status_code == 503
     assert (await put(attribution, "mine", LAST))["version"] == 2
@@ -248,7 +241,7 @@ async def test_conversion_taken_back_while_a_run_is_taken_away_leaves_nothing(at
         (gone,) = [run for run in await runs(tx.connection) if run.state == "retiring"]
         await tx.connection.execute("SELECT FROM paths WHERE conversion_id = $1 FOR UPDATE", withdrawn.conversion_id)
         telling = asyncio.create_task(attribution.deliver(withdrawn))
-        await eventually(lambda: is_waiting(attribution))
+        await eventually(lambda: anybody_waits(attribution.runtime.database))
         assert await take_credits(tx.connection, gone, limit=100)
     await telling
     await settle(attribution)

@@ -20,6 +20,7 @@ from shared.ids import LeadId
 from shared.settings import Settings
 from shared.testing import FrozenClock, eventually, harness
 from tests.conftest import DatabaseServer
+from tests.service.runtime_world import anybody_waits
 from tests.service.scoring_world import BROWSERS, DAY, NOW, PEOPLE, World, random_history
 from throughline.services import service_code
 
@@ -126,12 +127,6 @@ async def fold_only(world: World, event: Event, tx: Tx) -> None:
             await route.handle([event], tx)
 
 
-async def waits_for_a_lock(world: World) -> bool:
-    statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with world.scoring.runtime.database.reading() as connection:
-        return bool(await connection.fetchval(statement))
-
-
 @pytest.mark.parametrize("first", ["merge", "touch"])
 @pytest.mark.parametrize("known", [True, False])
 async def test_a_touch_that_meets_a_merge_under_way_counts_for_the_survivor(
@@ -145,7 +140,7 @@ async def test_a_touch_that_meets_a_merge_under_way_counts_for_the_survivor(
     async with world.scoring.consumer_runtime.database.transaction() as tx:
         await fold_only(world, under_way, tx)
         other = asyncio.create_task(world.tell(then))
-        await eventually(lambda: waits_for_a_lock(world))
+        await eventually(lambda: anybody_waits(world.scoring.runtime.database))
     await other
     assert ((await world.score(b))["lead_id"], (await world.score(b))["engagement"]) == (a, 25)
     async with world.scoring.runtime.database.reading() as connection:
