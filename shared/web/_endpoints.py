@@ -25,6 +25,7 @@ class LateRoute(APIRoute):
         self.path = path
         self.endpoint = endpoint
         self.methods = {method.upper() for method in declared["methods"] or ("GET",)}
+        self.is_of_api = OF_THE_API.match(path) is not None
         self.path_regex, self.path_format, self.param_convertors = compile_path(path)
         self._declared = declared
         self._worked_out = False
@@ -40,7 +41,7 @@ class LateRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """What serves a request; parameters that the API does not know are refused."""
         handler = self.served_by()
-        return asked_only(self.dependant, handler) if OF_THE_API.match(self.path) else handler
+        return asked_only(self.dependant, handler) if self.is_of_api else handler
 
     def served_by(self) -> Handler:
         """What serves a request whose parameters are in order."""

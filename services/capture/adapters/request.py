@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote_plus
 
@@ -16,6 +16,7 @@ BLANK = "[blanked]"
 SHORTEST_SECRET = 8  # a shorter text would be found, and blanked, where it is no secret
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie"})
 _SECRET_PARAMETER = re.compile(r"(?<![^&])(token|secret|api_key|access_token)=[^&]*", re.IGNORECASE)
+_BLANKED_PARAMETER = rf"\1={quote(BLANK)}"
 _JSON_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
@@ -111,7 +112,7 @@ class Answer:
 
 def strip_secrets(request: HookRequest, secrets: Sequence[str]) -> HookRequest:
     """The request without credentials and tokens in the address, and without the secret wherever it is echoed."""
-    spellings = sorted({text for secret in secrets for text in _spellings(secret)}, key=len, reverse=True)
+    spellings = _spellings_of(tuple(secrets))
     address, mark, query = request.url.partition("?")
     headers = [
         (name, BLANK if name in _SECRET_HEADERS else _blanked(value, spellings))
@@ -125,10 +126,16 @@ def strip_secrets(request: HookRequest, secrets: Sequence[str]) -> HookRequest:
         body = _blanked_form(body, spellings)
     return replace(
         request,
-        url=address + mark + _blanked_form(_SECRET_PARAMETER.sub(rf"\1={quote(BLANK)}", query), spellings),
+        url=address + mark + _blanked_form(_SECRET_PARAMETER.sub(_BLANKED_PARAMETER, query), spellings),
         headers=Headers(tuple(headers)),
         raw_body=body.encode(errors="surrogateescape"),
     )
+
+
+@lru_cache(maxsize=1_000)
+def _spellings_of(secrets: tuple[str, ...]) -> Sequence[str]:
+    """How any of the secrets may be written, the longest first."""
+    return sorted({text for secret in secrets for text in _spellings(secret)}, key=len, reverse=True)
 
 
 def _spellings(secret: str) -> set[str]:

@@ -19,7 +19,7 @@ from shared.errors import Unavailable
 from shared.personal import Draft
 from shared.service import Runtime
 from shared.telemetry import counter
-from shared.web import Endpoints
+from shared.web import DirectRoute, Endpoints
 
 DELIVERIES = counter("throughline_hook_requests_total", "Webhook requests by what was answered", ["kind", "outcome"])
 OK = 200
@@ -30,18 +30,19 @@ SEEN = 10_000
 def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
     """The endpoint of all sources. It takes no token: each source proves itself by its own secret."""
     router = Endpoints(tags=["hooks"])
+    door = Endpoints(tags=["hooks"], route_class=DirectRoute)
     seen: OrderedDict[tuple[str, str], bytes] = OrderedDict()
     certificates = Certificates(runtime.settings)
     base = runtime.settings.public_url.rstrip("/")
 
-    @router.post("/hooks/{source_id}", responses={OK: {"description": "Kept"}})
-    @router.get("/hooks/{source_id}", responses={OK: {"description": "There, or the answer to a handshake"}})
-    @router.head("/hooks/{source_id}", responses={OK: {"description": "There"}})
+    @door.post("/hooks/{source_id}", responses={OK: {"description": "Kept"}})
+    @door.get("/hooks/{source_id}", responses={OK: {"description": "There, or the answer to a handshake"}})
+    @door.head("/hooks/{source_id}", responses={OK: {"description": "There"}})
     async def receive(request: Request, source_id: str) -> Response:
         """Take a source's delivery; 200 when it is kept, whatever body the source wants back."""
         source = await known.get(source_id)
         raw_body = await request.body()
-        hook = _hook_request(request, raw_body, f"{base}{request.url.path}")
+        hook = _hook_request(request, raw_body, f"{base}{request.scope['path']}")
         if found := await certificates.of(source.adapter, hook):
             hook = replace(hook, found=found)
         handshake = source.adapter.handshake(hook, source.secrets, source.settings)
@@ -103,6 +104,7 @@ def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
         DELIVERIES.labels(source.kind, "kept").inc()
         return _response(source.adapter.answer(stored))
 
+    router.take(door)
     return router
 
 

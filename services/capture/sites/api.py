@@ -19,6 +19,7 @@ from shared.errors import Rejected, Unavailable
 from shared.ids import new_id
 from shared.service import Runtime
 from shared.web import (
+    DirectRoute,
     Endpoints,
     Limit,
     Page,
@@ -41,6 +42,7 @@ FRESH_S = 5.0  # as long a page of an origin that was taken away may still send
 def sites_router(runtime: Runtime, forgotten: Forgotten, settings: CaptureSettings) -> APIRouter:
     """The endpoints about sites. The snippet and what it sends need no token; a site's id is public."""
     router = Endpoints(tags=["sites"])
+    door = Endpoints(tags=["sites"], route_class=DirectRoute)
     collector = Collector(runtime, forgotten, settings)
     may_read = [Depends(requires("capture:read"))]
     may_write = [Depends(requires(SCOPE))]
@@ -59,7 +61,7 @@ def sites_router(runtime: Runtime, forgotten: Forgotten, settings: CaptureSettin
             return Response(status_code=304, headers=headers)
         return Response(script(), headers=headers, media_type="text/javascript")
 
-    @router.post("/t/{site_id}", status_code=ACCEPTED, openapi_extra=described_body(SiteBatch))
+    @door.post("/t/{site_id}", status_code=ACCEPTED, openapi_extra=described_body(SiteBatch))
     async def collect(request: Request, site_id: str) -> Response:
         """Keep what a page of the site sends, as text or JSON. The good events are kept, and the others named."""
         site = await known.get(site_id)
@@ -72,7 +74,7 @@ def sites_router(runtime: Runtime, forgotten: Forgotten, settings: CaptureSettin
         answer.headers.update(cross_origin(site.origins, request))
         return answer
 
-    @router.options("/t/{site_id}", include_in_schema=False)
+    @door.options("/t/{site_id}", include_in_schema=False)
     async def may_collect(request: Request, site_id: str) -> Response:
         site = await known.get(site_id)
         return Response(status_code=204, headers=cross_origin(site.origins, request))
@@ -144,4 +146,5 @@ def sites_router(runtime: Runtime, forgotten: Forgotten, settings: CaptureSettin
             updated_at=row.updated_at,
         )
 
+    router.take(door)
     return router

@@ -53,6 +53,10 @@ def routers() -> tuple[Endpoints, Endpoints, Endpoints]:
         await authorise(request, "capture:write")
         return Response(status_code=204)
 
+    @direct.post("/hooks/{source_id}")
+    async def kept(request: Request, source_id: str) -> Response:
+        return Response(f"{source_id} {request.path_params} {request.scope['route'].path}")
+
     public = Endpoints()
 
     @public.get("/v1/pages/{secret}")
@@ -114,3 +118,19 @@ async def test_addresses_for_the_world_take_what_is_added_to_them(client: httpx.
 async def test_a_page_that_asks_for_no_token_takes_what_is_added_to_its_address(client: httpx.AsyncClient) -> None:
     del client.headers["authorization"]
     assert (await client.get("/v1/pages/a?lang=de&utm_source=b")).json() == "ade"
+
+
+@pytest.mark.parametrize("query", ["", "?token=b&token=c"])
+async def test_a_busy_endpoint_is_told_the_text_at_the_end_of_its_path(client: httpx.AsyncClient, query: str) -> None:
+    answer = await client.post(f"/hooks/%C3%BC%20b{query}")
+    assert answer.text == "ü b {'source_id': 'ü b'} /capture/hooks/{source_id}"
+
+
+async def test_a_busy_endpoint_is_of_one_path_and_method(client: httpx.AsyncClient) -> None:
+    for method, path, status in (
+        ("POST", "/hooks/", 404),
+        ("POST", "/hooks/a/b", 404),
+        ("POST", "/hooks", 404),
+        ("PUT", "/hooks/a", 405),
+    ):
+        assert (await client.request(method, path)).status_code == status
