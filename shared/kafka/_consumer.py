@@ -48,6 +48,7 @@ IDLE_S = 0.25
 START_PATIENCE_S = 30
 BATCH_PATIENCE_S = 15.0
 KEYS_PATIENCE_S = 0.2
+FIRST_PLANS_S, LONGEST_PLANS_S = 1.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,8 @@ class Consumer:
         self._client: AIOKafkaConsumer | None = None
         self._finding: asyncio.Task[None] | None = None
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._plans_s = FIRST_PLANS_S
+        self._plans_end = 0.0
 
     @property
     def assigned(self) -> bool:
@@ -384,8 +387,7 @@ class Consumer:
         attempt = 0
         while self._going_on(taken):
             try:
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await self._database.connect(plan_once=True)
+                connection = await self._connected()
                 if not (mine := self._going_on(taken)):  # they may be another's since
                     return
                 if await self._repaired(mine):
@@ -394,7 +396,7 @@ class Consumer:
                 if self._keys_arrived is not None:
                     self._keys_arrived.clear()
                 with BATCH_SECONDS.labels(self._group).time(), self._busy():
-                    await self._processor.process(self._connection, batch)
+                    await self._processor.process(connection, batch)
                 self._moved(batch)
                 return
             except PartitionStopped as exc:
@@ -412,6 +414,23 @@ class Consumer:
                     return
                 await self._pause(exc, attempt)
                 attempt += 1
+
+    async def _connected(self) -> asyncpg.Connection[asyncpg.Record]:
+        """The writer's connection. Its plans hold for a time that doubles.
+
+        A plan is of the tables as they were: what was made while one was empty would read all of it once it is not.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._database.connect(plan_once=True)
+            self._plans_s = FIRST_PLANS_S
+        elif now < self._plans_end:
+            return self._connection
+        else:
+            await self._connection.execute("DISCARD PLANS")
+            self._plans_s = min(2 * self._plans_s, LONGEST_PLANS_S)
+        self._plans_end = now + self._plans_s
+        return self._connection
 
     async def _pause(self, fault: BaseException, attempt: int) -> None:
         """Wait before the next try: longer each time, or until keys arrive where keys were missed."""

@@ -60,7 +60,8 @@ WITH held AS MATERIALIZED (
 ), moved AS (
     UPDATE relay_cursors AS cursor SET position = page.last
     FROM unnest($4::smallint[], $5::bigint[], $6::bigint[], $7::text[]) AS page (log, before, last, event_id)
-    WHERE cursor.log = page.log AND cursor.position = page.before AND EXISTS (SELECT FROM held) AND page.event_id = ANY (
+    WHERE cursor.log = page.log AND cursor.position = page.before AND EXISTS (SELECT FROM held)
+      AND page.event_id = ANY (
         ARRAY(SELECT row.event_id FROM event_log AS row WHERE row.log = page.log AND row.position = page.last)
     )
     RETURNING cursor.log

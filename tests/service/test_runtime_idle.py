@@ -1,4 +1,4 @@
-"""What concerns no handler is moved past together with what does, in one transaction."""
+"""What batches cost: what concerns no handler waits for what does, and plans do not outlive what was planned for."""
 
 import asyncio
 from typing import Any
@@ -33,6 +33,31 @@ class Noting:
         self.batches.append([partition for _, partition in batch.spans])
 
 
+class Growing(Noting):
+    """Looks keys up in a table that has grown by the second batch. `plans`: how, each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plans: list[str] = []
+
+    def concerns(self, record: Any) -> bool:
+        return True
+
+    async def process(self, connection: "asyncpg.Connection[asyncpg.Record]", batch: Any) -> None:
+        if not self.batches:
+            await connection.execute("""
+                CREATE TABLE growing (id integer PRIMARY KEY, word char(500)) WITH (autovacuum_enabled = false);
+                PREPARE look_up (json) AS
+                SELECT word FROM growing JOIN json_to_recordset($1) AS asked (id integer) USING (id);
+            """)
+        plan = await connection.fetch("EXPLAIN EXECUTE look_up('[]')")
+        self.plans.append("\n".join(row[0] for row in plan))
+        await connection.execute(
+            "INSERT INTO growing SELECT number, 'word' FROM generate_series(1, 50000) AS number ON CONFLICT DO NOTHING"
+        )
+        await super().process(connection, batch)
+
+
 def tombstone(place: TopicPartition, key: bytes) -> "ConsumerRecord[bytes, None]":
     headers = (("ce_type", b"throughline.touch.recorded.v1"),)
     return ConsumerRecord(place.topic, place.partition, 0, 0, 0, key, None, None, 3, 0, headers)
@@ -53,14 +78,15 @@ def let_in(consumer: Consumer, place: TopicPartition, key: bytes) -> None:
     consumer._arrived.set()
 
 
-async def carried_out(consumer: Consumer, noting: Noting, wanted: list[list[int]]) -> None:
+async def carried_out(consumer: Consumer, noting: Noting, wanted: list[list[int]], *, stop: bool = True) -> None:
     async def are() -> bool:
         return noting.batches == wanted
 
     try:
         await eventually(are)
     finally:
-        await consumer.stop()
+        if stop:
+            await consumer.stop()
 
 
 async def test_what_concerns_nobody_waits_for_what_does(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,3 +120,20 @@ async def test_what_concerns_nobody_does_not_pile_up(settings: Settings, monkeyp
         let_in(consumer, place, b"idle")
     await carried_out(consumer, noting, [[0, 1]])
     await writing
+
+
+async def test_what_was_planned_for_an_empty_table_is_planned_anew(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.kafka._consumer.FIRST_PLANS_S", 0)
+    growing = Growing()
+    consumer = consumer_of(settings, growing)
+    writing = asyncio.create_task(consumer._write())
+    let_in(consumer, ONE, OF_CONCERN)
+    await carried_out(consumer, growing, [[0]], stop=False)
+    let_in(consumer, OTHER, OF_CONCERN)
+    await carried_out(consumer, growing, [[0], [1]])
+    await writing
+    empty, grown = growing.plans
+    assert "Seq Scan on growing" in empty
+    assert "Index Scan using growing_pkey" in grown
