@@ -54,6 +54,7 @@ class PathWorld:
             path = [touch for touch in self.touches.get(owner, []) if at - timedelta(days=90) <= touch[0] <= at]
             channels = tuple(touch[3] for touch in path)
             rows = steps(without_runs(channels)) if channels else []
+            rows += [("part", (channel,)) for channel in set(channels)]
             rows += [("assist", (channel,)) for channel in set(channels[:-1])]
             rows += [("path", channels), ("route", without_runs(channels)), ("length", len(channels))]
             rows += [("lag", (at - path[0][0]) // DAY if path else -1)]

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
+from importlib import import_module
 
 import pytest
 import pytest_asyncio
@@ -41,6 +42,11 @@ async def test_any_order_with_repetitions_equals_plain_recomputation(attribution
         if index % 3 == 0:
             await count_remainders(attribution.consumer_runtime.database)
     assert await attribution.parked() == []
+    await holds(attribution, facts)
+    fill = import_module("services.attribution.migrations.versions.0015_parts_of_channels").FILL
+    async with attribution.runtime.database.transaction() as tx:
+        await tx.connection.execute("DELETE FROM path_sums WHERE subject = 'part'")
+        await tx.connection.execute(fill)
     await holds(attribution, facts)
 
 

@@ -16,13 +16,13 @@ from typing import Literal, NamedTuple
 from services.attribution.domain import LOOKBACK, PathRow
 from services.attribution.reports.domain import Period
 
-Subject = Literal["step", "last", "gram", "tail", "set", "assist", "length", "lag", "path", "route"]
+Subject = Literal["step", "last", "gram", "tail", "set", "part", "assist", "length", "lag", "path", "route"]
 """What a sum is about.
 
 - `step`: going on to a channel; its keys are the channel before, if there is one, and the channel.
 - `last`: ending after a channel.
 - `gram`, `tail`: the same with up to four channels before, over all time.
-- `set`: the distinct channels. `assist`: a channel on any touch but the last.
+- `set`: the distinct channels. `part`: a channel on any touch to a conversion, `assist`: on any but the last.
 - `path`, `route`: the sequence of channels with and without runs. `length`: its touches. `lag`: days from its first.
 """
 
@@ -193,6 +193,7 @@ def _steps(visits: Keys) -> tuple[Facet, ...]:
 def _ways(channels: Keys) -> tuple[Facet, ...]:
     """What a path to a conversion counts under, but for its lag."""
     return (
+        *(_named("part", (channel,)) for channel in sorted(set(channels))),
         *(_named("assist", (channel,)) for channel in sorted(set(channels[:-1]))),
         ("length", len(channels), ()),
         _named("path", channels),

@@ -83,11 +83,6 @@ FROM (
 ) AS part
 GROUP BY subject, currency, key_id
 """
-# Each conversion once for every channel on its path.
-TAKEN_PART = f"""
-SELECT channel, sum(journeys)::bigint AS journeys, sum(value_minor)::bigint AS value_minor
-FROM ({SUMS}) AS summed CROSS JOIN unnest(keys) AS channel WHERE currency <> '' GROUP BY channel
-"""
 _AFTER = """
 ({journeys}::bigint IS NULL OR (journeys <= {journeys} AND (
     journeys < {journeys} OR value_minor < {value} OR (value_minor = {value} AND key_id > {key}))))
@@ -253,12 +248,6 @@ async def _most_in_period(
     if len(ranked) <= most or (len(rows) == limit and rows[-1]["journeys"] > ranked[most]["journeys"]):
         return rows
     return await connection.fetch(MOST_OF_ALL, *asked)
-
-
-async def taken_part(connection: Connection, wanted: Wanted) -> dict[str, Amount]:
-    """By channel, the conversions with it on their path."""
-    rows = await connection.fetch(TAKEN_PART, *await _parameters(connection, wanted, ["set"]))
-    return {row["channel"]: Amount(row["journeys"], row["value_minor"]) for row in rows}
 
 
 async def lost_routes(connection: Connection, period: Period) -> dict[Keys, int]:
