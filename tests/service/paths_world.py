@@ -79,10 +79,10 @@ def steps(visits: tuple[str, ...]) -> list[tuple[str, tuple[str, ...] | int]]:
 
 def levels(subject: str, keys: tuple[str, ...] | int, day: date, currency: str, kind: str) -> list[Row]:
     over_all_time: Row = (subject, "all", EPOCH, currency, "", keys)
+    by_month: Row = (subject, "month", day.replace(day=1), currency, kind, keys)
     if subject in ("gram", "tail"):
-        return [over_all_time]
-    month = day.replace(day=1)
-    return [(subject, "day", day, currency, kind, keys), (subject, "month", month, currency, kind, keys), over_all_time]
+        return [by_month, over_all_time]
+    return [(subject, "day", day, currency, kind, keys), by_month, over_all_time]
 
 
 def without_runs(channels: Sequence[str]) -> tuple[str, ...]:

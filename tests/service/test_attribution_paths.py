@@ -43,10 +43,15 @@ async def test_any_order_with_repetitions_equals_plain_recomputation(attribution
             await count_remainders(attribution.consumer_runtime.database)
     assert await attribution.parked() == []
     await holds(attribution, facts)
-    fill = import_module("services.attribution.migrations.versions.0015_parts_of_channels").FILL
+    fills = [
+        import_module(f"services.attribution.migrations.versions.{name}").FILL
+        for name in ("0015_parts_of_channels", "0016_grams_of_months")
+    ]
+    filled = "subject = 'part' OR (subject IN ('gram', 'tail') AND level = 'month')"
     async with attribution.runtime.database.transaction() as tx:
-        await tx.connection.execute("DELETE FROM path_sums WHERE subject = 'part'")
-        await tx.connection.execute(fill)
+        await tx.connection.execute(f"DELETE FROM path_sums WHERE {filled}")
+        for fill in fills:
+            await tx.connection.execute(fill)
     await holds(attribution, facts)
 
 
