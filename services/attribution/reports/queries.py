@@ -51,8 +51,7 @@ OWNERS = ("country", "rep")
 """What of a conversion's owners there are sums by alone."""
 
 DAYS = """
-SELECT currency, {keys}, array_agg(bucket ORDER BY bucket), array_agg(day ORDER BY bucket),
-    array_agg(minor::bigint ORDER BY bucket)
+SELECT currency, {keys}, array_agg(bucket), array_agg(day), array_agg(minor::bigint)
 FROM ({statement}) AS daily (run, currency, bucket, day, {keys}, {amounts}) GROUP BY currency, {keys}
 """
 EARNED = "(part.units <> 0 OR part.value_minor <> 0)"
