@@ -54,6 +54,7 @@ class PathWorld:
             path = [touch for touch in self.touches.get(owner, []) if at - timedelta(days=90) <= touch[0] <= at]
             channels = tuple(touch[3] for touch in path)
             rows = steps(without_runs(channels)) if channels else []
+            rows += [("part", (channel,)) for channel in set(channels)]
             rows += [("assist", (channel,)) for channel in set(channels[:-1])]
             rows += [("path", channels), ("route", without_runs(channels)), ("length", len(channels))]
             rows += [("lag", (at - path[0][0]) // DAY if path else -1)]
@@ -78,10 +79,10 @@ def steps(visits: tuple[str, ...]) -> list[tuple[str, tuple[str, ...] | int]]:
 
 def levels(subject: str, keys: tuple[str, ...] | int, day: date, currency: str, kind: str) -> list[Row]:
     over_all_time: Row = (subject, "all", EPOCH, currency, "", keys)
+    by_month: Row = (subject, "month", day.replace(day=1), currency, kind, keys)
     if subject in ("gram", "tail"):
-        return [over_all_time]
-    month = day.replace(day=1)
-    return [(subject, "day", day, currency, kind, keys), (subject, "month", month, currency, kind, keys), over_all_time]
+        return [by_month, over_all_time]
+    return [(subject, "day", day, currency, kind, keys), by_month, over_all_time]
 
 
 def without_runs(channels: Sequence[str]) -> tuple[str, ...]:

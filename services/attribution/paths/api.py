@@ -235,9 +235,7 @@ def router(runtime: Runtime) -> APIRouter:
     @made.get("/v1/reports/participation", response_model=ParticipationReport)
     async def participation(question: Asking) -> ParticipationReport | Response:
         """How many conversions each channel took part in."""
-        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            found = await _counted(connection, question.wanted, [])
-            taken_part = await queries.taken_part(connection, found.wanted) if found.wanted.currency else {}
+        found = await _found(runtime, question.wanted, ["part"])
         rows = [
             ParticipationRow(
                 key=key,
@@ -246,7 +244,7 @@ def router(runtime: Runtime) -> APIRouter:
                 share=found.total.share(amount.journeys),
                 drill_url=found.link("participation", key),
             )
-            for key, amount in participation_of(taken_part, found.total)
+            for key, amount in participation_of(found.sums, found.total)
         ]
         return _csv(ParticipationRow, rows, found) if question.as_csv else ParticipationReport(**found.head, rows=rows)
 

@@ -16,13 +16,13 @@ from typing import Literal, NamedTuple
 from services.attribution.domain import LOOKBACK, PathRow
 from services.attribution.reports.domain import Period
 
-Subject = Literal["step", "last", "gram", "tail", "set", "assist", "length", "lag", "path", "route"]
+Subject = Literal["step", "last", "gram", "tail", "set", "part", "assist", "length", "lag", "path", "route"]
 """What a sum is about.
 
 - `step`: going on to a channel; its keys are the channel before, if there is one, and the channel.
 - `last`: ending after a channel.
-- `gram`, `tail`: the same with up to four channels before, over all time.
-- `set`: the distinct channels. `assist`: a channel on any touch but the last.
+- `gram`, `tail`: the same with up to four channels before, by month and over all time.
+- `set`: the distinct channels. `part`: a channel on any touch to a conversion, `assist`: on any but the last.
 - `path`, `route`: the sequence of channels with and without runs. `length`: its touches. `lag`: days from its first.
 """
 
@@ -41,7 +41,8 @@ _DAY = timedelta(days=1)
 SHORT = 16
 """Sequences up to this length come again and again, so that what follows from them is remembered."""
 
-_OVER_ALL_TIME = frozenset({"gram", "tail"})
+_BY_MONTH = frozenset({"gram", "tail"})
+"""On a day there are nearly as many of these as journeys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def remainder(channels: Sequence[str], last_at: datetime) -> Journey:
 def moved(before: Iterable[Journey], after: Iterable[Journey]) -> dict[Cell, Amount]:
     """By how much each sum moves when journeys take the place of others.
 
-    Sums over all time do not tell types of conversions apart.
+    Sums over all time do not tell types of conversions apart, and some subjects are not summed by day.
     """
     times = Counter(after)
     times.subtract(before)
@@ -133,8 +134,7 @@ def moved(before: Iterable[Journey], after: Iterable[Journey]) -> dict[Cell, Amo
         into_month = months.setdefault((day.replace(day=1), currency, kind), {})
         into_all = over_all.setdefault(currency, {})
         for facet, (number, value) in facets.items():
-            if facet[0] not in _OVER_ALL_TIME:
-                _add(into_month, (facet,), number, value)
+            _add(into_month, (facet,), number, value)
             _add(into_all, (facet,), number, value)
     cells: dict[Cell, Amount] = {}
     levels: tuple[tuple[Level, dict[tuple[date, str, str], Facets]], ...] = (
@@ -145,7 +145,7 @@ def moved(before: Iterable[Journey], after: Iterable[Journey]) -> dict[Cell, Amo
     for level, sums in levels:
         for (day, currency, kind), facets in sums.items():
             for (subject, number_of, keys), (number, value) in facets.items():
-                if (number or value) and (level == "all" or subject not in _OVER_ALL_TIME):
+                if (number or value) and (level != "day" or subject not in _BY_MONTH):
                     cells[Cell(subject, level, day, currency, kind, number_of, keys)] = Amount(number, value)
     return cells
 
@@ -193,6 +193,7 @@ def _steps(visits: Keys) -> tuple[Facet, ...]:
 def _ways(channels: Keys) -> tuple[Facet, ...]:
     """What a path to a conversion counts under, but for its lag."""
     return (
+        *(_named("part", (channel,)) for channel in sorted(set(channels))),
         *(_named("assist", (channel,)) for channel in sorted(set(channels[:-1]))),
         ("length", len(channels), ()),
         _named("path", channels),

@@ -18,6 +18,7 @@ from services.attribution.paths.domain import (
     Counted,
     Journey,
     Keys,
+    Reach,
     Sequenced,
     Span,
     Subject,
@@ -26,7 +27,7 @@ from services.attribution.paths.domain import (
     moved,
     remainder,
 )
-from services.attribution.reports.domain import Period
+from services.attribution.reports.domain import midnight
 from shared.db import Connection
 
 RANKED_FOR_EACH = 6
@@ -83,11 +84,6 @@ FROM (
 ) AS part
 GROUP BY subject, currency, key_id
 """
-# Each conversion once for every channel on its path.
-TAKEN_PART = f"""
-SELECT channel, sum(journeys)::bigint AS journeys, sum(value_minor)::bigint AS value_minor
-FROM ({SUMS}) AS summed CROSS JOIN unnest(keys) AS channel WHERE currency <> '' GROUP BY channel
-"""
 _AFTER = """
 ({journeys}::bigint IS NULL OR (journeys <= {journeys} AND (
     journeys < {journeys} OR value_minor < {value} OR (value_minor = {value} AND key_id > {key}))))
@@ -117,8 +113,21 @@ FROM unnest($1::timestamptz[], $2::timestamptz[]) AS part (since, until)
 JOIN remainders ON remainders.last_at >= part.since AND remainders.last_at < part.until
 """
 LOST_ROUTES = """
-SELECT channels, count(*) AS journeys FROM remainders
-WHERE ($1::timestamptz IS NULL OR last_at >= $1) AND ($2::timestamptz IS NULL OR last_at < $2) GROUP BY channels
+SELECT channels, count(*) AS journeys FROM unnest($1::timestamptz[], $2::timestamptz[]) AS part (since, until)
+CROSS JOIN LATERAL (
+    SELECT * FROM remainders WHERE last_at >= part.since AND last_at < part.until OFFSET 0
+) AS remainder GROUP BY channels
+"""
+# As far back as an order looks.
+GRAMS = """
+SELECT sums.subject, sums.currency, 0::bigint AS key_id,
+    sums.keys[greatest(1, cardinality(sums.keys) - $4 + CASE sums.subject WHEN 'tail' THEN 1 ELSE 0 END):] AS keys,
+    sum(sums.journeys)::bigint AS journeys, sum(sums.value_minor)::bigint AS value_minor
+FROM unnest($1::text[], $2::date[], $3::date[]) AS span (level, first, until)
+JOIN path_sums AS sums ON sums.subject IN ('gram', 'tail') AND sums.level = span.level
+    AND sums.day >= span.first AND sums.day < span.until
+WHERE sums.currency IN ($5, '') AND ($6::text[] IS NULL OR sums.currency = '' OR sums.conversion_type = ANY($6))
+GROUP BY 1, 2, 4
 """
 
 # The newest days that hold as many conversions of a cell as a page does; not all of the newest one may be on it.
@@ -219,10 +228,24 @@ async def conversions_by(
 
 
 async def counted(
-    connection: Connection, wanted: Wanted, subjects: Sequence[Subject], *, with_lost: bool = False
+    connection: Connection,
+    wanted: Wanted,
+    subjects: Sequence[Subject],
+    *,
+    with_lost: bool = False,
+    reach: Reach | None = None,
 ) -> list[Counted]:
-    """All sums of some subjects. Only `with_lost` those of journeys that led to nothing are whole."""
-    rows = await connection.fetch(SUMS, *await _parameters(connection, wanted, subjects, with_lost=with_lost))
+    """All sums of some subjects; of a part of the period, if it is told which. Only `with_lost` those of journeys that
+    led to nothing are whole.
+    """
+    parameters = await _parameters(connection, wanted, subjects, reach or wanted.reach, with_lost=with_lost)
+    return [Counted(*row.values()) for row in await connection.fetch(SUMS, *parameters)]
+
+
+async def grams(connection: Connection, wanted: Wanted, spans: Sequence[Span], order: int) -> list[Counted]:
+    """The steps and ends of all journeys, by months or over all time, with the channels before that an order needs."""
+    types = list(wanted.types) or None
+    rows = await connection.fetch(GRAMS, *_span_columns(spans), order, wanted.currency, types)
     return [Counted(*row.values()) for row in rows]
 
 
@@ -246,7 +269,7 @@ async def _most_in_period(
     In a period none is gone more often than over all time: so what is found among the first of these is the most if all
     of it is gone more often than the next one. Else all that there are in the period are looked at.
     """
-    asked = [*await _parameters(connection, wanted, [subject]), *place, limit]
+    asked = [*await _parameters(connection, wanted, [subject], wanted.reach), *place, limit]
     most = RANKED_FOR_EACH * limit
     ranked = await connection.fetch(RANKED, subject, wanted.currency, None, None, None, most + 1)
     rows = await connection.fetch(MOST_AMONG, *asked, [row["key_id"] for row in ranked[:most]])
@@ -255,23 +278,17 @@ async def _most_in_period(
     return await connection.fetch(MOST_OF_ALL, *asked)
 
 
-async def taken_part(connection: Connection, wanted: Wanted) -> dict[str, Amount]:
-    """By channel, the conversions with it on their path."""
-    rows = await connection.fetch(TAKEN_PART, *await _parameters(connection, wanted, ["set"]))
-    return {row["channel"]: Amount(row["journeys"], row["value_minor"]) for row in rows}
-
-
-async def lost_routes(connection: Connection, period: Period) -> dict[Keys, int]:
+async def lost_routes(connection: Connection, reach: Reach) -> dict[Keys, int]:
     """How many journeys through each sequence led to nothing, runs as one visit."""
-    rows = await connection.fetch(LOST_ROUTES, *period.moments)
+    days = [(midnight(span.first), midnight(span.end)) for span in reach.spans]
+    rows = await connection.fetch(LOST_ROUTES, *map(list, zip(*days, *reach.parts_of_days, strict=True)))
     return {tuple(row["channels"]): row["journeys"] for row in rows}
 
 
 async def _parameters(
-    connection: Connection, wanted: Wanted, subjects: Sequence[Subject], *, with_lost: bool = False
+    connection: Connection, wanted: Wanted, subjects: Sequence[Subject], reach: Reach, *, with_lost: bool = False
 ) -> list[Any]:
     """Those of `SUMS`: the spans of days, the filters, and what parts of days come to."""
-    reach = wanted.reach
     cells: Mapping[Cell, Amount] = {}
     if reach.parts_of_days:
         journeys = await _journeys_between(connection, reach.parts_of_days, wanted, with_lost=with_lost)
@@ -279,13 +296,17 @@ async def _parameters(
     chosen = [cell for cell in cells if cell.level == "all" and cell.subject in subjects]
     journeys_and_value = _rest(chosen, cells) if chosen else ([], [], [])
     return [
-        *([getattr(span, name) for span in reach.spans] for name in Span._fields),
+        *_span_columns(reach.spans),
         list(subjects),
         wanted.currency,
         list(wanted.types) or None,
         *_columns(chosen, RANK_KEY),
         *journeys_and_value,
     ]
+
+
+def _span_columns(spans: Sequence[Span]) -> list[list[Any]]:
+    return [[getattr(span, name) for span in spans] for name in Span._fields]
 
 
 async def _journeys_between(

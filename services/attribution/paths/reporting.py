@@ -1,6 +1,6 @@
 """Reports about sequences of channels, out of their sums: pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -65,10 +65,11 @@ def parts_of(sums: Iterable[Counted]) -> list[Parts]:
     return sorted(rows, key=lambda row: (-row.assisted.journeys, -row.last.journeys, row.key))
 
 
-def participation_of(taken_part: Mapping[str, Amount], total: Total) -> list[tuple[str, Amount]]:
+def participation_of(sums: Iterable[Counted], total: Total) -> list[tuple[str, Amount]]:
     """For each channel the conversions with it on their path, each of them whole; the most first."""
-    nobody = {UNATTRIBUTED: total.unattributed} if total.unattributed.journeys else {}
-    return sorted({**taken_part, **nobody}.items(), key=lambda row: (-row[1].journeys, -row[1].value_minor, row[0]))
+    taken_part = [(one.keys[0], Amount(one.journeys, one.value_minor)) for one in sums]
+    nobody = [(UNATTRIBUTED, total.unattributed)] if total.unattributed.journeys else []
+    return sorted([*taken_part, *nobody], key=lambda row: (-row[1].journeys, -row[1].value_minor, row[0]))
 
 
 def by_number(sums: Iterable[Counted]) -> list[tuple[int | None, Amount]]:

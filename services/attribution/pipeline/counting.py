@@ -1,14 +1,14 @@
 """All marks of a person, and the sums that they are part of: pure."""
 
-from collections.abc import Iterable, Iterator
-from datetime import date
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime
 from typing import NamedTuple
 
 from services.attribution.channels.domain import NOT_SET
 from services.attribution.pipeline.answering import answer_marks
 from services.attribution.pipeline.domain import NOBODY, TIMED, Circumstances, Mark, Story
 from services.attribution.pipeline.earning import deals_marks, payment_marks
-from services.attribution.pipeline.funnels import lead_way
+from services.attribution.pipeline.funnels import LIFECYCLE, lead_way
 
 Cell = tuple[str, str, str, date, str, str, int, str]
 """A sum that is kept: kind, dimension (`all`: none), level (`day`, `month`), first day, key, step, bucket, currency."""
@@ -35,12 +35,20 @@ def marks_of(story: Story) -> list[Mark]:
     owner = max(story.assignments, key=lambda one: one.place).owner if story.assignments else NOBODY
     deal_owners = {deal: max(steps, key=lambda step: step.revision).owner for deal, steps in story.deals.items()}
     marks = [
-        *lead_way(story.stages, owner),
+        *lead_way(_stages(story), owner),
         *answer_marks(story, owner),
         *deals_marks(story.deals),
         *payment_marks(story.payments, owner, deal_owners),
     ]
     return list(_netted(marks))
+
+
+def _stages(story: Story) -> Mapping[str, datetime]:
+    """When each stage was entered. Whoever is captured is in the first one, which nobody tells."""
+    if story.captured_at is None:
+        return story.stages
+    first = min(story.captured_at, story.stages.get(LIFECYCLE[0], story.captured_at))
+    return {**story.stages, LIFECYCLE[0]: first}
 
 
 def cells_of(mark: Mark, circumstances: Circumstances) -> Iterator[Cell]:

@@ -156,7 +156,7 @@ def _row(
             value_minor=line.value_minor - before.value_minor,
             value_ratio=ratio(line.value_minor - before.value_minor, before.value_minor),
         )
-    return AttributionRow.model_construct(  # of thousands of rows, all made here, none needs checking
+    return AttributionRow(
         key=line.key,
         conversions=line.conversions,
         value_minor=line.value_minor,

@@ -34,9 +34,8 @@ class Cost(NamedTuple):
 
 
 class Days(NamedTuple):
-    """What is credited to a key in a currency, or spent on it, on each day that has an amount; the lists run parallel.
-
-    `days` is the day whose rate converts an amount, None where nothing is to be converted.
+    """What is credited to a key in a currency, or spent on it, on each day that has an amount; the lists run parallel,
+    in no order. `days` is the day whose rate converts an amount, None where nothing is to be converted.
     """
 
     currency: str

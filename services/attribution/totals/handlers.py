@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 from services.attribution.domain import TotalsModel
 from services.attribution.errors import TooManyChannels
 from services.attribution.models.catalogue import Catalogue
-from services.attribution.paths.domain import Amount, Counted, Keys, Subject, Wanted
-from services.attribution.paths.queries import counted, lost_routes
+from services.attribution.paths.domain import Amount, Counted, Keys, Reach, Subject, Wanted
+from services.attribution.paths.queries import counted, grams, lost_routes
 from services.attribution.remainders.queries import as_of
 from services.attribution.reports.domain import Period
 from services.attribution.totals import queries
@@ -20,6 +20,7 @@ from shared.db import Connection, Database
 from shared.errors import FieldError
 
 EVERYTHING = Wanted(Period(None, None, ZoneInfo("UTC")))
+NOWHERE = Reach(())
 
 
 async def totals_of(connection: Connection, model: TotalsModel, wanted: Wanted) -> Totals:
@@ -82,11 +83,16 @@ async def _sums(connection: Connection, model: TotalsModel, wanted: Wanted) -> l
         return _path_sums(await counted(connection, wanted, ["set"], with_lost=True))
     if model.order == 1:
         return _path_sums(await counted(connection, wanted, ["step", "last"], with_lost=True))
-    if wanted.reach.is_everything:
-        return _path_sums(await counted(connection, wanted, ["gram", "tail"], with_lost=True))
-    routes = _path_sums(await counted(connection, wanted, ["route"]))
-    lost = await lost_routes(connection, wanted.period)
-    return grams_of([*routes, *(PathSum("route", keys, 0, times, 0) for keys, times in lost.items())], model.order)
+    days = tuple(span for span in wanted.reach.spans if span.level == "day")
+    whole = [span for span in wanted.reach.spans if span not in days]
+    found = _path_sums(await grams(connection, wanted, whole, model.order))
+    rest = Reach(days, wanted.reach.parts_of_days)
+    if rest == NOWHERE:
+        return found
+    routes = _path_sums(await counted(connection, wanted, ["route"], reach=rest))
+    lost = await lost_routes(connection, rest)
+    routes += [PathSum("route", keys, 0, times, 0) for keys, times in lost.items()]
+    return found + grams_of(routes, model.order)
 
 
 def _path_sums(rows: Iterable[Counted]) -> list[PathSum]:

@@ -92,6 +92,19 @@ def test_stages_are_passed_in_their_order(days: dict[str, int]) -> None:
     assert {mark.kind for mark in lead_way(entered(**days), ANN)} <= set(LEADS.kinds)
 
 
+def test_whoever_is_captured_is_in_the_first_stage_and_goes_on_from_there() -> None:
+    captured = marks_of(Story(captured_at=START))
+    assert [(m.kind, m.step, m.at) for m in captured if m.kind in LEADS.kinds] == [
+        ("lead_entered", "subscriber", START)
+    ]
+    marks = marks_of(Story(captured_at=START, stages=entered(subscriber=1, lead=2)))
+    assert [(m.kind, m.step, m.lapse) for m in marks if m.kind in LEADS.kinds] == [
+        ("lead_entered", "subscriber", None),
+        ("lead_next", "subscriber", 2 * 86_400),
+        ("lead_entered", "lead", None),
+    ]
+
+
 def test_times_count_from_capture_qualification_and_each_offer() -> None:
     story = Story(
         captured_at=START,
