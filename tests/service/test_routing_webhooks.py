@@ -179,6 +179,28 @@ async def test_what_an_endpoint_missed_for_hours_arrives_in_order_as_soon_as_it_
     assert [name for name in came if name[0] == "b"] == ["b1", "b2"]
 
 
+async def test_a_slow_endpoint_is_waited_for_by_no_other(routing: Routing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.routing.webhooks.handlers.PATIENCE_S", 3_600)
+    answering = asyncio.Event()
+
+    async def slow(asked: Asked) -> bytes:
+        await answering.wait()
+        return reply()
+
+    server, sleepy = LocalServer(), LocalServer(respond=slow)
+    deliverer = Deliverer(routing.service.consumer_runtime)
+    async with serving(server) as address, serving(sleepy) as other_address:
+        fast, other = [(await make(routing, url))["endpoint_id"] for url in (address, other_address)]
+        for name in ("one", "two"):
+            await tell(routing, Outgoing(name, fast, "a", b"{}"), Outgoing(name, other, "a", b"{}"))
+            while name not in ids(server):
+                await deliverer.run()
+        assert deliverer.is_busy
+        answering.set()
+        await until_done(deliverer)
+    assert (ids(server), sorted(ids(sleepy))) == (["one", "two"], ["one", "two"])
+
+
 async def test_a_sick_endpoint_is_suspended_and_gets_what_was_kept_when_it_is_resumed(routing: Routing) -> None:
     server = LocalServer([reply(500)])
     async with serving(server) as address:

@@ -28,7 +28,7 @@ SUSPENDED = counter(
 CLAIM_FOR = timedelta(seconds=60)
 AT_ONCE = 20
 PATIENCE_S = 1.0
-"""So long a round waits for endpoints that are slow; they go on behind it."""
+"""So long a round waits for the first endpoint that it began with; those that are slow go on behind it."""
 
 
 async def enqueue(connection: Connection, keys: PersonKeys, outgoing: Sequence[Outgoing], at: datetime) -> None:
@@ -92,11 +92,12 @@ class Deliverer:
     async def _round(self) -> timedelta | None:
         async with self._runtime.database.reading() as connection:
             at = await agreed_now(connection, self._runtime.clock)
-            for endpoint_id in await queries.due_endpoints(connection, at):
-                if endpoint_id not in self._busy:
-                    self._busy[endpoint_id] = asyncio.create_task(self._serve(endpoint_id))
+            begun = [one for one in await queries.due_endpoints(connection, at) if one not in self._busy]
+            for endpoint_id in begun:
+                self._busy[endpoint_id] = asyncio.create_task(self._serve(endpoint_id))
         if self._busy:
-            done, _ = await asyncio.wait(self._busy.values(), timeout=PATIENCE_S)
+            patience = PATIENCE_S if begun else 0
+            done, _ = await asyncio.wait(self._busy.values(), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             self._busy = {endpoint_id: task for endpoint_id, task in self._busy.items() if task not in done}
             for task in done:
                 task.result()
