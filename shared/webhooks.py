@@ -42,7 +42,8 @@ GONE, TOO_MANY, UNAVAILABLE = 410, 429, 503
 class Verdict:
     """What a try means: `said` in words, `pause` until the next, `gone` that the endpoint wants nothing any more.
 
-    `rest` says that the endpoint is not sick but asks for patience, and how long it is to be left alone altogether.
+    `rest` says that the endpoint is not sick but asks for patience, and how long it is to be left alone altogether. A
+    try that `counts` is one of those after which a delivery is given up.
     """
 
     state: DeliveryState
@@ -51,6 +52,7 @@ class Verdict:
     pause: timedelta = timedelta()
     gone: bool = False
     rest: timedelta | None = None
+    counts: bool = True
 
     @property
     def is_success(self) -> bool:
@@ -118,11 +120,15 @@ def verdict_on_silence(why: str, attempt: int, delivery_id: str) -> Verdict:
 def verdict_to_try_again(
     said: str, status: int | None, attempt: int, delivery_id: str, rest: timedelta | None = None
 ) -> Verdict:
-    """Another try, after the usual pause or the one that was asked for; the last of them has failed."""
-    if attempt >= TRIES:
+    """Another try, after the usual pause or the one that was asked for; the last of them has failed.
+
+    One that is asked to come later has not failed: it is tried again until nobody waits for it any more.
+    """
+    if attempt >= TRIES and not rest:
         return Verdict("failed", f"{said}; given up after {TRIES} tries", status, rest=rest)
-    pause = max(pause_after(attempt, delivery_id), rest or timedelta())
-    return Verdict("waiting", said, status, pause, rest=rest)
+    # It is not the delivery that is sick: it does not wait longer the more often it meets a limit.
+    pause = max(pause_after(1 if rest else attempt, delivery_id), rest or timedelta())
+    return Verdict("waiting", said, status, pause, rest=rest, counts=not rest)
 
 
 def pause_after(attempt: int, delivery_id: str) -> timedelta:

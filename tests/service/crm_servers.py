@@ -103,6 +103,8 @@ class SalesforceServer(CrmServer):
         return reply(401, [{"message": "Session expired or invalid", "errorCode": "INVALID_SESSION_ID"}])
 
     def work(self, asked: Asked, path: str, query: dict[str, list[str]]) -> bytes:
+        if path.endswith("/limits"):
+            return reply(200, {"DailyApiRequests": {"Max": 15_000, "Remaining": 14_998}})
         if path.endswith("/query"):
             return self.found(query["q"][0])
         parts = path.split("/")

@@ -270,6 +270,21 @@ async def test_a_forecast_counts_one_currency_with_the_range_that_chance_leaves(
     assert len(listed.json()["items"]) == 4
 
 
+async def test_a_deal_counts_in_the_forecast_as_it_did_when_its_stage_is_taken_out(routing: Routing) -> None:
+    talk, signed = ({"id": one, "name": one, "probability": percent} for one, percent in (("talk", 20), ("signed", 95)))
+    await routing.client.put("/v1/pipelines/short", json={"stages": [talk, signed]})
+    await open_deal(routing, pipeline="short", stage="signed", expected_close_on="2026-12-01")
+
+    async def total() -> dict[str, Any]:
+        asked = {"from": "2026-11-25", "to": "2027-01-01", "pipeline": "short", "by": "month"}
+        return dict((await routing.client.get("/v1/forecast", params=asked)).json()["rows"][0])
+
+    before = await total()
+    assert (before["key"], before["committed_minor"], before["weighted_minor"]) == ("2026-12", 500, 475)
+    assert (await routing.client.put("/v1/pipelines/short", json={"stages": [talk]})).status_code == 200
+    assert await total() == before
+
+
 async def test_a_deal_that_falls_silent_is_listed_and_told_once_each_time(routing: Routing) -> None:
     await routing.client.put("/v1/pipelines/big", json=GATED)
     quick = (await open_deal(routing, pipeline="big"))["deal_id"]

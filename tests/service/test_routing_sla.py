@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from services.routing.assignments.queries import end
 from services.routing.parts import make_parts
 from services.routing.sla.handlers import run_clocks
 from shared.events import AssignmentExpired, LeadAssigned, SlaBreached, SlaKept, TouchRecorded
-from shared.ids import EventId, TouchId, derived_id
+from shared.ids import AssignmentId, EventId, TouchId, derived_id
 from shared.settings import Settings
+from shared.testing import eventually
 from tests.service.routing_support import NOON, Routing, lead_id, routing_service
+from tests.service.runtime_world import anybody_waits
 
 HOUR = timedelta(hours=1)
 
@@ -176,6 +179,27 @@ async def test_whoever_answers_in_the_same_moment_wins_or_is_told_that_it_is_too
     assert max(told.values()) <= 3
     assert {200, 409} >= set(results)
     assert all(kept == counted for kept, counted in (await routing.counted_loads()).values())
+
+
+async def test_an_acceptance_that_meets_the_clock_while_it_fires_is_refused_and_says_why(routing: Routing) -> None:
+    for name in ("ann", "bob"):
+        await routing.hire(name)
+    await put_sla(routing, accept_minutes=60, on_breach="reroute", remind_at=[])
+    await routing.qualify("one")
+    offered = AssignmentId((await routing.assignment("one"))["assignment_id"])
+    database = routing.service.consumer_runtime.database
+
+    async def somebody_waits() -> None:
+        assert await anybody_waits(database)
+
+    async with database.transaction() as tx:
+        await end(tx.connection, offered, routing.clock.now(), "not accepted in time", state="expired")
+        accepting = asyncio.create_task(routing.answer("one", "accept", assignment_id=offered))
+        await eventually(somebody_waits)
+    answer = await accepting
+    assert (answer.status_code, "it is expired by now" in answer.json()["detail"]) == (409, True), answer.text
+    (made,) = (await routing.client.get(f"/v1/leads/{lead_id('one')}/assignments")).json()["items"]
+    assert (made["state"], made["current"]) == ("expired", False)
 
 
 async def test_after_an_outage_reps_have_a_grace_and_what_was_missed_is_spread(routing: Routing) -> None:

@@ -159,6 +159,48 @@ async def test_one_lead_is_told_of_in_order_and_holds_up_no_other(routing: Routi
     assert came.index("b2") < came.index("a2")
 
 
+async def test_what_an_endpoint_missed_for_hours_arrives_in_order_as_soon_as_it_is_back(routing: Routing) -> None:
+    server = LocalServer([reply(500)])
+    async with serving(server) as address:
+        endpoint_id = (await make(routing, address))["endpoint_id"]
+        await tell(routing, *(Outgoing(name, endpoint_id, "a", b"{}", name[0]) for name in ("a1", "b1", "a2", "b2")))
+        for _ in range(60):
+            await deliver(routing, timedelta(minutes=5))
+        away = (await routing.client.get(f"/v1/webhooks/{endpoint_id}")).json()
+        missed, server.answers = len(server.asked), [reply()]
+        await tell(routing, Outgoing("c1", endpoint_id, "a", b"{}", "c"))
+        await deliver(routing)
+        back = (await routing.client.get(f"/v1/webhooks/{endpoint_id}")).json()
+    assert (away["state"], away["reason"], back["reason"], back["waiting"]) == ("active", "answered 500", None, 0)
+    came = ids(server)[missed:]
+    assert came[0] == "c1"
+    assert sorted(came[1:]) == ["a1", "a2", "b1", "b2"]
+    assert [name for name in came if name[0] == "a"] == ["a1", "a2"]
+    assert [name for name in came if name[0] == "b"] == ["b1", "b2"]
+
+
+async def test_a_slow_endpoint_is_waited_for_by_no_other(routing: Routing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.routing.webhooks.handlers.PATIENCE_S", 3_600)
+    answering = asyncio.Event()
+
+    async def slow(asked: Asked) -> bytes:
+        await answering.wait()
+        return reply()
+
+    server, sleepy = LocalServer(), LocalServer(respond=slow)
+    deliverer = Deliverer(routing.service.consumer_runtime)
+    async with serving(server) as address, serving(sleepy) as other_address:
+        fast, other = [(await make(routing, url))["endpoint_id"] for url in (address, other_address)]
+        for name in ("one", "two"):
+            await tell(routing, Outgoing(name, fast, "a", b"{}"), Outgoing(name, other, "a", b"{}"))
+            while name not in ids(server):
+                await deliverer.run()
+        assert deliverer.is_busy
+        answering.set()
+        await until_done(deliverer)
+    assert (ids(server), sorted(ids(sleepy))) == (["one", "two"], ["one", "two"])
+
+
 async def test_a_sick_endpoint_is_suspended_and_gets_what_was_kept_when_it_is_resumed(routing: Routing) -> None:
     server = LocalServer([reply(500)])
     async with serving(server) as address:

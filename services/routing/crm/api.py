@@ -77,7 +77,7 @@ def router(runtime: Runtime) -> APIRouter:
 
     @routes.patch("/{connection_id}", dependencies=[Depends(may_change)])
     async def change_crm_connection(connection_id: PathId, told: ConnectionChange) -> ConnectionOut:
-        """Change a connection; it counts for what was not delivered yet."""
+        """Change a connection; what was not delivered yet is tried again at once."""
         for name in ("base_url", "auth_url"):
             if (url := getattr(told, name)) is not None:
                 check_address(runtime, url, f"/{name}")
@@ -93,6 +93,7 @@ def router(runtime: Runtime) -> APIRouter:
             at = await agreed_now(tx.connection, runtime.clock)
             await queries.change(tx.connection, connection_id, row, sealed, at)
             await webhooks.change_endpoint(tx.connection, connection_id, row["base_url"], row["name"], at)
+            await webhooks.try_now(tx.connection, connection_id, at)
             return await _found(tx.connection, connection_id)
 
     @routes.delete("/{connection_id}", status_code=204, dependencies=[Depends(may_change)])

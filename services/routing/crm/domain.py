@@ -4,6 +4,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import orjson
@@ -29,6 +30,8 @@ TYPES = (
 UNKNOWN = "[not provided]"
 """What stands in a field that a CRM wants and nobody knows, as Salesforce's own forms write it."""
 UNAUTHORIZED, NOT_FOUND, TIMED_OUT, TOO_MANY = 401, 404, 408, 429
+REST_S = 10
+"""So long a CRM that says that it is asked too much is left alone, where it does not say how long."""
 JSON = {"content-type": "application/json"}
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
@@ -89,11 +92,15 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What an answer means: `done` with the record's id, `expired` the token, `later` to be tried again, or refused."""
+    """What an answer means: `done` with the record's id, `expired` the token, `later` to be tried again, or refused.
+
+    `rest_s` says that a limit is reached, and how long nothing is to come where the answer does not say so itself.
+    """
 
     what: Literal["done", "expired", "later", "refused"]
     said: str
     crm_id: str | None = None
+    rest_s: int | None = None
 
 
 class Crm(Protocol):
@@ -212,13 +219,25 @@ def content_of(answer: Answer) -> Any:
         return None
 
 
-def reading_of(answer: Answer, codes: Iterable[Any], later: Container[str], expired: Container[str]) -> Reading:
-    """What an answer that is no success means, by its status and the CRM's codes. Its texts repeat what is personal."""
+def reading_of(
+    answer: Answer,
+    codes: Iterable[Any],
+    later: Container[str],
+    expired: Container[str],
+    limits: Mapping[str, int] = MappingProxyType({}),
+) -> Reading:
+    """What an answer that is no success means, by its status and the CRM's codes. Its texts repeat what is personal.
+
+    `limits` are the codes of those that can be reached, with the seconds to wait then.
+    """
     told = [str(code)[:100] for code in codes if code]
     words = {code.partition(" ")[0] for code in told}
     said = f"answered {answer.status}" + (f": {', '.join(told)}" if told else "")
     if answer.status == UNAUTHORIZED or any(word in expired for word in words):
         return Reading("expired", said)
-    if answer.status in (TIMED_OUT, TOO_MANY) or answer.status >= 500 or any(word in later for word in words):
+    rests = [limits[word] for word in words if word in limits]
+    if rests or answer.status == TOO_MANY:
+        return Reading("later", said, rest_s=answer.retry_after_s or max(rests, default=REST_S))
+    if answer.status == TIMED_OUT or answer.status >= 500 or any(word in later for word in words):
         return Reading("later", said)
     return Reading("refused", said)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, assert_never
 
 import orjson
 
@@ -51,12 +51,21 @@ TIMEOUT_S = 15.0
 EARLIER_S = 60
 """A token is given up so long before its end."""
 USERS_KEPT_S = 600
-SERVER_ERROR = 500
 BY_ADDRESS = frozenset({"email", "Email"})
 
 
+LET_IN_AGAIN = timedelta(minutes=5)
+"""So long what a CRM does not let in waits: until somebody mends the credentials, however long that takes."""
+LONGEST_S = 50.0
+"""A fact takes less than a claim lasts, however many calls it takes: or somebody else would begin it anew."""
+
+
 class NotLetIn(Exception):
-    """The CRM gives no token; the text says what it answered."""
+    """The CRM gives no token, or tells of no users: what it answered, and what that means."""
+
+    def __init__(self, reading: Reading, answer: Answer) -> None:
+        super().__init__(reading.said)
+        self.reading, self.answer = reading, answer
 
 
 @dataclass(slots=True)
@@ -92,15 +101,18 @@ class CrmWriter:
         """One fact, as a record of the CRM."""
         told = orjson.loads(body)
         try:
-            return await self._deliver(outbound, claimed, told)
+            async with asyncio.timeout(LONGEST_S):
+                return await self._deliver(outbound, claimed, told)
         except AddressRefused as exc:
             return Verdict("failed", exc.detail)
         except NoAnswer as exc:
             return verdict_on_silence(exc.detail, claimed.attempts, claimed.delivery_id)
+        except TimeoutError:
+            return verdict_on_silence(f"not done within {LONGEST_S:g} seconds", claimed.attempts, claimed.delivery_id)
         except KeysAwaited as exc:
             return verdict_to_try_again(str(exc), None, claimed.attempts, claimed.delivery_id)
         except NotLetIn as exc:
-            return verdict_to_try_again(str(exc), None, claimed.attempts, claimed.delivery_id)
+            return _verdict(claimed, exc.reading, exc.answer)
 
     async def _deliver(self, outbound: Outbound, claimed: Claimed, told: Mapping[str, Any]) -> Verdict:
         async with self._runtime.database.reading() as connection:
@@ -241,7 +253,7 @@ class CrmWriter:
         try:
             found = where.crm.user_in(answer, rep.email)
         except ValueError:
-            raise NotLetIn(f"asked for a user: {where.crm.read(answer).said}") from None
+            raise NotLetIn(_no_answer("asked for a user", where.crm.read(answer)), answer) from None
         where.session.users[rep.email] = (found, time.monotonic() + USERS_KEPT_S)
         return found
 
@@ -305,7 +317,10 @@ class CrmWriter:
                 try:
                     session.token = crm.token_in(answer)
                 except ValueError:
-                    raise NotLetIn(f"no token: answered {answer.status}; look at the credentials") from None
+                    reading = crm.read(answer)
+                    if reading.what != "later":  # refusals come with any status
+                        reading = Reading("expired", f"answered {answer.status}; look at the credentials")
+                    raise NotLetIn(_no_answer("no token", reading), answer) from None
                 session.until = time.monotonic() + max(session.token.lasts_s - EARLIER_S, EARLIER_S)
             return session.token
 
@@ -317,12 +332,22 @@ def label_of(endpoint_id: str) -> str:
 
 def _verdict(claimed: Claimed, reading: Reading, answer: Answer) -> Verdict:
     """What a reading means for the delivery. Credentials that are refused are for somebody to mend: it waits."""
+    again = (reading.said, answer.status, claimed.attempts, claimed.delivery_id)
     match reading.what:
         case "done":
             return Verdict("delivered", reading.said, answer.status)
         case "refused":
             return Verdict("failed", reading.said, answer.status)
+        case "expired":
+            return Verdict("waiting", reading.said, answer.status, LET_IN_AGAIN, counts=False)
+        case "later":
+            rest = reading.rest_s or answer.retry_after_s
+            return verdict_to_try_again(*again, None if rest is None else timedelta(seconds=rest))
         case _:
-            at_its_limit = reading.what == "later" and answer.status < SERVER_ERROR
-            rest = timedelta(seconds=answer.retry_after_s or 0) if at_its_limit or answer.retry_after_s else None
-            return verdict_to_try_again(reading.said, answer.status, claimed.attempts, claimed.delivery_id, rest)
+            assert_never(reading.what)
+
+
+def _no_answer(asked: str, reading: Reading) -> Reading:
+    """What it means that something was not told that has to be known before anything is written: nothing is lost."""
+    what: Literal["expired", "later"] = "later" if reading.what in ("later", "done") else "expired"
+    return replace(reading, what=what, said=f"{asked}: {reading.said}")

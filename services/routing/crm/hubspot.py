@@ -25,7 +25,8 @@ from shared.outbound import Answer
 
 OBJECTS: Mapping[RecordKind, str] = {"lead": "contacts", "deal": "deals"}
 STAGES: Mapping[RecordKind, str] = {"lead": "hs_lead_status", "deal": "dealstage"}
-LATER = frozenset({"RATE_LIMITS", "RATE_LIMIT", "CONFLICT"})
+LATER = frozenset({"CONFLICT"})
+LIMITS = {"RATE_LIMITS": 1, "RATE_LIMIT": 1, "SECONDLY": 1, "TEN_SECONDLY_ROLLING": 10, "DAILY": 3_600}
 EXPIRED = frozenset({"EXPIRED_AUTHENTICATION", "INVALID_AUTHENTICATION"})
 SESSION_S = 1_800
 
@@ -128,4 +129,4 @@ class HubSpot:
         for error in errors:
             names = (error.get("context") or {}).get("propertyName") or ()
             codes.append(" ".join([str(error.get("code") or error.get("category") or ""), *map(str, names)]).strip())
-        return reading_of(answer, codes, LATER, EXPIRED)
+        return reading_of(answer, codes, LATER, EXPIRED, LIMITS)

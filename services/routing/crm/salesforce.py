@@ -29,7 +29,8 @@ WANTED: Mapping[RecordKind, Mapping[str, str]] = {
     "lead": {"LastName": UNKNOWN, "Company": UNKNOWN},
     "deal": {"StageName": "Prospecting"},
 }
-LATER = frozenset({"REQUEST_LIMIT_EXCEEDED", "UNABLE_TO_LOCK_ROW", "SERVER_UNAVAILABLE", "QUERY_TIMEOUT"})
+LATER = frozenset({"UNABLE_TO_LOCK_ROW", "SERVER_UNAVAILABLE", "QUERY_TIMEOUT"})
+LIMITS = {"REQUEST_LIMIT_EXCEEDED": 900}  # of the last 24 hours, so that some is free again soon
 EXPIRED = frozenset({"INVALID_SESSION_ID", "INVALID_AUTH_HEADER"})
 SESSION_S = 900  # an answer does not say how long; this is the shortest that an organization can set
 
@@ -133,7 +134,7 @@ class Salesforce:
             for error in errors
             if isinstance(error, dict)
         ]
-        return reading_of(answer, codes, LATER, EXPIRED)
+        return reading_of(answer, codes, LATER, EXPIRED, LIMITS)
 
 
 def _query(asked: str) -> Call:

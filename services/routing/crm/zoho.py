@@ -5,6 +5,7 @@ https://www.zoho.com/crm/developer/docs/api/v6/refresh.html
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -28,7 +29,8 @@ AUTH_URL = "https://accounts.zoho.com"
 MODULES: Mapping[RecordKind, str] = {"lead": "Leads", "deal": "Deals"}
 STAGES: Mapping[RecordKind, str] = {"lead": "Lead_Status", "deal": "Stage"}
 WANTED: Mapping[RecordKind, Mapping[str, str]] = {"lead": {"Last_Name": UNKNOWN}, "deal": {"Stage": "Qualification"}}
-LATER = frozenset({"TOO_MANY_REQUESTS", "LIMIT_EXCEEDED", "INTERNAL_ERROR", "RECORD_LOCKED"})
+LATER = frozenset({"INTERNAL_ERROR", "RECORD_LOCKED"})
+LIMITS = {"TOO_MANY_REQUESTS": 60, "LIMIT_EXCEEDED": 3_600}
 EXPIRED = frozenset({"INVALID_TOKEN", "AUTHENTICATION_FAILURE", "OAUTH_SCOPE_MISMATCH"})
 SESSION_S = 3_600
 
@@ -131,6 +133,6 @@ class Zoho:
         if answer.is_success and first.get("code") == "SUCCESS":
             return Reading("done", f"answered {answer.status}: {first.get('action')}", str(details.get("id")))
         code = first.get("code")
-        refused = reading_of(answer, [code], LATER, EXPIRED)
+        refused = reading_of(answer, [code], LATER, EXPIRED, LIMITS)
         name = details.get("api_name") if isinstance(details, dict) else None
-        return Reading(refused.what, refused.said + (f" {name}" if name else ""))
+        return replace(refused, said=refused.said + (f" {name}" if name else ""))

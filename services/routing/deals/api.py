@@ -11,6 +11,7 @@ from services.routing.deals.domain import Deal
 from services.routing.deals.inputs import DealChange, DealInput, Reopening
 from services.routing.deals.outputs import DealHistory, DealOut, DealStep, DealWithHistory, history_of
 from services.routing.deals.queries import Filters
+from services.routing.deals.renewals import follow_contract
 from services.routing.deals.sealing import opened
 from services.routing.deals.story import Step, steps_of
 from services.routing.errors import NoSuchDeal
@@ -57,6 +58,7 @@ def _add_writing(routes: APIRouter, parts: Parts) -> None:
                 await prepare(tx, parts, DealId(deal_id))
             before, after = await handlers.change(tx, parts, DealId(deal_id), told, principal.subject)
             await follow(tx, parts, before, after)
+            await follow_contract(tx, parts, before, after)
             return _answer(after, 200)
 
         return await idempotent(database, request, await request.body(), make)
@@ -68,6 +70,7 @@ def _add_writing(routes: APIRouter, parts: Parts) -> None:
         async def make(tx: Tx) -> Response:
             before, after = await handlers.reopen(tx, parts, DealId(deal_id), told, principal.subject)
             await follow(tx, parts, before, after)
+            await follow_contract(tx, parts, before, after)
             return _answer(after, 200)
 
         return await idempotent(database, request, await request.body(), make)

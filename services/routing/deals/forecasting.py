@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from services.routing.deals import queries
 from services.routing.deals.changes import Stages
 from services.routing.deals.forecast import LEVEL, Forecast, Method, OpenDeal, forecast
-from services.routing.deals.stages import chance
+from services.routing.deals.stages import chance, forecast_of
 from services.routing.params import QueryId
 from services.routing.parts import Parts
 from shared.db import Connection
@@ -166,7 +166,7 @@ def _open(row: asyncpg.Record, stages: Stages) -> OpenDeal:
     """The probability of its stage now, measured or by the document; of a stage that is gone, what it was."""
     stage = stages.pipeline.stage(row["stage"])
     if stage is None:
-        return OpenDeal(row["value_minor"], row["probability"], "pipeline")
+        return OpenDeal(row["value_minor"], row["probability"], forecast_of(row["probability"]))
     return OpenDeal(row["value_minor"], chance(stage, stages.measured), stage.forecast)
 
 
@@ -175,7 +175,7 @@ def _keys(row: asyncpg.Record, by: By) -> list[str]:
         "rep": [row["rep_id"] or NOBODY],
         "team": row["teams"] or [NOBODY],
         "pipeline": [row["pipeline_id"]],
-        "month": [f"{row['day']:%Y-%m}"],
+        "month": [row["day"].isoformat()[: len("2026-01")]],
     }
     return list(keys[by])
 

@@ -22,6 +22,7 @@ from services.routing.deals.domain import Deal, deal_id_of, opened_deal
 from services.routing.deals.handlers import deal_by_id, rep_of, stages_of
 from services.routing.deals.inputs import PastDeal
 from services.routing.deals.pipeline import DEFAULT_ID
+from services.routing.deals.renewals import follow_contract
 from services.routing.deals.saving import opening_outcome, outcome_of, save
 from services.routing.deals.story import Change, Entry
 from services.routing.handoffs.handlers import follow
@@ -200,6 +201,7 @@ async def _add_past(  # noqa: PLR0913  # what a line is put together from
     assert deal is not None  # it was there before
     if known.status == "won":
         await follow(tx, parts, known, deal)
+        await follow_contract(tx, parts, known, deal)
     return deal, "updated"
 
 

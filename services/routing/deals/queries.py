@@ -118,6 +118,9 @@ WHERE status = 'won' AND pipeline_id = $1 AND contract_ends_on BETWEEN $2 AND $3
     AND NOT EXISTS (SELECT 1 FROM identity_erased AS gone WHERE gone.lead_id = deals.lead_id)
 ORDER BY contract_ends_on, deal_id LIMIT $4 FOR UPDATE SKIP LOCKED
 """
+OPEN_RENEWALS = f"""
+SELECT {COLUMNS} FROM deals WHERE renewal_of = $1 AND status = 'open' ORDER BY deal_id FOR UPDATE
+"""
 # Won deals count by the day they were closed, open ones by the day they are expected to close.
 IN_PERIOD = """
 SELECT deals.status, deals.pipeline_id, deals.stage, deals.probability, deals.value_minor, deals.currency,
@@ -309,6 +312,11 @@ async def rot_was_told(connection: Connection, deal_id: DealId, since: datetime,
 async def renewable(connection: Connection, pipeline_id: str, ends: tuple[date, date], limit: int) -> list[Deal]:
     """Won deals whose contract ends within these days, both included, that nobody renews yet; locked."""
     return [deal_of(row) for row in await connection.fetch(RENEWABLE, pipeline_id, *ends, limit)]
+
+
+async def open_renewals(connection: Connection, deal: Deal) -> list[Deal]:
+    """The open deals that are to renew a deal; locked."""
+    return [deal_of(row) for row in await connection.fetch(OPEN_RENEWALS, deal.deal_id)]
 
 
 async def closing_in(

@@ -139,6 +139,13 @@ def chance(stage: Stage, measured: Mapping[str, Passed]) -> int:
     return round(100 * passed.won / passed.closed)
 
 
+def forecast_of(probability: int) -> Forecast:
+    """What an open deal counts as that is won with this probability in percent, where its stage does not say."""
+    if probability >= CERTAIN:
+        return "committed"
+    return "best_case" if probability >= LIKELY else "pipeline"
+
+
 def compile_pipeline(version: int, document: PipelineDocument, pipeline_id: str = DEFAULT_ID) -> Pipeline:
     """Make sense of a document. Raises InvalidDocument that lists every fault with its place."""
     faults: list[FieldError] = []
@@ -162,7 +169,6 @@ def compile_pipeline(version: int, document: PipelineDocument, pipeline_id: str 
 def _stage(shape: StageShape, document: PipelineDocument, place: str, faults: list[FieldError]) -> Stage:
     faults += _unknown_fields(shape.required, f"{place}/required")
     criteria = [_criterion(one, f"{place}/exit/{index}/when", faults) for index, one in enumerate(shape.exit)]
-    likely: Forecast = "best_case" if shape.probability >= LIKELY else "pipeline"
     return Stage(
         stage_id=shape.id,
         name=shape.name,
@@ -171,7 +177,7 @@ def _stage(shape: StageShape, document: PipelineDocument, place: str, faults: li
         exit=tuple(one for one in criteria if one is not None),
         force=shape.force,
         rot_days=shape.rot_days or document.rot_days,
-        forecast=shape.forecast or ("committed" if shape.probability >= CERTAIN else likely),
+        forecast=shape.forecast or forecast_of(shape.probability),
     )
 
 

@@ -13,6 +13,8 @@ KEPT = timedelta(days=7)
 """How long what could not be delivered is kept, and what became of the rest is told."""
 MOST_FAILURES = 100
 """So many failures of an endpoint in a row suspend it."""
+WAS_AWAY = 5
+"""After so many in a row one success says that it is back: then nothing waits out its pause, which may be hours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ SUSPENDED = counter(
 CLAIM_FOR = timedelta(seconds=60)
 AT_ONCE = 20
 PATIENCE_S = 1.0
-"""So long a round waits for endpoints that are slow; they go on behind it."""
+"""So long a round waits for the first endpoint that it began with; those that are slow go on behind it."""
 
 
 async def enqueue(connection: Connection, keys: PersonKeys, outgoing: Sequence[Outgoing], at: datetime) -> None:
@@ -72,7 +72,6 @@ class Deliverer:
         self._calls = {"webhook": self._call, **calls}
         self._claim = secrets.token_hex(8)
         self._busy: dict[str, asyncio.Task[None]] = {}
-        self._rests: dict[str, datetime] = {}
 
     @property
     def is_busy(self) -> bool:
@@ -81,27 +80,30 @@ class Deliverer:
 
     async def run(self) -> timedelta | None:
         """One round; answers how long until the next delivery is due."""
+        try:
+            return await self._round()
+        except asyncio.CancelledError:  # nothing goes on behind a worker that has stopped
+            for task in self._busy.values():
+                task.cancel()
+            if self._busy:
+                await asyncio.wait(self._busy.values())
+            raise
+
+    async def _round(self) -> timedelta | None:
         async with self._runtime.database.reading() as connection:
             at = await agreed_now(connection, self._runtime.clock)
-            self._rests = {endpoint_id: until for endpoint_id, until in self._rests.items() if until > at}
-            for endpoint_id in await queries.due_endpoints(connection, at, list(self._rests)):
-                if endpoint_id not in self._busy:
-                    self._busy[endpoint_id] = asyncio.create_task(self._serve(endpoint_id))
+            begun = [one for one in await queries.due_endpoints(connection, at) if one not in self._busy]
+            for endpoint_id in begun:
+                self._busy[endpoint_id] = asyncio.create_task(self._serve(endpoint_id))
         if self._busy:
-            try:
-                done, _ = await asyncio.wait(self._busy.values(), timeout=PATIENCE_S)
-            except asyncio.CancelledError:  # nothing goes on behind a worker that has stopped
-                for task in self._busy.values():
-                    task.cancel()
-                await asyncio.wait(self._busy.values())
-                raise
+            patience = PATIENCE_S if begun else 0
+            done, _ = await asyncio.wait(self._busy.values(), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             self._busy = {endpoint_id: task for endpoint_id, task in self._busy.items() if task not in done}
             for task in done:
                 task.result()
         async with self._runtime.database.reading() as connection:
-            due = await queries.next_due(connection, list(self._rests))
-        soonest = min([*self._rests.values(), *([due] if due is not None else [])], default=None)
-        return None if soonest is None else max(soonest - at, timedelta(milliseconds=50))
+            due = await queries.next_due(connection)
+        return None if due is None else max(due - at, timedelta(milliseconds=50))
 
     async def clean_up(self) -> None:
         """Give up on what waited too long, and forget what was settled long ago."""
@@ -112,7 +114,7 @@ class Deliverer:
         """Deliver to one endpoint until nothing is due for it."""
         runtime = self._runtime
         async with Outbound.of(runtime.settings) as outbound:
-            while endpoint_id not in self._rests:
+            while True:
                 async with runtime.database.reading() as connection:
                     at = await agreed_now(connection, runtime.clock)
                     claimed = await queries.claim(connection, endpoint_id, at, AT_ONCE, self._claim, CLAIM_FOR)
@@ -136,8 +138,6 @@ class Deliverer:
             now = await agreed_now(tx.connection, runtime.clock)
             suspended = await queries.record(tx.connection, claimed, self._claim, verdict, now, took_ms)
         TRIED.labels(verdict.state).inc()
-        if verdict.rest:
-            self._rests[claimed.endpoint_id] = max(now + verdict.rest, self._rests.get(claimed.endpoint_id, now))
         if suspended or verdict.gone:
             SUSPENDED.inc()
             log.error("webhook_endpoint_stopped", endpoint_id=claimed.endpoint_id, said=verdict.said)

@@ -66,7 +66,8 @@ class EndpointOut(BaseModel):
     """An endpoint and its health: `failures` counts those in a row, `waiting` the deliveries that are kept for it.
 
     `suspended` (100 failures in a row, or by hand) and `ended` (it answered 410) get nothing until they are resumed;
-    what is for them is kept for seven days. One of kind `crm` is that of a connection with a CRM.
+    what is for them is kept for seven days. `reason` says why; of an active one, why nothing arrives just now. One of
+    kind `crm` is that of a connection with a CRM.
     """
 
     endpoint_id: str

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from services.routing.webhooks.domain import MOST_FAILURES, EndpointKind, EndpointState
+from services.routing.webhooks.domain import MOST_FAILURES, WAS_AWAY, EndpointKind, EndpointState
 from shared.db import Connection, one
 from shared.ids import LeadId
 from shared.webhooks import DeliveryState, Verdict
@@ -57,16 +57,19 @@ WHERE EXISTS (SELECT 1 FROM webhook_endpoints WHERE endpoint_id = $1)
 ON CONFLICT (endpoint_id, delivery_id) DO NOTHING
 """
 DUE = """
-SELECT endpoint_id, url FROM webhook_endpoints AS each
-WHERE state = 'active' AND endpoint_id <> ALL($2::text[]) AND EXISTS (
+SELECT endpoint_id FROM webhook_endpoints AS each
+WHERE state = 'active' AND (rest_until IS NULL OR rest_until <= $1) AND EXISTS (
     SELECT 1 FROM webhook_deliveries AS one
     WHERE one.endpoint_id = each.endpoint_id AND one.state = 'waiting' AND one.due_at <= $1
 )
 """
 NEXT_DUE = """
-SELECT min((SELECT min(due_at) FROM webhook_deliveries AS one
-    WHERE one.endpoint_id = each.endpoint_id AND one.state = 'waiting'))
-FROM webhook_endpoints AS each WHERE state = 'active' AND endpoint_id <> ALL($1::text[])
+SELECT min(greatest(rest_until, (SELECT min(due_at) FROM webhook_deliveries AS one
+    WHERE one.endpoint_id = each.endpoint_id AND one.state = 'waiting')))
+FROM webhook_endpoints AS each
+WHERE state = 'active' AND EXISTS (
+    SELECT 1 FROM webhook_deliveries AS one WHERE one.endpoint_id = each.endpoint_id AND one.state = 'waiting'
+)
 """
 # The first of each key that waits: what was enqueued later with the same key comes after it.
 CLAIM = """
@@ -82,12 +85,12 @@ WITH free AS (
 UPDATE webhook_deliveries AS each SET claim = $4, due_at = $2 + $5, attempts = attempts + 1
 FROM webhook_endpoints AS endpoint, free
 WHERE each.endpoint_id = $1 AND each.delivery_id = free.delivery_id AND endpoint.endpoint_id = $1
-    AND endpoint.state = 'active'
+    AND endpoint.state = 'active' AND (endpoint.rest_until IS NULL OR endpoint.rest_until <= $2)
 RETURNING each.endpoint_id, each.delivery_id, endpoint.kind AS endpoint_kind, endpoint.url, each.body, each.sealed,
     each.sealed_for, each.ordering_key, each.attempts
 """
 SETTLE = """
-UPDATE webhook_deliveries SET state = $4, due_at = $5, said = $6, status = $7, claim = NULL,
+UPDATE webhook_deliveries SET state = $4, due_at = $5, said = $6, status = $7, claim = NULL, attempts = attempts - $9,
     settled_at = CASE WHEN $4 = 'waiting' THEN NULL ELSE $8::timestamptz END
 WHERE endpoint_id = $1 AND delivery_id = $2 AND claim = $3 AND state = 'waiting'
 """
@@ -97,15 +100,27 @@ UPDATE webhook_deliveries SET due_at = $3
 WHERE endpoint_id = $1 AND ordering_key = $2 AND state = 'waiting' AND due_at < $3
 """
 ADD_TRY = """
-INSERT INTO webhook_tries (endpoint_id, delivery_id, n, at, status, said, took_ms) VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO webhook_tries (endpoint_id, delivery_id, n, at, status, said, took_ms)
+SELECT $1, $2, coalesce(max(n), 0) + 1, $3, $4, $5, $6 FROM webhook_tries WHERE endpoint_id = $1 AND delivery_id = $2
 ON CONFLICT (endpoint_id, delivery_id, n) DO NOTHING
 """
-COUNT_SUCCESS = "UPDATE webhook_endpoints SET failures = 0 WHERE endpoint_id = $1 AND failures <> 0"
+# Why nothing arrives stands with the endpoint, until something does.
+COUNT_SUCCESS = """
+WITH was AS (SELECT failures FROM webhook_endpoints WHERE endpoint_id = $1 FOR UPDATE)
+UPDATE webhook_endpoints SET failures = 0, reason = CASE WHEN state = 'active' THEN NULL ELSE reason END FROM was
+WHERE endpoint_id = $1 AND (was.failures <> 0 OR state = 'active' AND reason IS NOT NULL) RETURNING was.failures
+"""
+REST = """
+UPDATE webhook_endpoints SET rest_until = greatest(rest_until, $2),
+    reason = CASE WHEN state = 'active' THEN $3 ELSE reason END
+WHERE endpoint_id = $1
+"""
+REST_NO_MORE = "UPDATE webhook_endpoints SET rest_until = NULL WHERE endpoint_id = $1 AND rest_until IS NOT NULL"
 COUNT_FAILURE = f"""
 UPDATE webhook_endpoints SET failures = failures + 1,
     state = CASE WHEN state = 'active' AND failures + 1 >= {MOST_FAILURES} THEN 'suspended' ELSE state END,
-    reason = CASE WHEN state = 'active' AND failures + 1 >= {MOST_FAILURES}
-        THEN '{MOST_FAILURES} failures in a row, the last: ' || $2::text ELSE reason END,
+    reason = CASE WHEN state <> 'active' THEN reason WHEN failures + 1 >= {MOST_FAILURES}
+        THEN '{MOST_FAILURES} failures in a row, the last: ' || $2::text ELSE $2::text END,
     changed_at = CASE WHEN state = 'active' AND failures + 1 >= {MOST_FAILURES} THEN $3 ELSE changed_at END
 WHERE endpoint_id = $1 RETURNING state = 'suspended' AND failures = {MOST_FAILURES} AS suspended
 """
@@ -127,7 +142,19 @@ UPDATE webhook_deliveries SET state = 'waiting', due_at = $3, attempts = 0, sett
 WHERE endpoint_id = $1 AND delivery_id = $2
 """
 FORGET_TRIES_OF = "DELETE FROM webhook_tries WHERE endpoint_id = $1 AND delivery_id = $2"
-TRY_NOW = "UPDATE webhook_deliveries SET due_at = $2 WHERE endpoint_id = $1 AND state = 'waiting' AND due_at > $2"
+# What somebody is trying just now is left to them.
+FREE_NOW = """
+SELECT delivery_id FROM webhook_deliveries
+WHERE endpoint_id = $1 AND state = 'waiting' AND claim IS NULL FOR UPDATE SKIP LOCKED
+"""
+TRY_NOW = f"""
+UPDATE webhook_deliveries SET due_at = least(due_at, $2) WHERE endpoint_id = $1 AND delivery_id IN ({FREE_NOW})
+"""
+# With all its tries before it: while nobody was there, those it had were for nothing.
+TRY_ANEW = f"""
+UPDATE webhook_deliveries SET due_at = least(due_at, $2), attempts = 0
+WHERE endpoint_id = $1 AND delivery_id IN ({FREE_NOW})
+"""
 GIVE_UP_OLD = """
 UPDATE webhook_deliveries SET state = 'dropped', settled_at = $1, said = 'could not be delivered in 7 days'
 WHERE state = 'waiting' AND created_at < $2
@@ -188,7 +215,13 @@ async def set_state(
     """Suspend, end or resume an endpoint; resumed it begins healthy, and what waits is tried at once."""
     await connection.execute(SET_STATE, endpoint_id, state, reason, at)
     if state == "active":
-        await connection.execute(TRY_NOW, endpoint_id, at)
+        await try_now(connection, endpoint_id, at)
+
+
+async def try_now(connection: Connection, endpoint_id: str, at: datetime) -> None:
+    """Try at once what waits for an endpoint, as if it had not been tried, and whatever the endpoint asked for."""
+    await connection.execute(REST_NO_MORE, endpoint_id)
+    await connection.execute(TRY_ANEW, endpoint_id, at)
 
 
 async def drop_endpoint(connection: Connection, endpoint_id: str) -> None:
@@ -217,14 +250,14 @@ async def enqueue(connection: Connection, rows: Sequence[Sequence[Any]]) -> None
     await connection.executemany(ENQUEUE, rows)
 
 
-async def due_endpoints(connection: Connection, at: datetime, resting: Sequence[str]) -> list[str]:
+async def due_endpoints(connection: Connection, at: datetime) -> list[str]:
     """Active endpoints that something is due for, without those that rest."""
-    return [row["endpoint_id"] for row in await connection.fetch(DUE, at, resting)]
+    return [row["endpoint_id"] for row in await connection.fetch(DUE, at)]
 
 
-async def next_due(connection: Connection, resting: Sequence[str]) -> datetime | None:
-    """When something is due next for an active endpoint that does not rest."""
-    due: datetime | None = await connection.fetchval(NEXT_DUE, resting)
+async def next_due(connection: Connection) -> datetime | None:
+    """When something is due next for an active endpoint."""
+    due: datetime | None = await connection.fetchval(NEXT_DUE)
     return due
 
 
@@ -242,14 +275,20 @@ async def record(  # noqa: PLR0913  # what a try leaves
     """What a try came to. Answers whether the endpoint was suspended by it."""
     place = (claimed.endpoint_id, claimed.delivery_id)
     due_at = at + verdict.pause
-    await connection.execute(SETTLE, *place, token, verdict.state, due_at, verdict.said, verdict.status, at)
-    await connection.execute(ADD_TRY, *place, claimed.attempts, at, verdict.status, verdict.said, took_ms)
+    told = (verdict.state, due_at, verdict.said, verdict.status, at)
+    await connection.execute(SETTLE, *place, token, *told, int(not verdict.counts))
+    await connection.execute(ADD_TRY, *place, at, verdict.status, verdict.said, took_ms)
     if verdict.state == "waiting":
         await connection.execute(PUT_OFF, claimed.endpoint_id, claimed.ordering_key, due_at)
     if verdict.is_success:
-        await connection.execute(COUNT_SUCCESS, claimed.endpoint_id)
+        if (await connection.fetchval(COUNT_SUCCESS, claimed.endpoint_id) or 0) >= WAS_AWAY:
+            await connection.execute(TRY_NOW, claimed.endpoint_id, at)
         return False
     if verdict.rest is not None:
+        if verdict.rest:
+            until = at + verdict.rest
+            why = f"{verdict.said}; goes on at {until:%Y-%m-%d %H:%M:%S} UTC"
+            await connection.execute(REST, claimed.endpoint_id, until, why)
         return False
     if verdict.gone:
         await connection.execute(SET_STATE, claimed.endpoint_id, "ended", verdict.said, at)
@@ -258,7 +297,7 @@ async def record(  # noqa: PLR0913  # what a try leaves
 
 async def drop(connection: Connection, claimed: Claimed, token: str, why: str, at: datetime) -> None:
     """Give up on a delivery without having tried it."""
-    await connection.execute(SETTLE, claimed.endpoint_id, claimed.delivery_id, token, "dropped", at, why, None, at)
+    await connection.execute(SETTLE, claimed.endpoint_id, claimed.delivery_id, token, "dropped", at, why, None, at, 0)
 
 
 async def deliveries(  # noqa: PLR0913  # the filters of one list
@@ -284,7 +323,8 @@ async def tries(connection: Connection, endpoint_id: str, delivery_id: str) -> l
 
 
 async def again(connection: Connection, endpoint_id: str, delivery_id: str, at: datetime) -> None:
-    """Deliver anew, from the first try."""
+    """Deliver anew, from the first try, whatever the endpoint asked for."""
+    await connection.execute(REST_NO_MORE, endpoint_id)
     await connection.execute(FORGET_TRIES_OF, endpoint_id, delivery_id)
     await connection.execute(AGAIN, endpoint_id, delivery_id, at)
 
