@@ -130,6 +130,7 @@ async def _ends(
     loop = asyncio.get_running_loop()
     bootstrap = runtime.settings.kafka_bootstrap_servers
     deadline = loop.time() + BROKER_PATIENCE_S
+    told = False
     while True:
         try:
             async with probe(bootstrap) as kafka:
@@ -140,7 +141,9 @@ async def _ends(
                     f"Kafka at {bootstrap} does not answer; what serves is as it was: "
                     f"once Kafka is back, run `throughline rebuild {code.name}` again"
                 ) from exc
-        progress(f"{code.name}: waits for Kafka at {bootstrap}, which does not answer")
+        if not told:
+            progress(f"{code.name}: waits for Kafka at {bootstrap}, which does not answer")
+            told = True
         await asyncio.sleep(1)
 
 
