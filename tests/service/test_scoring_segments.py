@@ -194,6 +194,9 @@ async def test_who_is_put_on_a_list_while_it_is_deleted_is_not_on_the_next_one_o
     await world.scoring.run_timers()
     await world.ask("POST", "segments", 201, json=guests)
     assert await world.members("guests") == set()
+    added = await world.ask("POST", "segments/guests/members", 200, json={"lead_ids": [ann]})
+    assert [one["state"] for one in added["items"]] == ["added"]
+    assert await world.members("guests") == {ann}
 
 
 async def test_a_preview_is_exact_or_says_how_far_off_it_may_be(world: Segments) -> None:
