@@ -211,8 +211,3 @@ def slower(found: Sequence[Answered]) -> Iterator[tuple[str, list[float], float]
     for name in UNFILTERED:
         medians = [answered.milliseconds[name] for answered in found]
         yield name, medians, medians[-1] / medians[0]
-
-
-def total_ms(answered: Answered, names: Sequence[str]) -> float:
-    """The sum of some medians."""
-    return float(np.sum([answered.milliseconds[name] for name in names]))

@@ -26,7 +26,6 @@ from shared.service import Runtime, build_runtime
 
 MESSAGES = 2_000
 FEW = 1_000
-RATIO_GOAL = 0.5
 WRITTEN = b"Subject: Hello\r\nMessage-ID: <bare@bench.example>\r\n\r\n" + b"how do people find out? \r\n" * 120
 """As long as the messages that the product writes."""
 

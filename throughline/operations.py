@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -192,6 +193,7 @@ def servers(settings: "Settings") -> Iterator[None]:
 
     from shared.errors import Unavailable
 
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # its tries; what comes of them is said below
     try:
         yield
     except Unavailable as exc:

@@ -4,12 +4,13 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from deploy.embedded.errors import CannotStart, ProgramFailed
+from deploy.embedded.errors import CannotStart, FolderInUse, ProgramFailed
 from deploy.embedded.folder import DataFolder, ProcessState
 from deploy.embedded.processes import ProcessId, is_alive, wait_until
 from throughline.options import DEFAULT_DATA_DIR, AsJson, DataDir
@@ -19,22 +20,21 @@ STOP_WITHIN = 90.0
 
 def up(
     detach: Annotated[bool, typer.Option("--detach", help="Return when everything is ready.")] = False,
-    port: Annotated[int, typer.Option(envvar="THROUGHLINE_PORT", help="The port of the base URL.")] = 8080,
+    port: Annotated[
+        int, typer.Option(envvar="THROUGHLINE_PORT", min=0, max=65_535, help="The port of the base URL.")
+    ] = 8080,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     report: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the whole system on this machine: PostgreSQL, Kafka, every service, one base URL."""
+    folder = DataFolder(data_dir)
+    folder.make()
     if detach:
-        print(_detached(port, DataFolder(data_dir)))
+        print(_detached(port, folder))
     elif report is not None:
-        _reporting(port, DataFolder(data_dir), report)
+        _reporting(port, folder, report)
     else:
-        _supervise(
-            port,
-            DataFolder(data_dir),
-            ready=lambda url: print(url, flush=True),
-            tell=_say,
-        )
+        _supervise(port, folder, ready=lambda url: print(url, flush=True), tell=_say)
 
 
 def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
@@ -42,16 +42,22 @@ def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     from deploy.embedded.supervisor import end_leftovers
 
     folder = DataFolder(data_dir)
-    if not folder.path.is_dir():
+    if not folder.holds_a_stack():
         _say(f"Nothing runs on {folder.path}.")
         return
     supervisor = folder.supervisor()
     if supervisor is not None:
-        os.kill(supervisor.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # another `down` was faster
+            os.kill(supervisor.pid, signal.SIGTERM)
         if not wait_until(lambda: not is_alive(supervisor), STOP_WITHIN, every=0.05):
             raise ProgramFailed(f"The stack on {folder.path} (process {supervisor.pid}) did not stop.")
-    with folder.held():
-        left = end_leftovers(folder)
+    left = False
+    try:
+        with folder.held(within=STOP_WITHIN):
+            left = end_leftovers(folder)
+    except FolderInUse:
+        if supervisor is None:  # else it is gone, and whoever came since has ended what it left
+            raise
     _say(f"Stopped what ran on {folder.path}." if supervisor or left else f"Nothing runs on {folder.path}.")
 
 
@@ -82,7 +88,10 @@ def _supervise(port: int, folder: DataFolder, **hooks: Any) -> None:
     from deploy.embedded.supervisor import Plan, supervise
     from throughline.processes import ENTRY, MODULES, PROCESSES
 
-    supervise(Plan(folder, port, PROCESSES, ENTRY, MODULES), **hooks)
+    try:
+        supervise(Plan(folder, port, PROCESSES, ENTRY, MODULES), **hooks)
+    except OSError as exc:
+        raise CannotStart(f"The stack on {folder.path} cannot run: {exc}.") from exc
 
 
 def _detached(port: int, folder: DataFolder) -> str:

@@ -118,4 +118,5 @@ class Child:
 
     def _show(self, state: str) -> None:
         self.shown.state = state
-        self._changed(self.shown)
+        with suppress(OSError):  # on a full disk nothing can be told; the program is kept running all the same
+            self._changed(self.shown)

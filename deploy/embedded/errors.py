@@ -21,6 +21,10 @@ class FolderInUse(CannotStart):
     """Another stack runs on this data folder."""
 
 
+class FolderUnusable(CannotStart):
+    """The data folder cannot be written to, or is somebody's who keeps other things there."""
+
+
 class PortInUse(CannotStart):
     """Something else listens on the port that was asked for."""
 

@@ -4,14 +4,18 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO
 
-from deploy.embedded.errors import FolderInUse, SecretsLost
-from deploy.embedded.processes import ProcessId, identify, is_alive
+from deploy.embedded.errors import FolderInUse, FolderUnusable, SecretsLost
+from deploy.embedded.ports import write_whole
+from deploy.embedded.processes import ProcessId, identify, is_alive, wait_until
+
+OURS = {"lock", "logs", "secrets.json", "postgres", "kafka"}
+ALLOWED = {"lost+found"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +61,52 @@ class DataFolder:
         self._state = self.path / "state.json"
         self._settings = self.path / "settings.json"
 
+    def holds_a_stack(self) -> bool:
+        """Whether a stack was ever started here."""
+        return self._lock.exists()
+
+    def make(self) -> None:
+        """Make the folder, for its owner alone. Raises FolderUnusable, also where it is somebody's who has no stack."""
+        try:
+            inside = {path.name for path in self.path.iterdir()} if self.path.exists() else set()
+            if inside - ALLOWED and not inside & OURS:
+                raise FolderUnusable(
+                    f"{self.path} is not empty and holds no stack: choose another folder with --data-dir."
+                )
+            self.logs.mkdir(parents=True, exist_ok=True)
+            # Its server runs as another account when we are root, and must be able to pass through.
+            self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            self.logs.chmod(0o700)
+        except OSError as exc:
+            raise FolderUnusable(f"The data folder {self.path} cannot be used: {exc}.") from exc
+
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Be the only supervisor on this folder for the length of a block. The lock ends with the process."""
-        # Its server runs as another account when we are root, and must be able to pass through.
-        self.logs.mkdir(parents=True, exist_ok=True)
-        self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        self.logs.chmod(0o700)
+    def held(
+        self, *, supervising: bool = False, within: float = 0.0, give_up: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
+        """Be the only one to change this folder for the length of a block. The lock ends with the process.
+
+        A supervisor leaves its name there, and is never waited for; others that hold the folder are, for `within`
+        seconds or until `give_up` says so. Raises FolderInUse.
+        """
+        self.make()
         with self._lock.open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise FolderInUse(self._in_use()) from None
+            wait_until(lambda: _locked(lock) or self.supervisor() is not None or give_up(), within)
+            if not _locked(lock):
+                raise FolderInUse(self._in_use())
             lock.truncate(0)
-            lock.write(json.dumps(asdict(self._myself())))
-            lock.flush()
+            if supervising:
+                lock.write(json.dumps(asdict(self._myself())))
+                lock.flush()
             yield
             lock.truncate(0)
 
+    def step_down(self) -> None:
+        """The supervisor ends its stack: whoever comes now waits for that, and is not told to ask for it."""
+        os.truncate(self._lock, 0)
+
     def supervisor(self) -> ProcessId | None:
-        """The living supervisor of this folder."""
+        """The living supervisor of this folder, but for one that ends its stack."""
         try:
             process = ProcessId(**json.loads(self._lock.read_text()))
         except (FileNotFoundError, ValueError):
@@ -93,7 +123,7 @@ class DataFolder:
                 "put it back, or remove the data folder to start anew."
             )
         made = StackSecrets(secrets.token_hex(32), secrets.token_urlsafe(24))
-        _write(self._secrets, asdict(made), durable=True)
+        write_whole(self._secrets, asdict(made), durable=True)
         return made
 
     def read_secrets(self) -> StackSecrets | None:
@@ -102,28 +132,30 @@ class DataFolder:
             return StackSecrets(**json.loads(self._secrets.read_text()))
         except FileNotFoundError:
             return None
+        except (ValueError, TypeError):
+            raise SecretsLost(f"{self._secrets} is damaged: put it back as it was.") from None
 
     def write_state(self, state: StackState) -> None:
         """Tell what runs."""
-        _write(self._state, asdict(state))
+        write_whole(self._state, asdict(state))
 
     def read_state(self) -> StackState | None:
         """What ran when the supervisor last told."""
         try:
             state = json.loads(self._state.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
         return StackState(state["url"], [ProcessState(**process) for process in state["processes"]])
 
     def write_settings(self, settings: Mapping[str, str]) -> None:
         """Tell commands that run beside the stack what its processes were started with."""
-        _write(self._settings, dict(settings))
+        write_whole(self._settings, dict(settings))
 
     def read_settings(self) -> dict[str, str] | None:
         """The environment of the stack's processes, secrets among it."""
         try:
             settings: dict[str, str] = json.loads(self._settings.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
         return settings
 
@@ -132,6 +164,8 @@ class DataFolder:
         self._state.unlink(missing_ok=True)
 
     def _in_use(self) -> str:
+        if self.supervisor() is None:
+            return f"Another command is at work on the data folder {self.path}: try again when it has ended."
         state = self.read_state()
         where = f" at {state.url}" if state else ""
         return (
@@ -146,13 +180,10 @@ class DataFolder:
         return process
 
 
-def _write(file: Path, content: dict[str, Any], *, durable: bool = False) -> None:
-    """Replace a file in one step, readable by its owner alone; `durable` before anything relies on it."""
-    making = file.with_suffix(".making")
-    descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as output:
-        json.dump(content, output, indent=2)
-        output.flush()
-        if durable:
-            os.fsync(output.fileno())
-    making.replace(file)
+def _locked(lock: IO[str]) -> bool:
+    """Whether we have the lock, now or already."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

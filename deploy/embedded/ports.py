@@ -1,10 +1,12 @@
 """Ports of the stack's programs: chosen once, kept in the data folder, all on the loopback address."""
 
 import json
+import os
 import random
 import socket
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 LOOPBACK = "127.0.0.1"
 # Below the range from which systems take the port of an outgoing connection (32768 and up on Linux): a client that
@@ -34,14 +36,22 @@ def free_port(taken: Iterable[int] = ()) -> int:
 
 def kept_ports(file: Path, names: Iterable[str]) -> dict[str, int]:
     """The port of each name: the one of the last start, or a new one where that is taken by something else."""
-    before: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+    before = _before(file)
     ports: dict[str, int] = {}
     for name in names:
         port = before.get(name)
         ports[name] = port if port is not None and is_free(port) else free_port([*before.values(), *ports.values()])
     if ports != before:
-        file.write_text(json.dumps({**before, **ports}, indent=2))
+        write_whole(file, {**before, **ports})
     return ports
+
+
+def _before(file: Path) -> dict[str, int]:
+    try:
+        before: dict[str, int] = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return before
 
 
 def is_listening(port: int) -> bool:
@@ -51,3 +61,15 @@ def is_listening(port: int) -> bool:
             return True
     except OSError:
         return False
+
+
+def write_whole(file: Path, content: dict[str, Any], *, durable: bool = False) -> None:
+    """Replace a file in one step, readable by its owner alone; `durable` before anything relies on it."""
+    making = file.with_suffix(".making")
+    descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as output:
+        json.dump(content, output, indent=2)
+        output.flush()
+        if durable:
+            os.fsync(output.fileno())
+    making.replace(file)

@@ -49,6 +49,8 @@ STANDS_STILL = 120.0
 FAILURES_AT_START = 5
 SERVICES_STOP_WITHIN = 22.0  # they give themselves 20
 SERVERS_STOP_WITHIN = 20.0
+OTHERS_WITHIN = 90.0
+"""How long somebody else may still be ending a stack on the same folder."""
 LOG_KEPT = 1 << 20
 LOG_LIMIT = 32 << 20
 LOOK_AT_LOGS_EVERY = 30.0
@@ -133,7 +135,8 @@ class Stack:
         """Keep the logs of a long run small; their writers append, so a log can be emptied under them."""
         for log in self._folder.logs.glob("*.log"):
             if log.stat().st_size > LOG_LIMIT:
-                shutil.copyfile(log, log.with_suffix(".log.1"))
+                with suppress(OSError):  # on a full disk there is no place to keep it, and room to be made
+                    shutil.copyfile(log, log.with_suffix(".log.1"))
                 os.truncate(log, 0)
 
     def _stop(self, children: Sequence[Child], within: float) -> None:
@@ -294,7 +297,7 @@ class StopRequest:
 def supervise(plan: Plan, *, ready: Callable[[str], None], tell: Callable[[str], None]) -> None:
     """Run the stack until SIGTERM or Ctrl-C. `ready` gets the base URL. Raises `CannotStart`."""
     request = StopRequest()
-    with plan.folder.held():
+    with plan.folder.held(supervising=True, within=OTHERS_WITHIN, give_up=request.asked):
         end_leftovers(plan.folder)
         with _listening(plan.port) as listener:
             _check_requirements(plan)
@@ -308,6 +311,7 @@ def supervise(plan: Plan, *, ready: Callable[[str], None], tell: Callable[[str],
                 if not request.asked():
                     raise
             finally:
+                plan.folder.step_down()
                 stack.stop()
                 plan.folder.forget_run()
 

@@ -21,14 +21,14 @@ from services.capture.person_exports.api import person_exports_router
 from services.capture.settings import CaptureSettings
 from services.capture.sites.api import sites_router
 from services.capture.sources.api import sources_router
-from services.capture.sources.known import KnownSources
+from services.capture.sources.known import known_sources
 from shared.service import Runtime
 
 
 def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
     """The table of endpoints."""
     forgotten = Forgotten(runtime)
-    known = KnownSources(runtime)
+    known = known_sources(runtime)
     settings = CaptureSettings()
     return (
         facts_router(runtime, forgotten),  # the busiest first: routes are tried in order

@@ -22,10 +22,11 @@ class Lately(Generic[T]):
         self._load = load
         self._fresh_s = fresh_s
         self._known: OrderedDict[str, tuple[float, T]] = OrderedDict()
+        self._changes = 0
 
     async def get(self, name: str) -> T:
         """The thing. Raises what `load` raises: NotFound, or Unavailable when nothing is remembered."""
-        now = asyncio.get_running_loop().time()
+        now, changes = asyncio.get_running_loop().time(), self._changes
         entry = self._known.get(name)
         if entry is not None and now - entry[0] < self._fresh_s:
             return entry[1]
@@ -38,6 +39,8 @@ class Lately(Generic[T]):
             if entry is None:
                 raise
             return entry[1]
+        if changes != self._changes:  # what was read may be from before the change
+            return found
         self._known[name] = (now, found)
         self._known.move_to_end(name)
         if len(self._known) > MOST:
@@ -46,4 +49,5 @@ class Lately(Generic[T]):
 
     def changed(self, name: str) -> None:
         """Ask the database next time."""
+        self._changes += 1
         self._known.pop(name, None)

@@ -78,13 +78,6 @@ class NotPaused(Conflict):
     slug = "nurture/not-paused"
 
 
-class NoSuchPage(NotFound):
-    """An address of a preference page that was not made here, or whose person was erased."""
-
-    slug = "nurture/no-such-page"
-    title = "There is no such page"
-
-
 class NoSuchExperiment(NotFound):
     """The version of the sequence has no experiment of this id, or no holdout."""
 

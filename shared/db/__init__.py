@@ -4,7 +4,7 @@ A service's migration `0001` is `run_sql(op, schema_sql("<service>"))` followed 
 `op` is `alembic.op`. Tables of the projection stand in `services/<service>/projection.sql`.
 """
 
-from shared.db._clock import agreed_in, agreed_now
+from shared.db._clock import agreed_apart, agreed_in, agreed_now
 from shared.db._database import (
     API_LOG,
     CALM,
@@ -34,6 +34,7 @@ __all__ = [
     "Database",
     "LogRow",
     "Tx",
+    "agreed_apart",
     "agreed_in",
     "agreed_now",
     "append_rows",

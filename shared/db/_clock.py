@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from shared.clock import Clock, SystemClock
-from shared.db._database import NOW, Connection, Tx, one
+from shared.db._database import NOW, Connection, Database, Tx, one
 
 
 async def agreed_now(connection: Connection, clock: Clock) -> datetime:
@@ -15,6 +15,12 @@ async def agreed_now(connection: Connection, clock: Clock) -> datetime:
         return clock.now()
     now: datetime = (await one(connection, NOW))["now"]
     return now
+
+
+async def agreed_apart(database: Database, clock: Clock) -> datetime:
+    """The same, by a connection of its own. Raises Unavailable."""
+    async with database.reading() as connection:
+        return await agreed_now(connection, clock)
 
 
 async def agreed_in(tx: Tx, clock: Clock) -> datetime:

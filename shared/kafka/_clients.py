@@ -5,7 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
+from aiokafka.client import AIOKafkaClient
+
 STARTED_WITHIN_S = 1
+ENDED_WITHIN_S = 1
 
 
 class Client(Protocol):
@@ -32,8 +35,9 @@ async def started(client: Client, within_s: float, stopped_within_s: float) -> A
         yield
     finally:
         stopping = asyncio.create_task(_stop(client, starting))
-        await asyncio.wait([stopping], timeout=stopped_within_s)
-        stopping.cancel()
+        if not (await asyncio.wait([stopping], timeout=stopped_within_s))[0]:
+            stopping.cancel()
+            await _abandon(client)
 
 
 async def _stop(client: Client, starting: asyncio.Task[None]) -> None:
@@ -41,3 +45,26 @@ async def _stop(client: Client, starting: asyncio.Task[None]) -> None:
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)  # whoever waited for it has been told
     await client.stop()
+
+
+async def _abandon(client: Client) -> None:
+    """End what goes on behind a client whose stop was broken off.
+
+    A stop waits for the broker. Broken off, it leaves connections, a producer that tries its records again and a
+    consumer that heartbeats for nobody, all for as long as the process lives.
+    """
+    parts = list(vars(client).values())
+    left = [task for task in asyncio.all_tasks() if any(_works_for(task) is part for part in parts)]
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=ENDED_WITHIN_S)
+    for part in parts:
+        if isinstance(part, AIOKafkaClient):
+            await part.close()
+
+
+def _works_for(task: asyncio.Task[Any]) -> object:
+    """The object whose method a task carries out, one that is there."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return frame.f_locals.get("self", task) if frame is not None else task

@@ -126,6 +126,7 @@ class Consumer:
         self._idle.set()
         self._client: AIOKafkaConsumer | None = None
         self._finding: asyncio.Task[None] | None = None
+        self._committing: asyncio.Task[None] | None = None
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._plans_s = FIRST_PLANS_S
         self._plans_end = 0.0
@@ -200,6 +201,8 @@ class Consumer:
             self._find_no_more()
             if self._finding is not None:  # or it would go on behind a consumer that has ended, with a pool of its own
                 await asyncio.wait([self._finding], timeout=5)
+            if self._committing is not None:
+                self._committing.cancel()
 
     async def _do_duties(self, consumer: AIOKafkaConsumer) -> None:
         """Read, write and watch until one of them is over."""
@@ -223,9 +226,7 @@ class Consumer:
                 task.cancel()
             await asyncio.wait(duties, timeout=5)
             if self._stopping:
-                with suppress(KafkaError, TimeoutError):
-                    async with asyncio.timeout(2):
-                        await self._commit_once(consumer)
+                await self._commit_within(2, consumer)
             self._client = None
 
     def take_over(self, client: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> None:
@@ -516,9 +517,7 @@ class Consumer:
         """Tell Kafka the positions too, so that lag tools and autoscalers work. Nothing rests on it."""
         while True:
             await asyncio.sleep(1)
-            with suppress(KafkaError, TimeoutError):
-                async with asyncio.timeout(10):
-                    await self._commit_once(consumer)
+            await self._commit_within(10, consumer)
             ours = consumer.assignment()
             for place, expected in self._expected.items():
                 end = consumer.highwater(place) if place in ours else None
@@ -526,14 +525,25 @@ class Consumer:
                     labels = (self._group, place.topic, str(place.partition))
                     LAG_RECORDS.labels(*labels).set(max(end - expected, 0))
 
+    async def _commit_within(self, seconds: float, consumer: AIOKafkaConsumer) -> None:
+        """Commit, but wait no longer. What is under way is let end: broken off, it ends behind us and unheard."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                if self._committing is not None:
+                    await asyncio.wait([self._committing])
+                self._committing = asyncio.create_task(self._commit_once(consumer), name=f"{self._group}-commit")
+                await asyncio.wait([self._committing])
+                self._committing.result()
+
     async def _commit_once(self, consumer: AIOKafkaConsumer) -> None:
         ours = consumer.assignment()
         self._committed = {place: offset for place, offset in self._committed.items() if place in ours}
         stands = {place: offset for place, offset in self._expected.items() if place in ours}
         moved = {place: offset for place, offset in stands.items() if self._committed.get(place) != offset}
         if moved:
-            await consumer.commit(moved)
-            self._committed |= moved
+            with suppress(KafkaError):
+                await consumer.commit(moved)
+                self._committed |= moved
 
     def _progress(self) -> dict[TopicPartition, int]:
         """Where each partition stands that is to go on."""

@@ -8,13 +8,13 @@ from shared.db import Database, one
 from shared.events import PersonKeyCreated
 from shared.ids import LeadId
 from shared.kafka._batch import Batch
-from shared.kafka._positions import Fenced, position_columns, watermark_columns
+from shared.kafka._positions import FURTHEST, Fenced, position_columns, watermark_columns
 from shared.kafka._records import Decoded
 from shared.personal import PersonKeys
 
 # A whole batch, committed by itself: all of it, or nothing where the positions are elsewhere. Not waited for to be on
 # disk: whoever opens something by a key commits later, and with that the key is; else it is read again.
-KEEP = """
+KEEP = f"""
 WITH held AS MATERIALIZED (
     SELECT topic, partition, next_offset, set_config('synchronous_commit', 'off', true)
     FROM consumer_positions WHERE consumer = $1 AND (topic, partition) IN
@@ -36,10 +36,7 @@ WITH held AS MATERIALIZED (
 ), marked AS (
     INSERT INTO feed_watermarks AS known (topic, partition, source, at, repair, appended_ms)
     SELECT * FROM unnest($10::text[], $11::integer[], $12::text[], $13::timestamptz[], $14::bigint[], $15::bigint[])
-    WHERE EXISTS (SELECT FROM moved)
-    ON CONFLICT (topic, partition, source) DO UPDATE
-    SET at = greatest(known.at, excluded.at), repair = greatest(known.repair, excluded.repair),
-        appended_ms = greatest(known.appended_ms, excluded.appended_ms)
+    WHERE EXISTS (SELECT FROM moved) {FURTHEST}
 )
 SELECT count(*) AS moved FROM moved
 """

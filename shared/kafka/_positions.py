@@ -49,12 +49,15 @@ JOIN held USING (topic, partition)
 WHERE known.consumer = $1 AND known.topic = moved.topic AND known.partition = moved.partition
   AND known.next_offset = moved.expected
 """
-WATERMARK = """
-INSERT INTO feed_watermarks AS known (topic, partition, source, at, repair, appended_ms)
-SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[])
+FURTHEST = """
 ON CONFLICT (topic, partition, source) DO UPDATE
 SET at = greatest(known.at, excluded.at), repair = greatest(known.repair, excluded.repair),
     appended_ms = greatest(known.appended_ms, excluded.appended_ms)
+"""
+WATERMARK = f"""
+INSERT INTO feed_watermarks AS known (topic, partition, source, at, repair, appended_ms)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[])
+{FURTHEST}
 """
 
 

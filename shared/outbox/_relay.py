@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 
 import asyncpg
 import orjson
@@ -20,7 +19,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from shared.clock import Clock
-from shared.db import API_LOG, CALM, CONSUMER_LOG, TRANSIENT, Database, agreed_now, one
+from shared.db import API_LOG, CALM, CONSUMER_LOG, TRANSIENT, Database, agreed_apart, one
 from shared.errors import Unavailable
 from shared.events import TOPICS, WATERMARK_TYPE, with_position
 from shared.faults import failpoint
@@ -204,7 +203,7 @@ class Relay:
         while True:
             self._bell.fall_silent()
             began = loop.time()
-            read_at = await self._now() if began >= watermark_due else None
+            read_at = await agreed_apart(self._database, self._clock) if began >= watermark_due else None
             rows = await self._page(cursors)
             lasts = {row["log"]: row for row in rows}
             if rows:
@@ -245,11 +244,6 @@ class Relay:
             failpoint("after_cursor")
             for _ in pages:
                 sent.task_done()
-
-    async def _now(self) -> datetime:
-        """The time that watermarks tell: also where the clock of this machine is wrong, nobody takes it for another."""
-        async with self._database.reading() as connection:
-            return await agreed_now(connection, self._clock)
 
     async def _page(self, cursors: Mapping[int, int]) -> list[asyncpg.Record]:
         """The next rows of both logs, each in its order."""

@@ -13,6 +13,7 @@ from shared.rules._difference import Difference, difference
 from shared.rules._documents import (
     SHIPPED_BY,
     ActiveDocument,
+    CompiledVersions,
     Decision,
     DocumentStore,
     InvalidDocument,
@@ -57,6 +58,7 @@ __all__ = [
     "ActiveDocument",
     "ChangedMeanwhile",
     "Comparison",
+    "CompiledVersions",
     "Decision",
     "Difference",
     "DocumentOut",

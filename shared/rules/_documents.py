@@ -33,7 +33,7 @@ _ACTIVATE = """
     INSERT INTO rule_activations (kind, name, version, author, effective_at, reason, rollback, announce)
     VALUES ($1, $2, $3, $4, coalesce($5, clock_timestamp()), $6, $7, $8)"""
 _LOAD = """
-    SELECT version, document, author, created_at FROM rule_documents
+    SELECT version, document, author, created_at, created_at < now() AS settled FROM rule_documents
     WHERE kind = $1 AND name = $2 AND version = $3"""
 _VERSIONS = """
     SELECT version, document, author, created_at FROM rule_documents
@@ -73,13 +73,18 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
-    """One version of a document, and whether it is the one that counts now."""
+    """One version of a document, and whether it is the one that counts now.
+
+    `settled` is false where the transaction that looks may be the one that saves it: taken back, the number is given
+    to another document. So nothing of it is kept beyond the transaction.
+    """
 
     version: int
     active: bool
     author: str
     created_at: datetime
     document: dict[str, Any]
+    settled: bool = True
 
 
 class DocumentStore:
@@ -117,14 +122,18 @@ class DocumentStore:
 
     async def active(self, connection: Connection, name: str = DEFAULT) -> StoredDocument:
         """The version that counts now, raising NoSuchVersion when there is none."""
-        return await self.version(connection, await self.active_version(connection, name) or 0, name)
+        active = await self.active_version(connection, name)
+        return await self._load(connection, active or 0, active, name)
 
     async def version(self, connection: Connection, version: int, name: str = DEFAULT) -> StoredDocument:
         """One version, raising NoSuchVersion."""
+        return await self._load(connection, version, await self.active_version(connection, name), name)
+
+    async def _load(self, connection: Connection, version: int, active: int | None, name: str) -> StoredDocument:
         row = await connection.fetchrow(_LOAD, self.kind, name, version)
         if row is None:
             raise NoSuchVersion(f"{self.kind} {name} has no version {version}")
-        return _stored(row, await self.active_version(connection, name))
+        return _stored(row, active)
 
     async def versions(
         self, connection: Connection, name: str = DEFAULT, *, before: int = 2**31 - 1, limit: int = 50
@@ -210,6 +219,30 @@ class DocumentStore:
         await connection.execute(_ACTIVATE, self.kind, name, version, *given)
 
 
+class CompiledVersions(Generic[T]):
+    """Versions of documents, compiled once in a process: what a version says never changes. At most so many are kept.
+
+    `compiled` makes what is kept out of (name, version, document).
+    """
+
+    def __init__(self, compiled: Callable[[str, int, dict[str, Any]], T], most: int = 1_000) -> None:
+        self._compiled = compiled
+        self._most = most
+        self._kept: dict[tuple[str, int], T] = {}
+
+    async def get(self, connection: Connection, store: DocumentStore, name: str, version: int) -> T:
+        """A version, raising NoSuchVersion."""
+        if (name, version) in self._kept:
+            return self._kept[name, version]
+        stored = await store.version(connection, version, name)
+        compiled = self._compiled(name, version, stored.document)
+        if stored.settled:
+            while len(self._kept) >= self._most:
+                del self._kept[next(iter(self._kept))]
+            self._kept[name, version] = compiled
+        return compiled
+
+
 class ActiveDocument(Generic[T]):
     """The active version of a document, compiled once: a look per batch is one small query.
 
@@ -218,9 +251,8 @@ class ActiveDocument(Generic[T]):
 
     def __init__(self, store: DocumentStore, compiled: Callable[[int, dict[str, Any]], T], name: str = DEFAULT) -> None:
         self.store = store
-        self._compiled = compiled
         self._name = name
-        self._kept: dict[int, T] = {}
+        self._versions = CompiledVersions(lambda _, version, document: compiled(version, document), most=8)
 
     async def current(self, connection: Connection) -> T:
         """What counts now, for the transaction at hand."""
@@ -229,16 +261,11 @@ class ActiveDocument(Generic[T]):
 
     async def at_version(self, connection: Connection, version: int) -> T:
         """Some version, compiled; the last few are kept."""
-        if version not in self._kept:
-            stored = await self.store.version(connection, version, self._name)
-            while len(self._kept) >= 8:
-                del self._kept[next(iter(self._kept))]
-            self._kept[version] = self._compiled(version, stored.document)
-        return self._kept[version]
+        return await self._versions.get(connection, self.store, self._name, version)
 
 
 def _stored(row: asyncpg.Record, active: int | None) -> StoredDocument:
-    return StoredDocument(row["version"], row["version"] == active, row["author"], row["created_at"], row["document"])
+    return StoredDocument(**row, active=row["version"] == active)
 
 
 def _decision(given: Decision | str) -> Decision:

@@ -6,15 +6,17 @@ What a worker would still derive from the facts is settled before, in both.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import asyncpg
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from shared.db import Connection, Database, projection_sql
 from shared.errors import Unavailable
 from shared.faults import failpoint
-from shared.kafka import probe, topics_of
+from shared.kafka import Consumer, probe, topics_of
 from shared.service._consuming import make_consumer, positions_name, projection_version
 from shared.service._runtime import Runtime, ServiceCode, build_runtime
 from shared.settings import Settings
@@ -51,6 +53,8 @@ ALONE = "SELECT pg_advisory_lock(hashtextextended('rebuild/' || $1, 0))"
 CONTENT = "SELECT count(*), sum(hashtextextended(row::text, 0)::numeric) FROM {schema}.{table} AS row"
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY tablename"
 NEAR_S = 2.0
+LOOK_AGAIN_S = 20.0
+BROKER_PATIENCE_S = 600.0
 LONG_S = 24 * 3600.0
 
 Progress = Callable[[str], None]
@@ -107,19 +111,49 @@ async def _fold(code: ServiceCode, runtime: Runtime, version: int, progress: Pro
         began = -NEAR_S
         while loop.time() - began >= NEAR_S:
             began = loop.time()
-            async with probe(runtime.settings.kafka_bootstrap_servers) as kafka:
-                ends = await kafka.ends(places)
-            while not await consumer.caught_up(ends):
-                if task.done():
-                    task.result()
-                if consumer.stopped_partitions:
-                    raise RebuildRefused(f"too much is refused in {', '.join(consumer.stopped_partitions)}")
-                await asyncio.sleep(0.1)
-            progress(f"{code.name}: {sum(ends.values())} records read")
+            ends = await _ends(code, runtime, places, progress)
+            with suppress(TimeoutError):  # then the end is asked for again: Kafka may be away, or have lost its tail
+                async with asyncio.timeout(LOOK_AGAIN_S):
+                    await _until_read(consumer, task, ends)
+                    progress(f"{code.name}: {sum(ends.values())} records read")
     finally:
         await consumer.stop()
         await asyncio.wait([task], timeout=20)
         task.cancel()
+        await asyncio.wait([task])
+
+
+async def _ends(
+    code: ServiceCode, runtime: Runtime, places: Sequence[TopicPartition], progress: Progress
+) -> dict[TopicPartition, int]:
+    """Where the log ends. A broker that is away is waited for. Raises RebuildRefused when it stays away."""
+    loop = asyncio.get_running_loop()
+    bootstrap = runtime.settings.kafka_bootstrap_servers
+    deadline = loop.time() + BROKER_PATIENCE_S
+    told = False
+    while True:
+        try:
+            async with probe(bootstrap) as kafka:
+                return await kafka.ends(places)
+        except (KafkaError, OSError) as exc:
+            if loop.time() > deadline:
+                raise RebuildRefused(
+                    f"Kafka at {bootstrap} does not answer; what serves is as it was: "
+                    f"once Kafka is back, run `throughline rebuild {code.name}` again"
+                ) from exc
+        if not told:
+            progress(f"{code.name}: waits for Kafka at {bootstrap}, which does not answer")
+            told = True
+        await asyncio.sleep(1)
+
+
+async def _until_read(consumer: Consumer, task: "asyncio.Task[None]", ends: dict[TopicPartition, int]) -> None:
+    while not await consumer.caught_up(ends):
+        if task.done():
+            task.result()
+        if consumer.stopped_partitions:
+            raise RebuildRefused(f"too much is refused in {', '.join(consumer.stopped_partitions)}")
+        await asyncio.sleep(0.1)
 
 
 def _places(code: ServiceCode, runtime: Runtime) -> list[TopicPartition]:
@@ -148,6 +182,7 @@ async def _swap(
 ) -> dict[str, bool]:
     """Swap when the serving projection has been wherever the new one has, so that no decision is left out."""
     built, before = positions_name(code.name, serving + 1), positions_name(code.name, serving)
+    told = False
     while True:
         async with database.reading() as connection, connection.transaction():
             await connection.execute(WITHOUT_HASTE)
@@ -163,7 +198,9 @@ async def _swap(
                 await connection.execute(f"ALTER SCHEMA {code.name}_build RENAME TO {code.name}_projection")
                 failpoint("before_swap_commit")
                 return equal
-        progress(f"{code.name}: waits for the serving projection to reach the same place")
+        if not told:
+            progress(f"{code.name}: waits for the serving projection to reach the same place; its consumer has to run")
+            told = True
         await asyncio.sleep(0.2)
 
 

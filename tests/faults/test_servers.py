@@ -1,17 +1,22 @@
 """Kafka and PostgreSQL that die, stay away, lose their tail, or answer into nothing."""
 
+import asyncio
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import httpx
 import pytest
 
 from deploy.embedded.processes import wait_until
+from shared.service import rebuild
 from shared.settings import Settings
 from shared.testing import token
 from tests.faults.cluster import Cluster
 from tests.faults.oracle import Load, Oracle
 from tests.faults.proxy import cut_replies
 from tests.faults.test_processes import whole
+from throughline.services import service_code
 
 WAITING_ROWS = 600
 
@@ -93,6 +98,31 @@ def test_a_server_cut_back_to_an_earlier_copy(server: str, cluster: Cluster, ora
         with Load(oracle, cluster) as load:
             load.wait_sent(60)
         whole(oracle)
+
+
+@pytest.mark.parametrize("fault", ["down", "frozen"])
+def test_a_rebuild_waits_for_a_broker_that_does_not_answer_and_ends_equal(
+    fault: str, cluster: Cluster, oracle: Oracle
+) -> None:
+    with Load(oracle, cluster) as load:
+        load.wait_sent(40)
+    whole(oracle)
+    waits = Event()
+
+    def progress(line: str) -> None:
+        if "waits for Kafka" in line:
+            waits.set()
+
+    with ThreadPoolExecutor(1) as beside:
+        with getattr(cluster, fault)("kafka"):
+            rebuilding = beside.submit(
+                lambda: asyncio.run(rebuild(service_code("scoring"), cluster.settings, progress))
+            )
+            assert waits.wait(120)
+        equal = rebuilding.result(180)
+    assert equal
+    assert all(equal.values()), equal
+    whole(oracle)
 
 
 def _unpublished(cluster: Cluster) -> int:

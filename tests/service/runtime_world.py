@@ -24,6 +24,7 @@ from shared.testing import Harness
 
 SERVICE = "capture"
 APPLIED = "CREATE TABLE {schema}.applied (id bigint GENERATED ALWAYS AS IDENTITY, event_id text, lead_id text, of text)"
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 _numbers = count(1)
 
 Handler = Callable[[Sequence[Any], Tx], Awaitable[None]]
@@ -120,8 +121,7 @@ async def log_lock(database: Database, log: int = 0) -> AsyncIterator[Connection
 
 async def anybody_waits(database: Database) -> bool:
     """Whether any transaction waits for another."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    return bool(await value(database, waiting))
+    return bool(await value(database, WAITING))
 
 
 async def waiting_for_lock(database: Database) -> list[int]:

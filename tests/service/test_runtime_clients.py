@@ -2,11 +2,22 @@
 
 import asyncio
 import gc
+import os
+import signal
 import warnings
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
-from shared.kafka import probe
+import psutil
+
+from deploy.embedded.kafka import KafkaNode
+from deploy.embedded.ports import free_port
+from deploy.embedded.processes import running
+from shared.kafka import apply_topics, probe
 from shared.settings import Settings
+from tests.service.runtime_world import touch
+from tests.service.test_runtime_consumer import all_applied, consuming, tell, world
 
 
 async def test_a_client_that_is_broken_off_while_it_starts_leaves_no_connection(kafka_settings: Settings) -> None:
@@ -25,3 +36,29 @@ async def test_a_client_that_is_broken_off_while_it_starts_leaves_no_connection(
                 await looking
         gc.collect()
     assert not [str(one.message) for one in seen if "AIOKafka" in str(one.message)]
+
+
+async def test_nothing_goes_on_behind_a_consumer_and_a_relay_that_end_while_the_broker_is_frozen(
+    settings: Settings, tmp_path: Path
+) -> None:
+    port = free_port()
+    node = KafkaNode(tmp_path / "kafka", port, free_port([port]))
+    own = settings.model_copy(update={"kafka_bootstrap_servers": node.bootstrap_servers, "topic_prefix": "frozen."})
+    unheard: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, context: unheard.append(context))
+    with running(node, tmp_path / "log") as broker:
+        await apply_topics(own)
+        before = asyncio.all_tasks()
+        async with world(own) as runtime, consuming(own):
+            told = await tell(runtime, [touch()])
+            await all_applied(runtime, told)
+            os.kill(broker.pid, signal.SIGSTOP)
+            await tell(runtime, (touch() for _ in range(100)))
+        assert asyncio.all_tasks() == before
+        open_connections = psutil.Process().net_connections(kind="inet")
+        assert not [one for one in open_connections if getattr(one.raddr, "port", None) == port]
+        os.kill(broker.pid, signal.SIGCONT)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert unheard == []

@@ -1,5 +1,6 @@
 """Rule documents are never overwritten, and what is compiled follows what is active."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,11 +26,34 @@ async def test_what_is_compiled_follows_activation_and_is_compiled_once(settings
             assert await active.current(tx.connection) == "1:first"
             await store.save(tx.connection, {"name": "second"}, "ann")
             assert await active.current(tx.connection) == "2:second", "seen by the transaction that saved it"
+        compiled.clear()
+        async with database.transaction() as tx:
+            assert await active.current(tx.connection) == "2:second"
             await store.activate(tx.connection, 1, "bob")
             assert await active.current(tx.connection) == "1:first"
             await store.activate(tx.connection, 2, "bob", at=datetime.now(UTC) + timedelta(hours=1))
             assert await active.current(tx.connection) == "1:first", "its time has not come"
-        assert compiled == [1, 2]
+            await store.activate(tx.connection, 2, "bob")
+            assert await active.current(tx.connection) == "2:second"
+        assert compiled == [2, 1]
+    finally:
+        await database.close()
+
+
+async def test_a_version_that_was_taken_back_is_not_taken_for_the_next_one_of_its_number(settings: Settings) -> None:
+    database = Database(settings.database_url.get_secret_value(), "scoring")
+    store = DocumentStore("test", {"name": "first"})
+    active = ActiveDocument(store, lambda _, document: document["name"])
+    try:
+        with suppress(ZeroDivisionError):
+            async with database.transaction() as tx:
+                await store.save(tx.connection, {"name": "taken back"}, "ann")
+                assert await active.current(tx.connection) == "taken back"
+                raise ZeroDivisionError
+        async with database.transaction() as tx:
+            await store.save(tx.connection, {"name": "second"}, "ann")
+        async with database.reading() as connection:
+            assert await active.current(connection) == "second"
     finally:
         await database.close()
 

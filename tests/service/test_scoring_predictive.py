@@ -11,10 +11,12 @@ import pytest
 import pytest_asyncio
 
 from services.scoring.parts import make_parts
+from services.scoring.predictive import queries
 from services.scoring.predictive.handlers import ask_when_due, train_next
 from shared.events import DealChanged
 from shared.settings import Settings
-from shared.testing import FrozenClock, harness
+from shared.testing import FrozenClock, eventually, harness
+from tests.service.runtime_world import anybody_waits
 from tests.service.scoring_world import DAY, NOW, World
 from throughline.services import service_code
 
@@ -120,6 +122,21 @@ async def test_versions_are_kept_and_a_choice_by_hand_stands(world: World) -> No
     assert (await get(world, "/v1/predictive"))["active_version"] == 1
     automatic = await client.post("/v1/predictive:activate", json={"version": None})
     assert (automatic.json()["active_version"], automatic.json()["automatic"]) == (2, True)
+
+
+async def test_a_choice_by_hand_stands_although_a_training_ends_at_the_same_moment(world: World) -> None:
+    await sell(world, 60, won=30)
+    await learn(world)
+    database = world.scoring.runtime.database
+    async with database.transaction() as training:
+        version = await queries.put_model(training.connection, "throughline", 60, 30, {}, {})
+        assert await queries.active(training.connection) == (1, False)
+        choosing = asyncio.create_task(world.scoring.client.post("/v1/predictive:activate", json={"version": 1}))
+        await eventually(lambda: anybody_waits(database))
+        await queries.activate(training.connection, version, "throughline", by_hand=False)
+    assert (await choosing).status_code == 200
+    async with database.reading() as connection:
+        assert await queries.active(connection) == (1, True)
 
 
 async def test_a_training_is_carried_out_once_and_survives_its_worker(world: World) -> None:

@@ -1,5 +1,6 @@
 """Segments: kept as facts arrive and as time passes, told as people enter and leave, built anew beside what serves."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -8,10 +9,13 @@ import pytest_asyncio
 
 from services.scoring.parts import make_parts
 from services.scoring.segments.document import compile_condition
+from services.scoring.segments.lists import put_listed
 from services.scoring.segments.preview import preview
 from shared.events import StageChanged
+from shared.ids import SegmentId
 from shared.settings import Settings
-from shared.testing import FrozenClock, harness
+from shared.testing import FrozenClock, eventually, harness
+from tests.service.runtime_world import WAITING, anybody_waits, value
 from tests.service.scoring_world import DAY, NOW, PEOPLE
 from tests.service.segments_world import Segments
 from throughline.services import service_code
@@ -161,6 +165,38 @@ async def test_a_list_follows_its_people_through_merges_and_erasures(world: Segm
     await world.save("everybody", "true")
     assert await world.members("everybody") == {anna, bert}, "an erased person is in no segment"
     await world.ask("POST", "segments/everybody/members", 409, json={"lead_ids": [anna]})
+
+
+async def test_who_is_put_on_a_list_while_it_is_deleted_is_not_on_the_next_one_of_its_name(world: Segments) -> None:
+    await world.tell(await world.captured("ann@example.com"))
+    guests = {"segment_id": "guests", "name": "Guests", "kind": "static"}
+    await world.ask("POST", "segments", 201, json=guests)
+    database, ann = world.scoring.runtime.database, world.lead_id("ann@example.com")
+    holding = await database.connect()
+    try:
+        held_up = holding.transaction()
+        await held_up.start()
+        await put_listed(holding, SegmentId("guests"), [ann], NOW)
+        adding = asyncio.create_task(world.ask("POST", "segments/guests/members", 200, json={"lead_ids": [ann]}))
+        await eventually(lambda: anybody_waits(database))
+        deleting = asyncio.create_task(world.ask("DELETE", "segments/guests", 204))
+
+        async def is_over_or_waits() -> bool:
+            return deleting.done() or await value(database, WAITING) == 2
+
+        await eventually(is_over_or_waits)
+        await world.scoring.run_timers()
+        await held_up.rollback()
+    finally:
+        await holding.close()
+    await adding
+    await deleting
+    await world.scoring.run_timers()
+    await world.ask("POST", "segments", 201, json=guests)
+    assert await world.members("guests") == set()
+    added = await world.ask("POST", "segments/guests/members", 200, json={"lead_ids": [ann]})
+    assert [one["state"] for one in added["items"]] == ["added"]
+    assert await world.members("guests") == {ann}
 
 
 async def test_a_preview_is_exact_or_says_how_far_off_it_may_be(world: Segments) -> None:

@@ -1,17 +1,20 @@
 """The models there are: those that ship with the product, and the versions of custom ones."""
 
+from typing import Any
+
 from services.attribution.domain import CreditingRun, Model, TotalsModel
 from services.attribution.models import queries
 from services.attribution.models.custom import STORE, ModelDocument, compile_model
 from services.attribution.models.domain import SHIPPED
 from shared.db import Connection
+from shared.rules import CompiledVersions
 
 
 class Catalogue:
     """Looks up the runs that count now; each version of a custom model is compiled once."""
 
     def __init__(self) -> None:
-        self._compiled: dict[tuple[str, int], Model | TotalsModel] = {}
+        self._versions = CompiledVersions(_compiled)
 
     async def crediting(self, connection: Connection) -> list[CreditingRun]:
         """The runs to credit by, which stay the same until the end of the transaction."""
@@ -34,12 +37,7 @@ class Catalogue:
         """One version of a model."""
         if model_id in SHIPPED:
             return SHIPPED[model_id]
-        known = self._compiled.get((model_id, version))
-        if known is None:
-            document = (await STORE.version(connection, version, model_id)).document
-            known = compile_model(model_id, version, ModelDocument.model_validate(document))
-            self._compiled[model_id, version] = known
-        return known
+        return await self._versions.get(connection, STORE, model_id, version)
 
     async def gives_whole(self, connection: Connection, run: queries.Run) -> bool:
         """Whether each channel on a path has the conversion whole."""
@@ -54,3 +52,7 @@ class Catalogue:
             if version is not None:
                 found[name] = await self.model(connection, name, version)
         return found
+
+
+def _compiled(model_id: str, version: int, document: dict[str, Any]) -> Model | TotalsModel:
+    return compile_model(model_id, version, ModelDocument.model_validate(document))

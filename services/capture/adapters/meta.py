@@ -7,10 +7,11 @@ import hmac
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from services.capture.adapters.adapter import (
     PLAIN,
+    Adapter,
     Answer,
     HookRequest,
     LeadFact,
@@ -47,23 +48,37 @@ _TERMS = ("terms", "privacy", "policy")  # agreeing to these allows no mail
 _OF_HANDSHAKE = ("hub.mode", "hub.challenge", "hub.verify_token")
 
 
-class MetaLeadAds(BatchAdapter):
+class ByMeta(Adapter, Protocol):
+    """What all webhooks of Meta's apps have in common: signed by the app's secret, and tried out by a GET."""
+
+    def verify(
+        self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
+    ) -> None:
+        given = (header_bytes(value) for value in request.headers.all("x-hub-signature-256"))
+        require_any((_signature(key, request.raw_body) for key in keys(secrets)), given)
+
+    def handshake(
+        self, request: HookRequest, secrets: Sequence[str], settings: MappingSettings = PLAIN
+    ) -> Answer | None:
+        query = request.query
+        if request.method != "GET" or not any(name in query for name in _OF_HANDSHAKE):
+            return None
+        challenge = query.get("hub.challenge", "")
+        tokens = keys([settings.verify_token or "", *secrets])
+        token = query.get("hub.verify_token", "").encode(errors="replace")
+        known = sum(hmac.compare_digest(token, ours) for ours in tokens)
+        if not known or query.get("hub.mode") != "subscribe" or not _CHALLENGE.fullmatch(challenge):
+            return Answer(403)
+        return Answer(body=challenge.encode(), content_type="text/plain")
+
+
+class MetaLeadAds(ByMeta, BatchAdapter):
     """A delivery has ids only, of many leads perhaps; the answers to the form come by a second call each.
 
     The older header `X-Hub-Signature` is SHA-1, and proves nothing here.
     """
 
     api: ClassVar[str | None] = "https://graph.facebook.com"
-
-    def verify(
-        self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
-    ) -> None:
-        require_signature(request, secrets)
-
-    def handshake(
-        self, request: HookRequest, secrets: Sequence[str], settings: MappingSettings = PLAIN
-    ) -> Answer | None:
-        return answered_handshake(request, secrets, settings)
 
     def delivery_id(self, request: HookRequest, settings: MappingSettings = PLAIN) -> str:
         return delivery_name(self.kind, request, lambda: batch_name(_lead_ids(request)))
@@ -113,26 +128,6 @@ class MetaLeadAds(BatchAdapter):
             external_id=lead_id,
         )
         return Reading((fact,), {**boxes, **answers}, body)
-
-
-def require_signature(request: HookRequest, secrets: Sequence[str]) -> None:
-    """Raises BadSignature for what no app's secret has signed."""
-    given = (header_bytes(value) for value in request.headers.all("x-hub-signature-256"))
-    require_any((_signature(key, request.raw_body) for key in keys(secrets)), given)
-
-
-def answered_handshake(request: HookRequest, secrets: Sequence[str], settings: MappingSettings) -> Answer | None:
-    """The answer to the request by which an app makes sure of an address; None where it is none."""
-    query = request.query
-    if request.method != "GET" or not any(name in query for name in _OF_HANDSHAKE):
-        return None
-    challenge = query.get("hub.challenge", "")
-    tokens = keys([settings.verify_token or "", *secrets])
-    token = query.get("hub.verify_token", "").encode(errors="replace")
-    known = sum(hmac.compare_digest(token, ours) for ours in tokens)
-    if not known or query.get("hub.mode") != "subscribe" or not _CHALLENGE.fullmatch(challenge):
-        return Answer(403)
-    return Answer(body=challenge.encode(), content_type="text/plain")
 
 
 def _signature(key: bytes, raw_body: bytes) -> bytes:

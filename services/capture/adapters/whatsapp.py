@@ -3,14 +3,11 @@
 https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages/status
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from services.capture.adapters.adapter import (
     PLAIN,
-    Adapter,
-    Answer,
     Fact,
     HookRequest,
     MappingSettings,
@@ -22,7 +19,7 @@ from services.capture.adapters.answers import CONSENT, meaning_of
 from services.capture.adapters.bodies import object_at, objects_at, read_object
 from services.capture.adapters.fields import happened_at, ignored, person_of, text
 from services.capture.adapters.mail import batch_name, content_name, facts_of_many, short
-from services.capture.adapters.meta import answered_handshake, require_signature
+from services.capture.adapters.meta import ByMeta
 from services.capture.adapters.naming import delivery_name
 
 _EVENTS = {"sent": "sent", "delivered": "delivered", "read": "delivered", "failed": "failed"}
@@ -41,20 +38,10 @@ class _Told(NamedTuple):
     said: str | None = None
 
 
-class WhatsApp(Adapter):
+class WhatsApp(ByMeta):
     """A delivery holds statuses, messages and preferences of many people perhaps; numbers come without a plus."""
 
     kind: ClassVar[str] = "whatsapp"
-
-    def verify(
-        self, request: HookRequest, secrets: Sequence[str], now: datetime, settings: MappingSettings = PLAIN
-    ) -> None:
-        require_signature(request, secrets)
-
-    def handshake(
-        self, request: HookRequest, secrets: Sequence[str], settings: MappingSettings = PLAIN
-    ) -> Answer | None:
-        return answered_handshake(request, secrets, settings)
 
     def delivery_id(self, request: HookRequest, settings: MappingSettings = PLAIN) -> str:
         return delivery_name(self.kind, request, lambda: batch_name([one.key for one in _told(request)]))

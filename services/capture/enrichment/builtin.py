@@ -18,7 +18,6 @@ from shared.emails import company_domain, is_disposable, is_free
 from shared.phones import country_of, parts_of
 
 ATTRIBUTE = "attributes."
-ATTRIBUTES = ("time_zone", "time_zones", "free_mail", "disposable_mail", "company_domain", "seniority", "department")
 MOST_ZONES = 12  # a number of half a continent says nothing about where somebody is
 _CODE_LENGTH = 2
 

@@ -14,7 +14,8 @@ from services.capture.adapters.errors import BadSignature
 from services.capture.adapters.request import Headers, HookRequest
 from services.capture.hooks.fetching import Certificates, confirm
 from services.capture.hooks.sealing import delivery_fact
-from services.capture.sources.known import KnownSources, Source
+from services.capture.lately import Lately
+from services.capture.sources.known import Source
 from shared.errors import Unavailable
 from shared.personal import Draft
 from shared.service import Runtime
@@ -27,7 +28,7 @@ TrackingCall = Literal["identify", "track", "page", "screen", "group", "alias", 
 SEEN = 10_000
 
 
-def hooks_router(runtime: Runtime, known: KnownSources) -> APIRouter:
+def hooks_router(runtime: Runtime, known: Lately[Source]) -> APIRouter:
     """The endpoint of all sources. It takes no token: each source proves itself by its own secret."""
     router = Endpoints(tags=["hooks"])
     door = Endpoints(tags=["hooks"], route_class=DirectRoute)

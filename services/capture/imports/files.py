@@ -18,7 +18,6 @@ from shared.ids import new_id
 from shared.service import Runtime
 
 PIECE = 512 * 1024
-SAMPLE = PIECE
 _GZIP = 16 + zlib.MAX_WBITS
 _ARCHIVE = b"PK\x03\x04"
 _WIDE = {

@@ -18,6 +18,7 @@ from services.capture.errors import LastSecret, NoSuchDelivery, NoSuchSecret, No
 from services.capture.hooks import queries as deliveries
 from services.capture.hooks.retrying import retry_quarantined
 from services.capture.hooks.sealing import request_in
+from services.capture.lately import Lately
 from services.capture.mapping import explain, validate_mapping
 from services.capture.reading import read_body
 from services.capture.sources import queries
@@ -40,7 +41,7 @@ from services.capture.sources.inputs import (
     SourcePatch,
     Summary,
 )
-from services.capture.sources.known import KnownSources, ready_source, seal_credential, seal_secret
+from services.capture.sources.known import Source, ready_source, seal_credential, seal_secret
 from services.capture.sources.queries import SecretRow, SourceRow
 from shared.db import Connection, Tx, one
 from shared.errors import FieldError, Invalid
@@ -55,7 +56,7 @@ SCOPE = "capture:write"
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
-def sources_router(runtime: Runtime, known: KnownSources) -> APIRouter:
+def sources_router(runtime: Runtime, known: Lately[Source]) -> APIRouter:
     """The endpoints about sources."""
     router = Endpoints(tags=["sources"])
     may_read = [Depends(requires("capture:read"))]

@@ -1,16 +1,15 @@
 """Sources as the door needs them: verified against without asking the database every time."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.capture.adapters import adapters
 from services.capture.adapters.adapter import Adapter, MappingSettings
 from services.capture.errors import NoSuchSource
+from services.capture.lately import Lately
 from services.capture.sources import queries
 from services.capture.sources.queries import SourceRow
-from shared.db import TRANSIENT, Connection
-from shared.errors import Unavailable
+from shared.db import Connection
 from shared.ids import SourceId
 from shared.personal import PersonKeys
 from shared.service import Runtime
@@ -59,36 +58,15 @@ async def source_in(connection: Connection, source_id: str, keys: PersonKeys) ->
     return ready_source(row, keys)
 
 
-class KnownSources:
-    """Sources that were used lately, at most five seconds old while PostgreSQL answers.
+def known_sources(runtime: Runtime) -> Lately[Source]:
+    """Sources that were used lately.
 
     That somebody is unknown is never remembered: Typeform switches a webhook off at the first 404. While PostgreSQL is
     away an old entry still serves, so that handshakes work; deliveries are refused later, when they cannot be stored.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._known: dict[str, tuple[float, Source]] = {}
+    async def stored(source_id: str) -> Source:
+        async with runtime.database.reading() as connection:
+            return await source_in(connection, source_id, runtime.keys)
 
-    async def get(self, source_id: str) -> Source:
-        """The source. Raises NoSuchSource when the database says so, Unavailable when it cannot be asked."""
-        now = asyncio.get_running_loop().time()
-        entry = self._known.get(source_id)
-        if entry is not None and now - entry[0] < FRESH_S:
-            return entry[1]
-        try:
-            async with self._runtime.database.reading() as connection:
-                source = await source_in(connection, source_id, self._runtime.keys)
-        except NoSuchSource:
-            self._known.pop(source_id, None)
-            raise
-        except (Unavailable, *TRANSIENT):
-            if entry is None:
-                raise
-            return entry[1]
-        self._known[source_id] = (now, source)
-        return source
-
-    def changed(self, source_id: str) -> None:
-        """Ask the database next time."""
-        self._known.pop(source_id, None)
+    return Lately(stored, FRESH_S)

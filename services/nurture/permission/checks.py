@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 GUARD_LOOK = timedelta(minutes=10)
 TURN_LOOK = timedelta(minutes=1)
-LONGEST_HOLD = timedelta(days=366)
 
 
 async def guarded(question: "Question") -> Hold | None:

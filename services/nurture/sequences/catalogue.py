@@ -2,6 +2,7 @@
 
 import json
 from importlib import resources
+from typing import Any
 
 from services.nurture.enrolments.domain import Screen, screen_of
 from services.nurture.sequences import queries
@@ -9,10 +10,9 @@ from services.nurture.sequences.document import SequenceDocument
 from services.nurture.sequences.domain import Plan, compile_plan
 from shared.db import Connection
 from shared.ids import SequenceId
-from shared.rules import DocumentStore
+from shared.rules import CompiledVersions, DocumentStore
 
 WELCOME = SequenceId("welcome")
-KEPT = 1_000
 SEQUENCES = DocumentStore("sequence")
 BROADCAST = "broadcast-"
 """What the ids of broadcasts begin with: each is a sequence of one step, kept apart from those that are written."""
@@ -35,19 +35,12 @@ class Catalogue:
     """Plans by sequence and version, and the screen that all facts pass first."""
 
     def __init__(self) -> None:
-        self._plans: dict[tuple[SequenceId, int], Plan] = {}
+        self._plans = CompiledVersions(_plan)
         self._screen: tuple[tuple[tuple[SequenceId, int], ...], Screen] = ((), Screen(()))
 
     async def plan(self, connection: Connection, sequence_id: SequenceId, version: int) -> Plan:
         """One version of a sequence; raises NoSuchVersion."""
-        plan = self._plans.get((sequence_id, version))
-        if plan is None:
-            stored = await store_of(sequence_id).version(connection, version, sequence_id)
-            plan = compile_plan(sequence_id, version, SequenceDocument.model_validate(stored.document))
-            while len(self._plans) >= KEPT:
-                del self._plans[next(iter(self._plans))]
-            self._plans[sequence_id, version] = plan
-        return plan
+        return await self._plans.get(connection, store_of(sequence_id), sequence_id, version)
 
     async def entered(self, connection: Connection) -> list[Plan]:
         """The sequences that can be entered now."""
@@ -71,3 +64,7 @@ class Catalogue:
         if self._screen[0] != key:
             self._screen = (key, screen_of(plans.values()))
         return self._screen[1]
+
+
+def _plan(sequence_id: str, version: int, document: dict[str, Any]) -> Plan:
+    return compile_plan(SequenceId(sequence_id), version, SequenceDocument.model_validate(document))

@@ -18,10 +18,9 @@ from services.nurture.templates.document import (
 from services.nurture.templates.inclusion import parts_named, with_all_parts
 from services.nurture.templates.rendering import CannotRender
 from shared.db import Connection, Database
-from shared.rules import DocumentStore, NoSuchVersion
+from shared.rules import CompiledVersions, DocumentStore, NoSuchVersion
 
 TEMPLATES = DocumentStore("template")
-KEPT = 1_000
 FRESH_FOR_S = 1.0
 """How long a process that sends goes by the versions it has read, so that messages in a row do not each ask."""
 
@@ -41,7 +40,7 @@ class Templates:
         self._database = database
         self._instead = instead or {}
         self._fresh_for_s = fresh_for_s
-        self._stored: dict[tuple[str, int], StoredTemplate] = {}
+        self._stored = CompiledVersions(lambda *stored: StoredTemplate.model_validate(stored[-1]))
         self._current: Mapping[str, int] = {}
         self._read_at = float("-inf")
 
@@ -68,17 +67,10 @@ class Templates:
         version = ref.version or (await self._versions(connection)).get(ref.template_id)
         if version is None:
             return None
-        found = self._stored.get((ref.template_id, version))
-        if found is None:
-            try:
-                document = (await TEMPLATES.version(connection, version, ref.template_id)).document
-            except NoSuchVersion:
-                return None
-            found = StoredTemplate.model_validate(document)
-            while len(self._stored) >= KEPT:
-                del self._stored[next(iter(self._stored))]
-            self._stored[ref.template_id, version] = found
-        return found
+        try:
+            return await self._stored.get(connection, TEMPLATES, ref.template_id, version)
+        except NoSuchVersion:
+            return None
 
     async def current(self, connection: Connection) -> dict[str, StoredTemplate]:
         """All templates at the version that counts."""

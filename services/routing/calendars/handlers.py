@@ -24,7 +24,7 @@ from services.routing.calendars.domain import (
     wait_after,
 )
 from services.routing.reps.schedules import Busy
-from shared.db import Tx, agreed_now
+from shared.db import Tx, agreed_apart, agreed_now
 from shared.ids import RepId
 from shared.outbound import AddressRefused, Answer, NoAnswer, Outbound, PrivateHosts, check_url, trusted_hosts
 from shared.service import Runtime
@@ -125,18 +125,13 @@ async def look_for_due(runtime: Runtime) -> datetime | None:
         return await queries.next_due(connection)
 
 
-async def _now(runtime: Runtime) -> datetime:
-    async with runtime.database.reading() as connection:
-        return await agreed_now(connection, runtime.clock)
-
-
 async def _look_for(calendar: RepCalendar, outbound: Outbound, runtime: Runtime) -> None:
     try:
         await (_fetch(calendar, outbound, runtime) if calendar.source == "feed" else _again(calendar, runtime))
     except (Unread, NotACalendar) as exc:
         READ.labels("failed").inc()
         log.warning("calendar_not_read", rep_id=calendar.rep_id, failures=calendar.failures + 1)
-        at = await _now(runtime)
+        at = await agreed_apart(runtime.database, runtime.clock)
         wait = wait_after(calendar.failures + 1, exc.wait_s if isinstance(exc, Unread) else None)
         async with runtime.database.transaction() as tx:
             await queries.save_failure(tx.connection, calendar, str(exc)[:500], at, at + wait)
@@ -148,7 +143,7 @@ async def _fetch(calendar: RepCalendar, outbound: Outbound, runtime: Runtime) ->
     assert calendar.address is not None
     url = str(runtime.keys.open_request(calendar.address, _label(calendar.rep_id))["url"])
     answer = await _answer(url, _conditions(calendar), outbound, runtime)
-    at = await _now(runtime)
+    at = await agreed_apart(runtime.database, runtime.clock)
     text, events, same = calendar.content, calendar.events, True
     if answer.status != 304:
         async with runtime.database.reading() as connection:
@@ -177,7 +172,7 @@ async def _fetch(calendar: RepCalendar, outbound: Outbound, runtime: Runtime) ->
 async def _again(calendar: RepCalendar, runtime: Runtime) -> None:
     """Write an uploaded calendar out anew, since a day has passed; it is as old as it was."""
     assert calendar.content is not None
-    at = await _now(runtime)
+    at = await agreed_apart(runtime.database, runtime.clock)
     busy = await written_out(calendar.content, at)
     async with runtime.database.transaction() as tx:
         await _save(tx, calendar, calendar.content, busy, at)

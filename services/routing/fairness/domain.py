@@ -32,10 +32,6 @@ Kind = Literal[
     "unmerged",
     "adjusted",
 ]
-GAVE_BACK: frozenset[Kind] = frozenset({"rejected", "expired", "reassigned", "merged"})
-"""A lead that was received is taken from the rep again: its price comes back."""
-RECEIVED: frozenset[Kind] = frozenset({"given", "unmerged"})
-"""A lead comes without a turn: by hand, or since a merge was undone."""
 CAPS = frozenset({"at capacity", *(f"at capacity for the {of}" for of in ("day", "week", "month"))})
 """Why a rep can take no lead, where it is a limit and not an absence."""
 Weights = tuple[tuple[RepId, int], ...]

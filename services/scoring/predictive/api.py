@@ -199,6 +199,9 @@ def router(runtime: Runtime, parts: Parts) -> APIRouter:
     async def activate(body: ActivateIn, principal: Annotated[Principal, Depends(may_change)]) -> StatusOut:
         """Have a version count, also an earlier one; or leave the choice to what newer ones are worth."""
         async with database.transaction() as tx:
+            await queries.take_turn(
+                tx.connection
+            )  # or a training that ends meanwhile would choose over a person's head
             if body.version is not None:
                 await _stored(tx.connection, body.version)
                 await queries.activate(tx.connection, body.version, principal.subject, by_hand=True)

@@ -137,6 +137,11 @@ async def last_training(connection: Connection) -> asyncpg.Record | None:
     return await connection.fetchrow(LAST_TRAINING)
 
 
+async def take_turn(connection: Connection) -> None:
+    """Choose alone: what counts, and what there is to choose from, stays as it is to the end of the transaction."""
+    await connection.execute(LOCK)
+
+
 async def put_model(  # noqa: PLR0913  # what a version is made of
     connection: Connection, author: str, deals: int, won: int, model: Mapping[str, Any], quality: Mapping[str, Any]
 ) -> int:

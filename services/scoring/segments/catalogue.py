@@ -6,7 +6,7 @@ from services.scoring.segments.domain import Live
 from services.scoring.segments.queries import KIND, Kept
 from shared.db import Connection
 from shared.ids import SegmentId
-from shared.rules import DocumentStore
+from shared.rules import CompiledVersions, DocumentStore
 
 SEGMENTS = DocumentStore(KIND)
 _KEPT = 2_000
@@ -17,18 +17,14 @@ class Catalogue:
     """Segments by id and version, and those that are live."""
 
     def __init__(self) -> None:
-        self._compiled: dict[tuple[SegmentId, int], Segment] = {}
+        self._versions = CompiledVersions(
+            lambda segment_id, version, document: compile_segment(SegmentId(segment_id), version, document), _KEPT
+        )
         self._live: tuple[tuple[tuple[SegmentId, int | None, int | None], ...], Live] = ((), _NOTHING)
 
     async def segment(self, connection: Connection, segment_id: SegmentId, version: int) -> Segment:
         """One version of a segment; raises NoSuchVersion."""
-        key = segment_id, version
-        if key not in self._compiled:
-            stored = await SEGMENTS.version(connection, version, segment_id)
-            while len(self._compiled) >= _KEPT:
-                del self._compiled[next(iter(self._compiled))]
-            self._compiled[key] = compile_segment(segment_id, version, stored.document)
-        return self._compiled[key]
+        return await self._versions.get(connection, SEGMENTS, segment_id, version)
 
     async def live(self, connection: Connection) -> Live:
         """What serves and what is being built, as it stays to the end of the transaction.

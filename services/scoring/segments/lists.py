@@ -97,7 +97,7 @@ async def _settle(database: Database, parts: Parts, segment_id: SegmentId, perso
 
 
 async def _list(connection: Connection, segment_id: SegmentId) -> Kept:
-    kept = await queries.segment_row(connection, segment_id)
+    kept = await queries.share_segment(connection, segment_id)  # a list that is cleared away stays empty
     if kept is None:
         raise NoSuchSegment(f"there is no segment {segment_id}")
     if kept.kind != "static":

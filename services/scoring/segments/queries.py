@@ -16,6 +16,7 @@ COLUMNS = "segment_id, kind, version, serving, building, built_up_to, counted, p
 ALL = f"SELECT {COLUMNS} FROM segments WHERE serving IS NOT NULL OR building IS NOT NULL ORDER BY segment_id"
 ONE = f"SELECT {COLUMNS} FROM segments WHERE segment_id = $1 AND NOT deleted"
 LOCK_ONE = f"SELECT {COLUMNS} FROM segments WHERE segment_id = $1 FOR UPDATE"
+SHARE_ONE = f"{ONE} FOR SHARE"
 LISTED = f"SELECT {COLUMNS} FROM segments WHERE NOT deleted AND segment_id > $1 ORDER BY segment_id LIMIT $2"
 EVERY = f"SELECT {COLUMNS} FROM segments WHERE NOT deleted ORDER BY segment_id"
 NUMBER = "SELECT count(*) FROM segments WHERE NOT deleted"
@@ -169,6 +170,12 @@ async def take_turn(connection: Connection) -> None:
 async def segment_row(connection: Connection, segment_id: SegmentId) -> Kept | None:
     """What is decided about a segment, unless it is deleted."""
     row = await connection.fetchrow(ONE, segment_id)
+    return Kept(**row) if row else None
+
+
+async def share_segment(connection: Connection, segment_id: SegmentId) -> Kept | None:
+    """The same, and it is not deleted before this transaction ends."""
+    row = await connection.fetchrow(SHARE_ONE, segment_id)
     return Kept(**row) if row else None
 
 
