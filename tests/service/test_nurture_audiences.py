@@ -35,6 +35,8 @@ class Advertiser:
         data: dict[str, Any] = Webhook(self.secret).verify(asked.body, asked.headers)["data"]
         self.deliveries.append(asked.headers["webhook-id"])
         assert b"@" not in asked.body
+        if self.deliveries.count(asked.headers["webhook-id"]) > 1:
+            return self.answer
         for hashes in data["add"].values():
             self.listed |= set(hashes)
         for hashes in data["remove"].values():
@@ -140,7 +142,20 @@ async def test_what_was_not_taken_is_told_again_and_a_refusal_suspends(lists: Li
     await world.nurture.client.post(f"/v1/audiences/{made['audience_id']}:resume")
     await lists.keeps_up()
     assert advertiser.listed == {sha(ANN)}
-    assert advertiser.deliveries[-1] == advertiser.deliveries[-2], "the same change has the same id"
+
+
+async def test_who_leaves_for_the_second_time_is_taken_out_by_a_keeper_who_heeds_each_webhook_once(
+    lists: ListWorld,
+) -> None:
+    world, advertiser = lists.world, lists.advertiser
+    await world.tell(await world.facts.captured(ANN), world.facts.consent(ANN))
+    await lists.creates()
+    for number in range(4):
+        kind = SegmentEntered if number % 2 == 0 else SegmentLeft
+        await world.tell(moved(kind, world.facts.lead_id(ANN), "eu", number + 1))
+        await lists.keeps_up()
+    assert len(advertiser.deliveries) == len(set(advertiser.deliveries)) == 4
+    assert advertiser.listed == set()
 
 
 async def test_bad_lists_are_refused_with_the_place(lists: ListWorld) -> None:

@@ -20,7 +20,7 @@ from shared.events import (
     SegmentLeft,
 )
 from shared.identity import resolve_many
-from shared.ids import derived_id
+from shared.ids import new_id
 from shared.outbound import Outbound
 from shared.telemetry import counter, log
 from shared.webhooks import Verdict, envelope, post, signed_headers
@@ -124,7 +124,8 @@ class Keeper:
         async with runtime.database.reading() as connection:
             now = await self._parts.present(connection)
         data = told(audience, add, remove)
-        delivery_id = derived_id("audience", audience.audience_id, *sorted(add), "/", *sorted(remove))
+        # Never the same twice: who drops a webhook by its id would miss the second time that somebody leaves.
+        delivery_id = new_id()
         body = envelope(EVENT, now, data)
         secret = str(runtime.keys.open_request(audience.secret, f"audience/{audience.audience_id}")["secret"])
         headers = signed_headers(delivery_id, body, [secret], now)
