@@ -180,6 +180,22 @@ async def test_a_dry_run_counts_who_would_get_it_and_who_not_with_examples_and_s
         assert await connection.fetchval("SELECT count(*) FROM broadcast_addresses") == 0
 
 
+async def test_a_dry_run_counts_whom_contact_pressure_would_hold_back_as_it_does_then(world: World) -> None:
+    await world.policy(pressure={"limits": [{"messages": 1, "days": 1}]})
+    await in_segment(world, ANN, BEN, EVE)
+    first = await drafted(world, audience={"leads": [world.facts.lead_id(ANN), world.facts.lead_id(BEN)]})
+    await call(world, "POST", f"{first}:start")
+    assert (await carried_out(world, first))["progress"]["messages"] == {"sent": 2}
+    path = await drafted(world)
+    report = await call(world, "POST", f"{path}:dry-run", 202)
+    assert (report["people"], report["would_get"]) == (3, 1)
+    (row,) = report["held_back"]
+    assert (row["verdict"], row["people"]) == ("delayed", 2)
+    assert row["reason"].startswith("contact pressure: ")
+    await call(world, "POST", f"{path}:start")
+    assert (await carried_out(world, path))["progress"]["messages"] == {"sent": 1, "planned": 2}
+
+
 async def test_a_test_send_is_marked_counted_nowhere_and_goes_to_nobody_else(world: World) -> None:
     await in_segment(world, ANN)
     await world.nurture.client.post("/v1/suppressions", json={"email": EVE})
