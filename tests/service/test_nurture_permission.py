@@ -21,6 +21,7 @@ from throughline.services import service_code
 
 ANN = "ann@example.com"
 BEN = "ben@example.com"
+EVE = "eve@example.com"
 ONE = {**SEQUENCE, "steps": [{"id": "first", "send": HELLO}]}
 NEVER = "event.type == 'nothing'"
 DAY = timedelta(days=1)
@@ -245,6 +246,10 @@ async def test_reports_put_an_address_on_the_list_and_the_guard_pauses_what_brin
     assert (await world.nurture.client.post(resume, json={"reason": "again"})).status_code == 409
     await world.send()
     assert await world.states(BEN) == ["sent"]
+    await world.arrives(EVE)
+    await world.send()
+    assert await world.states(EVE) == ["sent"]
+    await world.tell(report(lead[people[2]], "complained", message_id=ids[people[2]]))  # about one of those before
     await world.nurture.run_timers()
     paused = await world.nurture.client.get("/v1/guarded-sequences", params={"paused": True})
     assert paused.json()["items"] == []
