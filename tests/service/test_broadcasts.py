@@ -157,29 +157,6 @@ async def shares_address(world: World, email: str, other: str) -> None:
     await world.tell(captured)
 
 
-async def test_a_dry_run_counts_who_would_get_it_and_who_not_with_examples_and_sends_nothing(world: World) -> None:
-    await in_segment(world, ANN, BEN, "twin@example.com")
-    await shares_address(world, BEN, "twin@example.com")
-    await in_segment(world, EVE, consent=False)
-    await world.nurture.client.post("/v1/suppressions", json={"email": ANN})
-    for audience in ({"segment": "eu"}, {"where": "lead.first_name != 'Nobody'"}):
-        path = await drafted(world, audience=audience)
-        report = await call(world, "POST", f"{path}:dry-run", 202)
-        people = 4 if "segment" in audience else 3  # of the twin nothing is known but the address
-        assert (report["state"], report["people"], report["would_get"]) == ("done", people, 1)
-        counted = {row["reason"]: (row["verdict"], row["people"]) for row in report["held_back"]}
-        expected = {"suppressed: manual": ("refused", 1), "no consent for email": ("refused", 1)}
-        assert counted == expected | ({SAME_ADDRESS: ("refused", 1)} if "segment" in audience else {})
-        example = next(row for row in report["held_back"] if row["reason"] == "suppressed: manual")["examples"]
-        assert example == [{"lead_id": world.facts.lead_id(ANN), "reason": "suppressed: manual"}]
-        assert await call(world, "GET", f"{path}/dry-run") == report
-    await world.send()
-    assert world.inbox.accepted == []
-    async with world.nurture.runtime.database.reading() as connection:
-        assert await connection.fetchval("SELECT count(*) FROM broadcast_members") == 0
-        assert await connection.fetchval("SELECT count(*) FROM broadcast_addresses") == 0
-
-
 async def test_a_test_send_is_marked_counted_nowhere_and_goes_to_nobody_else(world: World) -> None:
     await in_segment(world, ANN)
     await world.nurture.client.post("/v1/suppressions", json={"email": EVE})

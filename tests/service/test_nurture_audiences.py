@@ -8,8 +8,9 @@ from typing import Any
 import pytest_asyncio
 from standardwebhooks.webhooks import Webhook
 
-from services.nurture.audiences.handlers import Keeper
+from services.nurture.audiences.handlers import Keeper, on_heard
 from services.nurture.parts import make_parts
+from services.nurture.people import queries as people
 from shared.events import SegmentEntered, SegmentLeft
 from shared.settings import Settings
 from shared.testing import harness
@@ -35,6 +36,8 @@ class Advertiser:
         data: dict[str, Any] = Webhook(self.secret).verify(asked.body, asked.headers)["data"]
         self.deliveries.append(asked.headers["webhook-id"])
         assert b"@" not in asked.body
+        if self.deliveries.count(asked.headers["webhook-id"]) > 1:
+            return self.answer
         for hashes in data["add"].values():
             self.listed |= set(hashes)
         for hashes in data["remove"].values():
@@ -140,7 +143,36 @@ async def test_what_was_not_taken_is_told_again_and_a_refusal_suspends(lists: Li
     await world.nurture.client.post(f"/v1/audiences/{made['audience_id']}:resume")
     await lists.keeps_up()
     assert advertiser.listed == {sha(ANN)}
-    assert advertiser.deliveries[-1] == advertiser.deliveries[-2], "the same change has the same id"
+
+
+async def test_who_leaves_for_the_second_time_is_taken_out_by_a_keeper_who_heeds_each_webhook_once(
+    lists: ListWorld,
+) -> None:
+    world, advertiser = lists.world, lists.advertiser
+    await world.tell(await world.facts.captured(ANN), world.facts.consent(ANN))
+    await lists.creates()
+    for number in range(4):
+        kind = SegmentEntered if number % 2 == 0 else SegmentLeft
+        await world.tell(moved(kind, world.facts.lead_id(ANN), "eu", number + 1))
+        await lists.keeps_up()
+    assert len(advertiser.deliveries) == len(set(advertiser.deliveries)) == 4
+    assert advertiser.listed == set()
+
+
+async def test_a_refusal_that_is_told_while_somebody_enters_counts(lists: ListWorld) -> None:
+    world, advertiser = lists.world, lists.advertiser
+    await world.tell(await world.facts.captured(ANN), world.facts.consent(ANN))
+    await lists.creates()
+    refusal = world.facts.consent(ANN, "denied")
+    async with world.nurture.consumer_runtime.database.transaction() as tx:
+        await people.save_consents(tx.connection, [refusal])
+        await on_heard([refusal], tx)
+        await world.tell(moved(SegmentEntered, world.facts.lead_id(ANN), "eu", 1))
+        await lists.keeps_up()
+        assert advertiser.listed == {sha(ANN)}, "nobody can know of what is not committed"
+    await world.execute("UPDATE audience_members SET looked_at = looked_at - interval '1 minute'")
+    await lists.keeps_up()
+    assert advertiser.listed == set()
 
 
 async def test_bad_lists_are_refused_with_the_place(lists: ListWorld) -> None:

@@ -285,3 +285,33 @@ async def test_a_report_counts_people_and_machines_and_money_by_step(world: Worl
     ):
         answer = await world.nurture.client.get(f"/{kind}/{token}", params={"url": "https://evil.example"})
         assert (answer.status_code, answer.headers.get("location")) == (404, None), "no way to anywhere else"
+
+
+async def test_a_live_edit_leaves_everybody_the_wait_of_their_variant(world: World) -> None:
+    def pause(long: int, short: int) -> dict[str, Any]:
+        waits = zip(HALVES, (long, short), strict=True)
+        variants = [variant | {"wait": {"days": days}} for variant, days in waits]
+        return {"id": "pause", "wait": {"days": 1}, "experiment": {"id": "pace", "variants": variants}}
+
+    last = {"id": "last", "send": MESSAGE["send"]}
+    sequence_id = await saves(world, [pause(9, 5), last])
+    await arrive(world, *PEOPLE)
+    await world.send()
+    before = {email: (await world.runs(email))[0]["due_at"] for email in PEOPLE}
+    words = {"subject": "Other words", "text": "Hello"}
+    for number, (steps, less) in enumerate(
+        (([pause(9, 5), last | {"send": {"channel": "email", "template": words}}], 0), ([pause(8, 4), last], 1))
+    ):
+        document = {**SEQUENCE, "trigger": TRIGGER["trigger"], "steps": steps}
+        answer = await world.nurture.client.put(
+            f"/v1/sequences/{sequence_id}", json=document, params={"in_flight": "migrate"}
+        )
+        assert answer.status_code == 200, answer.text
+        await world.nurture.run_timers()
+        await world.send()
+        for email in PEOPLE:
+            (run,) = await world.runs(email)
+            assert (run["sequence_version"], run["next_step_id"]) == (number + 2, "last")
+            then = datetime.fromisoformat(before[email]) - timedelta(days=less)
+            assert datetime.fromisoformat(run["due_at"]) == then
+    assert world.inbox.accepted == []

@@ -18,6 +18,19 @@ from tests.service.nurture_world import Facts
 from throughline.services import service_code
 
 BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+MANY_MESSAGES = """
+INSERT INTO messages (message_id, enrolment_id, sequence_id, version, run, step_id, visit, channel, lead_id, person_id,
+    state, claimed_at, settled_at)
+SELECT 'm' || one, 'm' || one, 'news', 1, 1, 'first', 1, 'email', 'l' || one, 'l' || one, 'sent',
+    $2::timestamptz + one * interval '4 minutes', $2 FROM generate_series(1, $1::integer) AS one
+"""
+MANY_CONVERSIONS = """
+INSERT INTO milestones (kind, fact_id, lead_id, position, event_id, occurred_at, fields)
+SELECT 'conversion_recorded', 'f' || one, 'l' || one, one, 'e' || one, $2::timestamptz + one * interval '4 minutes',
+    '{"type": "conversion_recorded", "currency": "EUR", "value_minor": 100}'
+FROM generate_series(1, $1::integer, 10) AS one
+"""
 PEOPLE = [f"{name}@example.com" for name in "abcdef"]
 ADD = """
 INSERT INTO messages (message_id, enrolment_id, sequence_id, version, run, step_id, visit, channel, lead_id, person_id,
@@ -189,3 +202,24 @@ def test_a_fact_belongs_to_the_last_message_before_it_within_the_window() -> Non
     assert step_of(BEGAN + timedelta(days=1)) == ["two"]
     assert step_of(BEGAN + timedelta(days=2) + WINDOW - timedelta.resolution) == ["three"]
     assert step_of(BEGAN + timedelta(days=2) + WINDOW) == []
+
+
+async def test_the_planner_does_not_take_conversions_for_few(settings: Settings) -> None:
+    """A report with a window of its own lays messages beside them: for few it would compare each with each."""
+    many, span = 10_000, (BEGAN, BEGAN + 30 * DAY)
+    async with harness(service_code("nurture"), settings) as nurture:
+        async with nurture.runtime.database.transaction() as tx:
+            await tx.connection.execute(MANY_MESSAGES, many, BEGAN)
+            await tx.connection.execute(MANY_CONVERSIONS, many, BEGAN)
+        async with nurture.runtime.database.reading() as connection:
+            for table in ("messages", "milestones"):
+                await connection.execute(f"ANALYZE {table}")
+            explain = f"EXPLAIN (FORMAT JSON) {queries.CONVERSIONS}"
+            (found,) = await queries.read(connection, explain, SequenceId("news"), span, 14 * DAY)
+        (plan,) = found["QUERY PLAN"]
+        (said,) = [node for node in nodes_of(plan["Plan"]) if node.get("Subplan Name") == "CTE said"]
+        assert many / 20 < said["Plan Rows"] <= many / 10
+
+
+def nodes_of(node: dict[str, Any]) -> list[dict[str, Any]]:
+    return [node, *(below for each in node.get("Plans", ()) for below in nodes_of(each))]

@@ -21,6 +21,7 @@ from throughline.services import service_code
 
 ANN = "ann@example.com"
 BEN = "ben@example.com"
+EVE = "eve@example.com"
 ONE = {**SEQUENCE, "steps": [{"id": "first", "send": HELLO}]}
 NEVER = "event.type == 'nothing'"
 DAY = timedelta(days=1)
@@ -162,6 +163,21 @@ async def test_quiet_hours_are_those_of_the_persons_place_and_answers_do_not_wai
     assert {one["pointer"] for one in odd.json()["errors"]} >= {"/default_time_zone"} and odd.status_code == 422
 
 
+async def test_whoever_moves_while_their_hours_are_awaited_is_written_to_in_those_of_the_new_place(
+    world: World,
+) -> None:
+    east, west = "Etc/GMT-14", "Etc/GMT+12"  # it is never the same day in both
+    today = (datetime.now(UTC) + timedelta(hours=14)).strftime("%a").lower()
+    await world.policy(hours={"email": {today: [["00:00", "24:00"]]}})
+    await world.saves(ONE, goal=NEVER)
+    await world.arrives(ANN, attributes={"time_zone": west})
+    await world.send()
+    assert (await reason_of(world, ANN)).startswith("quiet hours: ")
+    await world.tell(await world.facts.captured(ANN, revision=2, attributes={"time_zone": east}))
+    await world.send()
+    assert await world.states(ANN) == ["sent"]
+
+
 async def test_lists_by_channel_domain_role_and_number_go_in_and_out_as_files(world: World) -> None:
     client = world.nurture.client
     await world.saves(ONE, goal=NEVER)
@@ -230,6 +246,10 @@ async def test_reports_put_an_address_on_the_list_and_the_guard_pauses_what_brin
     assert (await world.nurture.client.post(resume, json={"reason": "again"})).status_code == 409
     await world.send()
     assert await world.states(BEN) == ["sent"]
+    await world.arrives(EVE)
+    await world.send()
+    assert await world.states(EVE) == ["sent"]
+    await world.tell(report(lead[people[2]], "complained", message_id=ids[people[2]]))  # about one of those before
     await world.nurture.run_timers()
     paused = await world.nurture.client.get("/v1/guarded-sequences", params={"paused": True})
     assert paused.json()["items"] == []

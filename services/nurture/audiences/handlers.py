@@ -20,7 +20,7 @@ from shared.events import (
     SegmentLeft,
 )
 from shared.identity import resolve_many
-from shared.ids import derived_id
+from shared.ids import LeadId, new_id
 from shared.outbound import Outbound
 from shared.telemetry import counter, log
 from shared.webhooks import Verdict, envelope, post, signed_headers
@@ -32,6 +32,9 @@ EVERY = timedelta(seconds=15)
 BREATH = timedelta(seconds=1)
 LOOK_AGAIN = timedelta(hours=1)
 """After this everybody is looked at again, whatever was heard of them."""
+SETTLED = timedelta(minutes=1)
+"""So long a transaction may last that heard of somebody and did not see yet that they entered: whoever is looked at for
+the first time is looked at again after it."""
 TOLD = counter("throughline_nurture_audience_tries_total", "Tries to tell of retargeting lists", ["state"])
 
 
@@ -81,8 +84,10 @@ class Keeper:
         """Tell of a batch of changes."""
         database = self._parts.runtime.database
         async with database.transaction() as tx:
-            changes = await self._decide(tx.connection, audience)
-            await queries.save(tx.connection, audience.audience_id, changes)
+            first = await queries.candidates(tx.connection, audience, LOOK_AGAIN, AT_ONCE)
+            changes = await self._decide(tx.connection, audience, list(first))
+            looked_ago = [LOOK_AGAIN - SETTLED if is_new else timedelta() for is_new in first.values()]
+            await queries.save(tx.connection, audience.audience_id, changes, looked_ago)
             open_ones = [each for each in changes if each.add or each.remove]
             ids = [each.entry.lead_id for each in open_ones]
             add = {one for each in open_ones for one in each.add}
@@ -107,9 +112,8 @@ class Keeper:
         if failed:
             log.error("audience_suspended", audience_id=audience.audience_id, said=failed)
 
-    async def _decide(self, connection: Connection, audience: Audience) -> list[Change]:
+    async def _decide(self, connection: Connection, audience: Audience, ids: Sequence[LeadId]) -> list[Change]:
         parts = self._parts
-        ids = await queries.candidates(connection, audience, LOOK_AGAIN, AT_ONCE)
         owners = dict(zip(ids, await resolve_many(connection, [(one, None) for one in ids]), strict=True))
         persons = await people.load_persons(connection, parts.addresses, parts.runtime.keys, set(owners.values()))
         inside = await queries.in_segment(connection, audience.segment_id, ids)
@@ -124,7 +128,8 @@ class Keeper:
         async with runtime.database.reading() as connection:
             now = await self._parts.present(connection)
         data = told(audience, add, remove)
-        delivery_id = derived_id("audience", audience.audience_id, *sorted(add), "/", *sorted(remove))
+        # Never the same twice: who drops a webhook by its id would miss the second time that somebody leaves.
+        delivery_id = new_id()
         body = envelope(EVENT, now, data)
         secret = str(runtime.keys.open_request(audience.secret, f"audience/{audience.audience_id}")["secret"])
         headers = signed_headers(delivery_id, body, [secret], now)

@@ -38,7 +38,7 @@ UPDATE audiences SET claim = $1, due_at = clock_timestamp() + $2 WHERE audience_
 NEXT_DUE = "SELECT min(due_at) - clock_timestamp() FROM audiences WHERE state <> 'suspended'"
 # Rows that a consumer holds are looked at in the next round: so neither waits for the other.
 CANDIDATES = """
-SELECT lead_id FROM audience_members
+SELECT lead_id, looked_at = '-infinity' AS is_new FROM audience_members
 WHERE audience_id = $1 AND (looked_at < clock_timestamp() - $2::interval OR NOT done)
 ORDER BY looked_at LIMIT $3 FOR UPDATE SKIP LOCKED
 """
@@ -58,12 +58,12 @@ WHERE each.state <> 'ending' ORDER BY each.audience_id, one.lead_id ON CONFLICT 
 LOOK_AGAIN = """
 WITH held AS (SELECT audience_id, lead_id FROM audience_members WHERE lead_id = ANY($1)
     ORDER BY audience_id, lead_id FOR UPDATE)
-UPDATE audience_members AS known SET looked_at = '-infinity' FROM held
+UPDATE audience_members AS known SET looked_at = least(looked_at, 'epoch') FROM held
 WHERE known.audience_id = held.audience_id AND known.lead_id = held.lead_id
 """
 END = """
 WITH held AS (SELECT lead_id FROM audience_members WHERE audience_id = $1 ORDER BY lead_id FOR UPDATE)
-UPDATE audience_members AS known SET looked_at = '-infinity' FROM held
+UPDATE audience_members AS known SET looked_at = least(looked_at, 'epoch') FROM held
 WHERE known.audience_id = $1 AND known.lead_id = held.lead_id
 """
 IN_SEGMENT = "SELECT lead_id FROM segments WHERE segment_id = $1 AND member AND lead_id = ANY($2)"
@@ -73,8 +73,9 @@ SELECT lead_id, wanted, may_have, done FROM audience_members WHERE audience_id =
 SAVE = """
 INSERT INTO audience_members AS known (audience_id, lead_id, wanted, may_have, done, looked_at)
 SELECT $1, one.lead_id, string_to_array(one.wanted, ' '), string_to_array(one.may_have, ' '), one.done,
-    clock_timestamp()
-FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[]) AS one (lead_id, wanted, may_have, done)
+    clock_timestamp() - one.ago
+FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[], $6::interval[])
+    AS one (lead_id, wanted, may_have, done, ago)
 ON CONFLICT (audience_id, lead_id) DO UPDATE
 SET wanted = excluded.wanted, may_have = excluded.may_have, done = excluded.done, looked_at = excluded.looked_at
 """
@@ -182,10 +183,15 @@ async def look_again(connection: Connection, ids: Iterable[LeadId]) -> None:
     await connection.execute(LOOK_AGAIN, sorted(set(ids)))
 
 
-async def candidates(connection: Connection, audience: Audience, again_after: timedelta, limit: int) -> list[LeadId]:
-    """Whom to look at now, those first of whom something was heard; locked, so that nothing more is heard meanwhile."""
+async def candidates(
+    connection: Connection, audience: Audience, again_after: timedelta, limit: int
+) -> dict[LeadId, bool]:
+    """Whom to look at now, those first of whom something was heard; locked, so that nothing more is heard meanwhile.
+
+    Of each whether this is the first look.
+    """
     rows = await connection.fetch(CANDIDATES, audience.audience_id, again_after, limit)
-    return [LeadId(row["lead_id"]) for row in rows]
+    return {LeadId(row["lead_id"]): row["is_new"] for row in rows}
 
 
 async def in_segment(connection: Connection, segment_id: str, ids: Sequence[LeadId]) -> set[str]:
@@ -202,8 +208,10 @@ async def entries(connection: Connection, audience_id: str, ids: Sequence[LeadId
     }
 
 
-async def save(connection: Connection, audience_id: str, changes: Sequence[Change]) -> None:
-    """Write down what is decided, before anybody is told."""
+async def save(
+    connection: Connection, audience_id: str, changes: Sequence[Change], looked_ago: Sequence[timedelta]
+) -> None:
+    """Write down what is decided, before anybody is told; it counts as looked at so long ago."""
     kept = [each.entry for each in changes]
     await connection.execute(
         SAVE,
@@ -212,6 +220,7 @@ async def save(connection: Connection, audience_id: str, changes: Sequence[Chang
         [" ".join(sorted(one.wanted)) for one in kept],
         [" ".join(sorted(one.may_have)) for one in kept],
         [not (each.add or each.remove) for each in changes],
+        looked_ago,
     )
 
 

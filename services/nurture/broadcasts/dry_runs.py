@@ -1,29 +1,30 @@
 """What a broadcast would do if it left now: who would get it, and who is held back and why. A job in pieces."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
 from services.nurture.broadcasts import queries
 from services.nurture.broadcasts.audience import next_piece
-from services.nurture.broadcasts.checks import address_of, in_turn, still_wanted
+from services.nurture.broadcasts.checks import address_of, domain_share, in_turn, still_wanted
 from services.nurture.broadcasts.document import STEP
 from services.nurture.broadcasts.domain import SAME_ADDRESS, kind_of, run_of
 from services.nurture.broadcasts.queries import Broadcast
 from services.nurture.broadcasts.trying import queries as trying
 from services.nurture.broadcasts.trying.queries import DryRun
+from services.nurture.channels.limits import domain_limit
 from services.nurture.parts import Parts
 from services.nurture.people import queries as people
 from services.nurture.people.domain import Person, why_not
-from services.nurture.sending.checks import CHECKS, Question
+from services.nurture.sending.checks import CHECKS, Looked, Question
 from services.nurture.sending.domain import Hold
+from services.nurture.sending.looking import Lookout
 from services.nurture.sending.queries import database_now
 from services.nurture.sequences.domain import Plan, SendStep, compile_plan
 from services.nurture.sequences.moments import moment_of
 from services.nurture.sequences.steps import WaitUntilStep
 from shared.db import Connection
-from shared.identity import Member
 from shared.ids import LeadId
 
 Verdict = Literal["refused", "delayed"]
@@ -31,7 +32,8 @@ EXAMPLES = 5
 MOST_REASONS = 100
 OTHERS = "other reasons"
 OPENED_AT_ONCE = 250
-_OWN = (still_wanted, in_turn)
+# As at the claim, when all is asked; but for turns and shares of a minute, which are taken by whoever asks.
+_ASKED = tuple(check for check in CHECKS if check not in (still_wanted, in_turn, domain_limit, domain_share))
 
 
 @dataclass(slots=True)
@@ -99,13 +101,10 @@ async def _look_at_piece(connection: Connection, parts: Parts, broadcast: Broadc
     tally = Tally(dry_run.held_back)
     passing: list[tuple[LeadId, str | None]] = []
     for start in range(0, len(fresh), OPENED_AT_ONCE):
-        some = fresh[start : start + OPENED_AT_ONCE]
-        known = await people.load_persons(connection, parts.addresses, parts.runtime.keys, some)
-        families = await people.load_families(connection, some)
-        for person_id in some:
-            passes = await _look_at(connection, parts, plan, known[person_id], families, tally)
-            if passes:
-                passing.append((person_id, address_of(known[person_id], broadcast.document.message.channel)))
+        passing += [
+            (person.person_id, address_of(person, broadcast.document.message.channel))
+            for person in await _look_at(connection, parts, plan, fresh[start : start + OPENED_AT_ONCE], tally)
+        ]
     got = await _first_at_address(connection, parts, dry_run.dry_run_id, passing)
     for person_id, address in passing:
         if address is not None and person_id not in got:
@@ -116,36 +115,41 @@ async def _look_at_piece(connection: Connection, parts: Parts, broadcast: Broadc
     )
 
 
-async def _look_at(  # noqa: PLR0913  # what a decision needs
-    connection: Connection,
-    parts: Parts,
-    plan: Plan,
-    person: Person,
-    families: Mapping[LeadId, Sequence[Member]],
-    tally: Tally,
-) -> bool:
-    """What the sender would say of one person now; those it would delay are counted as held back, with the reason."""
-    step = plan.steps[STEP]
-    assert isinstance(step, SendStep)
-    refusal = why_not(person, plan.purpose, step.channel)
-    if refusal is not None:
-        tally.add("refused", refusal, person.person_id)
-        return False
+async def _look_at(
+    connection: Connection, parts: Parts, plan: Plan, some: Sequence[LeadId], tally: Tally
+) -> list[Person]:
+    """Of some people those who would get it now; those it would delay are counted as held back, with the reason."""
+    known = await people.load_persons(connection, parts.addresses, parts.runtime.keys, some)
+    families = await people.load_families(connection, some)
     now = await database_now(connection)
-    waits = plan.steps[plan.first]
-    if isinstance(waits, WaitUntilStep):
-        now = moment_of(waits, person.fields, now) or now
-    run_then = run_of(plan.sequence_id, plan.version, person.person_id, now, now)
-    family = families[person.person_id]
-    question = Question(connection, parts, plan, run_then, step, person, family, now, claiming=False)
-    for check in CHECKS:
-        if check in _OWN:
+    step, waits = plan.steps[STEP], plan.steps[plan.first]
+    assert isinstance(step, SendStep)
+    allowed: list[Question] = []
+    looked = Looked(families)
+    for person in (known[person_id] for person_id in some):
+        refusal = why_not(person, plan.purpose, step.channel)
+        if refusal is not None:
+            tally.add("refused", refusal, person.person_id)
             continue
-        objection = await check(question)
-        if objection is not None:
-            tally.add("delayed" if isinstance(objection, Hold) else "refused", objection.reason, person.person_id)
-            return False
-    return True
+        then = now
+        if isinstance(waits, WaitUntilStep):
+            then, looked = moment_of(waits, person.fields, now) or now, Looked(families)  # each has their own time
+        run_then = run_of(plan.sequence_id, plan.version, person.person_id, then, then)
+        family = families[person.person_id]
+        allowed.append(
+            Question(connection, parts, plan, run_then, step, person, family, then, claiming=True, looked=looked)
+        )
+    together = [[each] for each in allowed] if isinstance(waits, WaitUntilStep) else [allowed]
+    passing = []
+    for questions in together:
+        said = await Lookout(parts, frozenset(), _ASKED).asked(questions)
+        for question, (*_, (_, objection)) in zip(questions, said, strict=True):
+            if objection is None:
+                passing.append(question.person)
+            else:
+                verdict: Verdict = "delayed" if isinstance(objection, Hold) else "refused"
+                tally.add(verdict, objection.reason, question.person.person_id)
+    return passing
 
 
 async def _first_at_address(

@@ -221,13 +221,13 @@ async def note_met(tx: Tx, parts: Parts, someone: Someone, fact: Fact) -> None:
 
 
 async def look_again(tx: Tx, lead_ids: Iterable[LeadId]) -> None:
-    """Runs that wait for a moment look whether what is known now of their person has brought it."""
-    if not await queries.any_waiting(tx.connection):
-        return
-    persons = set(await resolve_many(tx.connection, [(one, None) for one in sorted(lead_ids)]))
-    families = await people.load_families(tx.connection, persons)
-    ids = sorted({member.lead_id for family in families.values() for member in family})
-    await queries.look_again(tx.connection, ids)
+    """Runs that wait for a moment or for their hours look whether what is known now has brought them."""
+    told = sorted(lead_ids)
+    if await queries.any_waiting(tx.connection, told):
+        owners = await resolve_many(tx.connection, [(one, None) for one in told])
+        families = await people.load_families(tx.connection, owners)
+        ids = sorted({member.lead_id for family in families.values() for member in family})
+        await queries.look_again(tx.connection, ids)
 
 
 def reconsider(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 
 from services.nurture.enrolments.domain import KEPT_FOR, Fact, Run
+from services.nurture.permission.domain import QUIET
 from shared.db import Connection
 from shared.ids import EventId, LeadId, SequenceId
 
@@ -44,10 +45,14 @@ NOTE_MET = """
 UPDATE enrolments SET met = met || $2, due_at = CASE WHEN $3 THEN clock_timestamp() ELSE due_at END
 WHERE enrolment_id = $1 AND active
 """
-ANY_WAITING = "SELECT EXISTS (SELECT FROM enrolments WHERE active AND waits_at = step_id)"
-# Whoever waits for a moment stands before the wait itself.
+# Whoever waits for a moment stands before the wait itself. Where a lead is may change with what is known of them.
+ANY_WAITING = """
+SELECT EXISTS (SELECT FROM enrolments WHERE active AND waits_at = step_id)
+    OR EXISTS (SELECT FROM enrolments WHERE lead_id = ANY($1) AND active AND starts_with(hold, $2))
+"""
 LOOK_AGAIN = """
-UPDATE enrolments SET due_at = clock_timestamp() WHERE lead_id = ANY($1) AND active AND waits_at = step_id
+UPDATE enrolments SET due_at = clock_timestamp()
+WHERE lead_id = ANY($1) AND active AND (waits_at = step_id OR (claim IS NULL AND starts_with(hold, $2)))
 """
 LISTED = f"""
 SELECT {RUN}, reason, ended_at, due_at, hold FROM enrolments
@@ -105,14 +110,14 @@ async def note_met(connection: Connection, enrolment_id: str, met: Mapping[str, 
     await connection.execute(NOTE_MET, enrolment_id, written, wakes)
 
 
-async def any_waiting(connection: Connection) -> bool:
-    """Whether any run waits for a moment."""
-    return bool(await connection.fetchval(ANY_WAITING))
+async def any_waiting(connection: Connection, lead_ids: Sequence[LeadId]) -> bool:
+    """Whether any run waits for a moment, or one of these ids for the hours of where they are."""
+    return bool(await connection.fetchval(ANY_WAITING, lead_ids, QUIET))
 
 
 async def look_again(connection: Connection, lead_ids: Sequence[LeadId]) -> None:
-    """Let the runs of these ids that wait for a moment look whether it has come."""
-    await connection.execute(LOOK_AGAIN, lead_ids)
+    """Let the runs of these ids that wait for a moment, or for their hours, look whether it has come."""
+    await connection.execute(LOOK_AGAIN, lead_ids, QUIET)
 
 
 async def was_caused(connection: Connection, sequence_id: SequenceId, cause: EventId) -> bool:

@@ -102,7 +102,15 @@ def _enough(mine: Amounts, theirs: Amounts) -> bool:
 
 
 def _error(mine: Amounts, theirs: Amounts) -> float:
-    return mine.variance / mine.people + theirs.variance / theirs.people
+    """The square of the standard error of the difference.
+
+    A few who buy for very much come late, and later in the smaller variant, which until then seems to vary little: so
+    each varies by at least as much as all people together do.
+    """
+    people = mine.people + theirs.people
+    mean = (mine.total + theirs.total) / people
+    pooled = (mine.squares + theirs.squares) / people - mean**2
+    return sum(max(each.variance, pooled) / each.people for each in (mine, theirs))
 
 
 def _rho2(alpha: float) -> float:

@@ -148,6 +148,7 @@ async def _read(
 ) -> Read:
     counts, counted = await counts_of(connection, sequence_id, span), window == WINDOW
     more = await not_counted_yet(connection, sequence_id, span) if counted else []
+    await queries.plan_for_this(connection)
     return Read(
         counts=[*(row for row in counts if counted or not is_outcome(row["name"])), *more],
         withdrawn=await queries.read(connection, queries.WITHDRAWN, sequence_id, span),

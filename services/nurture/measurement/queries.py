@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
+from services.nurture.enrolments.domain import WITHDRAWN as TAKEN_BACK
 from services.nurture.measurement.domain import Outcome
 from shared.db import Connection
 from shared.events import CreditsChanged, RefundRecorded, TouchRecorded
@@ -59,12 +60,16 @@ _LINKED = """linked AS MATERIALIZED (
 
 
 def converted(condition: str) -> str:
-    """Conversions that stand, less what was given back of each, as a common table expression `happened`."""
+    """Conversions that stand, less what was given back of each, as a common table expression `happened`.
+
+    Asked for the type that they stand by, the planner would take them for one in two hundred, and lay people and what
+    they did side by side one by one.
+    """
     return f"""said AS MATERIALIZED (
     SELECT fact_id, lead_id, occurred_at, fields->>'currency' AS currency,
         (fields->>'value_minor')::bigint AS value_minor
     FROM milestones AS said
-    WHERE kind = 'conversion_recorded' AND fields->>'type' = 'conversion_recorded' AND {condition}
+    WHERE kind = 'conversion_recorded' AND fields->>'type' <> '{TAKEN_BACK}' AND {condition}
 ),
 {_LINKED},
 given_back AS MATERIALIZED (
@@ -162,6 +167,7 @@ FROM (
 WHERE sequence_id = $1 AND claimed_at >= $2 AND claimed_at < $3 AND {LEFT_US}
 GROUP BY step_id, variant, model, currency
 """
+PLAN_FOR_THIS = "SET LOCAL plan_cache_mode = force_custom_plan"
 NOTE = "INSERT INTO outcome_turns (ids) VALUES ($1)"
 # One at a time: of two that look at the same person the later one must see what the earlier one wrote.
 ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('nurture/outcomes', 0))"
@@ -312,6 +318,11 @@ async def save_earnings(connection: Connection, event: CreditsChanged) -> None:
         [credit.touch_id for credit in ours],
         [credit.value_minor for credit in ours],
     )
+
+
+async def plan_for_this(connection: Connection) -> None:
+    """Plan each statement of the transaction for its own period: one plan for any period is one for a short one."""
+    await connection.execute(PLAN_FOR_THIS)
 
 
 async def read(

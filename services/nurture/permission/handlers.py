@@ -71,10 +71,8 @@ async def look_at(connection: Connection, parts: Parts, policy: SendingPolicy, s
     if not needs_consent(plan.purpose):
         return False
     known = await queries.guarded(connection, sequence_id)
-    since = max(
-        [now - timedelta(days=policy.guard.days), *([known["resumed_at"]] if known and known["resumed_at"] else [])]
-    )
-    standing = await queries.standing_of(connection, sequence_id, since)
+    since = now - timedelta(days=policy.guard.days)
+    standing = await queries.standing_of(connection, sequence_id, since, known["resumed_at"] if known else None)
     reason = why_pause(policy.guard, standing)
     if reason is None or not await queries.pause(connection, sequence_id, standing, reason, now):
         return False

@@ -44,8 +44,10 @@ SELECT (SELECT count(*) FROM messages
         WHERE sequence_id = $1 AND claimed_at > $2 AND state IN ('sent', 'delivered')) AS taken,
        (SELECT count(*) FROM messages
         WHERE sequence_id = $1 AND claimed_at > $2 AND state = 'bounced') AS bounced,
-       (SELECT count(DISTINCT coalesce(message_id, event_id)) FROM message_troubles
-        WHERE sequence_id = $1 AND occurred_at > $2 AND trouble = 'complaint') AS complained
+       (SELECT count(DISTINCT coalesce(message_id, event_id)) FROM message_troubles AS told
+        WHERE sequence_id = $1 AND occurred_at > $2 AND trouble = 'complaint' AND NOT EXISTS (
+            SELECT FROM messages WHERE messages.message_id = told.message_id AND claimed_at <= $3::timestamptz
+        )) AS complained
 """
 LAST_VERSION = """
 SELECT version FROM messages WHERE sequence_id = $1 AND claimed_at IS NOT NULL ORDER BY claimed_at DESC LIMIT 1
@@ -155,9 +157,12 @@ async def soft_bounces(connection: Connection, recipient: str, channel: str) -> 
     return [row["occurred_at"] for row in await connection.fetch(SOFT_BOUNCES, recipient, channel)]
 
 
-async def standing_of(connection: Connection, sequence_id: SequenceId, since: datetime) -> Standing:
-    """What came of a sequence's messages since then."""
-    row = await one(connection, STANDING, sequence_id, since)
+async def standing_of(
+    connection: Connection, sequence_id: SequenceId, since: datetime, resumed_at: datetime | None
+) -> Standing:
+    """What came of a sequence's messages since then; what left before somebody let it go on counts no more."""
+    since = max(since, resumed_at or since)
+    row = await one(connection, STANDING, sequence_id, since, resumed_at)
     return Standing(row["taken"], row["bounced"], row["complained"])
 
 

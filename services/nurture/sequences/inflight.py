@@ -7,7 +7,7 @@ from datetime import timedelta
 from services.nurture.sequences.document import END
 from services.nurture.sequences.domain import Plan
 from services.nurture.sequences.graph import ways_on
-from services.nurture.sequences.steps import WaitStep, WaitUntilStep
+from services.nurture.sequences.steps import PlanStep, WaitStep, WaitUntilStep
 from shared.errors import FieldError
 
 
@@ -45,13 +45,17 @@ def placed(old: Plan, new: Plan, standing: Standing, given: Mapping[str, str]) -
     if to != name:
         return Placed(to, None, looks=True)
     step = new.steps.get(name)
-    if in_a_wait:
-        if isinstance(step, WaitStep):
-            return Placed(step.then, name, span=step.span)
-        return Placed(name, None, looks=True)
-    if standing.waits_at is not None:
-        return Placed(name, name if isinstance(step, WaitUntilStep) else None, looks=True)
+    counts = isinstance(step, WaitStep | WaitUntilStep) and not (in_a_wait and _is_of_the_clock(step))
+    if in_a_wait and isinstance(step, WaitStep) and name not in old.trials and name not in new.trials:
+        return Placed(step.then, name, span=step.span)
+    if standing.waits_at is not None:  # by whose run it is, where that decides how long
+        return Placed(name, name if counts else None, looks=True)
     return Placed(name, None)
+
+
+def _is_of_the_clock(step: PlanStep) -> bool:
+    """Whether it waits for a time of day or a date, which means the next one from now on."""
+    return isinstance(step, WaitUntilStep) and step.event is None and step.segment is None
 
 
 def next_living(old: Plan, new: Plan, name: str) -> str:

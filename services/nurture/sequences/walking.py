@@ -83,15 +83,16 @@ def _walk(
         passed.append(step_id)
         onward: str | Move | Leave
         match step:
-            case WaitStep():
-                if step.span and step.then != END:
-                    return Move(step.then, now + step.span, step_id, now), tuple(passed)
-                onward = step.then
-            case WaitUntilStep():
+            case WaitStep() | WaitUntilStep():
                 waiting = waits_at == step_id == start and run.waiting_since is not None
                 since = run.waiting_since if waiting and run.waiting_since is not None else now
                 waits_at = None
-                onward = _past(step, run, person, since, now)
+                if isinstance(step, WaitUntilStep):
+                    onward = _past(step, run, person, since, now)
+                elif since + step.span > now and step.then != END:
+                    return Move(step.then, since + step.span, step_id, since), tuple(passed)
+                else:
+                    onward = step.then
             case _:
                 onward = _chosen(plan, step, run, person, now)
         if not isinstance(onward, str):
@@ -118,17 +119,19 @@ def _chosen(
 
 
 def after(plan: Plan, step: SendStep | ActStep, at: datetime) -> Move | Leave:
-    """Where a run stands after a step: before the next one, with the waits that need nobody's profile spent.
+    """Where a run stands after a step: before the next one, or in the wait that comes first.
 
     A wait that is an experiment is entered by whoever looks at the person: it notes who got which variant.
     """
     place = Move(step.then, at)
     while (
-        place.step_id != END
+        place.since is None
+        and place.step_id != END
         and isinstance(waiting := plan.steps[place.step_id], WaitStep)
         and place.step_id not in plan.trials
     ):
-        place = Move(waiting.then, place.due_at + waiting.span, waiting.step_id, place.due_at)
+        begun = (waiting.step_id, at) if waiting.span else (None, None)
+        place = Move(waiting.then, at + waiting.span, *begun)
     return Leave("completed") if place.step_id == END else place
 
 

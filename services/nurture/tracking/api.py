@@ -126,8 +126,11 @@ async def _one_click(request: Request) -> str | None:
         async with request.form(max_files=1, max_fields=10) as form:
             value = form.get(ONE_CLICK)
             return value if isinstance(value, str) else None
-    values = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10).get(ONE_CLICK)
-    return values[0] if values else None
+    try:
+        fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
+    except ValueError:  # more fields than anybody needs to say one thing
+        return None
+    return next(iter(fields.get(ONE_CLICK, ())), None)
 
 
 def _page(title: str, body: str) -> HTMLResponse:

@@ -17,7 +17,7 @@ from services.nurture.sequences.inflight import Placed, Standing, placed
 from services.nurture.sequences.moments import moment_of
 from services.nurture.sequences.steps import SendStep, SplitStep, WaitUntilStep
 from services.nurture.sequences.trying import Tally, passages_of
-from services.nurture.sequences.walking import Leave, Move, draw, goal_ahead, walk
+from services.nurture.sequences.walking import Leave, Move, after, draw, goal_ahead, walk
 from shared.consents import Consent, latest_consents
 from shared.ids import EventId, LeadId, SequenceId
 from shared.rules import InvalidDocument
@@ -25,6 +25,7 @@ from shared.rules import InvalidDocument
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)  # a Thursday
 ANN = LeadId("ann")
 SEND = {"channel": "email", "template": {"subject": "Hello", "text": "Hello"}}
+LAST = {"id": "c", "send": SEND}
 WHO = Person(
     ANN, (ANN,), {"email": "ann@example.com"}, latest_consents([Consent("email", "granted", NOW)]), None
 )  # fmt: skip
@@ -134,6 +135,26 @@ def test_a_live_edit_counts_what_was_waited_and_finds_the_next_step_that_lives()
     assert placed(old, without, Standing(1, "b", "a"), {}) == Placed("c", None, looks=True)
     assert placed(new, plan_of({"id": "x", "send": SEND}), Standing(1, "c", None), {}) == Placed(
         "end", None, looks=True
+    )
+
+
+def test_a_live_edit_keeps_what_was_waited_whatever_the_wait_becomes() -> None:
+    two = plan_of({"id": "a", "wait": {"days": 3}}, {"id": "b", "wait": {"days": 2}}, LAST)
+    sends = plan_of({"id": "z", "send": SEND}, *({"id": one, "wait": {"days": 3}} for one in "ab"), LAST)
+    step = sends.steps["z"]
+    assert isinstance(step, SendStep)
+    assert after(sends, step, NOW) == Move("b", NOW + timedelta(days=3), "a", NOW), "each wait has its own time"
+    assert walk(two, run("b"), "b", WHO, NOW) == Move("c", NOW + timedelta(days=2), "b", NOW)
+    event = plan_of({"id": "a", "wait_until": {"event": "event.type == 'x'", "timeout": {"days": 5}}}, LAST)
+    clock = plan_of({"id": "a", "wait_until": {"time": "09:00"}}, LAST)
+    assert placed(two, event, Standing(1, "b", "a"), {}) == Placed("a", "a", looks=True)
+    assert placed(two, clock, Standing(1, "b", "a"), {}) == Placed("a", None, looks=True)
+    assert placed(event, two, Standing(1, "a", "a"), {}) == Placed("a", "a", looks=True)
+    begun = NOW - timedelta(days=1)
+    waiting = run("a", waits_at="a", waiting_since=begun)
+    assert walk(two, waiting, "a", WHO, NOW) == Move("b", begun + timedelta(days=3), "a", begun)
+    assert walk(two, waiting, "a", WHO, NOW + timedelta(days=9)) == Move(
+        "c", NOW + timedelta(days=11), "b", NOW + timedelta(days=9)
     )
 
 
