@@ -167,9 +167,7 @@ async def _seed(connection: Connection, of: Journeys) -> None:
     people = len(of.converted)
     for start in range(0, people, AT_ONCE):
         some = np.arange(start, min(start + AT_ONCE, people))
-        ended = (some - people) * (
-            YEAR // _INSTANT // people
-        )  # microseconds to the end of the year; more would overflow
+        ended = (some - people) * (YEAR // _INSTANT // people)  # microseconds; multiplied first they would overflow
         places = np.arange(of.starts[some[0]], of.starts[some[-1] + 1])
         owners = np.repeat(some, np.diff(of.starts[some[0] : some[-1] + 2]))
         times = ended[owners - start] - of.ages_us[places]

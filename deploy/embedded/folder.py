@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from deploy.embedded.errors import FolderInUse, FolderUnusable, SecretsLost
-from deploy.embedded.ports import write_whole
+from deploy.embedded.files import write_whole
 from deploy.embedded.processes import ProcessId, identify, is_alive, wait_until
 
 OURS = {"lock", "logs", "secrets.json", "postgres", "kafka"}

@@ -1,12 +1,12 @@
 """Ports of the stack's programs: chosen once, kept in the data folder, all on the loopback address."""
 
 import json
-import os
 import random
 import socket
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+from deploy.embedded.files import write_whole
 
 LOOPBACK = "127.0.0.1"
 # Below the range from which systems take the port of an outgoing connection (32768 and up on Linux): a client that
@@ -61,15 +61,3 @@ def is_listening(port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-def write_whole(file: Path, content: dict[str, Any], *, durable: bool = False) -> None:
-    """Replace a file in one step, readable by its owner alone; `durable` before anything relies on it."""
-    making = file.with_suffix(".making")
-    descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as output:
-        json.dump(content, output, indent=2)
-        output.flush()
-        if durable:
-            os.fsync(output.fileno())
-    making.replace(file)

@@ -183,6 +183,15 @@ async def routing_service(settings: Settings, *, kafka: bool = False) -> AsyncIt
         yield Routing(service, clock)
 
 
+@asynccontextmanager
+async def selling(settings: Settings) -> AsyncIterator[Routing]:
+    """Routing with a rep, and a lead to sell to."""
+    async with routing_service(settings) as service:
+        await service.hire("ann")
+        await service.qualify("one", country="DE")
+        yield service
+
+
 async def read_back(service: Harness, until: datetime) -> None:
     """As if routing had read what it published until then."""
     async with service.runtime.database.reading() as connection:

@@ -9,10 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 
+from deploy.embedded import ports
+from deploy.embedded.kafka import KafkaNode
 from shared.db import Connection, Database, Tx
 from shared.events import Event, TouchRecorded
 from shared.ids import EventId, LeadId, TouchId, new_id
@@ -134,6 +137,14 @@ async def waiting_for_lock(database: Database) -> list[int]:
         database.namespace,
     )
     return [row["pid"] for row in rows]
+
+
+def own_broker(settings: Settings, folder: Path, topic_prefix: str) -> tuple[KafkaNode, Settings]:
+    """A broker of a test's own, to be started, and the settings that lead to it."""
+    port = ports.free_port()
+    node = KafkaNode(folder, port, ports.free_port([port]))
+    own = {"kafka_bootstrap_servers": node.bootstrap_servers, "topic_prefix": topic_prefix}
+    return node, settings.model_copy(update=own)
 
 
 def lead_names(number: int) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 
 from shared.events import ConversionRecorded, DealChanged, DealRotted
 from shared.settings import Settings
-from tests.service.routing_support import NOON, Routing, lead_id, routing_service
+from tests.service.routing_support import NOON, Routing, lead_id, selling
 
 GATED = {
     "stages": [
@@ -25,9 +25,7 @@ SEATS = {"product": "seat", "quantity": 10, "unit_minor": 1_000, "recurring": {"
 
 @pytest.fixture
 async def routing(settings: Settings) -> AsyncIterator[Routing]:
-    async with routing_service(settings) as service:
-        await service.hire("ann")
-        await service.qualify("one", country="DE")
+    async with selling(settings) as service:
         yield service
 
 

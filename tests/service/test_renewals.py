@@ -8,15 +8,13 @@ import orjson
 import pytest
 
 from shared.settings import Settings
-from tests.service.routing_support import Routing, lead_id, routing_service
+from tests.service.routing_support import Routing, lead_id, selling
 from tests.service.test_deal_pipelines import SEATS, change, open_deal
 
 
 @pytest.fixture
 async def routing(settings: Settings) -> AsyncIterator[Routing]:
-    async with routing_service(settings) as service:
-        await service.hire("ann")
-        await service.qualify("one", country="DE")
+    async with selling(settings) as service:
         yield service
 
 

@@ -11,12 +11,10 @@ from typing import Any
 
 import psutil
 
-from deploy.embedded.kafka import KafkaNode
-from deploy.embedded.ports import free_port
 from deploy.embedded.processes import running
 from shared.kafka import apply_topics, probe
 from shared.settings import Settings
-from tests.service.runtime_world import touch
+from tests.service.runtime_world import own_broker, touch
 from tests.service.test_runtime_consumer import all_applied, consuming, tell, world
 
 
@@ -41,9 +39,7 @@ async def test_a_client_that_is_broken_off_while_it_starts_leaves_no_connection(
 async def test_nothing_goes_on_behind_a_consumer_and_a_relay_that_end_while_the_broker_is_frozen(
     settings: Settings, tmp_path: Path
 ) -> None:
-    port = free_port()
-    node = KafkaNode(tmp_path / "kafka", port, free_port([port]))
-    own = settings.model_copy(update={"kafka_bootstrap_servers": node.bootstrap_servers, "topic_prefix": "frozen."})
+    node, own = own_broker(settings, tmp_path / "kafka", "frozen.")
     unheard: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _loop, context: unheard.append(context))
@@ -57,7 +53,7 @@ async def test_nothing_goes_on_behind_a_consumer_and_a_relay_that_end_while_the_
             await tell(runtime, (touch() for _ in range(100)))
         assert asyncio.all_tasks() == before
         open_connections = psutil.Process().net_connections(kind="inet")
-        assert not [one for one in open_connections if getattr(one.raddr, "port", None) == port]
+        assert not [one for one in open_connections if getattr(one.raddr, "port", None) == node.port]
         os.kill(broker.pid, signal.SIGCONT)
     gc.collect()
     await asyncio.sleep(0)

@@ -6,13 +6,11 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-from deploy.embedded.kafka import KafkaNode
-from deploy.embedded.ports import free_port
 from deploy.embedded.processes import running
 from shared.kafka import apply_topics
 from shared.settings import Settings
 from shared.testing import Harness, eventually, harness
-from tests.service.runtime_world import applied, code, execute, runtime_of, scratch, touch, value
+from tests.service.runtime_world import applied, code, execute, own_broker, runtime_of, scratch, touch, value
 from tests.service.test_runtime_relay import make_topics_anew, published
 
 
@@ -55,9 +53,7 @@ async def test_topics_made_anew_while_everything_runs(kafka_settings: Settings) 
 async def test_an_earlier_copy_of_kafka_and_then_an_empty_one_at_the_same_address(
     settings: Settings, tmp_path: Path
 ) -> None:
-    port = free_port()
-    node = KafkaNode(tmp_path / "kafka", port, free_port([port]))
-    own = settings.model_copy(update={"kafka_bootstrap_servers": node.bootstrap_servers, "topic_prefix": "lost."})
+    node, own = own_broker(settings, tmp_path / "kafka", "lost.")
     with ExitStack() as life:
 
         async def restart(copy: Path | None = None, keep: Path | None = None) -> None:
