@@ -21,6 +21,7 @@ from shared.db._database import (
     log_row,
     one,
 )
+from shared.db._kept import KeptConnection
 from shared.db._migrations import migrate, migrated, package_sql, projection_sql, run_sql, schema_sql
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Bell",
     "Connection",
     "Database",
+    "KeptConnection",
     "LogRow",
     "Tx",
     "agreed_apart",

@@ -51,6 +51,7 @@ TRANSIENT = (
     OSError,
 )
 COMMAND_TIMEOUT_S = 60.0
+PLAN_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 NOW = "SELECT clock_timestamp() AS now"
 FROZEN_S = 5.0
 END_FROZEN = """
@@ -308,10 +309,10 @@ class Database:
         """A connection of one's own, outside the pool: for listening, and for one writer that keeps it.
 
         A statement that is not answered within `command_timeout_s` fails: the server may be gone without a word. With
-        `plan_once` its plan does not depend on the arguments: for a writer whose statements all look up keys, since
-        planning an array anew each time costs more than what is then carried out.
+        `plan_once` its plan depends neither on arguments nor on how small a table was: for a writer whose statements
+        all look up keys, since planning an array anew each time costs more than what is then carried out.
         """
-        settings = self._server_settings | ({"plan_cache_mode": "force_generic_plan"} if plan_once else {})
+        settings = self._server_settings | (PLAN_ONCE if plan_once else {})
         connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
             self.url,
             connection_class=TypedConnection,

@@ -24,7 +24,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from shared.clock import Clock
-from shared.db import TRANSIENT, Database
+from shared.db import TRANSIENT, Database, KeptConnection
 from shared.errors import Unavailable
 from shared.events import WATERMARK_TYPE
 from shared.kafka._batch import Batch, Span, Superseded
@@ -44,11 +44,12 @@ BATCH_SECONDS = histogram("throughline_consumer_batch_seconds", "Time of a batch
 BACKED_OFF = counter("throughline_consumer_backed_off_total", "Batches tried again", ["group", "error"])
 FETCH_RECORDS = 500
 PENDING_LIMIT = 4
+LONGEST_FETCH_MS = 4_000
+"""How long a broker keeps a fetch that it has nothing for: each costs it watchers of every partition."""
 IDLE_S = 0.25
 START_PATIENCE_S = 30
 BATCH_PATIENCE_S = 15.0
 KEYS_PATIENCE_S = 0.2
-FIRST_PLANS_S, LONGEST_PLANS_S = 1.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +128,7 @@ class Consumer:
         self._client: AIOKafkaConsumer | None = None
         self._finding: asyncio.Task[None] | None = None
         self._committing: asyncio.Task[None] | None = None
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
-        self._plans_s = FIRST_PLANS_S
-        self._plans_end = 0.0
+        self._writer = KeptConnection(database)
 
     @property
     def assigned(self) -> bool:
@@ -183,7 +182,7 @@ class Consumer:
             max_poll_interval_ms=600_000,
             max_partition_fetch_bytes=1_048_576,
             fetch_max_bytes=16_777_216,
-            fetch_max_wait_ms=500,
+            fetch_max_wait_ms=LONGEST_FETCH_MS,
             request_timeout_ms=30_000,
             metadata_max_age_ms=10_000,
         )
@@ -361,7 +360,7 @@ class Consumer:
                 if self._stopping:
                     return
         finally:
-            self._hang_up()
+            self._writer.hang_up()
 
     async def _wait_for_concern(self) -> None:
         """Where all that came concerns nobody, wait a moment for what does: one transaction moves past both."""
@@ -388,7 +387,7 @@ class Consumer:
         attempt = 0
         while self._going_on(taken):
             try:
-                connection = await self._connected()
+                connection = await self._writer.connected()
                 if not (mine := self._going_on(taken)):  # they may be another's since
                     return
                 if await self._repaired(mine):
@@ -407,7 +406,7 @@ class Consumer:
                 if attempt in (5, 50) or attempt % 600 == 599:
                     log.warning("batch_waits", group=self._group, error=type(exc).__name__, detail=str(exc)[:200])
                 if not isinstance(exc, Unavailable):
-                    self._hang_up()
+                    self._writer.hang_up()
                 if isinstance(exc, asyncpg.LockNotAvailableError):
                     await self._database.end_frozen()
                 self._watchdog.excuse()
@@ -415,23 +414,6 @@ class Consumer:
                     return
                 await self._pause(exc, attempt)
                 attempt += 1
-
-    async def _connected(self) -> asyncpg.Connection[asyncpg.Record]:
-        """The writer's connection. Its plans hold for a time that doubles.
-
-        A plan is of the tables as they were: what was made while one was empty would read all of it once it is not.
-        """
-        now = asyncio.get_running_loop().time()
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await self._database.connect(plan_once=True)
-            self._plans_s = FIRST_PLANS_S
-        elif now < self._plans_end:
-            return self._connection
-        else:
-            await self._connection.execute("DISCARD PLANS")
-            self._plans_s = min(2 * self._plans_s, LONGEST_PLANS_S)
-        self._plans_end = now + self._plans_s
-        return self._connection
 
     async def _pause(self, fault: BaseException, attempt: int) -> None:
         """Wait before the next try: longer each time, or until keys arrive where keys were missed."""
@@ -442,11 +424,6 @@ class Consumer:
         with suppress(TimeoutError):
             async with asyncio.timeout(max(pause, KEYS_PATIENCE_S)):
                 await self._keys_arrived.wait()
-
-    def _hang_up(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
 
     def _going_on(self, taken: Sequence[_Chunk]) -> list[_Chunk]:
         """Those chunks that go on from where their partition stands; it may have been given away or set back since."""

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from shared.clock import Clock
-from shared.db import API_LOG, CALM, CONSUMER_LOG, TRANSIENT, Database, agreed_apart, one
+from shared.db import API_LOG, CALM, CONSUMER_LOG, TRANSIENT, Database, KeptConnection, agreed_apart, one
 from shared.errors import Unavailable
 from shared.events import TOPICS, WATERMARK_TYPE, with_position
 from shared.faults import failpoint
@@ -122,6 +122,7 @@ class Relay:
         self._lease = Lease(database, "relay", settings.lease_seconds)
         self._bell = database.bell
         self._tails = Tails(settings, database)
+        self._mover = KeptConnection(database)
         self._connections: list[object] = []
 
     async def run(self) -> None:
@@ -194,6 +195,7 @@ class Relay:
             for duty in duties:
                 duty.cancel()
             await asyncio.gather(*duties, return_exceptions=True)  # the first fault has been told
+            self._mover.hang_up()
 
     async def _send_on(self, producer: AIOKafkaProducer, sent: asyncio.Queue[_Page]) -> None:
         """Send whatever is behind the cursors, a page at a time; while pages are full, several are under way."""
@@ -330,8 +332,7 @@ class Relay:
         positions = {which: last["position"] for which, last in lasts.items()}
         ids = [last["event_id"] for last in lasts.values()]
         page = (list(lasts), [befores[which] for which in lasts], list(positions.values()), ids)
-        async with self._database.reading() as connection:
-            found = await one(connection, MOVE, *lease, *page, *columns(marks))
+        found = await one(await self._mover.connected(), MOVE, *lease, *page, *columns(marks))
         if not found["held"]:
             raise LeaseLost(self._lease.name)
         if found["moved"] < len(lasts):

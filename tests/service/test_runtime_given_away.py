@@ -57,5 +57,5 @@ async def test_what_is_given_away_while_a_batch_connects_is_left_out_of_it_and_t
         consumer._expected[place] = consumer._reading[place] = 0
         consumer._let_in(place, [record(place)])
     await asyncio.wait_for(consumer._carry_out(consumer._take()), 60)
-    consumer._hang_up()
+    consumer._writer.hang_up()
     assert noting.carried_out == [("touches", 0)]

@@ -33,6 +33,10 @@ class Noting:
         self.batches.append([partition for _, partition in batch.spans])
 
 
+SOME = 2_000
+"""Rows of a table that is as quickly read whole as a hundred keys are looked up in it, in the planner's eyes."""
+
+
 class Growing(Noting):
     """Looks keys up in a table that has grown by the second batch. `plans`: how, each time."""
 
@@ -125,7 +129,7 @@ async def test_what_concerns_nobody_does_not_pile_up(settings: Settings, monkeyp
 async def test_what_was_planned_for_an_empty_table_is_planned_anew(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.kafka._consumer.FIRST_PLANS_S", 0)
+    monkeypatch.setattr("shared.db._kept.FIRST_PLANS_S", 0)
     growing = Growing()
     consumer = consumer_of(settings, growing)
     writing = asyncio.create_task(consumer._write())
@@ -135,5 +139,18 @@ async def test_what_was_planned_for_an_empty_table_is_planned_anew(
     await carried_out(consumer, growing, [[0], [1]])
     await writing
     empty, grown = growing.plans
-    assert "Seq Scan on growing" in empty
-    assert "Index Scan using growing_pkey" in grown
+    assert "Index Cond" not in empty
+    assert "Index Cond" in grown
+
+
+async def test_a_consumer_looks_keys_up_in_a_table_that_is_small_yet(settings: Settings) -> None:
+    connection = await Database(settings.database_url.get_secret_value(), "capture").connect(plan_once=True)
+    try:
+        await connection.execute("CREATE TABLE small (id integer PRIMARY KEY, word char(200))")
+        await connection.execute("INSERT INTO small SELECT n, 'word' FROM generate_series(1, $1::integer) AS n", SOME)
+        await connection.execute("ANALYZE small")
+        asked = "SELECT word FROM small JOIN json_to_recordset('[]') AS asked (id integer) USING (id)"
+        plan = await connection.fetch(f"EXPLAIN {asked}")
+    finally:
+        await connection.close()
+    assert "Index Cond" in "\n".join(row[0] for row in plan)
