@@ -40,7 +40,7 @@ BATCH_BYTES = 262_144
 PRODUCE_TIMEOUT_S = 15.0
 START_PATIENCE_S = 15
 FALLBACK_S = 0.5
-GATHER_S = 0.1
+GATHER_S = 0.2
 READ = """
 (SELECT log, position, event_id, topic, key, type, subject, occurred_at, traceparent, value
  FROM event_log WHERE log = 0 AND position > $1 ORDER BY position LIMIT $3)

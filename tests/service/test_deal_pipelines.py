@@ -341,3 +341,57 @@ async def test_a_restored_database_learns_all_of_its_deals(routing: Routing) -> 
     way, again = ([(step["at"], step["stage"]) for step in deal.pop("history")] for deal in (shown, learnt))
     assert (learnt, again) == (shown, way)
     assert (await change(routing, deal_id, stage="negotiation")).status_code == 409
+
+
+async def test_a_deal_out_of_a_stage_that_is_gone_passes_those_that_followed_it(routing: Routing) -> None:
+    stages = [
+        {"id": "first", "name": "First", "probability": 10},
+        {"id": "middle", "name": "Middle", "probability": 30},
+        {"id": "legal", "name": "Legal", "probability": 60, "required": ["notes.scope"]}
+        | {"exit": [{"id": "signed", "when": "deal.value_minor > 1000"}]},
+    ]
+    assert (await routing.client.put("/v1/pipelines/big", json={"stages": stages})).status_code == 200
+    deal_id = (await open_deal(routing, pipeline="big", stage="middle"))["deal_id"]
+    left = [stages[2], stages[0]]  # the order of today says nothing of what was ahead of it
+    assert (await routing.client.put("/v1/pipelines/big", json={"stages": left})).status_code == 200
+    assert pointers(await change(routing, deal_id, won=True)) == ["/won", "/notes/scope"]
+    assert pointers(await change(routing, deal_id, stage="legal")) == ["/notes/scope"]
+    assert (await change(routing, deal_id, stage="legal", notes={"scope": "all"})).status_code == 200
+    assert (await change(routing, deal_id, won=True, value_minor=2_000)).status_code == 200
+
+
+async def test_a_deal_out_of_the_last_stage_is_won_when_that_is_gone(routing: Routing) -> None:
+    stages = [
+        {"id": "first", "name": "First", "probability": 10, "exit": [{"id": "no", "when": "deal.value_minor > 1000"}]},
+        {"id": "last", "name": "Last", "probability": 30},
+    ]
+    assert (await routing.client.put("/v1/pipelines/big", json={"stages": stages})).status_code == 200
+    deal_id = (await open_deal(routing, pipeline="big", value_minor=2_000))["deal_id"]
+    assert (await change(routing, deal_id, stage="last")).status_code == 200
+    assert (await change(routing, deal_id, value_minor=500)).status_code == 200
+    assert (await routing.client.put("/v1/pipelines/big", json={"stages": stages[:1]})).status_code == 200
+    assert (await change(routing, deal_id, won=True)).status_code == 200
+
+
+async def test_what_recurs_is_taken_away_by_null_unless_it_follows_from_lines(routing: Routing) -> None:
+    deal_id = (await open_deal(routing, value_minor=500, recurring_minor=100))["deal_id"]
+    assert (await change(routing, deal_id, value_minor=700)).json()["recurring_minor"] == 100
+    assert (await change(routing, deal_id, recurring_minor=None)).json()["recurring_minor"] is None
+    lined = (await open_deal(routing, lines=[SEATS]))["deal_id"]
+    assert pointers(await change(routing, lined, recurring_minor=None)) == ["/recurring_minor"]
+
+
+async def test_a_forecast_names_open_deals_whose_day_is_past(routing: Routing) -> None:
+    today = NOON.date()
+    for days, value in ((-40, 100), (-1, 200), (0, 400), (20, 800), (40, 1_600)):
+        day = (today + timedelta(days=days)).isoformat()
+        await open_deal(routing, value_minor=value, expected_close_on=day)
+
+    async def forecast(first: int, last: int) -> tuple[int, dict[str, Any]]:
+        asked = {"from": str(today + timedelta(days=first)), "to": str(today + timedelta(days=last))}
+        made = (await routing.client.get("/v1/forecast", params=asked)).json()
+        return made["total"]["open_minor"], made["overdue"]
+
+    assert await forecast(0, 30) == (1_200, {"deals": 2, "value_minor": 300})
+    assert await forecast(-10, 30) == (1_400, {"deals": 1, "value_minor": 100})
+    assert await forecast(30, 60) == (1_600, {"deals": 2, "value_minor": 300})

@@ -161,14 +161,15 @@ def _amounts(told: Terms, value_minor: int | None, deal: Deal | None) -> dict[st
     if deal is None and not told.lines:
         sets = {"value_minor": value_minor, "recurring_minor": told.recurring_minor}
         return {name: value for name, value in sets.items() if value is not None}
-    if told.lines is None and value_minor is None and told.recurring_minor is None:
+    recurs_told = "recurring_minor" in told.model_fields_set
+    if told.lines is None and value_minor is None and not recurs_told:
         return {}
     value, recurring = amounts(told, value_minor, deal)
     sets = {"value_minor": value, "recurring_minor": recurring}
     if told.lines:
         return sets
-    told_ones = {"value_minor": value_minor, "recurring_minor": told.recurring_minor}
-    return {name: value for name, value in sets.items() if told_ones[name] is not None}
+    told_ones = {"value_minor": value_minor is not None, "recurring_minor": recurs_told}
+    return {name: value for name, value in sets.items() if told_ones[name]}
 
 
 def _end(deal: Deal, then: Deal, told: DealChange, pipeline: Pipeline) -> dict[str, Any]:

@@ -76,15 +76,18 @@ def amounts(terms: Terms, value_minor: int | None, before: Deal | None = None) -
     """
     lines = terms.lines if terms.lines is not None else before.lines if before is not None else ()
     if lines:
-        told = {"value_minor": value_minor, "recurring_minor": terms.recurring_minor}
-        if faults := [
-            FieldError(f"/{name}", "follows from the lines") for name, one in told.items() if one is not None
-        ]:
+        recurring = monthly_minor(lines) if any(line.recurring for line in lines) else None
+        takes_away = terms.lines is None and recurring is not None and "recurring_minor" in terms.model_fields_set
+        told = {
+            "value_minor": value_minor is not None,
+            "recurring_minor": takes_away or terms.recurring_minor is not None,
+        }
+        if faults := [FieldError(f"/{name}", "follows from the lines") for name, is_told in told.items() if is_told]:
             raise Invalid(f"look at {faults[0].pointer}", faults)
         value = total_minor(lines)
         if value > MOST_MINOR or annual_minor(lines) > MOST_MINOR:
             raise Invalid("look at /lines", [FieldError("/lines", f"come to more than {MOST_MINOR}")])
-        return value, monthly_minor(lines) if any(line.recurring for line in lines) else None
+        return value, recurring
     if value_minor is None and before is None:
         raise Invalid("look at /value_minor", [FieldError("/value_minor", "is required where there are no lines")])
     known = before.value_minor if before is not None else 0

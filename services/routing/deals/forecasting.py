@@ -17,7 +17,7 @@ from services.routing.deals.forecast import LEVEL, Forecast, Method, OpenDeal, f
 from services.routing.deals.stages import chance, forecast_of
 from services.routing.params import QueryId
 from services.routing.parts import Parts
-from shared.db import Connection
+from shared.db import Connection, agreed_now
 from shared.errors import FieldError, Invalid
 from shared.web import Endpoints, requires
 
@@ -60,6 +60,13 @@ class Undated(BaseModel):
     value_minor: int
 
 
+class Overdue(BaseModel):
+    """Open deals that were expected before the period, on a day that is past: in no sum here, until they are moved."""
+
+    deals: int
+    value_minor: int
+
+
 class ForecastOut(BaseModel):
     """A forecast of one currency. Of a rep in several teams the deals are in the row of each.
 
@@ -74,6 +81,7 @@ class ForecastOut(BaseModel):
     total: ForecastRow
     rows: list[ForecastRow]
     undated: Undated
+    overdue: Overdue
 
 
 @dataclass(slots=True)
@@ -100,7 +108,8 @@ def router(parts: Parts) -> APIRouter:
         if end <= start:
             raise Invalid("look at query:to", [FieldError("query:to", "does not lie after from")])
         async with runtime.database.reading() as connection:
-            found = await queries.closing_in(connection, (start, end), pipeline, rep_id, MOST_DEALS + 1)
+            today = (await agreed_now(connection, runtime.clock)).date()
+            found = await queries.closing_in(connection, (start, end), today, pipeline, rep_id, MOST_DEALS + 1)
             if len(found) > MOST_DEALS:
                 detail = f"there are more than {MOST_DEALS} deals in this period; ask for a shorter one"
                 raise Invalid(detail, [FieldError("query:to", detail)])
@@ -121,7 +130,7 @@ def _one_currency(rows: Sequence[asyncpg.Record], asked: str | None) -> str | No
     """The currency of a forecast. Raises Invalid where there are several and none is asked for."""
     if asked is not None:
         return asked
-    known = sorted({row["currency"] for row in rows})
+    known = sorted({row["currency"] for row in rows if not row["overdue"]} or {row["currency"] for row in rows})
     if len(known) > 1:
         detail = f"there are deals in {', '.join(known)}; ask for one currency"
         raise Invalid(detail, [FieldError("query:currency", detail)])
@@ -137,10 +146,10 @@ def _forecast(
 ) -> ForecastOut:
     groups: defaultdict[str, _Group] = defaultdict(_Group)
     total = _Group()
-    undated = Undated(deals=0, value_minor=0)
+    undated = [row["value_minor"] for row in rows if row["day"] is None]
+    overdue = [row["value_minor"] for row in rows if row["overdue"]]
     for row in rows:
-        if row["day"] is None:
-            undated = Undated(deals=undated.deals + 1, value_minor=undated.value_minor + row["value_minor"])
+        if row["day"] is None or row["overdue"]:
             continue
         deal = None if row["status"] == "won" else _open(row, stages[row["pipeline_id"]])
         for group in (total, *(groups[key] for key in _keys(row, by))):
@@ -158,7 +167,8 @@ def _forecast(
         level=float(LEVEL),
         total=_row("total", forecast(total.won, total.open_deals)),
         rows=[_row(key, made[key]) for key in ordered],
-        undated=undated,
+        undated=Undated(deals=len(undated), value_minor=sum(undated)),
+        overdue=Overdue(deals=len(overdue), value_minor=sum(overdue)),
     )
 
 

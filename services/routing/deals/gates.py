@@ -61,9 +61,16 @@ def reads_lead(pipeline: Pipeline) -> bool:
     )
 
 
-def gaps_of_move(before: Deal | None, after: Deal, lead: Mapping[str, Any], pipeline: Pipeline) -> list[Gap]:
-    """What a deal misses to get from where it stood to where it is to stand; a new deal comes from the first stage."""
-    start = pipeline.first if before is None or before.pipeline_id != pipeline.pipeline_id else before.stage
+def gaps_of_move(
+    before: Deal | None, after: Deal, lead: Mapping[str, Any], pipeline: Pipeline, order: Sequence[str]
+) -> list[Gap]:
+    """What a deal misses to get from where it stood to where it is to stand; a new deal comes from the first stage.
+
+    `order` are the stages of the version by which it came where it stood: that stage may be gone.
+    """
+    start: str | None = pipeline.first
+    if before is not None and before.pipeline_id == pipeline.pipeline_id:
+        start = pipeline.stands_for(before.stage, order)
     way = pipeline.onwards(start, after.stage if after.status == "open" else None)
     left = [stage for stage in way if after.status != "open" or stage.stage_id != after.stage]
     entered = [stage for stage in way if before is None or stage.stage_id != before.stage]

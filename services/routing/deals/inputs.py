@@ -97,8 +97,8 @@ class DealInput(Terms):
 class DealChange(Terms):
     """A change of a deal: of its fields, or its end: `won`, or `lost` with a reason.
 
-    Null takes a date or the rep away. `force`, with a `reason`, moves or wins it though the stage it leaves still
-    misses something, where that stage allows it.
+    Null takes a date, the rep or what recurs away. `force`, with a `reason`, moves or wins it though the stage it
+    leaves still misses something, where that stage allows it.
     """
 
     name: Text | None = None

@@ -1,5 +1,8 @@
 """The pipelines there are, by name, each a document of its own."""
 
+from collections.abc import Sequence
+
+from services.routing.deals.domain import Deal
 from services.routing.deals.pipeline import DEFAULT_ID, DEFAULT_PIPELINE, RENEWALS, RENEWALS_ID, PipelineDocument
 from services.routing.deals.stages import Pipeline, compile_pipeline
 from services.routing.errors import NoSuchPipeline
@@ -36,6 +39,16 @@ class Pipelines:
             return await self.current(connection, pipeline_id)
         except NoSuchPipeline:
             return await self.current(connection)
+
+    async def order(self, connection: Connection, deal: Deal) -> Sequence[str]:
+        """The stages of the version by which a deal came into its stage, in order; none where that is not known."""
+        await self.of_deal(connection, deal.pipeline_id)
+        if (kept := self._kept.get(deal.pipeline_id)) is None:
+            return ()
+        try:
+            return tuple((await kept.at_version(connection, deal.pipeline_version)).probabilities)
+        except NoSuchVersion:
+            return ()
 
     async def names(self, connection: Connection) -> list[str]:
         """The ids of all pipelines, those that are shipped among them."""

@@ -124,13 +124,16 @@ SELECT {COLUMNS} FROM deals WHERE renewal_of = $1 AND status = 'open' ORDER BY d
 # Won deals count by the day they were closed, open ones by the day they are expected to close.
 IN_PERIOD = """
 SELECT deals.status, deals.pipeline_id, deals.stage, deals.probability, deals.value_minor, deals.currency,
-    deals.rep_id, reps.teams, coalesce((closed_at AT TIME ZONE 'UTC')::date, expected_close_on) AS day
+    deals.rep_id, reps.teams, coalesce((closed_at AT TIME ZONE 'UTC')::date, expected_close_on) AS day,
+    status = 'open' AND coalesce(expected_close_on < $1, false) AS overdue
 FROM deals LEFT JOIN reps USING (rep_id)
-WHERE ($3::text IS NULL OR pipeline_id = $3) AND ($4::text IS NULL OR rep_id = $4) AND (
-    status = 'open' AND (expected_close_on >= $1 AND expected_close_on < $2 OR expected_close_on IS NULL)
+WHERE ($4::text IS NULL OR pipeline_id = $4) AND ($5::text IS NULL OR rep_id = $5) AND (
+    status = 'open' AND (
+        expected_close_on >= $1 AND expected_close_on < $2 OR expected_close_on IS NULL
+        OR expected_close_on < least($1, $3::date))
     OR status = 'won'
         AND closed_at >= $1::timestamp AT TIME ZONE 'UTC' AND closed_at < $2::timestamp AT TIME ZONE 'UTC')
-LIMIT $5
+LIMIT $6
 """
 OWNER = """
 SELECT rep_id FROM assignments WHERE lead_id = ANY($1) AND (state = 'accepted' OR ended_at IS NULL)
@@ -319,8 +322,13 @@ async def open_renewals(connection: Connection, deal: Deal) -> list[Deal]:
     return [deal_of(row) for row in await connection.fetch(OPEN_RENEWALS, deal.deal_id)]
 
 
-async def closing_in(
-    connection: Connection, period: tuple[date, date], pipeline_id: str | None, rep_id: str | None, limit: int
+async def closing_in(  # noqa: PLR0913  # what a forecast is asked by
+    connection: Connection,
+    period: tuple[date, date],
+    today: date,
+    pipeline_id: str | None,
+    rep_id: str | None,
+    limit: int,
 ) -> list[asyncpg.Record]:
-    """Won deals closed in a period, open ones expected to close in it, and those of which no day is expected."""
-    return await connection.fetch(IN_PERIOD, *period, pipeline_id, rep_id, limit)
+    """Won deals closed in a period, open ones expected in it, before it on a day that is past, or on no day."""
+    return await connection.fetch(IN_PERIOD, *period, today, pipeline_id, rep_id, limit)

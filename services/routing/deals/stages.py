@@ -118,15 +118,21 @@ class Pipeline:
         """A stage, None where the document has none of this id."""
         return next((stage for stage in self.stages if stage.stage_id == stage_id), None)
 
-    def onwards(self, stage_id: str, to: str | None) -> Sequence[Stage]:
+    def stands_for(self, stage_id: str, order: Sequence[str]) -> str | None:
+        """The stage that a deal goes on from which stands in one that may be gone: the next one that is left.
+
+        `order` are the stages of the version by which it came there; None: that had none after it that is left.
+        """
+        later = order[order.index(stage_id) :] if stage_id in order else (stage_id, *self.probabilities)
+        return next((name for name in later if name in self.probabilities), None)
+
+    def onwards(self, stage_id: str | None, to: str | None) -> Sequence[Stage]:
         """The stages that a deal goes through from one to another, both included; to None, to the end.
 
-        Only the stage itself where it stays or goes back; nothing where it comes out of a stage that is gone.
+        None where it goes back, or comes from behind the last one (None).
         """
         ids = list(self.probabilities)
-        if stage_id not in ids:
-            return [stage for stage in self.stages if stage.stage_id == to]
-        start = ids.index(stage_id)
+        start = len(ids) if stage_id is None else ids.index(stage_id)
         end = len(ids) if to is None else ids.index(to) + 1
         return self.stages[start:end]
 
