@@ -43,33 +43,44 @@ def next_open(week: Week, zone: ZoneInfo, at: datetime) -> datetime | None:
 
 
 def closes_after(week: Week, zone: ZoneInfo, opens: datetime) -> timedelta:
-    """How long the window that is open at `opens` stays open, by the local clock."""
-    local = opens.astimezone(zone)
-    minute = local.hour * 60 + local.minute
-    ends = max(window.ends for window in week[WEEKDAYS[local.weekday()]] if window.begins <= minute < window.ends)
-    return timedelta(minutes=ends - minute)
+    """How long the window that is open at `opens` stays open."""
+    local = opens.astimezone(zone).replace(tzinfo=None, fold=0)
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    since = [timedelta(minutes=window.begins) for window in week[WEEKDAYS[local.weekday()]]]
+    until = [timedelta(minutes=window.ends) for window in week[WEEKDAYS[local.weekday()]]]
+    ends = max(end for begin, end in zip(since, until, strict=True) if midnight + begin <= local < midnight + end)
+    return min(one for one in _instants(midnight + ends, zone) if one > opens) - opens
 
 
 def _beginnings(week: Week, zone: ZoneInfo, at: datetime) -> Iterator[datetime]:
+    """When windows begin, or the clock is set back, into the middle of one it may be."""
     today = at.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
     for number in range(_LONGEST_WAIT):
         day = today + number * DAY
         for window in week.get(WEEKDAYS[day.weekday()], ()):
             yield from _instants(day + timedelta(minutes=window.begins), zone)
+        since, until = at + number * DAY, at + (number + 1) * DAY
+        if _offset(until, zone) < _offset(since, zone):
+            yield _clock_change(since, until, zone)
 
 
 def _instants(local: datetime, zone: ZoneInfo) -> Iterator[datetime]:
     """When a local clock shows a time: once, twice, or, where it jumps over it, when it has."""
     both = [local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
     shown = [one for one in dict.fromkeys(both) if one.astimezone(zone).replace(tzinfo=None, fold=0) == local]
-    yield from shown or [_after_the_jump(local, zone, min(both), max(both))]
+    yield from shown or [_clock_change(min(both), max(both), zone)]
 
 
-def _after_the_jump(local: datetime, zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
+def _clock_change(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
+    """When the local clock was changed between two instants."""
     while after - before > _SECOND:
         middle = (before + (after - before) / 2).replace(microsecond=0)
-        if middle.astimezone(zone).replace(tzinfo=None, fold=0) >= local:
-            after = middle
-        else:
+        if _offset(middle, zone) == _offset(before, zone):
             before = middle
+        else:
+            after = middle
     return after
+
+
+def _offset(at: datetime, zone: ZoneInfo) -> timedelta:
+    return at.astimezone(zone).utcoffset() or timedelta(0)

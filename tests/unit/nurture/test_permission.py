@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from services.nurture.people.domain import Addresses
 from services.nurture.permission.document import Guard, Pressure, checked, shipped
 from services.nurture.permission.domain import Had, Standing, excess, room, too_many, why_pause
-from services.nurture.permission.hours import WEEKDAYS, Window, is_open, next_open
+from services.nurture.permission.hours import WEEKDAYS, Window, closes_after, is_open, next_open
 from services.nurture.permission.zones import main_zone, whereabouts
 from services.nurture.preferences.tokens import PreferenceLinks
 from services.nurture.suppressions.domain import Defaults, NotAnEntry, entry_of, rows_of
@@ -51,6 +51,17 @@ def test_a_window_in_the_hour_that_occurs_twice_is_open_twice_and_closed_between
     between = at("2026-11-01T01:10", fold=1)
     assert not is_open(week, NEW_YORK, between)
     assert next_open(week, NEW_YORK, between) == at("2026-11-01T01:30", fold=1)
+
+
+def test_a_window_that_the_clock_is_set_back_into_is_open_again_in_its_middle() -> None:
+    week = daily("00:45", "01:15")
+    assert next_open(week, NEW_YORK, at("2026-11-01T01:20")) == at("2026-11-01T01:00", fold=1)
+    assert closes_after(week, NEW_YORK, at("2026-11-01T01:00", fold=1)) == timedelta(minutes=15)
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2026-03-08", 5), ("2026-03-09", 6), ("2026-11-01", 7)])
+def test_a_window_over_a_change_of_the_clock_is_as_long_as_it_really_is(day: str, hours: int) -> None:
+    assert closes_after(daily("00:00", "06:00"), NEW_YORK, at(f"{day}T00:00")) == timedelta(hours=hours)
 
 
 def test_friday_night_waits_for_monday_morning_there() -> None:
