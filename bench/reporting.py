@@ -72,7 +72,8 @@ FROM generate_series(1, 365) AS ago, unnest($2::text[]) AS channel
 """
 DONE = """
 SELECT (SELECT count(*) = 0 FROM attribution.model_runs WHERE state <> 'serving' OR finished_at IS NULL)
-    AND (SELECT count(*) > 0 FROM attribution.path_moves) AND (SELECT count(*) = 0 FROM attribution.path_turns)
+    AND (SELECT count(*) = 0 FROM attribution.path_turns)
+    AND EXISTS (SELECT FROM attribution.channel_totals JOIN attribution.path_moves USING (projection, moves))
 """
 # The walk through all conversions, as after a migration.
 WALK_AGAIN = "UPDATE model_runs SET after = '', done = 0, finished_at = NULL"

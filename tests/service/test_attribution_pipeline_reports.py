@@ -377,3 +377,15 @@ async def test_nothing_told_is_a_report_of_nothing(attribution: Harness, name: s
     assert found["as_of"] is None
     assert {row["key"] for row in found["rows"]} == {""}
     assert (await report(attribution, name, dimension="rep"))["rows"] == []
+
+
+async def test_means_are_those_of_the_times_themselves(attribution: Harness, teller: PipelineTeller) -> None:
+    quarter = 0.25 / 86_400
+    await attribution.deliver(
+        teller.captured("nora", 9),
+        teller.offered("nora", 9 - quarter, "a1", "rosa"),
+        teller.captured("otto", 8),
+        teller.offered("otto", 8 - 3 * quarter, "a2", "rosa"),
+    )
+    (row,) = (await report(attribution, "speed-to-lead"))["rows"]
+    assert row["assigned"]["mean_seconds"] == 0.5

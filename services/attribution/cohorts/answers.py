@@ -1,13 +1,17 @@
 """What the reports of cohorts answer, as JSON and as CSV."""
 
+from collections.abc import Mapping
+from dataclasses import astuple, fields
 from datetime import date, datetime
+from functools import cache
 from typing import Any, Literal
+from urllib.parse import quote_plus
 
 from fastapi import Response
 from pydantic import BaseModel
 
 from services.attribution.cohorts.domain import Level
-from services.attribution.cohorts.laying import Cohort, Split
+from services.attribution.cohorts.laying import Age, Cohort, Split
 from services.attribution.reports.asking import Asked
 from services.attribution.reports.domain import nth_bucket
 from services.attribution.reports.drilling import address
@@ -15,21 +19,6 @@ from services.attribution.reports.figures import ratio
 from shared.web import sheet
 
 PATH = "/v1/reports/cohorts/conversions"
-
-
-class AgeOut(BaseModel):
-    """What a cohort bought in the week or month that is `age` after its own, and until its end.
-
-    `converted` are persons who bought for the first time; their share is of all persons of the cohort.
-    """
-
-    age: int
-    converted: int
-    converted_so_far: int
-    share_so_far: float | None
-    conversions: int
-    value_minor: int
-    value_so_far_minor: int
 
 
 class CohortOut(BaseModel):
@@ -42,7 +31,7 @@ class CohortOut(BaseModel):
     share: float | None
     conversions: int
     value_minor: int
-    ages: list[AgeOut]
+    ages: list[Age]
     drill_url: str
 
 
@@ -105,47 +94,38 @@ class Links:
     """Makes the addresses of the conversions behind the rows of a report."""
 
     def __init__(self, wanted: Asked, interval: Level) -> None:
-        self._wanted = wanted
         self._interval = interval
+        self._begin = address(PATH, [("interval", interval)], wanted.period.zone.key, wanted.currency)
+        self._channels = cache(lambda channel: "" if channel is None else f"&channel={quote_plus(channel)}")
 
     def of_cohort(self, cohort: date, channel: str | None) -> str:
         """All that a cohort bought."""
-        return self._address([("interval", self._interval), ("cohort", str(cohort))], channel)
+        return self._address({"cohort": cohort}, channel)
 
     def of_period(self, bucket: date, channel: str | None, *, first: bool) -> str:
         """What was bought in a week or month, for the first time or again."""
         end = nth_bucket(bucket, 1, self._interval)
-        days = [("from", str(bucket)), ("to", str(end)), ("first", str(first).lower())]
-        return self._address(days, channel)
+        return self._address({"from": bucket, "to": end, "first": str(first).lower()}, channel)
 
-    def _address(self, chosen: list[tuple[str, str]], channel: str | None) -> str:
-        named = [("channel", channel)] if channel is not None else []
-        return address(PATH, [*chosen, *named], self._wanted.period.zone.key, self._wanted.currency)
+    def _address(self, plain: Mapping[str, object], channel: str | None) -> str:
+        """With values that need no quoting: there may be thousands of rows."""
+        chosen = "".join(f"&{name}={value}" for name, value in plain.items())
+        return f"{self._begin}{chosen}{self._channels(channel)}"
 
 
 def cohort_row(one: Cohort, ages: int, links: Links) -> CohortOut:
     """A cohort with the first of its ages."""
     cohort, channel = one.key
+    last = one.ages[-1]
     return CohortOut(
         cohort=cohort,
         channel=channel,
         people=one.people,
-        converted=one.all.converted,
-        share=ratio(one.all.converted, one.people),
-        conversions=one.all.conversions,
-        value_minor=one.all.value_minor,
-        ages=[
-            AgeOut(
-                age=of_age.age,
-                converted=of_age.converted,
-                converted_so_far=of_age.converted_so_far,
-                share_so_far=ratio(of_age.converted_so_far, one.people),
-                conversions=of_age.conversions,
-                value_minor=of_age.value_minor,
-                value_so_far_minor=of_age.value_so_far_minor,
-            )
-            for of_age in one.ages[:ages]
-        ],
+        converted=last.converted_so_far,
+        share=last.share_so_far,
+        conversions=one.conversions,
+        value_minor=last.value_so_far_minor,
+        ages=one.ages[:ages],
         drill_url=links.of_cohort(cohort, channel),
     )
 
@@ -172,11 +152,11 @@ def split_row(one: Split, links: Links) -> SplitOut:
 
 def cohort_sheet(rows: list[CohortOut], currency: str | None) -> Response:
     """A line for each age of each cohort."""
-    figures = list(AgeOut.model_fields)
+    figures = [each.name for each in fields(Age)]
     lines: list[list[Any]] = []
     for row in rows:
         for age in row.ages:
-            lines.append([row.cohort, row.channel, row.people, *dict(age).values(), currency, row.drill_url])
+            lines.append([row.cohort, row.channel, row.people, *astuple(age), currency, row.drill_url])
     return sheet(["cohort", "channel", "people", *figures, "currency", "drill_url"], lines)
 
 

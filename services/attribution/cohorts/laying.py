@@ -7,7 +7,7 @@ from datetime import date
 
 from services.attribution.cohorts.domain import Level, Part, age_of
 from services.attribution.reports.domain import nth_bucket
-from services.attribution.reports.figures import Money
+from services.attribution.reports.figures import Money, ratio
 
 Key = tuple[date, str | None]
 """A cohort's first day, and the channel where it is told apart by channels."""
@@ -35,13 +35,17 @@ class Bought:
         self.value[place] += part.value_minor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen ones cost three times as much to make, and there are hundreds of these
 class Age:
-    """What a cohort bought at an age, and until its end; `converted` are those who bought for the first time."""
+    """What a cohort bought in the week or month that is `age` after its own, and until its end.
+
+    `converted` are persons who bought for the first time; their share is of all persons of the cohort.
+    """
 
     age: int
     converted: int
     converted_so_far: int
+    share_so_far: float | None
     conversions: int
     value_minor: int
     value_so_far_minor: int
@@ -53,8 +57,8 @@ class Cohort:
 
     key: Key
     people: int
-    all: Age
-    ages: tuple[Age, ...]
+    conversions: int
+    ages: list[Age]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +95,19 @@ def cohorts_of(  # noqa: PLR0913  # what a report is laid out by
 
 def _cohort(key: Key, people: int, by_age: Mapping[int, Bought], money: Money, oldest: int) -> Cohort:
     ages: list[Age] = []
-    converted, so_far = 0, Bought()
+    converted, share, conversions, total = 0, ratio(0, people), 0, 0
+    value: Amounts = defaultdict(int)
     for age in range(max([oldest, *by_age]) + 1):
-        now = by_age.get(age, Bought())
-        converted += now.people
-        so_far.conversions += now.conversions
+        now = by_age.get(age)
+        if now is None:
+            ages.append(Age(age, 0, converted, share, 0, 0, total))
+            continue
+        converted, conversions = converted + now.people, conversions + now.conversions
         for place, minor in now.value.items():
-            so_far.value[place] += minor
-        ages.append(Age(age, now.people, converted, now.conversions, money.total(now.value), money.total(so_far.value)))
-    last = ages[-1]
-    everything = Age(
-        last.age, converted, converted, so_far.conversions, last.value_so_far_minor, last.value_so_far_minor
-    )
-    return Cohort(key, people, everything, tuple(ages))
+            value[place] += minor
+        share, total = ratio(converted, people), money.total(value)
+        ages.append(Age(age, now.people, converted, share, now.conversions, money.total(now.value), total))
+    return Cohort(key, people, conversions, ages)
 
 
 def splits_of(parts: Iterable[Part], money: Money, level: Level, by_channel: bool) -> list[Split]:

@@ -20,7 +20,7 @@ class Total(NamedTuple):
     number: int = 0
     value_minor: int = 0
     weighted_minor: int = 0
-    seconds: int = 0
+    microseconds: int = 0
 
     def plus(self, other: "Total") -> "Total":
         """The sum of two."""

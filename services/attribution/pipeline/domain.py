@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from services.attribution.channels.domain import NOT_SET
-from services.attribution.pipeline.lapses import UNTIMED, bucket_of
+from services.attribution.pipeline.lapses import SECOND, UNTIMED, bucket_of
 from shared.ids import AssignmentId, ConversionId, DealId
 
 Kind = Literal[
@@ -67,8 +67,8 @@ class Circumstances:
 class Mark(NamedTuple):
     """Something that is counted. `ref` names the deal, assignment or conversion that it is about, if any.
 
-    `lapse` is how long it took in seconds, `weighted_minor` a value times its probability in percent. Of what lasts a
-    while (an open deal), one mark adds it and a later one, with a negative count, takes it away.
+    `lapse` is how long it took in microseconds, `weighted_minor` a value times its probability in percent. Of what
+    lasts a while (an open deal), one mark adds it and a later one, with a negative count, takes it away.
     """
 
     kind: Kind
@@ -85,7 +85,7 @@ class Mark(NamedTuple):
     @property
     def bucket(self) -> int:
         """Where its time is counted."""
-        return UNTIMED if self.lapse is None else bucket_of(self.lapse)
+        return UNTIMED if self.lapse is None else bucket_of(self.lapse / SECOND)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def funnel_lines(
     for one in found:
         place = Place(one.place, one.key, one.step)
         numbers[one.kind, place] += one.total.number
-        lapses[one.kind, place].add(one.times, one.total.seconds)
+        lapses[one.kind, place].add(one.times, one.total.microseconds)
         whole = Place(one.place, one.key)
         sizes[whole] = sizes.get(whole, 0) + (one.total.number if one.kind == funnel.entered else 0)
 

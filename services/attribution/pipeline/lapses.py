@@ -8,7 +8,10 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from fractions import Fraction
 
+SECOND = 1_000_000
+"""In microseconds, as which times are kept."""
 DAY_S = 86_400
 WITHIN_DAYS = (1, 2, 3, 7, 14, 30, 60, 90, 180, 365)
 """The days within which something can be asked to have happened."""
@@ -20,27 +23,27 @@ UNTIMED = -1
 
 
 def lapse_between(earlier: datetime, later: datetime) -> int:
-    """Whole seconds from one moment to another, rounded up, so that limits in seconds are exact; never negative."""
-    return max(0, -((earlier - later) // timedelta(seconds=1)))
+    """Microseconds from one moment to another, never negative."""
+    return max(0, (later - earlier) // timedelta(microseconds=1))
 
 
-def bucket_of(seconds: int) -> int:
+def bucket_of(seconds: float) -> int:
     """The bucket that a time is counted in."""
     return bisect_left(ENDS_S, seconds)
 
 
 class Lapses:
-    """How long something took, many times: numbers by bucket, and the sum of the seconds where it is known."""
+    """How long something took, many times: numbers by bucket, and the sum of the microseconds where it is known."""
 
     def __init__(self) -> None:
         self.numbers: Counter[int] = Counter()
-        self.seconds: int | None = 0
+        self.microseconds: int | None = 0
 
-    def add(self, times: Iterable[tuple[int, int]], seconds: int) -> None:
+    def add(self, times: Iterable[tuple[int, int]], microseconds: int) -> None:
         """So many more in each of some buckets, and what they took together."""
         for bucket, number in times:
             self.numbers[bucket] += number
-        self.seconds = (self.seconds or 0) + seconds
+        self.microseconds = (self.microseconds or 0) + microseconds
 
     @property
     def total(self) -> int:
@@ -49,19 +52,21 @@ class Lapses:
 
     @property
     def mean(self) -> float | None:
-        """The mean in seconds, exact; None where there is none to tell."""
+        """The mean in seconds, exact to three places; None where there is none to tell."""
         timed = self.total - self.numbers[UNTIMED]
-        return round(self.seconds / timed, 3) if timed and self.seconds is not None else None
+        if not timed or self.microseconds is None:
+            return None
+        return float(round(Fraction(self.microseconds, timed * SECOND), 3))
 
     def within(self, seconds: int) -> "Lapses":
         """Those that took at most this long, one of the ends of the buckets; what has no time took none.
 
-        Their mean is not known: the seconds are summed of all together.
+        Their mean is not known: times are summed of all together.
         """
         last = bucket_of(seconds)
         kept = Lapses()
         kept.numbers.update({bucket: number for bucket, number in self.numbers.items() if bucket <= last})
-        kept.seconds = None
+        kept.microseconds = None
         return kept
 
     def percentile(self, percent: int) -> float | None:

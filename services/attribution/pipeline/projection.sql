@@ -74,7 +74,7 @@ CREATE TABLE marks (
     number integer NOT NULL,
     value_minor bigint NOT NULL,
     weighted_minor bigint NOT NULL,
-    lapse bigint,
+    lapse bigint, -- microseconds
     bucket smallint NOT NULL,
     PRIMARY KEY (person_id, kind, ref, step, at)
 );
@@ -95,6 +95,6 @@ CREATE TABLE mark_sums (
     number bigint NOT NULL,
     value_minor numeric NOT NULL,
     weighted_minor numeric NOT NULL,
-    seconds bigint NOT NULL,
+    microseconds numeric NOT NULL,
     PRIMARY KEY (kind, dimension, level, day, key, step, bucket, currency)
 ) WITH (fillfactor = 70);

@@ -32,7 +32,7 @@ TEAMS = (
 SUMS = """
 WITH found AS (
     SELECT span.place, sums.kind, sums.key, sums.step, sums.bucket, sums.currency, sums.number, sums.value_minor,
-        sums.weighted_minor, sums.seconds
+        sums.weighted_minor, sums.microseconds
     FROM unnest($1::text[], $2::integer[], $3::text[], $4::date[], $5::date[])
         AS span (kind, place, level, first, until)
     JOIN mark_sums AS sums ON sums.kind = span.kind AND sums.dimension = $6 AND sums.level = span.level
@@ -45,11 +45,11 @@ WITH found AS (
     {joins} {where}
 ), summed AS (
     SELECT place, kind, key, step, currency, bucket, sum(number)::bigint AS number, sum(value_minor) AS value_minor,
-        sum(weighted_minor) AS weighted_minor, sum(seconds)::bigint AS seconds
+        sum(weighted_minor) AS weighted_minor, sum(microseconds) AS microseconds
     FROM found GROUP BY place, kind, key, step, currency, bucket
 )
 SELECT place, kind, key, step, currency, sum(number)::bigint AS number, sum(value_minor) AS value_minor,
-    sum(weighted_minor) AS weighted_minor, sum(seconds)::bigint AS seconds, array_agg(bucket) AS buckets,
+    sum(weighted_minor) AS weighted_minor, sum(microseconds) AS microseconds, array_agg(bucket) AS buckets,
     array_agg(number) AS numbers
 FROM summed GROUP BY place, kind, key, step, currency
 """
@@ -57,7 +57,7 @@ OVERDUE = """
 SELECT span.place, {key} AS key, count(*) AS number
 FROM unnest($1::integer[], $2::timestamptz[], $3::timestamptz[]) AS span (place, first, until)
 JOIN marks AS mark ON mark.kind = 'sla' AND mark.step = 'pending' AND mark.at >= span.first AND mark.at < span.until
-    AND mark.at + make_interval(secs => mark.lapse) < $4
+    AND mark.at + mark.lapse * interval '1 microsecond' < $4
 {joins} {where} GROUP BY 1, 2
 """
 STAGES = """
@@ -138,7 +138,7 @@ async def sums_in(
             row["key"],
             row["step"],
             row["currency"],
-            Total(row["number"], int(row["value_minor"]), int(row["weighted_minor"]), row["seconds"]),
+            Total(row["number"], int(row["value_minor"]), int(row["weighted_minor"]), int(row["microseconds"])),
             tuple(zip(row["buckets"], row["numbers"], strict=True)),
         )
         for row in rows

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from services.attribution.pipeline.counting import Total
 from services.attribution.pipeline.domain import Kind
-from services.attribution.pipeline.lapses import DAY_S, Lapses
+from services.attribution.pipeline.lapses import DAY_S, SECOND, Lapses
 from services.attribution.pipeline.reading import Found
 from services.attribution.pipeline.tables import Between, Place, ratio
 from services.attribution.pipeline.worth import Worth
@@ -132,7 +132,7 @@ class Tally:
         name = (one.kind, one.step, one.currency)
         self.totals[name] = self.totals[name].plus(one.total)
         if one.kind == "won":
-            self.cycles.add(one.times, one.total.seconds)
+            self.cycles.add(one.times, one.total.microseconds)
 
     def standing(self) -> dict[tuple[Kind, str, str], Total]:
         """What goes on after the period."""
@@ -148,7 +148,7 @@ class Tally:
                 number=sum(total.number for total in by_currency.values()),
                 value_minor=worth({currency: total.value_minor for currency, total in by_currency.items()}),
                 weighted_minor=worth({currency: total.weighted_minor for currency, total in by_currency.items()}),
-                seconds=sum(total.seconds for total in by_currency.values()),
+                microseconds=sum(total.microseconds for total in by_currency.values()),
             )
             for name, by_currency in found.items()
         }
@@ -223,11 +223,11 @@ def _of(totals: Totals, kind: Kind) -> Total:
 
 def velocity(opportunities: int, won: Total, lost: int) -> int | None:
     """Opportunities × mean value of a won deal × win rate / mean days to win one, in minor units a day."""
-    if not won.number or not won.seconds:
+    if not won.number or not won.microseconds:
         return None
     mean_deal = Fraction(won.value_minor, won.number)
     win_rate = Fraction(won.number, won.number + lost)
-    days = Fraction(won.seconds, won.number * DAY_S)
+    days = Fraction(won.microseconds, won.number * DAY_S * SECOND)
     return round(opportunities * mean_deal * win_rate / days)
 
 

@@ -81,7 +81,7 @@ def speed_lines(
     lapses: dict[Place, dict[tuple[Kind, str], Lapses]] = {place: defaultdict(Lapses) for place in places}
     for one in found:
         place = Place(one.place, one.key)
-        lapses.setdefault(place, defaultdict(Lapses))[one.kind, one.step].add(one.times, one.total.seconds)
+        lapses.setdefault(place, defaultdict(Lapses))[one.kind, one.step].add(one.times, one.total.microseconds)
     figures = {place: _figures(some, since, overdue.get(place[:2], 0)) for place, some in lapses.items()}
     ordered = sorted(figures, key=lambda place: (place.piece, -figures[place].started, place.key))
     return {place: figures[place] for place in ordered}

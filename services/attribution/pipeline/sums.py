@@ -54,14 +54,15 @@ WITH added AS (
 INSERT INTO mark_sums AS known
 SELECT * FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::smallint[], $8::text[], $9::bigint[],
-    $10::numeric[], $11::numeric[], $12::bigint[])
+    $10::numeric[], $11::numeric[], $12::numeric[])
 ON CONFLICT (kind, dimension, level, day, key, step, bucket, currency) DO UPDATE SET
     number = known.number + excluded.number, value_minor = known.value_minor + excluded.value_minor,
-    weighted_minor = known.weighted_minor + excluded.weighted_minor, seconds = known.seconds + excluded.seconds
-RETURNING kind, dimension, level, day, key, step, bucket, currency, number, value_minor, weighted_minor, seconds
+    weighted_minor = known.weighted_minor + excluded.weighted_minor,
+    microseconds = known.microseconds + excluded.microseconds
+RETURNING kind, dimension, level, day, key, step, bucket, currency, number, value_minor, weighted_minor, microseconds
 )
 SELECT kind, dimension, level, day, key, step, bucket, currency FROM added
-WHERE number = 0 AND value_minor = 0 AND weighted_minor = 0 AND seconds = 0
+WHERE number = 0 AND value_minor = 0 AND weighted_minor = 0 AND microseconds = 0
 """
 SWEEP = """
 DELETE FROM mark_sums AS known USING unnest(
@@ -70,7 +71,7 @@ DELETE FROM mark_sums AS known USING unnest(
 WHERE known.kind = moved.kind AND known.dimension = moved.dimension AND known.level = moved.level
     AND known.day = moved.day AND known.key = moved.key AND known.step = moved.step AND known.bucket = moved.bucket
     AND known.currency = moved.currency
-    AND known.number = 0 AND known.value_minor = 0 AND known.weighted_minor = 0 AND known.seconds = 0
+    AND known.number = 0 AND known.value_minor = 0 AND known.weighted_minor = 0 AND known.microseconds = 0
 """
 
 
@@ -131,13 +132,13 @@ async def _put_circumstances(
 
 def _move(moved: dict[Cell, list[int]], marks: Iterable[Mark], circumstances: Circumstances, sign: int) -> None:
     for mark in marks:
-        number, value, weighted, seconds = (sign * amount for amount in total_of(mark))
+        number, value, weighted, lapse = (sign * amount for amount in total_of(mark))
         for cell in cells_of(mark, circumstances):
             sums = moved[cell]
             sums[0] += number
             sums[1] += value
             sums[2] += weighted
-            sums[3] += seconds
+            sums[3] += lapse
 
 
 def _row(person: LeadId, mark: Mark) -> tuple[Any, ...]:

@@ -13,12 +13,11 @@ from pydantic import BaseModel, Field
 from services.attribution.conversions.api import DEFAULT_MODEL, ModelQuery
 from services.attribution.domain import SHARE_UNITS
 from services.attribution.models.catalogue import Catalogue
-from services.attribution.models.queries import Run
 from services.attribution.reports import queries
 from services.attribution.reports.domain import Interval, bucket_of
 from services.attribution.reports.drilling import link_of
-from services.attribution.reports.figures import Cost, Days, Line, Money, Place, lines_of, ratio
-from services.attribution.reports.handlers import MOST_ROWS, read_with_costs, settle
+from services.attribution.reports.figures import Days, Line, Money, Place, lines_of, ratio
+from services.attribution.reports.handlers import MOST_ROWS, Read, read_with_costs, settle
 from services.attribution.reports.questions import Question, asked_question
 from shared.db import Connection
 from shared.errors import FieldError, Invalid
@@ -93,7 +92,7 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
             raise Invalid("there are no costs by this", [FieldError(f"query:{parameter}", detail)])
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
             found = await read_with_costs(connection, catalogue, model, question)
-            daily = await _read_days(connection, found.runs[model], question, found.costs)
+            daily = await _read_days(connection, found, model, question)
             settled = await settle(connection, question, found)
             as_of = await queries.as_of(connection)
         share = Fraction(margin)
@@ -141,13 +140,17 @@ def paid_back(days: Mapping[date, Day], margin: Fraction) -> tuple[date, int] | 
 
 
 async def _read_days(
-    connection: Connection, run: Run, question: Question, costs: Sequence[Cost]
+    connection: Connection, found: Read, model: str, question: Question
 ) -> tuple[list[Days], list[Days]]:
-    """What was credited and spent day by day where anything was spent; nothing by a model that gives totals."""
-    spent_on = {cost.keys for cost in costs if cost.minor}
-    if not spent_on or not run.splits:
+    """What was credited and spent day by day where anything was spent and came back; nothing by a model that gives
+    totals. What nothing came back from does not pay.
+    """
+    run = found.runs[model]
+    spent_on = {cost.keys for cost in found.costs if cost.minor}
+    paying = spent_on & {cell.keys for cell in found.models[model]}
+    if not paying or not run.splits:
         return [], []
-    about = question.about(spent_on)
+    about = question.about(paying)
     return await queries.credited_days(connection, run.run, about), await queries.spent_days(connection, about)
 
 

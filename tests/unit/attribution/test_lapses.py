@@ -6,7 +6,16 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.attribution.pipeline.lapses import DAY_S, ENDS_S, NAMED_S, Lapses, bounds_of, bucket_of, lapse_between
+from services.attribution.pipeline.lapses import (
+    DAY_S,
+    ENDS_S,
+    NAMED_S,
+    SECOND,
+    Lapses,
+    bounds_of,
+    bucket_of,
+    lapse_between,
+)
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 SECONDS = st.integers(0, 400_000_000)
@@ -15,7 +24,7 @@ SECONDS = st.integers(0, 400_000_000)
 def lapses(seconds: list[int]) -> Lapses:
     made = Lapses()
     for each in seconds:
-        made.add([(bucket_of(each), 1)], each)
+        made.add([(bucket_of(each), 1)], each * SECOND)
     return made
 
 
@@ -54,7 +63,7 @@ def test_the_mean_is_exact(seconds: list[int]) -> None:
 def test_what_is_taken_away_again_was_never_there(kept: list[int], gone: list[int]) -> None:
     made = lapses(kept + gone)
     for each in gone:
-        made.add([(bucket_of(each), -1)], -each)
+        made.add([(bucket_of(each), -1)], -each * SECOND)
     there = lapses(kept)
     assert (made.percentile(50), made.mean, made.total) == (there.percentile(50), there.mean, there.total)
 
@@ -63,7 +72,11 @@ def test_nothing_has_neither_mean_nor_median() -> None:
     assert (Lapses().mean, Lapses().percentile(50), Lapses().total) == (None, None, 0)
 
 
-def test_a_lapse_is_rounded_up_and_never_negative() -> None:
-    assert lapse_between(NOON, NOON + timedelta(seconds=300)) == 300
-    assert lapse_between(NOON, NOON + timedelta(seconds=300, microseconds=1)) == 301
+def test_a_limit_is_exact_to_the_microsecond() -> None:
+    limit, over = (lapse_between(NOON, NOON + timedelta(seconds=300, microseconds=more)) for more in (0, 1))
+    assert bucket_of(limit / SECOND) + 1 == bucket_of(over / SECOND)
+
+
+def test_a_lapse_is_exact_and_never_negative() -> None:
+    assert lapse_between(NOON, NOON + timedelta(seconds=300, microseconds=1)) == 300 * SECOND + 1
     assert lapse_between(NOON, NOON - timedelta(days=1)) == 0

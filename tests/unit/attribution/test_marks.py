@@ -11,10 +11,12 @@ from services.attribution.pipeline.counting import marks_of
 from services.attribution.pipeline.domain import NOBODY, Assigned, DealStep, Mark, Owner, Payment, Story
 from services.attribution.pipeline.earning import deals_marks, payment_marks
 from services.attribution.pipeline.funnels import LEADS, LIFECYCLE, lead_way, passed_at
+from services.attribution.pipeline.lapses import SECOND
 from shared.ids import AssignmentId, ConversionId, DealId
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+A_DAY = 86_400 * SECOND
 ANN, BOB = Owner("ann", ("emea",)), Owner("bob")
 D1, D2 = DealId("d1"), DealId("d2")
 PIPELINE = ("first", "middle", "late")
@@ -64,8 +66,8 @@ def test_a_stage_left_out_is_passed_with_the_next_and_tells_no_time() -> None:
     ]
     assert told(marks, "lead_skipped") == [("lead_skipped", "mql", 5, None)]
     assert told(marks, "lead_next") == [
-        ("lead_next", "subscriber", 0, 2 * 86_400),
-        ("lead_next", "lead", 2, 3 * 86_400),
+        ("lead_next", "subscriber", 0, 2 * A_DAY),
+        ("lead_next", "lead", 2, 3 * A_DAY),
         ("lead_next", "mql", 5, None),
     ]
     assert told(marks, "lead_last") == []
@@ -100,7 +102,7 @@ def test_whoever_is_captured_is_in_the_first_stage_and_goes_on_from_there() -> N
     marks = marks_of(Story(captured_at=START, stages=entered(subscriber=1, lead=2)))
     assert [(m.kind, m.step, m.lapse) for m in marks if m.kind in LEADS.kinds] == [
         ("lead_entered", "subscriber", None),
-        ("lead_next", "subscriber", 2 * 86_400),
+        ("lead_next", "subscriber", 2 * A_DAY),
         ("lead_entered", "lead", None),
     ]
 
@@ -116,7 +118,7 @@ def test_times_count_from_capture_qualification_and_each_offer() -> None:
         contacts=[START + 4 * DAY],
     )
     marks = answer_marks(story, BOB)
-    day = 86_400
+    day = A_DAY
     assert told(marks, "captured") == [
         ("captured", "started", 0, None),
         ("captured", "assigned", 0, 1.5 * day),
@@ -176,7 +178,7 @@ def test_an_open_deal_is_added_where_it_stands_and_taken_away_where_it_stood() -
     ]
     assert [(m.kind, day[m.at], m.value_minor, m.lapse) for m in marks if m.kind in {"created", "won"}] == [
         ("created", 0, 200, None),
-        ("won", 5, 200, 5 * 86_400),
+        ("won", 5, 200, 5 * A_DAY),
     ]
 
 
@@ -205,16 +207,16 @@ def test_the_stages_of_a_deal_are_those_of_its_pipeline_and_won() -> None:
     ]
     assert told(marks, "deal_skipped") == [("deal_skipped", "middle", 3, None)]
     assert told(marks, "deal_last") == [
-        ("deal_last", "first", 0, 5 * 86_400),
+        ("deal_last", "first", 0, 5 * A_DAY),
         ("deal_last", "middle", 3, None),
-        ("deal_last", "late", 3, 2 * 86_400),
+        ("deal_last", "late", 3, 2 * A_DAY),
     ]
 
 
 def test_a_lost_deal_is_lost_from_the_stage_it_stood_in() -> None:
     lost = step(4, 3, "lost", "lost", closed_at=START + 4 * DAY)
     marks = deals_marks({D1: [step(0, 1, "first"), step(1, 2, "middle"), lost]})
-    assert told(marks, "deal_left", "lost") == [("lost", "", 4, 4 * 86_400), ("deal_left", "middle", 4, None)]
+    assert told(marks, "deal_left", "lost") == [("lost", "", 4, 4 * A_DAY), ("deal_left", "middle", 4, None)]
 
 
 def test_recurring_revenue_is_new_once_and_then_grows_shrinks_and_churns() -> None:

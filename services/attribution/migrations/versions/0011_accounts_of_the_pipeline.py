@@ -14,13 +14,12 @@ depends_on = None
 PROJECTION = """
 SET LOCAL lock_timeout = '5s';
 ALTER TABLE attribution_projection.circumstances ADD COLUMN IF NOT EXISTS account text NOT NULL DEFAULT '(not set)';
-INSERT INTO attribution_projection.mark_sums
-    (kind, dimension, level, day, key, step, bucket, currency, number, value_minor, weighted_minor, seconds)
-SELECT kind, 'account', level, day, '(not set)', step, bucket, currency, number, value_minor, weighted_minor, seconds
-FROM attribution_projection.mark_sums
-WHERE dimension = 'all' AND (level = 'month' OR kind NOT IN (
-    'lead_next', 'lead_last', 'deal_next', 'deal_last', 'captured', 'mql', 'offered', 'won', 'lost'))
-ON CONFLICT DO NOTHING;
+INSERT INTO attribution_projection.mark_sums SELECT (moved).* FROM (
+    SELECT jsonb_populate_record(sums, '{"dimension": "account", "key": "(not set)"}') AS moved
+    FROM attribution_projection.mark_sums AS sums
+    WHERE dimension = 'all' AND (level = 'month' OR kind NOT IN (
+        'lead_next', 'lead_last', 'deal_next', 'deal_last', 'captured', 'mql', 'offered', 'won', 'lost'))
+) AS under_none ON CONFLICT DO NOTHING;
 """
 
 
