@@ -18,8 +18,8 @@ from shared.events import TouchRecorded
 from shared.identity import members_of_many, resolve_many
 from shared.ids import LeadId
 
-AT_ONCE = 2_000
-"""Ids whose persons a rebuild counts in one transaction."""
+AT_ONCE = 200
+"""Ids whose persons a rebuild counts in one transaction: PostgreSQL ends one that is idle while many are computed."""
 
 
 async def follow(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
