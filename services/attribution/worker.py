@@ -11,6 +11,7 @@ from services.attribution.debts.handlers import pay_debts, settle_debts
 from services.attribution.exports.handlers import Exporter
 from services.attribution.models.catalogue import Catalogue
 from services.attribution.models.handlers import settle_models, walk_models
+from services.attribution.pipeline.following import settle_followed
 from services.attribution.remainders.handlers import keep_remainders
 from services.attribution.remainders.handlers import settle as settle_remainders
 from services.attribution.telling.handlers import tell_credits
@@ -40,4 +41,5 @@ async def settle(runtime: Runtime) -> None:
     await settle_models(runtime.database, catalogue)
     await settle_debts(runtime, catalogue)
     await settle_models(runtime.database, catalogue)  # a run does not serve while conversions owe it their credits
+    await settle_followed(runtime.database)
     await settle_remainders(runtime)

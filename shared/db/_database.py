@@ -94,7 +94,8 @@ class Tx:
 
     def __init__(self, connection: Connection, *, muted: bool = False) -> None:
         self.connection = connection
-        self._muted = muted
+        self.muted = muted
+        """Whether it is a rebuild's: it tells nothing, and nobody reads what it makes before its end."""
         self._rows: list[LogRow] = []
         self._traces: Callable[[], dict[str, str | None]] | dict[str, str | None] = {}
         self._cause: Event | None = None
@@ -104,12 +105,12 @@ class Tx:
 
     def emit(self, *events: Event) -> None:
         """Tell facts: they are appended to the event log in the same commit. A rebuild tells nothing."""
-        if not self._muted:
+        if not self.muted:
             self._rows.extend(log_row(event, self.trace_of(event.lead_id)) for event in events)
 
     def emit_row(self, row: LogRow) -> None:
         """Tell a fact that is encoded already."""
-        if not self._muted:
+        if not self.muted:
             self._rows.append(row)
 
     def put_off(self, name: str, work: PutOff, lead_ids: Iterable[LeadId]) -> None:
@@ -148,7 +149,7 @@ class Tx:
 
     def emit_tombstone(self, event_id: EventId, topic: str, key: str, ce_type: str, at: str) -> None:
         """Tell a compacted topic to forget a key."""
-        if not self._muted:
+        if not self.muted:
             self._rows.append(LogRow((event_id, topic, key, ce_type, key, at, current_trace(), None)))
 
     def mark(self) -> int:

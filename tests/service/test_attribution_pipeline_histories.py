@@ -54,6 +54,19 @@ async def test_any_order_with_repetitions_equals_plain_recomputation(attribution
     await assert_right(attribution, histories)
 
 
+async def test_a_rebuild_counts_each_person_once_at_its_end(attribution: Harness) -> None:
+    histories = [random_pipeline(seed) for seed in range(60, 64)]
+    attribution.consumer_runtime.database.muted = True  # as a rebuild's is
+    for batch in in_any_order([fact for facts in histories for fact in facts], random.Random(2)):
+        await attribution.deliver(*batch)
+    assert await counted(attribution) == {}
+    assert attribution.code.settle is not None
+    await attribution.code.settle(attribution.consumer_runtime)
+    await assert_right(attribution, histories)
+    async with attribution.runtime.database.reading() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM people_owed") == 0
+
+
 async def test_fact_by_fact_the_sums_are_right_at_every_moment(attribution: Harness) -> None:
     facts = random_pipeline(50, 40)
     random.Random(3).shuffle(facts)

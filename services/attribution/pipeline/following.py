@@ -13,10 +13,13 @@ from services.attribution.pipeline.queries import People
 from services.attribution.pipeline.stories import stories_of
 from services.attribution.pipeline.sums import Counted, counted_of, replace_counted
 from shared.contacts import CONTACTS
-from shared.db import Connection, Tx
+from shared.db import Connection, Database, Tx
 from shared.events import TouchRecorded
 from shared.identity import members_of_many, resolve_many
 from shared.ids import LeadId
+
+AT_ONCE = 200
+"""Ids whose persons a rebuild counts in one transaction: PostgreSQL ends one that is idle while many are computed."""
 
 
 async def follow(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
@@ -36,8 +39,24 @@ async def follow(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
 
 
 def put_off(tx: Tx, lead_ids: Iterable[LeadId]) -> None:
-    """Follow the persons behind these ids once all facts of the batch are stored: a form alone is three of them."""
-    tx.put_off("follow", lambda named: follow(tx.connection, named), lead_ids)
+    """Follow the persons behind these ids once all facts of the batch are stored: a form alone is three of them.
+
+    A rebuild reads topic after topic, so that each person comes in many batches: there it is done once, at the end.
+    """
+    if tx.muted:
+        tx.put_off("owe", lambda named: queries.owe(tx.connection, named), lead_ids)
+    else:
+        tx.put_off("follow", lambda named: follow(tx.connection, named), lead_ids)
+
+
+async def settle_followed(database: Database) -> None:
+    """Follow whom a rebuild has put off, some at a time."""
+    while True:
+        async with database.transaction() as tx:
+            named = await queries.take_owed(tx.connection, AT_ONCE)
+            if not named:
+                return
+            await follow(tx.connection, named)
 
 
 async def follow_touches(

@@ -51,6 +51,9 @@ CREATE INDEX touches_contacts ON touches (lead_id, occurred_at) WHERE NOT automa
     'call_attempted', 'call_connected', 'meeting_booked', 'meeting_held', 'rep_emailed', 'rep_messaged'
 );
 
+-- Ids whose persons are to be counted at the end of a rebuild; else nobody is owed anything.
+CREATE TABLE people_owed (lead_id text PRIMARY KEY);
+
 -- What the marks of a person count under.
 CREATE TABLE circumstances (
     person_id text PRIMARY KEY,

@@ -65,6 +65,11 @@ SELECT {STEP_COLUMNS} FROM jsonb_to_recordset($1) AS told (
     pipeline_stages text[], event_id text, begins bigint)
 ON CONFLICT (deal_id, revision) DO NOTHING
 """
+OWE = "INSERT INTO people_owed SELECT * FROM unnest($1::text[]) ON CONFLICT DO NOTHING"
+TAKE_OWED = """
+DELETE FROM people_owed WHERE lead_id = ANY(ARRAY(SELECT lead_id FROM people_owed ORDER BY lead_id LIMIT $1))
+RETURNING lead_id
+"""
 COUNTED_FOR = "SELECT DISTINCT person_id FROM marks WHERE ref = ANY($1) AND ref <> ''"
 FOLLOWED = "SELECT person_id FROM circumstances WHERE person_id = ANY($1)"
 # Of most touches, those of visitors of whom nothing is counted, three looks into indexes tell it.
@@ -188,6 +193,16 @@ async def put_steps(connection: Connection, events: Sequence[DealChanged]) -> No
 async def counted_for(connection: Connection, refs: Iterable[DealId | ConversionId]) -> set[LeadId]:
     """The persons for whom these deals or conversions count so far."""
     return {row["person_id"] for row in await connection.fetch(COUNTED_FOR, sorted(set(refs)))}
+
+
+async def owe(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
+    """Remember that the persons behind these ids are to be counted later."""
+    await connection.execute(OWE, sorted(lead_ids))
+
+
+async def take_owed(connection: Connection, limit: int) -> set[LeadId]:
+    """Some of the ids whose persons are to be counted, which the caller does."""
+    return {row["lead_id"] for row in await connection.fetch(TAKE_OWED, limit)}
 
 
 async def followed_among(connection: Connection, persons: Iterable[LeadId]) -> set[LeadId]:
