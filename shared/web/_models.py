@@ -8,7 +8,15 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
 from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from shared.clock import present
@@ -62,6 +70,13 @@ class Input(BaseModel):
         return self
 
 
+def _told_as_text(value: Any) -> Any:
+    # Seconds or milliseconds, of which pydantic guesses; also as text.
+    if isinstance(value, int | float) or (isinstance(value, str) and not value.count("-")):
+        raise ValueError("is not a time as RFC 3339 writes it, such as 2026-11-01T10:00:00Z")
+    return value
+
+
 def _in_utc(value: datetime) -> datetime:
     # The ends of what a datetime holds stand for infinity in PostgreSQL, and nothing can be added to them.
     if not EARLIEST_YEAR <= value.year <= LATEST_YEAR:
@@ -75,7 +90,7 @@ def _not_far_ahead(value: datetime) -> datetime:
     return value
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_told_as_text), AfterValidator(_in_utc)]
 """A time with an offset; becomes UTC."""
 OccurredAt = Annotated[Instant, AfterValidator(_not_far_ahead)]
 """When something happened by its source's clock: with an offset, at most a day ahead; becomes UTC."""
