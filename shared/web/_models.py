@@ -12,7 +12,6 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     ValidationError,
     model_validator,
@@ -70,13 +69,6 @@ class Input(BaseModel):
         return self
 
 
-def _told_as_text(value: Any) -> Any:
-    # Seconds or milliseconds, of which pydantic guesses; also as text.
-    if isinstance(value, int | float) or (isinstance(value, str) and not value.count("-")):
-        raise ValueError("is not a time as RFC 3339 writes it, such as 2026-11-01T10:00:00Z")
-    return value
-
-
 def _in_utc(value: datetime) -> datetime:
     # The ends of what a datetime holds stand for infinity in PostgreSQL, and nothing can be added to them.
     if not EARLIEST_YEAR <= value.year <= LATEST_YEAR:
@@ -90,7 +82,7 @@ def _not_far_ahead(value: datetime) -> datetime:
     return value
 
 
-Instant = Annotated[AwareDatetime, BeforeValidator(_told_as_text), AfterValidator(_in_utc)]
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 """A time with an offset; becomes UTC."""
 OccurredAt = Annotated[Instant, AfterValidator(_not_far_ahead)]
 """When something happened by its source's clock: with an offset, at most a day ahead; becomes UTC."""

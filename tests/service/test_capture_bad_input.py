@@ -67,7 +67,6 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("touches", {"campaign": HALF}, "/campaign"),
     ("touches", {"occurred_at": FUTURE}, "/occurred_at"),
     ("touches", {"occurred_at": BEFORE_ALL_TIME}, "/occurred_at"),
-    ("touches", {"occurred_at": "1700000000"}, "/occurred_at"),
     ("touches", {"properties": {"n": float("nan")}}, "/properties"),
     ("touches", {"touch_id": ""}, "/touch_id"),
     ("touches", {"campain": "x"}, "/campain"),
@@ -151,7 +150,7 @@ async def test_a_bad_cost_is_a_422_alone_and_named_beside_a_good_one(capture: Ca
 
 
 async def test_a_touch_before_all_time_spoils_no_batch(capture: Capture) -> None:
-    touches = [TOUCH, {**TOUCH, "occurred_at": BEFORE_ALL_TIME}]
+    touches = [{**TOUCH, "occurred_at": "2026-03-04T12:15:30+02:00"}, {**TOUCH, "occurred_at": BEFORE_ALL_TIME}]
     response = await capture.harness.client.post("/v1/touches", json={"touches": touches})
     assert (response.status_code, response.json()["accepted"]) == (202, 1)
     assert response.json()["rejected"][0]["errors"][0]["pointer"] == "/touches/1/occurred_at"
