@@ -32,6 +32,7 @@ BODIES: dict[str, Any] = {
 }
 NUL, HALF = "a\x00b", "\ud800"
 FUTURE = "2099-01-01T00:00:00Z"
+MINUS_INFINITY = "0001-01-01T00:00:00Z"  # of PostgreSQL: it comes back without a zone, and no fold can compare it
 BEFORE_ALL_TIME = "0001-01-01T00:00:00+14:00"
 
 FAULTS: list[tuple[str, dict[str, Any], str]] = [
@@ -67,6 +68,7 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("touches", {"campaign": HALF}, "/campaign"),
     ("touches", {"occurred_at": FUTURE}, "/occurred_at"),
     ("touches", {"occurred_at": BEFORE_ALL_TIME}, "/occurred_at"),
+    ("touches", {"occurred_at": MINUS_INFINITY}, "/occurred_at"),
     ("touches", {"properties": {"n": float("nan")}}, "/properties"),
     ("touches", {"touch_id": ""}, "/touch_id"),
     ("touches", {"campain": "x"}, "/campain"),
