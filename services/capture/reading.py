@@ -1,6 +1,7 @@
 """Bodies of requests, read once: into a strict model, or a problem that names each field at fault."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, TypeVar
@@ -76,6 +77,8 @@ def _fits(value: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("holds a number over 64 bits, or is nested too deep") from None
     if len(written) > LARGEST_OBJECT:
         raise ValueError(f"is over {LARGEST_OBJECT} bytes")
+    if b"null" in written and not _is_finite(value):
+        raise ValueError("holds a number that is not finite")
     if written.count(b"{") + written.count(b"[") > MAX_DEPTH and too_deep(value):
         raise ValueError(f"is nested deeper than {MAX_DEPTH}")
     return value
@@ -83,6 +86,13 @@ def _fits(value: dict[str, Any]) -> dict[str, Any]:
 
 FreeObject = Annotated[dict[str, Any], AfterValidator(_fits)]
 """An object of the caller's own making, small enough to travel in a fact."""
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether every number in a value is one; orjson writes null for NaN and the infinities, and that says nothing."""
+    if isinstance(value, dict | list):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def too_deep(value: Any, depth: int = 0) -> bool:

@@ -50,6 +50,8 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope = dict(scope)  # a route makes a GET of it, and the server must still know to send no body
         headers = dict(scope["headers"])
         trace = parse_trace(headers.get(b"traceparent", b"").decode("latin-1"))
         if not tracing():

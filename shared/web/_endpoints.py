@@ -5,12 +5,12 @@ For the hundred endpoints of a service that is most of what a start of its API c
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
-from starlette.routing import compile_path
+from starlette.routing import Match, compile_path
 
 from shared.web._parameters import Handler, asked_only
 
@@ -37,6 +37,14 @@ class LateRoute(APIRoute):
         self._worked_out = True
         super().__init__(self.path, self.endpoint, **self._declared)
         return getattr(self, name)
+
+    def matches(self, scope: MutableMapping[str, Any]) -> tuple[Match, MutableMapping[str, Any]]:
+        """Whether a request is for this route; a HEAD is a GET of whose answer the server sends no body."""
+        methods = self.methods or ()
+        if scope.get("method") == "HEAD" and "GET" in methods and "HEAD" not in methods:
+            match, found = super().matches({**scope, "method": "GET"})
+            return match, {**found, "method": "GET"}
+        return super().matches(scope)
 
     def get_route_handler(self) -> Handler:
         """What serves a request; parameters that the API does not know are refused."""

@@ -39,9 +39,12 @@ _TOKEN: dict[str, Any] = {
     "issuer. Scopes are `<service>:read`, `:write`, which includes reading, and `:admin`, which includes both; "
     "a 403 names the one that is missing.",
 }
-_ANSWER = {
-    "description": "What went wrong.",
-    "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+_CONTENT = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_ANSWER = {"description": "What went wrong.", "content": _CONTENT}
+HTML = "text/html"
+_ANSWER_OF_PAGE = {
+    "description": "What went wrong; also as a page, for people.",
+    "content": {**_CONTENT, HTML: {"schema": {"type": "string"}}},
 }
 _METHODS = ("get", "head", "post", "put", "patch", "delete")
 _FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")
@@ -77,6 +80,7 @@ def _truthful(document: dict[str, Any]) -> dict[str, Any]:
 def _describe(operation: dict[str, Any], method: str, path: str) -> None:
     operation["operationId"] = re.sub(r"\W+", "_", f"{method}{path}").strip("_")
     operation["responses"].pop("422", None)
-    operation["responses"]["default"] = _ANSWER
+    is_page = any(HTML in answer.get("content", ()) for answer in operation["responses"].values())
+    operation["responses"]["default"] = _ANSWER_OF_PAGE if is_page else _ANSWER
     if path.split("/")[2] == "v1":  # `/hooks/…/v1/…` is an address of somebody else's making
-        operation["security"] = [{"token": []}]
+        operation.setdefault("security", [{"token": []}])  # a page whose address is its proof says that it has none

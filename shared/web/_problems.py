@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 
 from shared.errors import FieldError, Invalid, Malformed, QuotaExceeded, Rejected, Unavailable
 from shared.telemetry import describe, log
@@ -89,6 +90,8 @@ def faults_of(exc: ValidationError | RequestValidationError, root: str = "") -> 
         where = str(location.pop(0)) if isinstance(exc, RequestValidationError) and location else "body"
         if where == "body" and error["type"] == "json_invalid" and location and isinstance(location[-1], int):
             location.pop()
+        if location and location[-1] == "[key]":  # of a name that is wrong itself
+            location.pop()
         path = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in location)
         pointer = root + path if where == "body" else f"{where}:{'.'.join(map(str, location))}"
         faults.append(FieldError(pointer, _PLAIN.get(error["type"], error["msg"].removeprefix("Value error, "))))
@@ -124,8 +127,18 @@ def answer_to(exc: Exception) -> Response:
 def install_problem_handlers(app: FastAPI) -> None:
     """Answer every error of an app with a problem document."""
 
-    async def answer(_request: Request, exc: Exception) -> Response:
-        return answer_to(exc)
+    async def answer(request: Request, exc: Exception) -> Response:
+        response = answer_to(exc)
+        if response.status_code == 405:
+            response.headers["allow"] = ", ".join(_methods_at(request.scope["path"], app))
+        return response
 
     for kind in (Rejected, Unavailable, RequestValidationError, ValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, answer)
+
+
+def _methods_at(path: str, app: FastAPI) -> list[str]:
+    """What an address can be asked for; the router knows only the first of its routes."""
+    here = [route for route in app.routes if isinstance(route, Route) and route.path_regex.match(path)]
+    methods = {method for route in here for method in route.methods or ()}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)

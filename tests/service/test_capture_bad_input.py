@@ -32,6 +32,8 @@ BODIES: dict[str, Any] = {
 }
 NUL, HALF = "a\x00b", "\ud800"
 FUTURE = "2099-01-01T00:00:00Z"
+MINUS_INFINITY = "0001-01-01T00:00:00Z"  # of PostgreSQL: it comes back without a zone, and no fold can compare it
+BEFORE_ALL_TIME = "0001-01-01T00:00:00+14:00"
 
 FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("leads", {"email": 5}, "/email"),
@@ -46,6 +48,9 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("leads", {"touch": {}}, "/touch/type"),
     ("leads", {"touch": {"type": "page_view", "email": "b@example.com"}}, "/touch/email"),
     ("leads", {"touch": {"type": "page_view", "occurred_at": FUTURE}}, "/touch/occurred_at"),
+    ("leads", {"touch": {"type": "page_view", "occurred_at": BEFORE_ALL_TIME}}, "/touch/occurred_at"),
+    ("leads", {"attributes": {"n": [float("inf")]}}, "/attributes"),
+    ("leads", {"consent": {"fax": "granted"}}, "/consent/fax"),
     ("leads", {"score": 100}, "/score"),
     ("leads", {"first_name": NUL}, "/first_name"),
     ("leads", {"attributes": {"a": [HALF]}}, "/attributes/a/0"),
@@ -62,6 +67,9 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("touches", {"properties": {"a": "x" * 70_000}}, "/properties"),
     ("touches", {"campaign": HALF}, "/campaign"),
     ("touches", {"occurred_at": FUTURE}, "/occurred_at"),
+    ("touches", {"occurred_at": BEFORE_ALL_TIME}, "/occurred_at"),
+    ("touches", {"occurred_at": MINUS_INFINITY}, "/occurred_at"),
+    ("touches", {"properties": {"n": float("nan")}}, "/properties"),
     ("touches", {"touch_id": ""}, "/touch_id"),
     ("touches", {"campain": "x"}, "/campain"),
     ("conversions", {"value_minor": -1}, "/value_minor"),
@@ -141,6 +149,28 @@ async def test_a_bad_cost_is_a_422_alone_and_named_beside_a_good_one(capture: Ca
         mixed = await capture.harness.client.post("/v1/costs", content=escaped({"costs": [COST, {**COST, **patch}]}))
         assert (mixed.status_code, mixed.json()["accepted"]) == (202, 1)
         assert mixed.json()["rejected"][0]["errors"][0]["pointer"] == f"/costs/1/{field}"
+
+
+async def test_a_touch_before_all_time_spoils_no_batch(capture: Capture) -> None:
+    touches = [{**TOUCH, "occurred_at": "2026-03-04T12:15:30+02:00"}, {**TOUCH, "occurred_at": BEFORE_ALL_TIME}]
+    response = await capture.harness.client.post("/v1/touches", json={"touches": touches})
+    assert (response.status_code, response.json()["accepted"]) == (202, 1)
+    assert response.json()["rejected"][0]["errors"][0]["pointer"] == "/touches/1/occurred_at"
+
+
+@pytest.mark.parametrize("moment", [BEFORE_ALL_TIME, "9999-12-31T23:59:59-14:00"])
+async def test_times_that_no_database_holds_are_refused_by_name(capture: Capture, moment: str) -> None:
+    lead = await capture.lead(email="ann@example.com")
+    source = await capture.source()
+    for path, name in (
+        (f"leads/{lead['lead_id']}/consent", "as_of"),
+        (f"leads/{lead['lead_id']}/consent", "known_at"),
+        ("consent", "changed_since"),
+        (f"sources/{source['source_id']}/deliveries:summary", "from"),
+        (f"sources/{source['source_id']}/deliveries:summary", "to"),
+    ):
+        response = await capture.harness.client.get(f"/v1/{path}", params={name: moment})
+        assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, f"query:{name}")
 
 
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b'{"email": "ann@example.com"', b"nul"])
@@ -247,6 +277,10 @@ async def test_bad_query_parameters_are_named(capture: Capture) -> None:
     for params, pointer in (
         ({"email": "nobody"}, "query:email"),
         ({"phone": "12"}, "query:phone"),
+        ({"email": ""}, "query:email"),
+        ({"phone": ""}, "query:phone"),
+        ({"external_id": ""}, "query:external_id"),
+        ({"anonymous_id": ""}, "query:anonymous_id"),
         ({"limit": "201"}, "query:limit"),
         ({"limit": "x"}, "query:limit"),
     ):

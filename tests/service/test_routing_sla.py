@@ -262,3 +262,8 @@ async def test_limits_that_make_no_sense_are_refused_with_their_place(routing: R
         }
         answer = await routing.client.put("/v1/rules", json=body)
         assert (answer.status_code, [fault["pointer"] for fault in answer.json()["errors"]]) == (422, [pointer]), sla
+
+
+async def test_a_day_with_nothing_before_it_is_no_day(routing: Routing) -> None:
+    response = await routing.client.get("/v1/speed?to=0001-01-01")
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "query:to")

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from services.capture.consent.handlers import tell_words_of
@@ -17,13 +16,13 @@ from services.capture.reading import lead_id_of
 from shared.db import Tx
 from shared.events import ConsentChannel
 from shared.service import Runtime
-from shared.web import Endpoints, Limit, authorise, described_body, read_cursor, requires
+from shared.web import Endpoints, Instant, Limit, authorise, described_body, read_cursor, requires
 
 CREATED = 201
 OK = 200
 BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
 
-Moment = Annotated[AwareDatetime | None, Query(description="With an offset; default: all that is known now")]
+Moment = Annotated[Instant | None, Query(description="With an offset; default: all that is known now")]
 
 
 def consent_router(runtime: Runtime) -> APIRouter:
@@ -79,7 +78,7 @@ def consent_router(runtime: Runtime) -> APIRouter:
     @router.get("/v1/consent", dependencies=may_read)
     async def list_changes(
         changed_since: Annotated[
-            AwareDatetime | None, Query(description="By `recorded_at`; default: from the beginning")
+            Instant | None, Query(description="By `recorded_at`; default: from the beginning")
         ] = None,
         limit: Limit = 50,
         cursor: str | None = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AwareDatetime, BaseModel
+from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
 from services.capture.exports import queries
@@ -15,18 +15,18 @@ from services.capture.exports.handlers import Exports
 from services.capture.imports.rows import Format
 from services.capture.reading import Strict, read_body
 from shared.service import Runtime
-from shared.web import Endpoints, Principal, authorise, described_body, requires
+from shared.web import Endpoints, Instant, Principal, authorise, described_body, requires
 
 JSON = "application/json"
 CREATED, OK = 201, 200
 MEDIA_TYPES: dict[Format, str] = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
-Since = Annotated[AwareDatetime | None, Query(description="Only what changed or came in at or after this time")]
+Since = Annotated[Instant | None, Query(description="Only what changed or came in at or after this time")]
 
 
 class ExportFilter(Strict):
     """Which rows are wanted."""
 
-    since: AwareDatetime | None = None
+    since: Instant | None = None
 
 
 class ExportInput(Strict):

@@ -1,7 +1,7 @@
 """Touches and money over HTTP: validated, appended, answered after the commit. Touches are the hot path."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 
 from fastapi import APIRouter, Request
@@ -150,8 +150,6 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         elif at > latest:
             pointer = f"{place}/occurred_at"
             raise Invalid(f"look at {pointer}", [FieldError(pointer, "lies more than a day in the future")])
-        elif at.tzinfo is not UTC:
-            at = at.astimezone(UTC)
         if touch.automated_reason is not None and (touch.internal or not touch.automated):
             pointer = f"{place}/automated_reason"
             raise Invalid(

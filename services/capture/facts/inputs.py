@@ -4,12 +4,12 @@ import datetime as dt
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from services.capture.reading import FreeObject, Strict
 from shared.emails import Email
 from shared.money import Currency
-from shared.web import OccurredAt
+from shared.web import Instant, OccurredAt
 
 MOST_MINOR = 10**15
 MOST_IN_A_BATCH = 1_000
@@ -44,7 +44,7 @@ class TouchFields(Strict):
     content: Name | None = None
     url: Address | None = None
     referrer: Address | None = None
-    occurred_at: AwareDatetime | None = None
+    occurred_at: Instant | None = None
     properties: FreeObject = Field(default_factory=dict)
     automated: Annotated[bool, Field(description="A machine made it: it earns neither points nor credit")] = False
     automated_reason: Annotated[Name | None, Field(description="How that is known; nothing personal")] = None

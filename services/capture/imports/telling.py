@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import asyncpg
 import orjson
@@ -165,7 +165,7 @@ class Teller:
     def _touch_of_lead(
         self, lead: LeadInput, touch: TouchFields, captured: Captured, cause: Cause
     ) -> Encoded | Outcome:
-        at = (touch.occurred_at or cause.occurred_at).astimezone(UTC)
+        at = touch.occurred_at or cause.occurred_at
         if at > latest_allowed(cause.received_at):
             return Outcome("failed", f"touch.{_FUTURE}")
         return encode_touch(
@@ -190,7 +190,7 @@ class Teller:
                 outcomes[index] = Outcome("failed", ERASED)
                 continue
             touch, (lead_id, browser) = contents[index], person
-            at = (touch.occurred_at or self._told_at).astimezone(UTC)
+            at = touch.occurred_at or self._told_at
             drafts.append(
                 encode_touch(
                     touch,

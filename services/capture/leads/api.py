@@ -1,7 +1,7 @@
 """Leads over HTTP."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -80,9 +80,9 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
     async def list_leads(  # noqa: PLR0913  # the filters
         email: str | None = None,
         phone: str | None = None,
-        external_id: str | None = None,
+        external_id: Annotated[str | None, Query(min_length=1)] = None,
         source: Annotated[str, Query(description="Whose external_id is meant")] = API,
-        anonymous_id: str | None = None,
+        anonymous_id: Annotated[str | None, Query(min_length=1)] = None,
         account_id: Annotated[str | None, Query(description="The leads of an account, by id")] = None,
         limit: Limit = 50,
         cursor: str | None = None,
@@ -204,7 +204,7 @@ def _touch_at(lead: LeadInput, cause: Cause) -> datetime | None:
     """When the touch that comes along occurred. Raises Invalid when that has not happened yet."""
     if lead.touch is None:
         return None
-    occurred_at = (lead.touch.occurred_at or cause.occurred_at).astimezone(UTC)
+    occurred_at = lead.touch.occurred_at or cause.occurred_at
     if occurred_at > latest_allowed(cause.received_at):
         fault = FieldError("/touch/occurred_at", "lies more than a day in the future")
         raise Invalid("look at /touch/occurred_at", [fault])
@@ -240,7 +240,7 @@ def _answer(out: LeadOut | Receipt) -> Response:
 
 
 def _parsed(name: str, value: str | None, parse: Callable[[str], str | None]) -> str | None:
-    parsed = parse(value) if value else None
-    if value and parsed is None:
+    parsed = parse(value) if value is not None else None
+    if value is not None and parsed is None:  # also of an empty one: whoever left it so did not mean everybody
         raise Invalid(f"look at the query parameter {name}", [FieldError(f"query:{name}", "is not valid")])
     return parsed

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from services.capture.adapters import adapters
@@ -47,7 +46,7 @@ from shared.db import Connection, Tx, one
 from shared.errors import FieldError, Invalid
 from shared.ids import SourceId, new_id
 from shared.service import Runtime
-from shared.web import Endpoints, Limit, Page, authorise, described_body, make_cursor, read_cursor, requires
+from shared.web import Endpoints, Instant, Limit, Page, authorise, described_body, make_cursor, read_cursor, requires
 
 CREATED = 201
 JSON = "application/json"
@@ -174,10 +173,8 @@ def sources_router(runtime: Runtime, known: Lately[Source]) -> APIRouter:
     @router.get("/v1/sources/{source_id}/deliveries:summary", dependencies=may_read)
     async def summarise_deliveries(
         source_id: str,
-        earliest: Annotated[
-            AwareDatetime | None, Query(alias="from", description="The first moment that counts")
-        ] = None,
-        latest: Annotated[AwareDatetime | None, Query(alias="to", description="The first that counts no more")] = None,
+        earliest: Annotated[Instant | None, Query(alias="from", description="The first moment that counts")] = None,
+        latest: Annotated[Instant | None, Query(alias="to", description="The first that counts no more")] = None,
     ) -> Summary:
         """What became of all that was delivered: received is mapped, ignored, duplicate, quarantined and pending."""
         async with runtime.database.reading() as connection:

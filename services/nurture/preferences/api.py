@@ -1,7 +1,7 @@
 """The preference page over HTTP. No token is needed: the address itself is signed, and only its owner has it."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -24,6 +24,7 @@ from shared.web import Endpoints, address_of, network_of, requires
 SEE_OTHER = 303
 LONGEST_AGENT = 300
 MOST_FIELDS = 200
+WITHOUT_TOKEN: dict[str, Any] = {"security": []}
 
 
 class ChoiceOut(BaseModel):
@@ -68,7 +69,12 @@ def preferences_router(parts: Parts) -> APIRouter:
             ],
         )
 
-    @router.get("/v1/preferences/{token}", response_class=HTMLResponse, summary="A person's page")
+    @router.get(
+        "/v1/preferences/{token}",
+        response_class=HTMLResponse,
+        summary="A person's page",
+        openapi_extra=WITHOUT_TOKEN,
+    )
     async def show(
         request: Request,
         token: str,
@@ -93,6 +99,7 @@ def preferences_router(parts: Parts) -> APIRouter:
         status_code=SEE_OTHER,
         response_class=RedirectResponse,
         summary="What a person changes: `do` is save, pause (with `days`), resume or leave",
+        openapi_extra=WITHOUT_TOKEN,
     )
     async def change(request: Request, token: str) -> Response:
         fields = await _fields(request)

@@ -158,10 +158,14 @@ def _add_speed(routes: APIRouter, parts: Parts) -> None:
 
 
 def _moment(name: str, text: str | None, zone: ZoneInfo) -> datetime | None:
+    if text is None:
+        return None
     try:
-        return None if text is None else moment_at(text, zone)
+        moment = moment_at(text, zone)
+        _ = moment - USUAL
     except (ValueError, OverflowError):
         raise Invalid(f"look at query:{name}", [FieldError(f"query:{name}", "is not a date")]) from None
+    return moment
 
 
 def _speed(rep_id: str, since: datetime, until: datetime, rows: list[asyncpg.Record]) -> SpeedOut:

@@ -34,6 +34,10 @@ def routers() -> tuple[Endpoints, Endpoints, Endpoints]:
     ) -> list[object]:
         return [*page, dimension, first, key]
 
+    @endpoints.put("/v1/things")
+    async def all_things() -> None:
+        """Nothing."""
+
     @endpoints.get("/v1/things/{thing_id}")
     async def thing(thing_id: str) -> str:
         return thing_id
@@ -134,3 +138,13 @@ async def test_a_busy_endpoint_is_of_one_path_and_method(client: httpx.AsyncClie
         ("PUT", "/hooks/a", 405),
     ):
         assert (await client.request(method, path)).status_code == status
+
+
+async def test_what_can_be_got_can_be_asked_for_its_head(client: httpx.AsyncClient) -> None:
+    for path, status in (("/v1/things", 200), ("/v1/things/a?b=c", 422), ("/v1/facts", 405), ("/v1/nothing", 404)):
+        assert (await client.head(path)).status_code == status
+
+
+async def test_a_method_that_is_not_there_is_told_all_that_are(client: httpx.AsyncClient) -> None:
+    answer = await client.delete("/v1/things")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, PUT")
