@@ -66,6 +66,14 @@ class TooLarge(Rejected):
     title = "The body is too large"
 
 
+class Packed(Rejected):
+    """The body is packed, and this endpoint reads plain ones."""
+
+    slug = "unsupported-content-encoding"
+    status = 415
+    title = "The content coding is not supported"
+
+
 class Unauthenticated(Rejected):
     """No token, or one that does not count."""
 

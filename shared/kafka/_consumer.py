@@ -43,6 +43,7 @@ LAG_SECONDS = gauge("throughline_consumer_lag_seconds", "Seconds behind the sour
 BATCH_SECONDS = histogram("throughline_consumer_batch_seconds", "Time of a batch's transaction", ["group"])
 BACKED_OFF = counter("throughline_consumer_backed_off_total", "Batches tried again", ["group", "error"])
 FETCH_RECORDS = 500
+TRIES_TOGETHER = 4
 PENDING_LIMIT = 4
 LONGEST_FETCH_MS = 4_000
 """How long a broker keeps a fetch that it has nothing for: each costs it watchers of every partition."""
@@ -383,7 +384,10 @@ class Consumer:
         return taken
 
     async def _carry_out(self, taken: Sequence[_Chunk]) -> None:
-        """Try a batch until it is done, or nothing of it is ours any more."""
+        """Try a batch until it is done, or nothing of it is ours any more.
+
+        What does not go well together is tried by halves: PostgreSQL ends a transaction that takes too long.
+        """
         attempt = 0
         while self._going_on(taken):
             try:
@@ -414,6 +418,9 @@ class Consumer:
                     return
                 await self._pause(exc, attempt)
                 attempt += 1
+                if attempt >= TRIES_TOGETHER and len(taken) > 1:
+                    await self._carry_out(taken[: len(taken) // 2])
+                    taken, attempt = taken[len(taken) // 2 :], 0
 
     async def _pause(self, fault: BaseException, attempt: int) -> None:
         """Wait before the next try: longer each time, or until keys arrive where keys were missed."""

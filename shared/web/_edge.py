@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from prometheus_client import Histogram
 
-from shared.errors import FieldError, Invalid, NotFound, Rejected, TooLarge
+from shared.errors import FieldError, Invalid, NotFound, Packed, Rejected, TooLarge
 from shared.telemetry import current_trace, histogram, log, new_trace, parse_trace, set_trace, span, tracing
 from shared.web._problems import rejected
 
@@ -38,7 +38,9 @@ _SERVER_ERRORS = 500
 
 
 class Edge:
-    """Wraps an ASGI app. An endpoint that takes more than others says so as `scope["body_limit"]` before it reads."""
+    """Wraps an ASGI app. An endpoint that takes more than others says so as `scope["body_limit"]` before it reads, and
+    one that unpacks bodies as `scope["unpacks"]`.
+    """
 
     def __init__(self, app: App, *, body_limit: int) -> None:
         self._app = app
@@ -73,7 +75,7 @@ class Edge:
         received = 0
         status = 0
         whole = False
-        refused: TooLarge | None = None
+        refused: Rejected | None = None
 
         async def limited_receive() -> Message:
             nonlocal received, refused
@@ -81,6 +83,10 @@ class Edge:
             if received == 0 and length.isdigit() and int(length) > limit:
                 refused = _too_large(limit)
                 raise refused
+            if received == 0 and b"content-encoding" in headers and "unpacks" not in scope:
+                refused = _packed(headers[b"content-encoding"])
+                if refused is not None:
+                    raise refused
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
@@ -109,7 +115,7 @@ class Edge:
                 await rejected(_unstorable(scope))(scope, receive, dressed_send)
             else:
                 await self._app(scope, limited_receive, dressed_send)
-        except TooLarge:
+        except (Packed, TooLarge):
             pass
         except Exception:
             # Of what was logged and answered in full the server need not hear: it would close the connection, on which
@@ -137,6 +143,12 @@ def _unstorable(scope: Scope) -> Rejected:
     said = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     places = dict.fromkeys(f"query:{name.replace(chr(0), '%00')}" for name, value in said if "\0" in name + value)
     return Invalid(f"look at {', '.join(places)}", [FieldError(place, "contains a NUL character") for place in places])
+
+
+def _packed(coding: bytes) -> Packed | None:
+    if coding.strip().lower() in (b"", b"identity"):
+        return None
+    return Packed(f"a body in {coding.decode('latin-1')[:40]!r} cannot be read here; send it plain")
 
 
 def _too_large(limit: int) -> TooLarge:

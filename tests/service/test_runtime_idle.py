@@ -62,6 +62,20 @@ class Growing(Noting):
         await super().process(connection, batch)
 
 
+class TakesLong(Noting):
+    """Takes too long for PostgreSQL over batches of more than one partition."""
+
+    async def process(self, connection: "asyncpg.Connection[asyncpg.Record]", batch: Any) -> None:
+        if len(batch.spans) > 1:
+            await connection.execute("SET idle_in_transaction_session_timeout = 1")
+            await connection.execute("BEGIN")
+            closed = asyncio.Event()
+            connection.add_termination_listener(lambda _: closed.set())
+            await closed.wait()
+            await connection.execute("COMMIT")
+        await super().process(connection, batch)
+
+
 def tombstone(place: TopicPartition, key: bytes) -> "ConsumerRecord[bytes, None]":
     headers = (("ce_type", b"throughline.touch.recorded.v1"),)
     return ConsumerRecord(place.topic, place.partition, 0, 0, 0, key, None, None, 3, 0, headers)
@@ -154,3 +168,13 @@ async def test_a_consumer_looks_keys_up_in_a_table_that_is_small_yet(settings: S
     finally:
         await connection.close()
     assert "Index Cond" in "\n".join(row[0] for row in plan)
+
+
+async def test_a_batch_that_takes_too_long_is_carried_out_by_halves(settings: Settings) -> None:
+    noting = TakesLong()
+    consumer = consumer_of(settings, noting)
+    for place in (ONE, OTHER, THIRD):
+        let_in(consumer, place, OF_CONCERN)
+    writing = asyncio.create_task(consumer._write())
+    await carried_out(consumer, noting, [[0], [1], [2]])
+    await writing

@@ -237,6 +237,14 @@ async def test_the_documentation_may_load_what_it_is_made_of(service: Harness) -
     assert (await service.client.get("/openapi.json")).status_code == 200
 
 
+async def test_a_packed_body_is_refused_where_plain_ones_are_read(service: Harness) -> None:
+    for path in ("/things", "/orders"):
+        for coding, refused in (("gzip", True), ("br", True), ("identity", False)):
+            headers = {"content-encoding": coding, "content-type": "application/json"}
+            answer = await service.client.post(path, content=b'{"name": "one"}', headers=headers)
+            assert (answer.status_code == 415) == refused, (path, coding, answer.text)
+
+
 async def test_a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not(service: Harness) -> None:
     async def dripping() -> AsyncIterator[bytes]:
         yield b'{"name": "'

@@ -19,7 +19,7 @@ from shared.identity import members_of_many, resolve_many
 from shared.ids import LeadId
 
 AT_ONCE = 200
-"""Ids whose persons a rebuild counts in one transaction: PostgreSQL ends one that is idle while many are computed."""
+"""Persons who are computed without a statement between: PostgreSQL ends a transaction that is idle for long."""
 
 
 async def follow(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
@@ -32,9 +32,12 @@ async def follow(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
     people = await _lock_people(connection, named)
     before = await counted_of(connection, named | ids_of(people))
     after: dict[LeadId, Counted] = {}
-    for person, story in (await stories_of(connection, people)).items():
-        if marks := marks_of(story):
-            after[person] = (story.circumstances, frozenset(marks))
+    every = sorted(people)
+    for start in range(0, len(every), AT_ONCE):
+        some = {person: people[person] for person in every[start : start + AT_ONCE]}
+        for person, story in (await stories_of(connection, some)).items():
+            if marks := marks_of(story):
+                after[person] = (story.circumstances, frozenset(marks))
     await replace_counted(connection, before, after)
 
 

@@ -42,6 +42,7 @@ def hooks_router(runtime: Runtime, known: Lately[Source]) -> APIRouter:
     async def receive(request: Request, source_id: str) -> Response:
         """Take a source's delivery; 200 when it is kept, whatever body the source wants back."""
         source = await known.get(source_id)
+        request.scope["unpacks"] = True  # the source signed it as it is
         raw_body = await request.body()
         hook = _hook_request(request, raw_body, f"{base}{request.scope['path']}")
         if found := await certificates.of(source.adapter, hook):

@@ -61,6 +61,7 @@ def imports_router(runtime: Runtime) -> APIRouter:
 
     async def stored(request: Request, encoding: str | None) -> StoredFile:
         request.scope["body_limit"] = runtime.settings.import_limit
+        request.scope["unpacks"] = True
         return await store_file(request, encoding, runtime)
 
     @router.post(

@@ -148,6 +148,8 @@ def _faults_of_bodies(bodies: Bodies, pointer: str, names: Names, *, parts: bool
         if (source := getattr(bodies, part, None)) is not None
         for line, detail in template_faults(source, names, parts=parts and part != "subject")
     ]
+    if len((getattr(bodies, "subject", None) or "").splitlines()) > 1:
+        faults.append(FieldError(f"{pointer}/subject", "is a line of its own: take out the line breaks"))
     for path in bodies.defaults:
         name, field, *_ = path.split(".")
         fields = names.get(name)

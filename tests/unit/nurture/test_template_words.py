@@ -230,6 +230,13 @@ def test_every_fault_of_a_template_has_its_place() -> None:
     assert found["/message/html"].startswith("line 3: there is no nothing")
 
 
+@pytest.mark.parametrize("separator", ["\r\n", "\n", "\u2028", "\x85"])
+def test_a_subject_of_several_lines_is_refused(separator: str) -> None:
+    message = {"subject": f"Hello{separator}Bcc: all@acme.example", "text": "x"}
+    document = StoredTemplate.model_validate({"name": "T", "message": message})
+    assert [fault.pointer for fault in faults_of_stored(document)] == ["/message/subject"]
+
+
 @pytest.mark.parametrize(
     "message",
     [
