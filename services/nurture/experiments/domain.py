@@ -9,6 +9,7 @@ from typing import Literal
 
 from services.nurture.experiments.statistics import (
     ALPHA,
+    FEWEST_BUYERS,
     Amounts,
     Interval,
     amounts_p,
@@ -226,6 +227,10 @@ def _open_question(trial: Trial, running: Sequence[Tally]) -> str:
     pairs = len(list(combinations(trial.experiment.variants, 2)))
     best = leader(trial, running, ALPHA / pairs)
     people = sum(one.people for one in running)
+    fewest = min(running, key=lambda one: one.amounts.buyers)
+    if trial.experiment.metric != "conversions" and fewest.amounts.buyers < FEWEST_BUYERS:
+        few = f"of {fewest.variant_id} {fewest.amounts.buyers}"
+        return f"Too few have bought yet: money is judged once {FEWEST_BUYERS} of each variant have, {few}."
     if best is None:
         return f"Nothing is beyond doubt after {people} people: what looks better may do so by chance."
     short = min(one.people for one in running)

@@ -192,6 +192,17 @@ def test_a_winner_is_ruled_when_it_is_beyond_doubt_and_asked_for() -> None:
     assert "Nothing is beyond doubt after 4000 people" in sentence(alone, doubtful, NOBODY, {})
 
 
+def test_money_says_how_many_have_to_buy_before_it_is_judged() -> None:
+    one = trial(50, 50, metric="revenue", currency="EUR")
+    tallies = [
+        Tally("a", 50, 150, amounts=Amounts(150, 77, 7e5, 7e9)),
+        Tally("b", 50, 150, amounts=Amounts(150, 18, 2e5, 2e9)),
+    ]
+    assert sentence(one, tallies, NOBODY, {}).endswith("once 20 of each variant have, of b 18.")
+    told = replace(tallies[1], amounts=Amounts(150, 20, 2e5, 2e9))
+    assert "a does better" in sentence(one, [tallies[0], told], NOBODY, {})
+
+
 def test_so_many_of_a_hundred_are_held_out_always_the_same() -> None:
     held = [is_held_out(DRIP, LeadId(f"lead-{number}"), 10) for number in range(5_000)]
     assert 400 < sum(held) < 600
