@@ -53,15 +53,8 @@ class ForecastRow(BaseModel):
     wins: RangeOut
 
 
-class Undated(BaseModel):
-    """Open deals without an expected day of closing: they are in no period, and in no sum here."""
-
-    deals: int
-    value_minor: int
-
-
-class Overdue(BaseModel):
-    """Open deals that were expected before the period, on a day that is past: in no sum here, until they are moved."""
+class Apart(BaseModel):
+    """Open deals that are in no sum of a forecast."""
 
     deals: int
     value_minor: int
@@ -70,7 +63,8 @@ class Overdue(BaseModel):
 class ForecastOut(BaseModel):
     """A forecast of one currency. Of a rep in several teams the deals are in the row of each.
 
-    `level` is how likely the outcome lies in a range.
+    `level` is how likely the outcome lies in a range. `undated` are open deals without an expected day of closing,
+    `overdue` those that were expected before the period, on a day that is past.
     """
 
     currency: str | None
@@ -80,8 +74,8 @@ class ForecastOut(BaseModel):
     level: float
     total: ForecastRow
     rows: list[ForecastRow]
-    undated: Undated
-    overdue: Overdue
+    undated: Apart
+    overdue: Apart
 
 
 @dataclass(slots=True)
@@ -146,8 +140,8 @@ def _forecast(
 ) -> ForecastOut:
     groups: defaultdict[str, _Group] = defaultdict(_Group)
     total = _Group()
-    undated = [row["value_minor"] for row in rows if row["day"] is None]
-    overdue = [row["value_minor"] for row in rows if row["overdue"]]
+    undated = _apart([row for row in rows if row["day"] is None])
+    overdue = _apart([row for row in rows if row["overdue"]])
     for row in rows:
         if row["day"] is None or row["overdue"]:
             continue
@@ -167,9 +161,13 @@ def _forecast(
         level=float(LEVEL),
         total=_row("total", forecast(total.won, total.open_deals)),
         rows=[_row(key, made[key]) for key in ordered],
-        undated=Undated(deals=len(undated), value_minor=sum(undated)),
-        overdue=Overdue(deals=len(overdue), value_minor=sum(overdue)),
+        undated=undated,
+        overdue=overdue,
     )
+
+
+def _apart(rows: Sequence[asyncpg.Record]) -> Apart:
+    return Apart(deals=len(rows), value_minor=sum(row["value_minor"] for row in rows))
 
 
 def _open(row: asyncpg.Record, stages: Stages) -> OpenDeal:
