@@ -1,6 +1,6 @@
 """What capture refuses to do."""
 
-from shared.errors import Conflict, NotFound, Rejected, Unavailable
+from shared.errors import Conflict, NotFound, Packed, Rejected, Unavailable
 
 
 class NoSuchLead(NotFound):
@@ -144,12 +144,10 @@ class NoSuchImport(NotFound):
     title = "There is no such import"
 
 
-class NoSuchContentEncoding(Rejected):
+class NoSuchContentEncoding(Packed):
     """The body is packed in a way that is not understood here."""
 
     slug = "capture/content-encoding"
-    status = 415
-    title = "The content coding is not supported"
 
 
 class ImportNotOpen(Conflict):

@@ -25,9 +25,7 @@ Week = Mapping[str, Sequence[Window]]
 
 def is_open(week: Week, zone: ZoneInfo, at: datetime) -> bool:
     """Whether it is time now, there."""
-    local = at.astimezone(zone)
-    minute = local.hour * 60 + local.minute
-    return any(window.begins <= minute < window.ends for window in week.get(WEEKDAYS[local.weekday()], ()))
+    return bool(_open_windows(week, at.astimezone(zone)))
 
 
 def next_open(week: Week, zone: ZoneInfo, at: datetime) -> datetime | None:
@@ -44,17 +42,24 @@ def next_open(week: Week, zone: ZoneInfo, at: datetime) -> datetime | None:
 
 def closes_after(week: Week, zone: ZoneInfo, opens: datetime) -> timedelta:
     """How long the window that is open at `opens` stays open."""
-    local = opens.astimezone(zone).replace(tzinfo=None, fold=0)
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    since = [timedelta(minutes=window.begins) for window in week[WEEKDAYS[local.weekday()]]]
-    until = [timedelta(minutes=window.ends) for window in week[WEEKDAYS[local.weekday()]]]
-    ends = max(end for begin, end in zip(since, until, strict=True) if midnight + begin <= local < midnight + end)
-    return min(one for one in _instants(midnight + ends, zone) if one > opens) - opens
+    ends = max(window.ends for window in _open_windows(week, opens.astimezone(zone)))
+    closes = _midnight(opens, zone) + timedelta(minutes=ends)
+    return min(one for one in _instants(closes, zone) if one > opens) - opens
+
+
+def _open_windows(week: Week, local: datetime) -> list[Window]:
+    minute = local.hour * 60 + local.minute
+    return [one for one in week.get(WEEKDAYS[local.weekday()], ()) if one.begins <= minute < one.ends]
+
+
+def _midnight(at: datetime, zone: ZoneInfo) -> datetime:
+    """When the local day began, by the local clock and without its zone."""
+    return at.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
 
 
 def _beginnings(week: Week, zone: ZoneInfo, at: datetime) -> Iterator[datetime]:
     """When windows begin, or the clock is set back, into the middle of one it may be."""
-    today = at.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
+    today = _midnight(at, zone)
     for number in range(_LONGEST_WAIT):
         day = today + number * DAY
         for window in week.get(WEEKDAYS[day.weekday()], ()):

@@ -66,7 +66,7 @@ def gaps_of_move(
 ) -> list[Gap]:
     """What a deal misses to get from where it stood to where it is to stand; a new deal comes from the first stage.
 
-    `order` are the stages of the version by which it came where it stood: that stage may be gone.
+    `order` are the stages of the version by which it came where it stood, where that stage is gone.
     """
     start: str | None = pipeline.first
     if before is not None and before.pipeline_id == pipeline.pipeline_id:

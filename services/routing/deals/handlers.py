@@ -209,7 +209,9 @@ async def _gaps(
     if not moves or after.status == "lost" or (before is not None and before.status != "open"):
         return ()
     lead = await lead_values(connection, parts, after) if reads_lead(pipeline) else {}
-    order = await parts.pipelines.order(connection, before) if before is not None else ()
+    order: Sequence[str] = ()
+    if before is not None and pipeline.stage(before.stage) is None:
+        order = await parts.pipelines.order(connection, before)
     gaps = gaps_of_move(before, after, lead, pipeline, order)
     if after.status == "won" and pipeline.handoff is not None and pipeline.handoff.block:
         gaps = [*gaps, *gaps_in(pipeline.handoff.required, after, lead)]

@@ -162,7 +162,7 @@ def _moment(name: str, text: str | None, zone: ZoneInfo) -> datetime | None:
         return None
     try:
         moment = moment_at(text, zone)
-        _ = moment - USUAL
+        _ = moment - USUAL  # what is shown where no `from` is told begins then, and has to be a time too
     except (ValueError, OverflowError):
         raise Invalid(f"look at query:{name}", [FieldError(f"query:{name}", "is not a date")]) from None
     return moment
