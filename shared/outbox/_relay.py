@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, cycle
 
 import asyncpg
 import orjson
@@ -34,8 +35,9 @@ PUBLISH_ERRORS = counter("throughline_outbox_publish_errors_total", "Producers t
 POSITION = gauge("throughline_outbox_position", "The cursor of each log", ["log"])
 
 PAGE = 1_000
-PAGES_UNDER_WAY = 4
+PAGES_UNDER_WAY = 8
 PAGES_A_MOVE = 8
+WATERMARK_TURNS = 5
 BATCH_BYTES = 262_144
 PRODUCE_TIMEOUT_S = 15.0
 START_PATIENCE_S = 15
@@ -50,19 +52,23 @@ UNION ALL
 """
 CURSORS = "SELECT log, position FROM relay_cursors"
 # Not waited for to be on disk: a cursor that is lost publishes again, as one does that was not moved. Whether the log
-# holds what was published is looked at too: an earlier copy has the old cursor, and other facts on those positions. As
-# an array, which no plan makes a join of: one that knows nothing of a young log yet reads all of it.
+# holds what was published is looked at too, by the last row of each page: an earlier copy has the old cursor, and other
+# facts on those positions. As an array, which no plan makes a join of: one that knows nothing of a young log yet reads
+# all of it.
 MOVE = """
 WITH held AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true) FROM leases
     WHERE name = $1 AND owner = $2 AND epoch = $3 FOR SHARE
 ), moved AS (
-    UPDATE relay_cursors AS cursor SET position = page.last
-    FROM unnest($4::smallint[], $5::bigint[], $6::bigint[], $7::text[]) AS page (log, before, last, event_id)
-    WHERE cursor.log = page.log AND cursor.position = page.before AND EXISTS (SELECT FROM held)
-      AND page.event_id = ANY (
-        ARRAY(SELECT row.event_id FROM event_log AS row WHERE row.log = page.log AND row.position = page.last)
-    )
+    UPDATE relay_cursors AS cursor SET position = sent.last
+    FROM (
+        SELECT log, min(before) AS before, max(last) AS last, bool_and(event_id = ANY (
+            ARRAY(SELECT row.event_id FROM event_log AS row WHERE row.log = page.log AND row.position = page.last)
+        )) AS in_log
+        FROM unnest($4::smallint[], $5::bigint[], $6::bigint[], $7::text[]) AS page (log, before, last, event_id)
+        GROUP BY log
+    ) AS sent
+    WHERE cursor.log = sent.log AND cursor.position = sent.before AND sent.in_log AND EXISTS (SELECT FROM held)
     RETURNING cursor.log
 ), marked AS (
     INSERT INTO relay_marks AS known (topic, partition, "offset", event_id, timestamp_ms)
@@ -93,6 +99,15 @@ class _Page:
     befores: dict[int, int]
     lasts: dict[int, asyncpg.Record]
     sent: list["_Sent"]
+
+
+@dataclass(slots=True)
+class _Due:
+    """A watermark for these topics: all recorded before `read_at` has been sent, and the cursors stand so behind it."""
+
+    topics: Sequence[str]
+    read_at: str
+    cursors: dict[int, int]
 
 
 @dataclass(slots=True)
@@ -185,7 +200,7 @@ class Relay:
     async def _publish(self, producer: AIOKafkaProducer) -> None:
         """Read and send, and beside that move the cursor behind what the broker has; until either fails."""
         await self._tails.recall()
-        sent: asyncio.Queue[_Page] = asyncio.Queue(PAGES_UNDER_WAY)
+        sent: asyncio.Queue[_Page | _Due] = asyncio.Queue(PAGES_UNDER_WAY)
         duties = [asyncio.create_task(self._send_on(producer, sent)), asyncio.create_task(self._follow(producer, sent))]
         try:
             done, _ = await asyncio.wait(duties, return_when=asyncio.FIRST_COMPLETED)
@@ -197,15 +212,21 @@ class Relay:
             await asyncio.gather(*duties, return_exceptions=True)  # the first fault has been told
             self._mover.hang_up()
 
-    async def _send_on(self, producer: AIOKafkaProducer, sent: asyncio.Queue[_Page]) -> None:
-        """Send whatever is behind the cursors, a page at a time; while pages are full, several are under way."""
+    async def _send_on(self, producer: AIOKafkaProducer, sent: asyncio.Queue[_Page | _Due]) -> None:
+        """Send whatever is behind the cursors, a page at a time; while pages are full, several are under way.
+
+        Watermarks go to some topics at a time: all at once they keep Kafka and every reader from what is waited for.
+        """
         cursors = await self._cursors()
-        watermark_due = 0.0
+        parts = [self._writes[turn::WATERMARK_TURNS] for turn in range(min(WATERMARK_TURNS, len(self._writes)))]
+        turns = chain([self._writes], cycle(parts))
+        turn_s = self._settings.watermark_every.total_seconds() / len(parts)
+        due_at = 0.0
         loop = asyncio.get_running_loop()
         while True:
             self._bell.fall_silent()
             began = loop.time()
-            read_at = await agreed_apart(self._database, self._clock) if began >= watermark_due else None
+            read_at = await agreed_apart(self._database, self._clock) if began >= due_at else None
             rows = await self._page(cursors)
             lasts = {row["log"]: row for row in rows}
             if rows:
@@ -217,11 +238,8 @@ class Relay:
                     continue
                 await asyncio.wait([each.confirmed for each in page.sent], timeout=PRODUCE_TIMEOUT_S)
             if read_at is not None:
-                await sent.join()
-                if await self._cursors() != cursors:
-                    raise CursorSetBack("a cursor was moved")
-                await self._watermarks(producer, read_at.isoformat())
-                watermark_due = loop.time() + self._settings.watermark_every.total_seconds()
+                await sent.put(_Due(next(turns), read_at.isoformat(), dict(cursors)))
+                due_at = began + turn_s
             await self._wait(began + GATHER_S)
 
     async def _wait(self, gathered_at: float) -> None:
@@ -232,20 +250,24 @@ class Relay:
             async with asyncio.timeout_at(gathered_at):
                 await self._bell.hurried.wait()
 
-    async def _follow(self, producer: AIOKafkaProducer, sent: asyncio.Queue[_Page]) -> None:
-        """Move the cursor as pages are confirmed, once for some of those that were sent meanwhile."""
+    async def _follow(self, producer: AIOKafkaProducer, sent: asyncio.Queue[_Page | _Due]) -> None:
+        """Move the cursor as pages are confirmed, once for some of those that were sent meanwhile; tell what is due."""
         while True:
-            pages = [await sent.get()]
-            await self._confirm(pages[0])
-            while not sent.empty() and len(pages) < PAGES_A_MOVE:
-                pages.append(sent.get_nowait())
-                await self._confirm(pages[-1])
-            failpoint("after_produce_before_cursor")
-            marks = await self._acknowledged(producer, [each for page in pages for each in page.sent])
-            await self._move(pages, marks)
-            failpoint("after_cursor")
-            for _ in pages:
-                sent.task_done()
+            pages: list[_Page] = []
+            item = await sent.get()
+            while isinstance(item, _Page):
+                await self._confirm(item.sent)
+                pages.append(item)
+                if sent.empty() or len(pages) == PAGES_A_MOVE:
+                    break
+                item = sent.get_nowait()
+            if pages:
+                failpoint("after_produce_before_cursor")
+                marks = await self._acknowledged(producer, [each for page in pages for each in page.sent])
+                await self._move(pages, marks)
+                failpoint("after_cursor")
+            if isinstance(item, _Due):
+                await self._watermarks(producer, item)
 
     async def _page(self, cursors: Mapping[int, int]) -> list[asyncpg.Record]:
         """The next rows of both logs, each in its order."""
@@ -303,11 +325,11 @@ class Relay:
             "headers": headers,
         }
 
-    async def _confirm(self, page: _Page) -> None:
-        """Wait until the broker has the page."""
-        done, waiting = await asyncio.wait([sent.confirmed for sent in page.sent], timeout=PRODUCE_TIMEOUT_S)
+    async def _confirm(self, sent: Sequence[_Sent]) -> None:
+        """Wait until the broker has it. Raises BrokerAway."""
+        done, waiting = await asyncio.wait([each.confirmed for each in sent], timeout=PRODUCE_TIMEOUT_S)
         if waiting:
-            raise BrokerAway("Kafka did not confirm a page in time")
+            raise BrokerAway("Kafka did not confirm in time what was sent")
         for future in done:
             if (error := future.exception()) is not None:
                 raise BrokerAway(type(error).__name__) from error
@@ -327,37 +349,43 @@ class Relay:
     async def _move(self, pages: Sequence[_Page], marks: Mapping[Place, Mark]) -> None:
         """Move the cursors and keep the marks, if the lease is still ours. Raises LeaseLost, CursorSetBack."""
         lease = (self._lease.name, self._lease.owner, self._lease.epoch)
-        befores = {which: before for page in reversed(pages) for which, before in page.befores.items()}
-        lasts = {which: last for page in pages for which, last in page.lasts.items()}
-        positions = {which: last["position"] for which, last in lasts.items()}
-        ids = [last["event_id"] for last in lasts.values()]
-        page = (list(lasts), [befores[which] for which in lasts], list(positions.values()), ids)
-        found = await one(await self._mover.connected(), MOVE, *lease, *page, *columns(marks))
+        rows = [
+            (which, page.befores[which], last["position"], last["event_id"])
+            for page in pages
+            for which, last in page.lasts.items()
+        ]
+        positions = {which: last for which, _, last, _ in rows}
+        found = await one(await self._mover.connected(), MOVE, *lease, *zip(*rows, strict=True), *columns(marks))
         if not found["held"]:
             raise LeaseLost(self._lease.name)
-        if found["moved"] < len(lasts):
+        if found["moved"] < len(positions):
             raise CursorSetBack("a cursor was moved, or the log is another, since a page was read")
         for which, position in positions.items():
             POSITION.labels(str(which)).set(position)
 
-    async def _watermarks(self, producer: AIOKafkaProducer, read_at: str) -> None:
-        """Tell every partition that all facts recorded before `read_at` are in it."""
-        event_id = f"watermark:{self._service}:{read_at}"
+    async def _watermarks(self, producer: AIOKafkaProducer, due: _Due) -> None:
+        """Tell the partitions of some topics that all facts recorded before a moment are in them.
+
+        Raises CursorSetBack where the cursors are not where that left them.
+        """
+        if await self._cursors() != due.cursors:
+            raise CursorSetBack("a cursor was moved")
+        event_id = f"watermark:{self._service}:{due.read_at}"
         headers = [("ce_type", WATERMARK_TYPE.encode()), ("ce_source", self._source), ("ce_id", event_id.encode())]
         sent = []
         async with asyncio.timeout(PRODUCE_TIMEOUT_S):
-            for topic in self._writes:
+            for topic in due.topics:
                 for partition in range(self._settings.topic_partitions):
                     repair = self._tails.repair(topic, partition)
                     future = await producer.send(
                         self._settings.topic_prefix + topic,
                         key=b"watermark:" + self._service.encode(),
-                        value=orjson.dumps({"source": self._service, "at": read_at, "repair": repair}),
+                        value=orjson.dumps({"source": self._service, "at": due.read_at, "repair": repair}),
                         partition=partition,
                         headers=headers,
                     )
                     sent.append(_sent((topic, partition), event_id, future))
-            await asyncio.gather(*(each.confirmed for each in sent))
+        await self._confirm(sent)
         marks = await self._acknowledged(producer, sent)
         async with self._database.reading() as connection:
             await self._tails.keep(connection, marks)

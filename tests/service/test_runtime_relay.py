@@ -262,20 +262,30 @@ async def test_what_follows_on_an_earlier_copy_of_the_log_is_published_though_th
             assert set(await logged(runtime.database, API_LOG)) <= set(await published(rarely))
 
 
-async def test_a_page_of_before_moves_no_cursor_of_an_earlier_copy(kafka_settings: Settings) -> None:
+@pytest.mark.parametrize("held_in", ["_move", "_watermarks"])
+async def test_pages_of_before_move_no_cursor_of_an_earlier_copy(kafka_settings: Settings, held_in: str) -> None:
+    """Held up while it tells watermarks, a relay moves the cursor behind what was sent before and after at once."""
+
     class Held(Relay):
-        """A relay that takes its time between publishing a page and moving the cursor."""
+        """A relay that takes its time between publishing and moving the cursor."""
 
         go = asyncio.Event()
 
         async def _move(self, *pages: Any) -> None:
-            await self.go.wait()
+            if held_in == "_move":
+                await self.go.wait()
             await super()._move(*pages)
+
+        async def _watermarks(self, *due: Any) -> None:
+            if held_in == "_watermarks":
+                await self.go.wait()
+            await super()._watermarks(*due)
 
     rarely = kafka_settings.model_copy(update={"watermark_every": timedelta(hours=1)})
     async with runtime_of(rarely, log=API_LOG) as runtime:
         relay = Held(rarely, runtime.database, SystemClock(), SERVICE)
-        relay.go.set()
+        if held_in == "_move":
+            relay.go.set()
         async with beside(relay.run()):
             await tell(runtime, touch(number=1))
             await caught_up(runtime)
@@ -283,6 +293,7 @@ async def test_a_page_of_before_moves_no_cursor_of_an_earlier_copy(kafka_setting
             await tell(runtime, touch(number=2), touch(number=3))
             await eventually(lambda: _knows(rarely, 3))
             await _cut_back(runtime, 1)
+            await eventually(lambda: _knows(rarely, 6))
             relay.go.set()
             await caught_up(runtime)
             assert set(await logged(runtime.database, API_LOG)) <= set(await published(rarely))
