@@ -8,6 +8,7 @@ together while they flow: a page costs its readers much the same whether it hold
 
 import asyncio
 import zlib
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -103,9 +104,8 @@ class _Page:
 
 @dataclass(slots=True)
 class _Due:
-    """A watermark for these topics: all recorded before `read_at` has been sent, and the cursors stand so behind it."""
+    """A watermark that is due: all recorded before `read_at` has been sent, and the cursors stand so behind it."""
 
-    topics: Sequence[str]
     read_at: str
     cursors: dict[int, int]
 
@@ -138,6 +138,7 @@ class Relay:
         self._bell = database.bell
         self._tails = Tails(settings, database)
         self._mover = KeptConnection(database)
+        self._vouched: deque[str] = deque()
         self._connections: list[object] = []
 
     async def run(self) -> None:
@@ -200,6 +201,7 @@ class Relay:
     async def _publish(self, producer: AIOKafkaProducer) -> None:
         """Read and send, and beside that move the cursor behind what the broker has; until either fails."""
         await self._tails.recall()
+        self._vouched.clear()
         sent: asyncio.Queue[_Page | _Due] = asyncio.Queue(PAGES_UNDER_WAY)
         duties = [asyncio.create_task(self._send_on(producer, sent)), asyncio.create_task(self._follow(producer, sent))]
         try:
@@ -238,8 +240,10 @@ class Relay:
                     continue
                 await asyncio.wait([each.confirmed for each in page.sent], timeout=PRODUCE_TIMEOUT_S)
             if read_at is not None:
-                await sent.put(_Due(next(turns), read_at.isoformat(), dict(cursors)))
+                await sent.put(_Due(read_at.isoformat(), dict(cursors)))
                 due_at = began + turn_s
+            if self._vouched:
+                await sent.put(_Page({}, {}, await self._watermarks(producer, next(turns), self._vouched.popleft())))
             await self._wait(began + GATHER_S)
 
     async def _wait(self, gathered_at: float) -> None:
@@ -251,7 +255,10 @@ class Relay:
                 await self._bell.hurried.wait()
 
     async def _follow(self, producer: AIOKafkaProducer, sent: asyncio.Queue[_Page | _Due]) -> None:
-        """Move the cursor as pages are confirmed, once for some of those that were sent meanwhile; tell what is due."""
+        """Move the cursor as pages are confirmed, once for some of those that were sent meanwhile.
+
+        A watermark that is due is vouched for, and left to who sends: acknowledgements are looked at in that order.
+        """
         while True:
             pages: list[_Page] = []
             item = await sent.get()
@@ -267,7 +274,10 @@ class Relay:
                 await self._move(pages, marks)
                 failpoint("after_cursor")
             if isinstance(item, _Due):
-                await self._watermarks(producer, item)
+                if await self._cursors() != item.cursors:
+                    raise CursorSetBack("a cursor was moved")
+                self._vouched.append(item.read_at)
+                self._bell.ring(calm=True)
 
     async def _page(self, cursors: Mapping[int, int]) -> list[asyncpg.Record]:
         """The next rows of both logs, each in its order."""
@@ -355,7 +365,8 @@ class Relay:
             for which, last in page.lasts.items()
         ]
         positions = {which: last for which, _, last, _ in rows}
-        found = await one(await self._mover.connected(), MOVE, *lease, *zip(*rows, strict=True), *columns(marks))
+        moves = zip(*rows, strict=True) if rows else ((), (), (), ())
+        found = await one(await self._mover.connected(), MOVE, *lease, *moves, *columns(marks))
         if not found["held"]:
             raise LeaseLost(self._lease.name)
         if found["moved"] < len(positions):
@@ -363,32 +374,24 @@ class Relay:
         for which, position in positions.items():
             POSITION.labels(str(which)).set(position)
 
-    async def _watermarks(self, producer: AIOKafkaProducer, due: _Due) -> None:
-        """Tell the partitions of some topics that all facts recorded before a moment are in them.
-
-        Raises CursorSetBack where the cursors are not where that left them.
-        """
-        if await self._cursors() != due.cursors:
-            raise CursorSetBack("a cursor was moved")
-        event_id = f"watermark:{self._service}:{due.read_at}"
+    async def _watermarks(self, producer: AIOKafkaProducer, topics: Sequence[str], read_at: str) -> list[_Sent]:
+        """Tell the partitions of some topics that all facts recorded before `read_at` are in them."""
+        event_id = f"watermark:{self._service}:{read_at}"
         headers = [("ce_type", WATERMARK_TYPE.encode()), ("ce_source", self._source), ("ce_id", event_id.encode())]
         sent = []
         async with asyncio.timeout(PRODUCE_TIMEOUT_S):
-            for topic in due.topics:
+            for topic in topics:
                 for partition in range(self._settings.topic_partitions):
                     repair = self._tails.repair(topic, partition)
                     future = await producer.send(
                         self._settings.topic_prefix + topic,
                         key=b"watermark:" + self._service.encode(),
-                        value=orjson.dumps({"source": self._service, "at": due.read_at, "repair": repair}),
+                        value=orjson.dumps({"source": self._service, "at": read_at, "repair": repair}),
                         partition=partition,
                         headers=headers,
                     )
                     sent.append(_sent((topic, partition), event_id, future))
-        await self._confirm(sent)
-        marks = await self._acknowledged(producer, sent)
-        async with self._database.reading() as connection:
-            await self._tails.keep(connection, marks)
+        return sent
 
 
 def _sent(place: Place, event_id: str, confirmed: "asyncio.Future[RecordMetadata]") -> _Sent:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aiokafka import TopicPartition
 
-from shared.db import Connection, Database
+from shared.db import Database
 from shared.kafka import Probe, probe
 from shared.settings import Settings
 from shared.telemetry import counter, log
@@ -19,12 +19,6 @@ from shared.telemetry import counter, log
 REPUBLISHED = counter("throughline_outbox_republished_total", "Rows published again because Kafka lost them")
 
 MARKS = 'SELECT topic, partition, "offset", event_id, timestamp_ms FROM relay_marks'
-PUT_MARKS = """
-INSERT INTO relay_marks AS known (topic, partition, "offset", event_id, timestamp_ms)
-SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::text[], $5::bigint[])
-ON CONFLICT (topic, partition) DO UPDATE
-SET "offset" = excluded."offset", event_id = excluded.event_id, timestamp_ms = excluded.timestamp_ms
-"""
 CLEAR_MARKS = "DELETE FROM relay_marks WHERE topic = $1 AND partition = $2"
 REPAIRS = 'SELECT topic, partition, number, "offset" FROM relay_repairs'
 PUT_REPAIR = """
@@ -79,10 +73,6 @@ class Tails:
     def repair(self, topic: str, partition: int) -> tuple[int, int]:
         """The number of the last repair of a partition, and the offset to go back to."""
         return self._repairs.get((topic, partition), (0, 0))
-
-    async def keep(self, connection: Connection, marks: Mapping[Place, Mark]) -> None:
-        """Keep the last acknowledgements."""
-        await connection.execute(PUT_MARKS, *columns(marks))
 
     async def recall(self) -> None:
         """Begin with what is kept, where this process knows nothing newer, and check it. Raises LostTail."""

@@ -246,6 +246,17 @@ async def test_a_cursor_that_is_set_back_publishes_again_while_the_relay_runs(ka
             await caught_up(runtime)
 
 
+async def test_watermarks_told_while_facts_flow_send_nothing_again(kafka_settings: Settings) -> None:
+    often = kafka_settings.model_copy(update={"watermark_every": timedelta(milliseconds=50)})
+    events = [touch(number=number) for number in range(150)]
+    async with runtime_of(often, log=API_LOG) as runtime, beside(relay_of(runtime).run()):
+        await eventually(lambda: _marked(often))
+        for event in events:
+            await tell(runtime, event)
+        await caught_up(runtime)
+        assert sorted(await published(often)) == sorted(event.event_id for event in events)
+
+
 async def test_what_follows_on_an_earlier_copy_of_the_log_is_published_though_the_relay_had_been_further(
     kafka_settings: Settings,
 ) -> None:
@@ -262,30 +273,26 @@ async def test_what_follows_on_an_earlier_copy_of_the_log_is_published_though_th
             assert set(await logged(runtime.database, API_LOG)) <= set(await published(rarely))
 
 
-@pytest.mark.parametrize("held_in", ["_move", "_watermarks"])
-async def test_pages_of_before_move_no_cursor_of_an_earlier_copy(kafka_settings: Settings, held_in: str) -> None:
-    """Held up while it tells watermarks, a relay moves the cursor behind what was sent before and after at once."""
-
+@pytest.mark.parametrize("held_before", ["it looks what else was sent", "it moves the cursor"])
+async def test_pages_of_before_move_no_cursor_of_an_earlier_copy(kafka_settings: Settings, held_before: str) -> None:
     class Held(Relay):
         """A relay that takes its time between publishing and moving the cursor."""
 
         go = asyncio.Event()
 
-        async def _move(self, *pages: Any) -> None:
-            if held_in == "_move":
+        async def _confirm(self, *sent: Any) -> None:
+            await super()._confirm(*sent)
+            if held_before == "it looks what else was sent":
                 await self.go.wait()
-            await super()._move(*pages)
 
-        async def _watermarks(self, *due: Any) -> None:
-            if held_in == "_watermarks":
-                await self.go.wait()
-            await super()._watermarks(*due)
+        async def _move(self, *pages: Any) -> None:
+            await self.go.wait()
+            await super()._move(*pages)
 
     rarely = kafka_settings.model_copy(update={"watermark_every": timedelta(hours=1)})
     async with runtime_of(rarely, log=API_LOG) as runtime:
         relay = Held(rarely, runtime.database, SystemClock(), SERVICE)
-        if held_in == "_move":
-            relay.go.set()
+        relay.go.set()
         async with beside(relay.run()):
             await tell(runtime, touch(number=1))
             await caught_up(runtime)
