@@ -12,10 +12,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain, cycle
+from datetime import datetime
 
 import asyncpg
-import orjson
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
@@ -23,11 +22,12 @@ from aiokafka.structs import RecordMetadata
 from shared.clock import Clock
 from shared.db import API_LOG, CALM, CONSUMER_LOG, TRANSIENT, Database, KeptConnection, agreed_apart, one
 from shared.errors import Unavailable
-from shared.events import TOPICS, WATERMARK_TYPE, with_position
+from shared.events import with_position
 from shared.faults import failpoint
 from shared.kafka import started
 from shared.outbox._lease import Lease, LeaseLost, while_held
 from shared.outbox._tails import LostTail, Mark, Place, Tails, columns
+from shared.outbox._watermarks import Watermarks
 from shared.settings import Settings
 from shared.telemetry import counter, gauge, log, span
 
@@ -38,7 +38,6 @@ POSITION = gauge("throughline_outbox_position", "The cursor of each log", ["log"
 PAGE = 1_000
 PAGES_UNDER_WAY = 8
 PAGES_A_MOVE = 8
-WATERMARK_TURNS = 5
 BATCH_BYTES = 262_144
 PRODUCE_TIMEOUT_S = 15.0
 START_PATIENCE_S = 15
@@ -106,7 +105,7 @@ class _Page:
 class _Due:
     """A watermark that is due: all recorded before `read_at` has been sent, and the cursors stand so behind it."""
 
-    read_at: str
+    read_at: datetime
     cursors: dict[int, int]
 
 
@@ -133,12 +132,12 @@ class Relay:
         self._clock = clock
         self._service = service
         self._source = f"/throughline/{service}".encode()
-        self._writes = [topic.name for topic in TOPICS if service in topic.writers]
+        self._watermarks = Watermarks(settings, service)
         self._lease = Lease(database, "relay", settings.lease_seconds)
         self._bell = database.bell
         self._tails = Tails(settings, database)
         self._mover = KeptConnection(database)
-        self._vouched: deque[str] = deque()
+        self._vouched: deque[datetime] = deque()
         self._connections: list[object] = []
 
     async def run(self) -> None:
@@ -202,6 +201,7 @@ class Relay:
         """Read and send, and beside that move the cursor behind what the broker has; until either fails."""
         await self._tails.recall()
         self._vouched.clear()
+        self._watermarks = Watermarks(self._settings, self._service)
         sent: asyncio.Queue[_Page | _Due] = asyncio.Queue(PAGES_UNDER_WAY)
         duties = [asyncio.create_task(self._send_on(producer, sent)), asyncio.create_task(self._follow(producer, sent))]
         try:
@@ -215,14 +215,8 @@ class Relay:
             self._mover.hang_up()
 
     async def _send_on(self, producer: AIOKafkaProducer, sent: asyncio.Queue[_Page | _Due]) -> None:
-        """Send whatever is behind the cursors, a page at a time; while pages are full, several are under way.
-
-        Watermarks go to some topics at a time: all at once they keep Kafka and every reader from what is waited for.
-        """
+        """Send whatever is behind the cursors, a page at a time; while pages are full, several are under way."""
         cursors = await self._cursors()
-        parts = [self._writes[turn::WATERMARK_TURNS] for turn in range(min(WATERMARK_TURNS, len(self._writes)))]
-        turns = chain([self._writes], cycle(parts))
-        turn_s = self._settings.watermark_every.total_seconds() / len(parts)
         due_at = 0.0
         loop = asyncio.get_running_loop()
         while True:
@@ -240,11 +234,13 @@ class Relay:
                     continue
                 await asyncio.wait([each.confirmed for each in page.sent], timeout=PRODUCE_TIMEOUT_S)
             if read_at is not None:
-                await sent.put(_Due(read_at.isoformat(), dict(cursors)))
-                due_at = began + turn_s
+                await sent.put(_Due(read_at, dict(cursors)))
+                due_at = began + self._watermarks.turn_s
             if self._vouched:
-                await sent.put(_Page({}, {}, await self._watermarks(producer, next(turns), self._vouched.popleft())))
+                await sent.put(_Page({}, {}, await self._vouch(producer, self._vouched.popleft())))
             await self._wait(began + GATHER_S)
+            if loop.time() - began > self._settings.lease_seconds / 2 and not await self._lease.take():
+                raise LeaseLost(self._lease.name)  # the process stood still, and another has the turn
 
     async def _wait(self, gathered_at: float) -> None:
         """Until there is something to send: what somebody waits for at once, all else not before `gathered_at`."""
@@ -374,23 +370,15 @@ class Relay:
         for which, position in positions.items():
             POSITION.labels(str(which)).set(position)
 
-    async def _watermarks(self, producer: AIOKafkaProducer, topics: Sequence[str], read_at: str) -> list[_Sent]:
-        """Tell the partitions of some topics that all facts recorded before `read_at` are in them."""
-        event_id = f"watermark:{self._service}:{read_at}"
-        headers = [("ce_type", WATERMARK_TYPE.encode()), ("ce_source", self._source), ("ce_id", event_id.encode())]
+    async def _vouch(self, producer: AIOKafkaProducer, read_at: datetime) -> list[_Sent]:
+        """Tell partitions that all facts recorded before `read_at` are in them."""
+        event_id = self._watermarks.event_id(read_at)
         sent = []
         async with asyncio.timeout(PRODUCE_TIMEOUT_S):
-            for topic in topics:
-                for partition in range(self._settings.topic_partitions):
-                    repair = self._tails.repair(topic, partition)
-                    future = await producer.send(
-                        self._settings.topic_prefix + topic,
-                        key=b"watermark:" + self._service.encode(),
-                        value=orjson.dumps({"source": self._service, "at": read_at, "repair": repair}),
-                        partition=partition,
-                        headers=headers,
-                    )
-                    sent.append(_sent((topic, partition), event_id, future))
+            for (topic, partition), record in self._watermarks.next(read_at, self._tails):
+                name = self._settings.topic_prefix + topic
+                future = await producer.send(name, partition=partition, **record)
+                sent.append(_sent((topic, partition), event_id, future))
         return sent
 
 

@@ -10,8 +10,10 @@ from aiokafka import ConsumerRecord, TopicPartition
 from shared.clock import SystemClock
 from shared.db import Database
 from shared.kafka import Consumer
+from shared.outbox._relay import MOVE  # noqa: TID251  # the statement itself is explained
 from shared.settings import Settings
 from shared.testing import eventually
+from tests.service.runtime_world import runtime_of
 
 ONE, OTHER, THIRD = (TopicPartition("test.touches", number) for number in range(3))
 OF_CONCERN = b"of concern"
@@ -178,3 +180,23 @@ async def test_a_batch_that_takes_too_long_is_carried_out_by_halves(settings: Se
     writing = asyncio.create_task(consumer._write())
     await carried_out(consumer, noting, [[0], [1], [2]])
     await writing
+
+
+async def test_moving_a_cursor_reads_no_more_of_a_log_that_was_empty_when_it_was_planned(settings: Settings) -> None:
+    explained = """EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE move (
+        'relay', 'nobody', 1, '{0}', '{0}', '{20000}', '{20000}', '{}', '{}', '{}', '{}', '{}')"""
+    async with runtime_of(settings) as runtime:
+        connection = await runtime.database.connect(plan_once=True)
+        try:
+            await connection.execute(f"PREPARE move AS {MOVE}")
+            await connection.execute("INSERT INTO leases VALUES ('relay', 'nobody', 1, clock_timestamp())")
+            await connection.execute(explained)
+            await connection.execute("""
+                INSERT INTO event_log (log, position, event_id, topic, key, type, subject, occurred_at)
+                SELECT 0, number, number, '', '', '', '', '' FROM generate_series(1, 20000) AS number
+            """)
+            plan = await connection.fetchval(explained)
+            assert await connection.fetchval("SELECT position FROM relay_cursors WHERE log = 0") == 20000
+        finally:
+            await connection.close()
+    assert plan[0]["Plan"]["Shared Hit Blocks"] < 100
