@@ -122,10 +122,12 @@ class Consumer:
         self._drained = asyncio.Event()
         self._assigned = asyncio.Event()
         self._broken: BaseException | None = None
-        self._watchdog = Watchdog(settings, group, self._progress)
         self._stopping = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self._watchdog = Watchdog(
+            settings, group, self._progress, serving=processor.serving, busy=lambda: not self._idle.is_set()
+        )
         self._client: AIOKafkaConsumer | None = None
         self._finding: asyncio.Task[None] | None = None
         self._committing: asyncio.Task[None] | None = None

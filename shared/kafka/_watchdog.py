@@ -22,13 +22,25 @@ SCHEDULING = Path("/proc/self/schedstat")
 class Watchdog:
     """Ends the process when a partition with records stands still although PostgreSQL and Kafka answer.
 
-    The client's own idea of a partition's end is not asked: a client that is stuck does not hear of new records.
+    The client's own idea of a partition's end is not asked: a client that is stuck does not hear of new records. One
+    that builds beside what serves has nobody who would start it again: it is given another client, unless `busy` with
+    a batch.
     """
 
-    def __init__(self, settings: Settings, group: str, progress: Callable[[], Mapping[TopicPartition, int]]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        group: str,
+        progress: Callable[[], Mapping[TopicPartition, int]],
+        *,
+        serving: bool,
+        busy: Callable[[], bool],
+    ) -> None:
         self._settings = settings
         self._group = group
         self._progress = progress
+        self._serving = serving
+        self._busy = busy
         self._limit = settings.consumer_stuck_after.total_seconds()
         self._excused_until = 0.0
         self._unassigned_since: float | None = None
@@ -46,7 +58,7 @@ class Watchdog:
         self._unassigned_since = None
 
     async def run(self) -> None:
-        """Watch for ever. Raises Unavailable when the group gives nothing for too long."""
+        """Watch for ever. Raises Unavailable when the group gives nothing for too long, or the client has to go."""
         loop = asyncio.get_running_loop()
         moved: dict[TopicPartition, tuple[int, float]] = {}
         now, waited = loop.time(), waited_for_processor()
@@ -79,7 +91,11 @@ class Watchdog:
         stands = self._progress()
         for place in still:
             if ends[place] > stands.get(place, ends[place]):
+                if not self._serving and self._busy():
+                    return
                 log.critical("partition_stuck", group=self._group, topic=place.topic, partition=place.partition)
+                if not self._serving:
+                    raise Unavailable(f"{place.topic}/{place.partition} stands still")
                 os._exit(STUCK_EXIT)
 
 

@@ -13,11 +13,12 @@ import asyncpg
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from shared.db import Connection, Database, projection_sql
+from shared.db import TRANSIENT, Connection, Database, projection_sql
 from shared.errors import Unavailable
 from shared.faults import failpoint
+from shared.ids import new_id
 from shared.kafka import Consumer, probe, topics_of
-from shared.service._consuming import make_consumer, positions_name, projection_version
+from shared.service._consuming import make_consumer, positions_name
 from shared.service._runtime import Runtime, ServiceCode, build_runtime
 from shared.settings import Settings
 
@@ -47,14 +48,18 @@ WITH again AS (
 )
 UPDATE parked_events SET consumer = $1, folded = true WHERE consumer = $2 AND id NOT IN (SELECT id FROM again)
 """
-WITHOUT_HASTE = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+WITHOUT_HASTE = (
+    "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+)
 # Waited for as long as any lock: PostgreSQL notices a moment later that a rebuild was killed.
 ALONE = "SELECT pg_advisory_lock(hashtextextended('rebuild/' || $1, 0))"
+SERVING = "SELECT version FROM projections FOR UPDATE"
+BUILDER = "SELECT obj_description(to_regnamespace($1), 'pg_namespace')"
 CONTENT = "SELECT count(*), sum(hashtextextended(row::text, 0)::numeric) FROM {schema}.{table} AS row"
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY tablename"
 NEAR_S = 2.0
 LOOK_AGAIN_S = 20.0
-BROKER_PATIENCE_S = 600.0
+PATIENCE_S = 600.0
 LONG_S = 24 * 3600.0
 
 Progress = Callable[[str], None]
@@ -62,6 +67,53 @@ Progress = Callable[[str], None]
 
 class RebuildRefused(Unavailable):
     """The projection cannot be rebuilt now; the one that serves is as it was."""
+
+
+class _Turn:
+    """The right to rebuild a service. It ends with the connection that holds it, so it is looked at now and then."""
+
+    def __init__(self, database: Database, service: str) -> None:
+        self.builder = new_id()
+        self._database = database
+        self._service = service
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+
+    async def take(self) -> Connection:
+        """Raises RebuildRefused when another has it; TRANSIENT or OSError when the server does not answer."""
+        self._connection = await self._database.connect()
+        try:
+            await self._connection.execute(ALONE, self._service)
+        except asyncpg.LockNotAvailableError:
+            raise RebuildRefused(f"another rebuild of {self._service} is running; wait for its end") from None
+        return self._connection
+
+    async def keep(self) -> None:
+        """Have it still, or again where the server was away. Raises RebuildRefused when another has begun since."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE_S
+        while True:
+            try:
+                await self.check(self._connection or await self.take(), "build")
+                return
+            except (OSError, *TRANSIENT) as exc:
+                self.give_back()
+                if loop.time() > deadline:
+                    raise RebuildRefused(
+                        "PostgreSQL does not answer; what serves is as it was: "
+                        f"once it is back, run `throughline rebuild {self._service}` again"
+                    ) from exc
+            await asyncio.sleep(1)
+
+    async def check(self, connection: Connection, which: str) -> None:
+        """Raises RebuildRefused where what is built in a schema is another's."""
+        if await connection.fetchval(BUILDER, f"{self._service}_{which}") != self.builder:
+            raise RebuildRefused(f"another rebuild of {self._service} began meanwhile; wait for its end")
+
+    def give_back(self) -> None:
+        """Let another rebuild."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
 
 async def rebuild(code: ServiceCode, settings: Settings, progress: Progress) -> dict[str, bool]:
@@ -75,17 +127,11 @@ async def rebuild(code: ServiceCode, settings: Settings, progress: Progress) -> 
         progress(f"{code.name}: has no projection, so there is nothing to rebuild")
         return {}
     serves = build_runtime(code.name, settings)
-    alone = await runtime.database.connect()
+    turn = _Turn(runtime.database, code.name)
     try:
-        try:
-            await alone.execute(ALONE, code.name)
-        except asyncpg.LockNotAvailableError:
-            raise RebuildRefused(f"another rebuild of {code.name} is running; wait for its end") from None
-        async with runtime.database.reading() as connection:
-            serving = await projection_version(connection)
-            await connection.execute(FORGET, positions_name(code.name, serving + 1), serving + 1)
-        await asyncio.to_thread(_fresh_schema, settings.database_url.get_secret_value(), code.name)
-        await _fold(code, runtime, serving + 1, progress)
+        await turn.take()
+        serving = await _begin(code.name, runtime.database, turn.builder)
+        await _fold(code, runtime, turn, serving + 1, progress)
 
         async def settle() -> None:
             if code.settle is not None:
@@ -93,14 +139,14 @@ async def rebuild(code: ServiceCode, settings: Settings, progress: Progress) -> 
                     await code.settle(each)
 
         await settle()  # most of it while the serving projection goes on
-        return await _swap(code, runtime.database, serving, settle, progress)
+        return await _swap(code, runtime.database, turn, serving, settle, progress)
     finally:
-        await alone.close()
+        turn.give_back()
         for each in (runtime, serves):
             await each.database.close()
 
 
-async def _fold(code: ServiceCode, runtime: Runtime, version: int, progress: Progress) -> None:
+async def _fold(code: ServiceCode, runtime: Runtime, turn: _Turn, version: int, progress: Progress) -> None:
     """Read the log until little is left of it."""
     loop = asyncio.get_running_loop()
     group = f"{code.name}.rebuild{version}"
@@ -111,6 +157,7 @@ async def _fold(code: ServiceCode, runtime: Runtime, version: int, progress: Pro
         began = -NEAR_S
         while loop.time() - began >= NEAR_S:
             began = loop.time()
+            await turn.keep()
             ends = await _ends(code, runtime, places, progress)
             with suppress(TimeoutError):  # then the end is asked for again: Kafka may be away, or have lost its tail
                 async with asyncio.timeout(LOOK_AGAIN_S):
@@ -129,7 +176,7 @@ async def _ends(
     """Where the log ends. A broker that is away is waited for. Raises RebuildRefused when it stays away."""
     loop = asyncio.get_running_loop()
     bootstrap = runtime.settings.kafka_bootstrap_servers
-    deadline = loop.time() + BROKER_PATIENCE_S
+    deadline = loop.time() + PATIENCE_S
     told = False
     while True:
         try:
@@ -164,21 +211,30 @@ def _places(code: ServiceCode, runtime: Runtime) -> list[TopicPartition]:
     ]
 
 
-def _fresh_schema(url: str, service: str) -> None:
-    """An empty schema with the projection's tables; what an interrupted rebuild left is dropped."""
-    import psycopg  # noqa: PLC0415  # only a rebuild pays for it
-    from psycopg import sql  # noqa: PLC0415
+async def _begin(service: str, database: Database, builder: str) -> int:
+    """An empty schema with the projection's tables; what an interrupted rebuild left is dropped.
 
-    build, old = sql.Identifier(f"{service}_build"), sql.Identifier(f"{service}_old")
-    with psycopg.connect(url) as connection:
-        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {}, {} CASCADE").format(build, old))
-        connection.execute(sql.SQL("CREATE SCHEMA {}").format(build))
-        connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(build))
-        connection.execute(projection_sql(service).encode())
+    Answers which version serves: none is swapped in beside this.
+    """
+    async with database.reading() as connection, connection.transaction():
+        await connection.execute(WITHOUT_HASTE)
+        serving = int(await connection.fetchval(SERVING))
+        await connection.execute(FORGET, positions_name(service, serving + 1), serving + 1)
+        await connection.execute(f"DROP SCHEMA IF EXISTS {service}_build, {service}_old CASCADE")
+        await connection.execute(f"CREATE SCHEMA {service}_build")
+        await connection.execute(f"COMMENT ON SCHEMA {service}_build IS '{builder}'")
+        await connection.execute(f"SET LOCAL search_path TO {service}_build")
+        await connection.execute(projection_sql(service))
+    return serving
 
 
-async def _swap(
-    code: ServiceCode, database: Database, serving: int, settle: Callable[[], Awaitable[None]], progress: Progress
+async def _swap(  # noqa: PLR0913  # what is swapped, and who says so
+    code: ServiceCode,
+    database: Database,
+    turn: _Turn,
+    serving: int,
+    settle: Callable[[], Awaitable[None]],
+    progress: Progress,
 ) -> dict[str, bool]:
     """Swap when the serving projection has been wherever the new one has, so that no decision is left out."""
     built, before = positions_name(code.name, serving + 1), positions_name(code.name, serving)
@@ -196,6 +252,7 @@ async def _swap(
                 await connection.execute(CARRY_PARKED, built, before)
                 await connection.execute(f"ALTER SCHEMA {code.name}_projection RENAME TO {code.name}_old")
                 await connection.execute(f"ALTER SCHEMA {code.name}_build RENAME TO {code.name}_projection")
+                await turn.check(connection, "projection")
                 failpoint("before_swap_commit")
                 return equal
         if not told:

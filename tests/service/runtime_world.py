@@ -23,7 +23,7 @@ from shared.kafka import Route, on_batch
 from shared.personal import Draft
 from shared.service import Runtime, ServiceCode, build_runtime, free_port
 from shared.settings import Settings
-from shared.testing import Harness
+from shared.testing import Harness, eventually
 
 SERVICE = "capture"
 APPLIED = "CREATE TABLE {schema}.applied (id bigint GENERATED ALWAYS AS IDENTITY, event_id text, lead_id text, of text)"
@@ -202,3 +202,16 @@ async def process(
         if started.returncode is None:
             started.kill()
         await started.wait()
+
+
+async def all_read(service: Harness, facts: list[Event]) -> None:
+    """Wait until these are carried out."""
+
+    async def are_read() -> bool:
+        async with service.runtime.database.reading() as connection:
+            read = await connection.fetchval(
+                "SELECT count(DISTINCT event_id) FROM inbox WHERE event_id = ANY($1)", [fact.event_id for fact in facts]
+            )
+        return bool(read == len(facts))
+
+    await eventually(are_read, within=120)

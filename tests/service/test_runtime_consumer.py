@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import OffsetAndMetadata
@@ -19,6 +20,7 @@ from shared.db import Database, Tx
 from shared.errors import Unavailable
 from shared.events import TouchRecorded
 from shared.kafka import on_batch
+from shared.kafka._watchdog import Watchdog  # noqa: TID251  # to ask it without a consumer
 from shared.outbox import Relay
 from shared.outbox._relay import partition_of  # noqa: TID251  # to aim at a partition
 from shared.service import Consuming, Runtime, ServiceCode
@@ -258,6 +260,26 @@ async def test_a_process_whose_handler_hangs_ends_itself(kafka_settings: Setting
         await tell(runtime, [touch("ann", type="never_ends")])
         async with asyncio.timeout(45):
             assert await stuck.wait() == 70
+
+
+async def test_one_that_builds_gets_another_client_but_not_amid_a_batch(kafka_settings: Settings) -> None:
+    impatient = kafka_settings.model_copy(update={"consumer_stuck_after": timedelta(milliseconds=100)})
+    stands = {TopicPartition(kafka_settings.topic_prefix + "touches", number): 0 for number in range(2)}
+    busy, asked = True, asyncio.Event()
+
+    def is_busy() -> bool:
+        asked.set()
+        return busy
+
+    async with world(kafka_settings) as runtime:
+        await tell(runtime, [touch("ann", 1)])
+        await caught_up(runtime)
+        watching = asyncio.create_task(Watchdog(impatient, "b", lambda: stands, serving=False, busy=is_busy).run())
+        await asked.wait()
+        assert not watching.done()
+        busy = False
+        with pytest.raises(Unavailable, match="stands still"):
+            await watching
 
 
 async def test_records_that_kafka_dropped_before_they_were_read_are_passed_over_loudly(

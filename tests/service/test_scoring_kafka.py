@@ -3,26 +3,13 @@
 import asyncio
 import random
 
-from shared.events import Event, LeadScored
+from shared.events import LeadScored
 from shared.service import rebuild
 from shared.settings import Settings
-from shared.testing import FrozenClock, Harness, eventually, harness
-from tests.service.runtime_world import killed_rebuild
+from shared.testing import FrozenClock, eventually, harness
+from tests.service.runtime_world import all_read, killed_rebuild
 from tests.service.scoring_world import NOW, PEOPLE, World, random_history, with_named_score
 from throughline.services import service_code
-
-
-async def all_read(service: Harness, facts: list[Event]) -> None:
-    """Wait until these are carried out."""
-
-    async def are_read() -> bool:
-        async with service.runtime.database.reading() as connection:
-            read = await connection.fetchval(
-                "SELECT count(DISTINCT event_id) FROM inbox WHERE event_id = ANY($1)", [fact.event_id for fact in facts]
-            )
-        return bool(read == len(facts))
-
-    await eventually(are_read, within=120)
 
 
 async def test_f32_a_rebuild_that_is_killed_twice_while_facts_come_leaves_what_serves_and_the_next_one_is_equal(
