@@ -7,6 +7,7 @@ from services.capture.consent.api import consent_router
 from services.capture.deals.api import crm_deals_router
 from services.capture.duplicates.api import duplicates_router
 from services.capture.enrichment.api import enrichment_router
+from services.capture.enrichment.builtin import read_lists
 from services.capture.erasures.api import erasures_router
 from services.capture.exports.api import exports_router
 from services.capture.facts.api import facts_router
@@ -27,6 +28,7 @@ from shared.service import Runtime
 
 def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
     """The table of endpoints."""
+    read_lists()
     forgotten = Forgotten(runtime)
     known = known_sources(runtime)
     settings = CaptureSettings()

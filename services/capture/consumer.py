@@ -1,7 +1,9 @@
 """What capture reacts to: deliveries, to map them; and what it told itself, should an older database come back."""
 
 from services.capture.accounts.folding import on_accounts_changed
+from services.capture.adapters import adapters
 from services.capture.consent.handlers import on_consent
+from services.capture.enrichment.builtin import read_lists
 from services.capture.erasures.handlers import on_reported
 from services.capture.hooks.handlers import on_deliveries
 from services.capture.leads import folding
@@ -29,6 +31,8 @@ from shared.service import Runtime
 
 def routes(runtime: Runtime) -> tuple[Route, ...]:
     """The table of facts. None is folded into a projection, so a rebuild has nothing to do with them."""
+    read_lists()
+    adapters()
     return (
         on_batch(DeliveryReceived, lambda events, tx: on_deliveries(events, tx, runtime), decides=True),
         on_batch(LeadCaptured, lambda events, tx: folding.on_captured(events, tx, runtime), decides=True),
