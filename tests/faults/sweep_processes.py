@@ -30,6 +30,7 @@ FROZEN_BROKER = 40.0
 FROZEN_DATABASE = 30.0
 HELD = 20.0
 SKEWED = (timedelta(days=2), -timedelta(days=2))
+END_OURS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(application_name, 'throughl')"
 LIBRARY = next(Path(libfaketime.__file__).parent.rglob("libfaketime.so.1"))
 
 
@@ -94,10 +95,8 @@ def test_f17_table_that_somebody_holds_for_long(cluster: Cluster, oracle: Oracle
 def test_f18_others_take_every_connection_and_give_them_back(cluster: Cluster, oracle: Oracle) -> None:
     with Load(oracle, cluster) as load:
         load.wait_sent(20)
-        with every_connection(cluster):
-            cluster.query(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(application_name, 'throughl')"
-            )
+        with psycopg.connect(cluster.postgres.url, autocommit=True) as owner, every_connection(cluster):
+            assert wait_until(lambda: not owner.execute(END_OURS).fetchall(), 60), "ours could not be taken"
             assert wait_until(lambda: oracle.refused > 0, 60), "nobody noticed"
         load.wait_sent(20)
     whole(oracle)
@@ -146,7 +145,7 @@ def every_connection(cluster: Cluster) -> Iterator[None]:
             try:
                 held.append(psycopg.connect(cluster.postgres.url, autocommit=True))
             except psycopg.OperationalError:
-                over.wait(0.2)
+                over.wait(0.01)
 
     taking = threading.Thread(target=take)
     taking.start()
