@@ -222,36 +222,19 @@ def main() -> None:
     if "endtoend" in chosen:
         console.print("measuring: everything on")
         figures = endtoend.measure()
-        rows.append(
-            Row(
-                "sustained end to end, everything on, touches a second",
-                figures.sustained,
-                None,
-                None,
-                ">= 1700",
-                figures.sustained >= endtoend.SUSTAINED_GOAL,
-            )
-        )
-        rows.append(
-            Row(
-                "webhook to rep assigned at half of it, p99 ms",
-                figures.p99_ms,
-                None,
-                None,
-                "<= 150",
-                figures.p99_ms <= endtoend.P99_GOAL_MS,
-            )
-        )
-        rows.append(
-            Row(
+        reached = figures.sustained
+        name = "sustained end to end, everything on, touches a second"
+        rows.append(Row(name, reached, None, None, f">= {endtoend.SUSTAINED_GOAL}", reached >= endtoend.SUSTAINED_GOAL))
+        for name, took, goal in (
+            ("webhook to rep assigned at half of it, p99 ms", figures.p99_ms, endtoend.P99_GOAL_MS),
+            ("webhook to rep assigned at nine tenths of it, p99 ms", figures.busy_p99_ms, endtoend.BUSY_P99_GOAL_MS),
+            (
                 "late touch to the report it changed at half of it, p99 ms",
                 figures.late_p99_ms,
-                None,
-                None,
-                f"<= {endtoend.LATE_P99_GOAL_MS}",
-                figures.late_p99_ms <= endtoend.LATE_P99_GOAL_MS,
-            )
-        )
+                endtoend.LATE_P99_GOAL_MS,
+            ),
+        ):
+            rows.append(Row(name, took, None, None, f"<= {goal}", took <= goal))
     table = Table(title="medians")
     for column in ("what", "per second", "bare limit", "ratio", "goal", "met"):
         table.add_column(column, justify="left" if column == "what" else "right")
