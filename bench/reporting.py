@@ -45,9 +45,9 @@ _INSTANT = timedelta.resolution
 _CHANNEL = f"(ARRAY[{', '.join(repr(name) for name in CHANNELS)}])[channel]"
 SEED_TOUCHES = f"""
 INSERT INTO touches (origin, touch_id, position, lead_id, occurred_at, received_at, type, channel, channel_rule,
-    campaign, automated)
+    campaign, automated, given_channel)
 SELECT 'api', 'touch' || lpad(place::text, 9, '0'), place, 'lead' || lpad(person::text, 7, '0'), at, at, 'page_view',
-    {_CHANNEL}, 'caller', {_CHANNEL} || ' ' || place % {CAMPAIGNS}, false
+    {_CHANNEL}, 'caller', {_CHANNEL} || ' ' || place % {CAMPAIGNS}, false, {_CHANNEL}
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS touch (place, person, ago, channel)
 CROSS JOIN LATERAL (SELECT timestamptz '{END}' + ago * interval '1 microsecond' AS at) AS happened
 """
