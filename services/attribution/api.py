@@ -29,5 +29,5 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
         rates.router(runtime),
         channels.router(runtime),
         exports.router(runtime),
-        pipeline.router(runtime),
+        pipeline.router(runtime, answers),
     )

@@ -29,10 +29,13 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Until when all that was told is in sums of credits, and in what is left of journeys; None: nobody knows."""
+    """Until when all that was told is in sums of credits, in what is left of journeys, and in the pipeline; None:
+    nobody knows.
+    """
 
     credits: datetime | None
     journeys: datetime | None
+    pipeline: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +52,24 @@ class Until:
 
     credits: bool = False
     journeys: bool = False
+    pipeline: bool = False
     known: frozenset[datetime | None] = frozenset()
 
     def __or__(self, other: "Until") -> "Until":
-        return Until(self.credits or other.credits, self.journeys or other.journeys, self.known | other.known)
+        return Until(
+            self.credits or other.credits,
+            self.journeys or other.journeys,
+            self.pipeline or other.pipeline,
+            self.known | other.known,
+        )
 
     def at(self, moments: Moments) -> datetime | None:
         """The moment; None where any is not known."""
-        read = ((self.credits, moments.credits), (self.journeys, moments.journeys))
+        read = (
+            (self.credits, moments.credits),
+            (self.journeys, moments.journeys),
+            (self.pipeline, moments.pipeline),
+        )
         parts = {*self.known, *(moment for counts, moment in read if counts)}
         least = [part for part in parts if part is not None]
         return min(least) if len(least) == len(parts) and least else None
@@ -64,6 +77,7 @@ class Until:
 
 CREDITS = Until(credits=True)
 JOURNEYS = Until(journeys=True)
+PIPELINE = Until(pipeline=True)
 
 
 @dataclass(frozen=True, slots=True)
