@@ -22,6 +22,8 @@ OVERHEAD = 2_048
 SLOW_S = 0.25
 STANDS_S = 5.0
 """How old an answer may be that takes long to compute while facts come in all the time."""
+SLOW_AT_ONCE = 2
+"""What takes long leaves connections and time to the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Answers:
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._bytes = 0
         self._flights: dict[Hashable, list[_Flight]] = {}
+        self._turns = asyncio.Semaphore(SLOW_AT_ONCE)
 
     async def of(self, request: Request, make: Make, *beside: Hashable) -> Response:
         """The answer to a request, which is all that it depends on beside the database and what is named `beside`.
@@ -85,12 +88,9 @@ class Answers:
             self._kept.move_to_end(name)
             if kept.state.version == state.version:
                 return kept.told(state)
-            if (
-                kept.took > SLOW_S
-                and kept.state.version.is_firmly(state.version)
-                and loop.time() - kept.read_at <= STANDS_S
-            ):
-                if not self._flights.get(name):
+            same = kept.state.version.is_firmly(state.version)
+            if same and self._is_slow(name) and loop.time() - kept.read_at <= STANDS_S:
+                if self._under_way(name, state) is None:
                     self._begin(name, state, make)
                 return kept.told(kept.state)
         flight = self._under_way(name, state) or self._begin(name, state, make)
@@ -101,10 +101,15 @@ class Answers:
         """A computation that sees all that this state does, or one that takes long."""
         now = asyncio.get_running_loop().time()
         for flight in self._flights.get(name, ()):
-            same = flight.state.version == state.version
-            if same or (now - flight.began > SLOW_S and flight.state.version.is_firmly(state.version)):
+            slow = self._is_slow(name) or now - flight.began > SLOW_S
+            if flight.state.version == state.version or (slow and flight.state.version.is_firmly(state.version)):
                 return flight
         return None
+
+    def _is_slow(self, name: Hashable) -> bool:
+        """Whether it took long the last time."""
+        kept = self._kept.get(name)
+        return kept is not None and kept.took > SLOW_S
 
     def _begin(self, name: Hashable, state: State, make: Make) -> _Flight:
         """Compute, whoever goes away meanwhile."""
@@ -123,6 +128,12 @@ class Answers:
         return flight
 
     async def _make(self, name: Hashable, make: Make) -> _Kept:
+        if not self._is_slow(name):
+            return await self._made(name, make)
+        async with self._turns:
+            return await self._made(name, make)
+
+    async def _made(self, name: Hashable, make: Make) -> _Kept:
         loop = asyncio.get_running_loop()
         read: list[tuple[State, float]] = []
 
