@@ -316,6 +316,18 @@ async def test_what_takes_long_is_told_as_it_was_while_one_computation_makes_the
     assert costs.times == 2
 
 
+async def test_what_took_long_once_is_not_yet_what_takes_long(
+    attribution: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "SLOW_S", 0.0)
+    monkeypatch.setattr(standing, "STANDS_S", math.inf)
+    costs, told_after = Costs(attribution.runtime.database), []
+    for name in ("One", "Two", "Three"):
+        told_after.append(await costs.ask())
+        await put_cost(attribution, name)
+    assert told_after == [counting(0), counting(1), counting(1)]
+
+
 async def test_an_answer_is_no_older_than_it_may_be(attribution: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standing, "SLOW_S", -1.0)
     monkeypatch.setattr(standing, "STANDS_S", -1.0)
