@@ -12,20 +12,22 @@ from services.attribution.paths import api as paths
 from services.attribution.pipeline import api as pipeline
 from services.attribution.rates import api as rates
 from services.attribution.reports import api as reports
+from services.attribution.standing.answers import Answers
 from shared.service import Runtime
 
 
 def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
     """The endpoints, below `/attribution`."""
+    answers = Answers(runtime.database)
     return (
         journeys.router(runtime),
         conversions.router(runtime),
         models.router(runtime),
-        reports.router(runtime),
-        cohorts.router(runtime),
-        paths.router(runtime),
+        reports.router(runtime, answers),
+        cohorts.router(runtime, answers),
+        paths.router(runtime, answers),
         rates.router(runtime),
         channels.router(runtime),
         exports.router(runtime),
-        pipeline.router(runtime),
+        pipeline.router(runtime, answers),
     )

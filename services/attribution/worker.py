@@ -14,6 +14,7 @@ from services.attribution.models.handlers import settle_models, walk_models
 from services.attribution.pipeline.following import settle_followed
 from services.attribution.remainders.handlers import keep_remainders
 from services.attribution.remainders.handlers import settle as settle_remainders
+from services.attribution.standing.handlers import bring_together
 from services.attribution.telling.handlers import tell_credits
 from services.attribution.totals.handlers import keep_totals
 from shared.service import Runtime, Timer
@@ -30,6 +31,7 @@ def timers(runtime: Runtime) -> tuple[Timer, ...]:
         Timer("credits-told", lambda: tell_credits(runtime), timedelta(seconds=0.5)),
         Timer("exports", Exporter(runtime).step, timedelta(seconds=1)),
         Timer("remainders", lambda: keep_remainders(runtime.database), timedelta(seconds=1)),
+        Timer("report-moves", lambda: bring_together(runtime.database), timedelta(seconds=2)),
         Timer("channel-totals", lambda: keep_totals(runtime.database, catalogue), timedelta(seconds=2)),
     )
 

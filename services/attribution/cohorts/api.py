@@ -1,10 +1,10 @@
 """Reports of cohorts over HTTP: by first touch, and new customers against returning ones."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from services.attribution.cohorts import queries
 from services.attribution.cohorts.answers import (
@@ -21,12 +21,13 @@ from services.attribution.cohorts.answers import (
 from services.attribution.cohorts.domain import Level, Part
 from services.attribution.cohorts.laying import cohorts_of, splits_of
 from services.attribution.rates.queries import exchange
-from services.attribution.remainders.queries import as_of
 from services.attribution.reports.asking import Asked, Day, NameQuery, asked
 from services.attribution.reports.domain import Period, bucket_of, choose_currency, nth_bucket
 from services.attribution.reports.drilling import page_of, place_after
 from services.attribution.reports.figures import OneCurrency
 from services.attribution.reports.handlers import MOST_ROWS, Settled
+from services.attribution.standing.answers import Answers, Reading, Told
+from services.attribution.standing.domain import JOURNEYS
 from shared.db import Connection
 from shared.errors import FieldError, Invalid
 from shared.money import Currency
@@ -41,12 +42,13 @@ ConvertQuery = Annotated[Currency | None, Query(description="Convert by the post
 ThroughQuery = Annotated[Currency | None, Query(description="To cross by, where a pair has no rates")]
 
 
-def router(runtime: Runtime) -> APIRouter:
+def router(runtime: Runtime, answers: Answers) -> APIRouter:
     """The endpoints of cohorts."""
     made = Endpoints(tags=["reports"], dependencies=[Depends(requires("attribution:read"))])
 
     @made.get("/v1/reports/cohorts", response_model=CohortsOut)
     async def cohorts(  # noqa: PLR0913  # the parameters of a report
+        request: Request,
         wanted: Annotated[Asked, Depends(asked)],
         interval: IntervalQuery = "month",
         dimension: DimensionQuery = "channel",
@@ -59,18 +61,23 @@ def router(runtime: Runtime) -> APIRouter:
         A person belongs to the week or month of their first touch, and its channel; who bought before any touch to
         that of the first conversion and `(unattributed)`. `from` and `to` choose cohorts that begin between them.
         """
-        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            read = await _read(connection, wanted, wanted.period, interval, convert_to, convert_through)
         today = runtime.clock.now().astimezone(wanted.period.zone).date()
-        found = cohorts_of(read.sizes, read.parts, read.settled.money, interval, today, dimension == "channel")
-        link = Links(wanted, interval)
-        rows = [cohort_row(one, ages, link) for one in found[:MOST_ROWS]]
-        if wanted.as_csv:
-            return cohort_sheet(rows, read.settled.currency)
-        return document(CohortsOut(**read.told(interval, len(found)), rows=rows))
+
+        async def told(reading: Reading) -> Told:
+            async with reading() as connection:
+                read = await _read(connection, wanted, wanted.period, interval, convert_to, convert_through)
+            found = cohorts_of(read.sizes, read.parts, read.settled.money, interval, today, dimension == "channel")
+            link = Links(wanted, interval)
+            rows = [cohort_row(one, ages, link) for one in found[:MOST_ROWS]]
+            if wanted.as_csv:
+                return Told(cohort_sheet(rows, read.settled.currency), None)
+            return Told(document(CohortsOut(**read.told(interval, len(found)), rows=rows)), JOURNEYS)
+
+        return await answers.of(request, told, today)
 
     @made.get("/v1/reports/new-and-returning", response_model=SplitsOut)
-    async def new_and_returning(
+    async def new_and_returning(  # noqa: PLR0913  # the parameters of a report
+        request: Request,
         wanted: Annotated[Asked, Depends(asked)],
         interval: IntervalQuery = "month",
         dimension: DimensionQuery = "none",
@@ -83,18 +90,23 @@ def router(runtime: Runtime) -> APIRouter:
         """
         period = wanted.period
         known = Period(None, period.end, period.zone)
-        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            read = await _read(connection, wanted, known, interval, convert_to, convert_through)
-        splits = [
-            one
-            for one in splits_of(read.parts, read.settled.money, interval, dimension == "channel")
-            if (period.first is None or one.key[0] >= period.first) and (period.end is None or one.key[0] < period.end)
-        ]
-        link = Links(wanted, interval)
-        rows = [split_row(one, link) for one in splits[:MOST_ROWS]]
-        if wanted.as_csv:
-            return split_sheet(rows, read.settled.currency)
-        return document(SplitsOut(**read.told(interval, len(splits)), rows=rows))
+
+        async def told(reading: Reading) -> Told:
+            async with reading() as connection:
+                read = await _read(connection, wanted, known, interval, convert_to, convert_through)
+            splits = [
+                one
+                for one in splits_of(read.parts, read.settled.money, interval, dimension == "channel")
+                if (period.first is None or one.key[0] >= period.first)
+                and (period.end is None or one.key[0] < period.end)
+            ]
+            link = Links(wanted, interval)
+            rows = [split_row(one, link) for one in splits[:MOST_ROWS]]
+            if wanted.as_csv:
+                return Told(split_sheet(rows, read.settled.currency), None)
+            return Told(document(SplitsOut(**read.told(interval, len(splits)), rows=rows)), JOURNEYS)
+
+        return await answers.of(request, told)
 
     @made.get(PATH)
     async def conversions(  # noqa: PLR0913  # what a cell is, and a place in its list
@@ -126,13 +138,12 @@ class _Read:
     sizes: dict[tuple[date, str], int]
     parts: list[Part]
     settled: Settled
-    as_of: datetime | None
     from_sums: bool
 
     def told(self, interval: Level, rows: int) -> dict[str, Any]:
         return {
             "currency": self.settled.currency,
-            "as_of": self.as_of,
+            "as_of": None,
             "interval": interval,
             "source": "sums" if self.from_sums else "people",
             "truncated": rows > MOST_ROWS,
@@ -161,4 +172,4 @@ async def _read(  # noqa: PLR0913  # what was asked
         rates = await exchange(connection, convert_to, places, through)
         rates.need(places)
         settled = Settled(convert_to, rates)
-    return _Read(sizes, parts, settled, await as_of(connection), period.in_utc and not by_days)
+    return _Read(sizes, parts, settled, period.in_utc and not by_days)

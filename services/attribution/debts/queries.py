@@ -13,6 +13,9 @@ from shared.ids import ConversionId, LeadId
 TOPICS = ("leads", "touches", "conversions", "deals")
 # Until when what is credited holds everything that was told; nothing is owed: null, unknown: the beginning of time.
 PAID_UNTIL = "(SELECT min(coalesce(as_of, '-infinity')) FROM credit_debts)"
+# What every source told until then has been taken in: the oldest watermark of all feeds, or that at which the oldest
+# debt was made.
+AS_OF = f"SELECT nullif(least(min(at), {PAID_UNTIL}), '-infinity') FROM feed_watermarks WHERE topic = ANY($1)"
 
 # What is too much is not counted to its end.
 PATHS_AT_MOST = f"""

@@ -24,11 +24,12 @@ from services.attribution.paths.reporting import (
 from services.attribution.reports.asking import Asked, asked, asked_types
 from services.attribution.reports.domain import choose_currency
 from services.attribution.reports.drilling import link_of
-from services.attribution.reports.queries import as_of
 from services.attribution.reports.questions import Question as CreditQuestion
+from services.attribution.standing.answers import Answers, Reading, Told
+from services.attribution.standing.domain import CREDITS
 from shared.db import Connection
 from shared.service import Runtime
-from shared.web import Endpoints, make_cursor, read_cursor, requires, sheet
+from shared.web import Endpoints, document, make_cursor, read_cursor, requires, sheet
 
 CURSOR = "report-paths"
 PathLimit = Annotated[int, Query(ge=1, le=1_000, description="Most rows on a page")]
@@ -158,7 +159,6 @@ class _Found:
     """The currency of the answer and what was counted in it."""
 
     wanted: Wanted
-    until: datetime | None
     total: Total
     lengths: list[Counted]
     sums: list[Counted]
@@ -179,7 +179,7 @@ class _Found:
         """The fields of `Report`."""
         return {
             "currency": self.wanted.currency,
-            "as_of": self.until,
+            "as_of": None,
             "conversions": self.total.all.journeys,
             "value_minor": self.total.all.value_minor,
             "unattributed_conversions": self.total.unattributed.journeys,
@@ -205,48 +205,58 @@ def asked_paths(
 Asking = Annotated[Question, Depends(asked_paths)]
 
 
-def router(runtime: Runtime) -> APIRouter:
+def router(runtime: Runtime, answers: Answers) -> APIRouter:
     """The endpoints of the reports about paths."""
     made = Endpoints(tags=["reports"], dependencies=[Depends(requires("attribution:read"))])
     made.take(drilling_router(runtime))
 
     @made.get("/v1/reports/assisted", response_model=AssistedReport)
-    async def assisted(question: Asking) -> AssistedReport | Response:
+    async def assisted(request: Request, question: Asking) -> Response:
         """Which channels prepared conversions, and which closed them."""
-        found = await _found(runtime, question.wanted, ["assist", "last", "step"])
-        rows = [
-            AssistedRow(
-                key=one.key,
-                assisted_conversions=one.assisted.journeys,
-                assisted_value_minor=one.assisted.value_minor,
-                last_conversions=one.last.journeys,
-                last_value_minor=one.last.value_minor,
-                first_conversions=one.first.journeys,
-                first_value_minor=one.first.value_minor,
-                ratio=one.ratio,
-                assisted_drill_url=found.links.to(assisted_by=one.key),
-                last_drill_url=found.link("last_touch", one.key),
-                first_drill_url=found.link("first_touch", one.key),
-            )
-            for one in parts_of(found.sums)
-        ]
-        return _csv(AssistedRow, rows, found) if question.as_csv else AssistedReport(**found.head, rows=rows)
+
+        async def told(reading: Reading) -> Told:
+            found = await _found(reading, question.wanted, ["assist", "last", "step"])
+            rows = [
+                AssistedRow(
+                    key=one.key,
+                    assisted_conversions=one.assisted.journeys,
+                    assisted_value_minor=one.assisted.value_minor,
+                    last_conversions=one.last.journeys,
+                    last_value_minor=one.last.value_minor,
+                    first_conversions=one.first.journeys,
+                    first_value_minor=one.first.value_minor,
+                    ratio=one.ratio,
+                    assisted_drill_url=found.links.to(assisted_by=one.key),
+                    last_drill_url=found.link("last_touch", one.key),
+                    first_drill_url=found.link("first_touch", one.key),
+                )
+                for one in parts_of(found.sums)
+            ]
+            return _told(question, AssistedReport(**found.head, rows=rows), AssistedRow, rows)
+
+        return await answers.of(request, told)
 
     @made.get("/v1/reports/participation", response_model=ParticipationReport)
-    async def participation(question: Asking) -> ParticipationReport | Response:
+    async def participation(request: Request, question: Asking) -> Response:
         """How many conversions each channel took part in."""
-        found = await _found(runtime, question.wanted, ["part"])
-        rows = [
-            ParticipationRow(
-                key=key,
-                conversions=amount.journeys,
-                value_minor=amount.value_minor,
-                share=found.total.share(amount.journeys),
-                drill_url=found.link("participation", key),
+
+        async def told(reading: Reading) -> Told:
+            found = await _found(reading, question.wanted, ["part"])
+            rows = [
+                ParticipationRow(
+                    key=key,
+                    conversions=amount.journeys,
+                    value_minor=amount.value_minor,
+                    share=found.total.share(amount.journeys),
+                    drill_url=found.link("participation", key),
+                )
+                for key, amount in participation_of(found.sums, found.total)
+            ]
+            return _told(
+                question, ParticipationReport(**found.head, overlapping=True, rows=rows), ParticipationRow, rows
             )
-            for key, amount in participation_of(found.sums, found.total)
-        ]
-        return _csv(ParticipationRow, rows, found) if question.as_csv else ParticipationReport(**found.head, rows=rows)
+
+        return await answers.of(request, told)
 
     @made.get("/v1/reports/paths", response_model=PathsReport)
     async def paths(
@@ -255,83 +265,93 @@ def router(runtime: Runtime) -> APIRouter:
         collapse: Annotated[bool, Query(description="Whether a run of one channel is one visit")] = False,
         limit: PathLimit = 50,
         cursor: str | None = None,
-    ) -> PathsReport | Response:
+    ) -> Response:
         """The sequences of channels that led to most conversions."""
         subject: Sequenced = "route" if collapse else "path"
-        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            found = await _counted(connection, question.wanted, [])
-            kind = f"{CURSOR}:{subject}:{found.wanted.currency}:{question.wanted.period}:{question.wanted.types}"
-            place = read_cursor(runtime.secrets, kind, cursor)
-            after = Counted(subject, "", place[2], (), place[0], place[1]) if place else None
-            most = (
-                await queries.most_counted(connection, found.wanted, subject, limit + 1, after)
-                if found.wanted.currency
-                else []
+
+        async def told(reading: Reading) -> Told:
+            async with reading() as connection:
+                found = await _counted(connection, question.wanted, [])
+                kind = f"{CURSOR}:{subject}:{found.wanted.currency}:{question.wanted.period}:{question.wanted.types}"
+                place = read_cursor(runtime.secrets, kind, cursor)
+                after = Counted(subject, "", place[2], (), place[0], place[1]) if place else None
+                most = (
+                    await queries.most_counted(connection, found.wanted, subject, limit + 1, after)
+                    if found.wanted.currency
+                    else []
+                )
+            rows = [
+                SequenceRow(
+                    key=path_key(one.keys),
+                    path=list(one.keys),
+                    touches=len(one.keys),
+                    conversions=one.journeys,
+                    value_minor=one.value_minor,
+                    share=found.total.share(one.journeys),
+                    drill_url=found.links.to_sequence(one.key_id, subject),
+                )
+                for one in most[:limit]
+            ]
+            last = most[limit - 1] if len(most) > limit else None
+            more = make_cursor(runtime.secrets, kind, (last.journeys, last.value_minor, last.key_id)) if last else None
+            answer = _told(
+                question, PathsReport(**found.head, collapsed=collapse, rows=rows, next_cursor=more), SequenceRow, rows
             )
-        rows = [
-            SequenceRow(
-                key=path_key(one.keys),
-                path=list(one.keys),
-                touches=len(one.keys),
-                conversions=one.journeys,
-                value_minor=one.value_minor,
-                share=found.total.share(one.journeys),
-                drill_url=found.links.to_sequence(one.key_id, subject),
-            )
-            for one in most[:limit]
-        ]
-        last = most[limit - 1] if len(most) > limit else None
-        more = make_cursor(runtime.secrets, kind, (last.journeys, last.value_minor, last.key_id)) if last else None
-        if question.as_csv:
-            answer = _csv(SequenceRow, rows, found)
-            if more:
-                answer.headers["link"] = f'<{request.url.include_query_params(cursor=more)}>; rel="next"'
+            if more and question.as_csv:
+                answer.response.headers["link"] = f'<{request.url.include_query_params(cursor=more)}>; rel="next"'
             return answer
-        return PathsReport(**found.head, collapsed=collapse, rows=rows, next_cursor=more)
+
+        return await answers.of(request, told)
 
     @made.get("/v1/reports/path-length", response_model=LengthReport)
-    async def path_length(question: Asking) -> LengthReport | Response:
+    async def path_length(request: Request, question: Asking) -> Response:
         """How many touches it took."""
-        found = await _found(runtime, question.wanted, [])
-        numbered = by_number(found.lengths)
-        rows = [
-            LengthRow(
-                touches=touches or 0,
-                conversions=amount.journeys,
-                value_minor=amount.value_minor,
-                share=found.total.share(amount.journeys),
-                drill_url=found.links.to(touches=touches or 0),
+
+        async def told(reading: Reading) -> Told:
+            found = await _found(reading, question.wanted, [])
+            numbered = by_number(found.lengths)
+            rows = [
+                LengthRow(
+                    touches=touches or 0,
+                    conversions=amount.journeys,
+                    value_minor=amount.value_minor,
+                    share=found.total.share(amount.journeys),
+                    drill_url=found.links.to(touches=touches or 0),
+                )
+                for touches, amount in numbered
+            ]
+            return _told(
+                question, LengthReport(**found.head, mean_touches=mean_of(numbered), rows=rows), LengthRow, rows
             )
-            for touches, amount in numbered
-        ]
-        if question.as_csv:
-            return _csv(LengthRow, rows, found)
-        return LengthReport(**found.head, mean_touches=mean_of(numbered), rows=rows)
+
+        return await answers.of(request, told)
 
     @made.get("/v1/reports/time-lag", response_model=LagReport)
-    async def time_lag(question: Asking) -> LagReport | Response:
+    async def time_lag(request: Request, question: Asking) -> Response:
         """How many days it took from the first touch."""
-        found = await _found(runtime, question.wanted, ["lag"])
-        numbered = by_number(found.sums)
-        rows = [
-            LagRow(
-                days=days,
-                conversions=amount.journeys,
-                value_minor=amount.value_minor,
-                share=found.total.share(amount.journeys),
-                drill_url=found.links.to_lag(days),
-            )
-            for days, amount in numbered
-        ]
-        if question.as_csv:
-            return _csv(LagRow, rows, found)
-        return LagReport(**found.head, mean_days=mean_of(numbered), rows=rows)
+
+        async def told(reading: Reading) -> Told:
+            found = await _found(reading, question.wanted, ["lag"])
+            numbered = by_number(found.sums)
+            rows = [
+                LagRow(
+                    days=days,
+                    conversions=amount.journeys,
+                    value_minor=amount.value_minor,
+                    share=found.total.share(amount.journeys),
+                    drill_url=found.links.to_lag(days),
+                )
+                for days, amount in numbered
+            ]
+            return _told(question, LagReport(**found.head, mean_days=mean_of(numbered), rows=rows), LagRow, rows)
+
+        return await answers.of(request, told)
 
     return made
 
 
-async def _found(runtime: Runtime, wanted: Wanted, subjects: Sequence[Subject]) -> _Found:
-    async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
+async def _found(reading: Reading, wanted: Wanted, subjects: Sequence[Subject]) -> _Found:
+    async with reading() as connection:
         return await _counted(connection, wanted, subjects)
 
 
@@ -340,11 +360,13 @@ async def _counted(connection: Connection, wanted: Wanted, subjects: Sequence[Su
     lengths = await queries.counted(connection, wanted, ["length"])
     wanted = replace(wanted, currency=choose_currency({one.currency for one in lengths}, wanted.currency))
     sums = await queries.counted(connection, wanted, subjects) if subjects and wanted.currency else []
-    return _Found(wanted, await as_of(connection), total_of(lengths), lengths, sums)
+    return _Found(wanted, total_of(lengths), lengths, sums)
 
 
-def _csv(kind: type[BaseModel], rows: Iterable[BaseModel], found: _Found) -> Response:
-    """The rows as CSV; a sequence is told by its key alone."""
+def _told(question: Question, report: Report, kind: type[BaseModel], rows: Iterable[BaseModel]) -> Told:
+    """The report, or its rows as CSV; a sequence is told by its key alone."""
+    if not question.as_csv:
+        return Told(document(report), CREDITS)
     columns = [name for name in kind.model_fields if name != "path"]
-    lines = [[*(getattr(row, name) for name in columns), found.wanted.currency] for row in rows]
-    return sheet([*columns, "currency"], lines)
+    lines = [[*(getattr(row, name) for name in columns), report.currency] for row in rows]
+    return Told(sheet([*columns, "currency"], lines), None)

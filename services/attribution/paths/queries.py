@@ -239,14 +239,13 @@ async def counted(
     led to nothing are whole.
     """
     parameters = await _parameters(connection, wanted, subjects, reach or wanted.reach, with_lost=with_lost)
-    return [Counted(*row.values()) for row in await connection.fetch(SUMS, *parameters)]
+    return list(map(Counted._make, await connection.fetch(SUMS, *parameters)))
 
 
 async def grams(connection: Connection, wanted: Wanted, spans: Sequence[Span], order: int) -> list[Counted]:
     """The steps and ends of all journeys, by months or over all time, with the channels before that an order needs."""
     types = list(wanted.types) or None
-    rows = await connection.fetch(GRAMS, *_span_columns(spans), order, wanted.currency, types)
-    return [Counted(*row.values()) for row in rows]
+    return list(map(Counted._make, await connection.fetch(GRAMS, *_span_columns(spans), order, wanted.currency, types)))
 
 
 async def most_counted(
@@ -258,7 +257,7 @@ async def most_counted(
         rows = await connection.fetch(RANKED, subject, wanted.currency, *place, limit)
     else:
         rows = await _most_in_period(connection, wanted, subject, limit, place)
-    return [Counted(*row.values()) for row in rows]
+    return list(map(Counted._make, rows))
 
 
 async def _most_in_period(

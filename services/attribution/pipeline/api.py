@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
 from services.attribution.pipeline import reading
@@ -21,84 +21,96 @@ from services.attribution.pipeline.worth import as_they_are, closing_day, conver
 from services.attribution.rates.queries import exchange
 from services.attribution.reports.domain import choose_currency
 from services.attribution.reports.questions import not_both
+from services.attribution.standing.answers import Answers, Reading, Told
+from services.attribution.standing.domain import PIPELINE
 from shared.db import Connection
 from shared.errors import FieldError, Invalid
 from shared.money import Currency
 from shared.service import Runtime
-from shared.web import Endpoints, requires
+from shared.web import Endpoints, document, requires
 
 R = TypeVar("R", bound=BaseModel)
 
 
-def router(runtime: Runtime) -> APIRouter:
+def router(runtime: Runtime, answers: Answers) -> APIRouter:
     """The endpoints of the reports."""
     made = Endpoints(tags=["reports"], dependencies=[Depends(requires("attribution:read"))])
 
     @made.get("/v1/reports/funnel", response_model=FunnelReport, response_model_exclude_unset=True)
     async def funnel(
+        request: Request,
         asked: Annotated[Wanted, Depends(wanted)],
         of: Literal["leads", "deals"] = "leads",
         within_days: Annotated[int | None, Query(description="Count only who went on within so many days")] = None,
-    ) -> FunnelReport | Response:
+    ) -> Response:
         """Who entered each stage in a period, how many of them went on to the next and to the last, and how fast."""
         _known_days(within_days)
         ways = LEADS if of == "leads" else DEALS
-        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            stages: tuple[str, ...] = LIFECYCLE
-            if of == "deals":
-                stages = (*await reading.pipeline_stages(connection), WON)
-            now, then = await _sums(connection, asked, ways.kinds)
-            as_of = await reading.as_of(connection)
-        former = {one.step for one in (*now, *then) if one.kind == ways.entered} - set(stages)
-        stages = (*sorted(former), *stages)
-        lines = funnel_lines(now, ways, stages, _places(asked, len(asked.now)), within_days)
-        past = funnel_lines(then, ways, stages, _places(asked, len(asked.then)), within_days)
-        rows = [FunnelRow(**fields, stage=place.stage) for place, fields in _beside(asked, lines, past)]
-        if asked.asked.as_csv:
-            return sheet_of(rows, {})
-        return FunnelReport(
-            of=of, as_of=as_of, stages=list(stages), truncated=len(lines) > MOST_ROWS, rows=rows, **_previous(asked)
-        )
+
+        async def told(begin: Reading) -> Told:
+            async with begin() as connection:
+                stages: tuple[str, ...] = LIFECYCLE
+                if of == "deals":
+                    stages = (*await reading.pipeline_stages(connection), WON)
+                now, then = await _sums(connection, asked, ways.kinds)
+            former = {one.step for one in (*now, *then) if one.kind == ways.entered} - set(stages)
+            stages = (*sorted(former), *stages)
+            lines = funnel_lines(now, ways, stages, _places(asked, len(asked.now)), within_days)
+            past = funnel_lines(then, ways, stages, _places(asked, len(asked.then)), within_days)
+            rows = [FunnelRow(**fields, stage=place.stage) for place, fields in _beside(asked, lines, past)]
+            if asked.asked.as_csv:
+                return Told(sheet_of(rows, {}), None)
+            report = FunnelReport(
+                of=of, as_of=None, stages=list(stages), truncated=len(lines) > MOST_ROWS, rows=rows, **_previous(asked)
+            )
+            return Told(document(report), PIPELINE)
+
+        return await answers.of(request, told)
 
     @made.get("/v1/reports/pipeline", response_model=PipelineReport, response_model_exclude_unset=True)
     async def pipeline(
+        request: Request,
         asked: Annotated[Wanted, Depends(wanted)],
         convert_to: Annotated[
             Currency | None, Query(description="Convert by the posted rates, instead of one `currency`")
         ] = None,
         convert_through: Annotated[Currency | None, Query(description="To cross by, where a pair has no rates")] = None,
-    ) -> PipelineReport | Response:
+    ) -> Response:
         """What is open, what was opened, won and lost in a period, how fast, and what it brings every year."""
         not_both(asked.asked.currency, convert_to)
         today = runtime.clock.now().astimezone(asked.asked.period.zone).date()
         days = [[closing_day(period, today) for _, period in some] for some in (asked.now, asked.then)]
-        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            stages = await reading.pipeline_stages(connection)
-            before = await reading.sums_in(connection, asked.question, STANDING, asked.begins)
-            now, then = await _sums(connection, asked, KINDS)
-            as_of = await reading.as_of(connection)
-            present = {one.currency for one in (*before, *now, *then) if any(one.total)}
-            places = {(currency, day) for currency in present for day in chain(*days)}
-            rates = await exchange(connection, convert_to, places, convert_through) if convert_to else None
-        currency = convert_to or choose_currency(present, asked.asked.currency)
 
-        def lines(which: int, found: Sequence[Found]) -> Mapping[Place, BaseModel]:
-            pieces, kept = len(days[which]), present if rates else {currency}
-            stood = [one for one in before if one.place == which and one.currency in kept and any(one.total)]
-            here = [one for one in found if one.currency in kept]
-            worth_in = converted(rates, days[which]) if rates else as_they_are
-            return pipeline_lines(stood, here, _places(asked, pieces), pieces, stages, worth_in)
+        async def told(begin: Reading) -> Told:
+            async with begin() as connection:
+                stages = await reading.pipeline_stages(connection)
+                before = await reading.sums_in(connection, asked.question, STANDING, asked.begins)
+                now, then = await _sums(connection, asked, KINDS)
+                present = {one.currency for one in (*before, *now, *then) if any(one.total)}
+                places = {(currency, day) for currency in present for day in chain(*days)}
+                rates = await exchange(connection, convert_to, places, convert_through) if convert_to else None
+            currency = convert_to or choose_currency(present, asked.asked.currency)
 
-        ours = lines(0, now)
-        rows = [PipelineRow(**fields) for _, fields in _beside(asked, ours, lines(1, then))]
-        crossed: dict[str, Any] = {}
-        if rates:
-            crossed["crossed"] = {one: sorted(by) for one, by in sorted(rates.crossed.items())}
-        if asked.asked.as_csv:
-            return sheet_of(rows, {"currency": currency})
-        return PipelineReport(
-            currency=currency, as_of=as_of, truncated=len(ours) > MOST_ROWS, rows=rows, **_previous(asked), **crossed
-        )
+            def lines(which: int, found: Sequence[Found]) -> Mapping[Place, BaseModel]:
+                pieces, kept = len(days[which]), present if rates else {currency}
+                stood = [one for one in before if one.place == which and one.currency in kept and any(one.total)]
+                here = [one for one in found if one.currency in kept]
+                worth_in = converted(rates, days[which]) if rates else as_they_are
+                return pipeline_lines(stood, here, _places(asked, pieces), pieces, stages, worth_in)
+
+            ours = lines(0, now)
+            rows = [PipelineRow(**fields) for _, fields in _beside(asked, ours, lines(1, then))]
+            crossed: dict[str, Any] = {}
+            if rates:
+                crossed["crossed"] = {one: sorted(by) for one, by in sorted(rates.crossed.items())}
+            if asked.asked.as_csv:
+                return Told(sheet_of(rows, {"currency": currency}), None)
+            report = PipelineReport(
+                currency=currency, as_of=None, truncated=len(ours) > MOST_ROWS, rows=rows, **_previous(asked), **crossed
+            )
+            return Told(document(report), PIPELINE)
+
+        return await answers.of(request, told, today)
 
     @made.get("/v1/reports/speed-to-lead", response_model=SpeedReport, response_model_exclude_unset=True)
     async def speed_to_lead(

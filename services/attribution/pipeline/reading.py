@@ -7,10 +7,10 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from services.attribution.channels.domain import NOT_SET
+from services.attribution.debts.queries import AS_OF
 from services.attribution.pipeline.counting import Total
 from services.attribution.pipeline.domain import TIMED, Dimension, Kind
 from services.attribution.pipeline.spans import Spans, midnight, spans
-from services.attribution.reports.queries import AS_OF
 from shared.db import Connection
 
 TOPICS = ("leads", "touches", "scores", "assignments", "deals", "conversions")

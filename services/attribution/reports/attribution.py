@@ -4,19 +4,18 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from services.attribution.conversions.api import DEFAULT_MODEL, ModelQuery
 from services.attribution.models.catalogue import Catalogue
-from services.attribution.reports import queries
-from services.attribution.reports.domain import Against
+from services.attribution.reports.domain import Against, Period
 from services.attribution.reports.drilling import link_of
 from services.attribution.reports.figures import Line, beside, lines_of, ratio
 from services.attribution.reports.handlers import MOST_ROWS, read_with_costs, settle
 from services.attribution.reports.questions import Question, asked_question
+from services.attribution.standing.answers import Answers, Reading, Told
 from services.attribution.totals.domain import Credit
-from shared.service import Runtime
 from shared.web import Endpoints, document, sheet
 
 WEIGHED = ("removal_effect", "value_removal_effect", "conversions_error", "value_error")
@@ -87,50 +86,54 @@ class AttributionReport(BaseModel):
     rows: list[AttributionRow]
 
 
-def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
+def router(answers: Answers, catalogue: Catalogue) -> APIRouter:
     """The endpoint of the attribution report."""
     made = Endpoints()
 
     @made.get("/v1/reports/attribution", response_model=AttributionReport)
     async def attribution(
+        request: Request,
         question: Annotated[Question, Depends(asked_question)],
         model: ModelQuery = DEFAULT_MODEL,
         compare_to: Annotated[Against | None, Query(description="Needs `from` and `to`")] = None,
     ) -> Response:
         """What each key earned by one model, what it cost, and the return on that; also beside another period."""
         other = question.period.before(compare_to) if compare_to is not None else None
-        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            now = await read_with_costs(connection, catalogue, model, question)
-            then = await read_with_costs(connection, catalogue, model, question.over(other)) if other else None
-            settled = await settle(connection, question, now, then)
-            as_of = await queries.as_of(connection)
-        lines, total = lines_of(now.models[model], now.costs, settled.money)
-        pairs: list[tuple[Line, Line | None]] = [(line, None) for line in lines]
-        if then and other:
-            past, _ = lines_of(then.models[model], then.costs, settled.money)
-            pairs = [*beside(lines, past, question.interval, question.period.first, other.first)]
-        link, weighed = link_of(question, now.drilled(model)), now.weighed(model, settled.currency)
-        rows = [_row(line, before, question, link(line.place), weighed) for line, before in pairs[:MOST_ROWS]]
-        if question.as_csv:
-            return _sheet(rows, question, settled.currency)
-        report = AttributionReport(
-            currency=settled.currency,
-            as_of=now.until(model, settled.currency, as_of),
-            model=model,
-            model_version=now.runs[model].version,
-            source="sums" if now.from_sums or model in now.totals else "credits",
-            truncated=len(pairs) > MOST_ROWS,
-            total=None if model in now.whole else _figures(total),
-            rows=rows,
-        )
-        more: dict[str, Any] = {}
-        if other:
-            more["previous"] = Between(first=other.first, end=other.end)
-        if settled.crossed is not None:
-            more["crossed"] = settled.crossed
-        return document(report.model_copy(update=more))
+        return await answers.of(request, lambda reading: _told(reading, catalogue, question, model, other))
 
     return made
+
+
+async def _told(reading: Reading, catalogue: Catalogue, question: Question, model: str, other: Period | None) -> Told:
+    async with reading() as connection:
+        now = await read_with_costs(connection, catalogue, model, question)
+        then = await read_with_costs(connection, catalogue, model, question.over(other)) if other else None
+        settled = await settle(connection, question, now, then)
+    lines, total = lines_of(now.models[model], now.costs, settled.money)
+    pairs: list[tuple[Line, Line | None]] = [(line, None) for line in lines]
+    if then and other:
+        past, _ = lines_of(then.models[model], then.costs, settled.money)
+        pairs = [*beside(lines, past, question.interval, question.period.first, other.first)]
+    link, weighed = link_of(question, now.drilled(model)), now.weighed(model, settled.currency)
+    rows = [_row(line, before, question, link(line.place), weighed) for line, before in pairs[:MOST_ROWS]]
+    if question.as_csv:
+        return Told(_sheet(rows, question, settled.currency), None)
+    report = AttributionReport(
+        currency=settled.currency,
+        as_of=None,
+        model=model,
+        model_version=now.runs[model].version,
+        source="sums" if now.from_sums or model in now.totals else "credits",
+        truncated=len(pairs) > MOST_ROWS,
+        total=None if model in now.whole else _figures(total),
+        rows=rows,
+    )
+    more: dict[str, Any] = {}
+    if other:
+        more["previous"] = Between(first=other.first, end=other.end)
+    if settled.crossed is not None:
+        more["crossed"] = settled.crossed
+    return Told(document(report.model_copy(update=more)), now.until(model, settled.currency))
 
 
 def _figures(line: Line) -> Figures:

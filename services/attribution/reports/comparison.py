@@ -1,19 +1,20 @@
 """The comparison report: the same conversions by several models, side by side."""
 
 from datetime import date, datetime
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
 from services.attribution.models.catalogue import Catalogue
-from services.attribution.reports import queries
 from services.attribution.reports.asking import listed
 from services.attribution.reports.drilling import Link, link_of
 from services.attribution.reports.figures import Line, Place, compared, lines_of, ratio
 from services.attribution.reports.handlers import MOST_ROWS, read, settle
 from services.attribution.reports.questions import Question, asked_question
-from shared.service import Runtime
+from services.attribution.standing.answers import Answers, Reading, Told
 from shared.web import Endpoints, document, sheet
 
 MOST_MODELS = 6
@@ -38,46 +39,47 @@ class ComparisonReport(BaseModel):
     rows: list[dict[str, Any]]
 
 
-def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
+def router(answers: Answers, catalogue: Catalogue) -> APIRouter:
     """The endpoint of the comparison report."""
     made = Endpoints()
 
     @made.get("/v1/reports/compare", response_model=ComparisonReport)
     async def compare(
+        request: Request,
         question: Annotated[Question, Depends(asked_question)],
         models: Annotated[str, Query(max_length=700, description="Up to six models, separated by commas")],
     ) -> Response:
         """The same conversions by several models, side by side, with what each differs from the first."""
         names = listed("models", models, MOST_MODELS)
-        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            found = await read(connection, catalogue, names, question, "models")
-            settled = await settle(connection, question, found)
-            as_of = await queries.as_of(connection)
-        for name in names:
-            as_of = found.until(name, settled.currency, as_of)
-        by_model = {name: lines_of(cells, (), settled.money) for name, cells in found.models.items()}
-        lines = compared([of_one for of_one, _ in by_model.values()])
-        if question.as_csv:
-            return _sheet(lines[:MOST_ROWS], names, question, settled.currency)
-        links = [link_of(question, found.drilled(name)) for name in names]
-        report = ComparisonReport(
-            currency=settled.currency,
-            as_of=as_of,
-            models=list(names),
-            source="sums" if found.from_sums else "credits",
-            truncated=len(lines) > MOST_ROWS,
-            totals={
-                name: None
-                if name in found.whole
-                else {"conversions": total.conversions, "value_minor": total.value_minor}
-                for name, (_, total) in by_model.items()
-            },
-            rows=[_row(place, by, names, links, question) for place, by in lines[:MOST_ROWS]],
-        )
-        crossed = {} if settled.crossed is None else {"crossed": settled.crossed}
-        return document(report.model_copy(update=crossed))
+        return await answers.of(request, lambda reading: _told(reading, catalogue, question, names))
 
     return made
+
+
+async def _told(reading: Reading, catalogue: Catalogue, question: Question, names: tuple[str, ...]) -> Told:
+    async with reading() as connection:
+        found = await read(connection, catalogue, names, question, "models")
+        settled = await settle(connection, question, found)
+    by_model = {name: lines_of(cells, (), settled.money) for name, cells in found.models.items()}
+    lines = compared([of_one for of_one, _ in by_model.values()])
+    if question.as_csv:
+        return Told(_sheet(lines[:MOST_ROWS], names, question, settled.currency), None)
+    links = [link_of(question, found.drilled(name)) for name in names]
+    report = ComparisonReport(
+        currency=settled.currency,
+        as_of=None,
+        models=list(names),
+        source="sums" if found.from_sums else "credits",
+        truncated=len(lines) > MOST_ROWS,
+        totals={
+            name: None if name in found.whole else {"conversions": total.conversions, "value_minor": total.value_minor}
+            for name, (_, total) in by_model.items()
+        },
+        rows=[_row(place, by, names, links, question) for place, by in lines[:MOST_ROWS]],
+    )
+    crossed = {} if settled.crossed is None else {"crossed": settled.crossed}
+    until = reduce(or_, [found.until(name, settled.currency) for name in names])
+    return Told(document(report.model_copy(update=crossed)), until)
 
 
 def _row(place: Place, by: list[Line], names: tuple[str, ...], links: list[Link], question: Question) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from itertools import chain
 
 from services.attribution.domain import TotalsModel
@@ -15,6 +14,7 @@ from services.attribution.reports import queries
 from services.attribution.reports.domain import choose_currency
 from services.attribution.reports.figures import Cell, Cost, Money, OneCurrency
 from services.attribution.reports.questions import Question
+from services.attribution.standing.domain import CREDITS, Until
 from services.attribution.totals.domain import Credit
 from services.attribution.totals.handlers import totals_by_currency
 from services.attribution.totals.queries import Totals
@@ -51,12 +51,10 @@ class Read:
         found = self.totals.get(model, {}).get(currency or "")
         return {credit.channel: credit for credit in found.credits} if found else {}
 
-    def until(self, model: str, currency: str | None, at: datetime | None) -> datetime | None:
-        """Until when all that was told is in the figures of a model, if it is until `at` in those of others."""
+    def until(self, model: str, currency: str | None) -> Until:
+        """Until when all that was told is in the figures of a model."""
         found = self.totals.get(model, {}).get(currency or "")
-        if found is None:
-            return at
-        return min(at, found.as_of) if at is not None and found.as_of is not None else None
+        return CREDITS if found is None else CREDITS | found.until
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import asyncpg
 
 from services.attribution.channels.domain import NOT_SET
-from services.attribution.debts.queries import PAID_UNTIL
 from services.attribution.domain import DIMENSIONS as TOUCH_FIELDS
 from services.attribution.domain import SHARE_UNITS
 from services.attribution.errors import InvalidFilter
@@ -19,11 +18,6 @@ from services.attribution.reports.filters import POINTER
 from services.attribution.reports.questions import PERSON_FIELDS, SUMMED_FIELDS, Question
 from shared.db import Connection
 from shared.errors import FieldError
-
-TOPICS = ("leads", "touches", "conversions", "costs", "deals")
-# What every source told until then has been taken in: the oldest watermark of all feeds, or that at which the oldest
-# debt was made.
-AS_OF = f"SELECT nullif(least(min(at), {PAID_UNTIL}), '-infinity') FROM feed_watermarks WHERE topic = ANY($1)"
 
 # Pieces of another time zone are many spans. The planner would compare every sum with each of them; OFFSET has it look
 # up one after the other.
@@ -173,12 +167,6 @@ async def _days(
         Days(currency, tuple(key), buckets, days, minor)
         for currency, *key, buckets, days, minor in await _fetch(connection, daily, arguments)
     ]
-
-
-async def as_of(connection: Connection) -> datetime | None:
-    """Until when everything that was told is in the reports; None while no feed has said so."""
-    at: datetime | None = await connection.fetchval(AS_OF, TOPICS)
-    return at
 
 
 async def _fetch(connection: Connection, statement: str, arguments: Arguments) -> list[asyncpg.Record]:

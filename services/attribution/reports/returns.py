@@ -7,7 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from services.attribution.conversions.api import DEFAULT_MODEL, ModelQuery
@@ -19,9 +19,9 @@ from services.attribution.reports.drilling import link_of
 from services.attribution.reports.figures import Days, Line, Money, Place, lines_of, ratio
 from services.attribution.reports.handlers import MOST_ROWS, Read, read_with_costs, settle
 from services.attribution.reports.questions import Question, asked_question
+from services.attribution.standing.answers import Answers, Reading, Told
 from shared.db import Connection
 from shared.errors import FieldError, Invalid
-from shared.service import Runtime
 from shared.web import Endpoints, document, sheet
 
 Margin = Annotated[
@@ -75,12 +75,13 @@ class ReturnsReport(BaseModel):
     rows: list[ReturnsRow]
 
 
-def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
+def router(answers: Answers, catalogue: Catalogue) -> APIRouter:
     """The endpoint of the ROI report."""
     made = Endpoints()
 
     @made.get("/v1/reports/roi", response_model=ReturnsReport)
     async def roi(
+        request: Request,
         question: Annotated[Question, Depends(asked_question)],
         model: ModelQuery = DEFAULT_MODEL,
         margin: Margin = Decimal(1),
@@ -90,32 +91,35 @@ def router(runtime: Runtime, catalogue: Catalogue) -> APIRouter:
             detail = "costs are known by channel and campaign: group by these, and filter by these and currency"
             parameter = "dimension" if not set(question.dimensions) <= {"channel", "campaign"} else "filter"
             raise Invalid("there are no costs by this", [FieldError(f"query:{parameter}", detail)])
-        async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
-            found = await read_with_costs(connection, catalogue, model, question)
-            daily = await _read_days(connection, found, model, question)
-            settled = await settle(connection, question, found)
-            as_of = await queries.as_of(connection)
-        share = Fraction(margin)
-        lines, total = lines_of(found.models[model], found.costs, settled.money)
-        days = _days(*daily, question.interval, settled.money)
-        link = link_of(question, found.drilled(model))
-        rows = [_row(line, share, days.get(line.place, {}), question, link(line.place)) for line in lines[:MOST_ROWS]]
-        if question.as_csv:
-            return _sheet(rows, question, settled.currency)
-        report = ReturnsReport(
-            currency=settled.currency,
-            as_of=found.until(model, settled.currency, as_of),
-            model=model,
-            model_version=found.runs[model].version,
-            source="sums" if found.from_sums else "credits",
-            truncated=len(lines) > MOST_ROWS,
-            total=None if model in found.whole else Returns(**_returns(total, share)),
-            rows=rows,
-        )
-        crossed = {} if settled.crossed is None else {"crossed": settled.crossed}
-        return document(report.model_copy(update=crossed))
+        return await answers.of(request, lambda reading: _told(reading, catalogue, question, model, margin))
 
     return made
+
+
+async def _told(reading: Reading, catalogue: Catalogue, question: Question, model: str, margin: Decimal) -> Told:
+    async with reading() as connection:
+        found = await read_with_costs(connection, catalogue, model, question)
+        daily = await _read_days(connection, found, model, question)
+        settled = await settle(connection, question, found)
+    share = Fraction(margin)
+    lines, total = lines_of(found.models[model], found.costs, settled.money)
+    days = _days(*daily, question.interval, settled.money)
+    link = link_of(question, found.drilled(model))
+    rows = [_row(line, share, days.get(line.place, {}), question, link(line.place)) for line in lines[:MOST_ROWS]]
+    if question.as_csv:
+        return Told(_sheet(rows, question, settled.currency), None)
+    report = ReturnsReport(
+        currency=settled.currency,
+        as_of=None,
+        model=model,
+        model_version=found.runs[model].version,
+        source="sums" if found.from_sums else "credits",
+        truncated=len(lines) > MOST_ROWS,
+        total=None if model in found.whole else Returns(**_returns(total, share)),
+        rows=rows,
+    )
+    crossed = {} if settled.crossed is None else {"crossed": settled.crossed}
+    return Told(document(report.model_copy(update=crossed)), found.until(model, settled.currency))
 
 
 Day = tuple[int | Fraction, int | Fraction]

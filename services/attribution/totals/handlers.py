@@ -14,7 +14,7 @@ from services.attribution.paths.queries import counted, grams, lost_routes
 from services.attribution.remainders.queries import as_of
 from services.attribution.reports.domain import Period
 from services.attribution.totals import queries
-from services.attribution.totals.domain import MOST_CHANNELS, PathSum, credits_of, grams_of, name_of, takes_long
+from services.attribution.totals.domain import MOST_CHANNELS, Credit, PathSum, credits_of, grams_of, name_of, takes_long
 from services.attribution.totals.queries import Totals
 from shared.db import Connection, Database
 from shared.errors import FieldError
@@ -55,19 +55,31 @@ async def computed(connection: Connection, model: TotalsModel, wanted: Wanted) -
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What totals follow from."""
+    """What totals follow from: sums, and sequences of which those of chains are still to be counted."""
 
-    sums: list[PathSum]
+    counted: list[Counted]
+    routes: list[Counted]
+    lost_routes: dict[Keys, int]
     unattributed: Amount
     as_of: datetime | None
 
 
 async def _divide(model: TotalsModel, read: _Read) -> Totals:
-    number = len({channel for one in read.sums for channel in one.keys})
+    """What takes time does so beside what others ask."""
+    return Totals(await asyncio.to_thread(_credits, model, read), read.unattributed, read.as_of)
+
+
+def _credits(model: TotalsModel, read: _Read) -> list[Credit]:
+    sums = _path_sums(read.counted)
+    routes = _path_sums(read.routes)
+    routes += [PathSum("route", keys, 0, times, 0) for keys, times in read.lost_routes.items()]
+    if routes:
+        sums += grams_of(routes, model.order)
+    number = len({channel for one in sums for channel in one.keys})
     if number > MOST_CHANNELS:
         detail = f"{model.base} is for up to {MOST_CHANNELS} channels, and there are {number}; group them"
         raise TooManyChannels(detail, [FieldError("query:model", detail)])
-    return Totals(await asyncio.to_thread(credits_of, model, read.sums), read.unattributed, read.as_of)
+    return credits_of(model, sums)
 
 
 async def _read(connection: Connection, model: TotalsModel, wanted: Wanted) -> _Read:
@@ -75,24 +87,18 @@ async def _read(connection: Connection, model: TotalsModel, wanted: Wanted) -> _
     until = await as_of(connection)
     lengths = await counted(connection, wanted, ["length"])
     nobody = next((Amount(one.journeys, one.value_minor) for one in lengths if one.key_id == 0), Amount(0, 0))
-    return _Read(await _sums(connection, model, wanted), nobody, until)
-
-
-async def _sums(connection: Connection, model: TotalsModel, wanted: Wanted) -> list[PathSum]:
     if model.base == "shapley":
-        return _path_sums(await counted(connection, wanted, ["set"], with_lost=True))
+        return _Read(await counted(connection, wanted, ["set"], with_lost=True), [], {}, nobody, until)
     if model.order == 1:
-        return _path_sums(await counted(connection, wanted, ["step", "last"], with_lost=True))
+        return _Read(await counted(connection, wanted, ["step", "last"], with_lost=True), [], {}, nobody, until)
     days = tuple(span for span in wanted.reach.spans if span.level == "day")
     whole = [span for span in wanted.reach.spans if span not in days]
-    found = _path_sums(await grams(connection, wanted, whole, model.order))
+    found = await grams(connection, wanted, whole, model.order)
     rest = Reach(days, wanted.reach.parts_of_days)
     if rest == NOWHERE:
-        return found
-    routes = _path_sums(await counted(connection, wanted, ["route"], reach=rest))
-    lost = await lost_routes(connection, rest)
-    routes += [PathSum("route", keys, 0, times, 0) for keys, times in lost.items()]
-    return found + grams_of(routes, model.order)
+        return _Read(found, [], {}, nobody, until)
+    routes = await counted(connection, wanted, ["route"], reach=rest)
+    return _Read(found, routes, await lost_routes(connection, rest), nobody, until)
 
 
 def _path_sums(rows: Iterable[Counted]) -> list[PathSum]:

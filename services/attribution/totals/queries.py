@@ -5,6 +5,7 @@ from dataclasses import astuple, dataclass
 from datetime import datetime
 
 from services.attribution.paths.domain import Amount
+from services.attribution.standing.domain import JOURNEYS, Until
 from services.attribution.totals.domain import Credit
 from shared.db import Connection
 
@@ -42,6 +43,12 @@ class Totals:
     credits: list[Credit]
     unattributed: Amount
     as_of: datetime | None
+    is_kept: bool = False
+
+    @property
+    def until(self) -> Until:
+        """Until when all that was told is in it: what is computed holds what was read, what is kept what it did."""
+        return Until(known=frozenset({self.as_of})) if self.is_kept else JOURNEYS
 
 
 async def have_patience(connection: Connection) -> None:
@@ -55,7 +62,9 @@ async def stored(connection: Connection, model: str, currency: str) -> Totals | 
     if row is None:
         return None
     result = row["result"]
-    return Totals([Credit(*one) for one in result["credits"]], Amount(*result["unattributed"]), row["as_of"])
+    return Totals(
+        [Credit(*one) for one in result["credits"]], Amount(*result["unattributed"]), row["as_of"], is_kept=True
+    )
 
 
 async def store(connection: Connection, name: Name, moves: int, totals: Totals) -> None:
