@@ -51,6 +51,7 @@ PAIRED: dict[str, tuple[str, Callable[[Servers, int], list[Pair]], float]] = {
     "batch": ("batches of 100 through HTTP, two api processes / COPY of 100 rows", measures.touch_batches, 0.50),
     "journeys": ("touches from Kafka into journeys / getmany + COPY", measures.journeys, 0.60),
     "due": ("stages ended by decay, judged in full (2,000 wanted), 10^6 waiting / 10^3 waiting", due.settled, 0.95),
+    "taken": ("stages due by decay claimed (2,000 wanted), 10^6 waiting / 10^3 waiting", due.claimed, 0.95),
     "steps": ("due steps of sequences carried out, 10^6 waiting / 10^3 waiting", steps.taken, 0.95),
     "claims": ("due steps of sequences claimed (2,000 wanted), 10^6 waiting / 10^3 waiting", steps.claimed, 0.95),
     "sending": ("messages handed to a mail server / a bare loop over one connection", sending.handed_over, 0.5),

@@ -1,11 +1,13 @@
 """Timers of scoring that are due: stages that end by decay alone, told a second, while many others wait their time.
 
 Each due person is judged in full: the score is read, the stage ends, the fact is told, the next look planned. One
-worker's loop does it, in this process; the more wait the larger are the tables and the index it claims from.
+worker's loop does it, in this process; the more wait the larger are the tables and the index it claims from. Claims
+alone are the same pages, taken off the plan by one who does nothing else.
 """
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -18,7 +20,9 @@ from services.scoring.parts import make_parts, scoring_documents
 from services.scoring.people.domain import nobody
 from services.scoring.people.queries import make_people, save_engagement
 from services.scoring.rules.document import rule_set, shipped_document
+from services.scoring.stages import queries
 from services.scoring.stages.due import settle_due
+from services.scoring.stages.handlers import PAGE
 from shared.ids import EventId, LeadId
 from shared.service import Runtime, build_runtime
 
@@ -46,15 +50,23 @@ ON CONFLICT (person_id) DO UPDATE SET stage = 'mql', held = '{mql}', since = exc
 """
 CLEAN = "VACUUM ANALYZE scores, standings, stage_changes"
 LEFT = "SELECT count(*) FROM standings WHERE stage = 'mql' AND person_id LIKE 'due%'"
+UNCLAIMED = "SELECT count(*) FROM standings WHERE due_at <= now()"
 AGAIN = "TRUNCATE stage_changes"
 
 
 def settled(servers: Servers, rounds: int, waiting: int = WAITING, due: int = DUE) -> list[Pair]:
     """Persons judged a second with many waiting, and with few, in turns."""
-    return asyncio.run(_settled(servers, rounds, waiting, due))
+    return asyncio.run(_compared(servers, rounds, waiting, due, _judged))
 
 
-async def _settled(servers: Servers, rounds: int, waiting: int, due: int) -> list[Pair]:
+def claimed(servers: Servers, rounds: int, waiting: int = WAITING, due: int = DUE) -> list[Pair]:
+    """The same of claims alone."""
+    return asyncio.run(_compared(servers, rounds, waiting, due, _claimed))
+
+
+async def _compared(
+    servers: Servers, rounds: int, waiting: int, due: int, act: Callable[[Runtime], Awaitable[None]]
+) -> list[Pair]:
     runtimes = [
         build_runtime("scoring", settings_of(servers.environment(servers.fresh_database(), f"due{number}.")))
         for number in (waiting, FEW)
@@ -64,7 +76,7 @@ async def _settled(servers: Servers, rounds: int, waiting: int, due: int) -> lis
             await _seed(runtime, number, due)
         pairs = []
         for _ in range(rounds):
-            many, few = [await _rate(runtime, due) for runtime in runtimes]
+            many, few = [await _rate(runtime, due, act) for runtime in runtimes]
             pairs.append(Pair(many, few))
         return pairs
     finally:
@@ -98,18 +110,33 @@ async def _copy(runtime: Runtime, statement: str, *arguments: object) -> None:
         await connection.execute(statement, *arguments, timeout=HOURS_S)
 
 
-async def _rate(runtime: Runtime, due: int) -> float:
+async def _rate(runtime: Runtime, due: int, act: Callable[[Runtime], Awaitable[None]]) -> float:
     long_ago = datetime.now(UTC) - timedelta(days=20)
     async with runtime.database.reading() as connection:
         await connection.execute(AGAIN)
         await connection.execute(STAND, "due", due, long_ago, long_ago + timedelta(days=15))
         await connection.execute("SET statement_timeout = 0")
         await connection.execute(CLEAN, timeout=HOURS_S)
-    parts = make_parts(runtime)
     began = time.perf_counter()
-    await settle_due(runtime.database, parts)
-    seconds = time.perf_counter() - began
+    await act(runtime)
+    return due / (time.perf_counter() - began)
+
+
+async def _judged(runtime: Runtime) -> None:
+    await settle_due(runtime.database, make_parts(runtime))
     async with runtime.database.reading() as connection:
         if left := await connection.fetchval(LEFT):
             raise RuntimeError(f"{left} of those that were due have not been judged")
-    return due / seconds
+
+
+async def _claimed(runtime: Runtime) -> None:
+    parts = make_parts(runtime)
+    more = True
+    while more:
+        async with runtime.database.transaction() as tx:
+            taken = await queries.claim_due(tx.connection, await parts.present_in(tx), PAGE)
+            await queries.schedule(tx.connection, [(person_id, None) for person_id in taken])
+        more = len(taken) == PAGE
+    async with runtime.database.reading() as connection:
+        if left := await connection.fetchval(UNCLAIMED):
+            raise RuntimeError(f"{left} of those that were due have not been claimed")

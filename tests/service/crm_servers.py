@@ -122,7 +122,8 @@ class SalesforceServer(CrmServer):
         if asked.method != "PATCH" or id_field in content or "Id" in content:
             return reply(400, [{"message": "no", "errorCode": "INVALID_FIELD"}])
         wanted = {"Lead": ("LastName", "Company"), "Opportunity": ("Name", "StageName", "CloseDate")}[kind]
-        if missing := [name for name in wanted if not content.get(name)]:
+        missing = [name for name in wanted if not {**self.records.get((kind, key), {}), **content}.get(name)]
+        if missing:
             return reply(400, [{"message": "missing", "errorCode": "REQUIRED_FIELD_MISSING", "fields": missing}])
         crm_id, is_new = self.put(kind, key, content)
         return reply(201 if is_new else 200, {"id": crm_id, "success": True, "errors": [], "created": is_new})

@@ -48,6 +48,27 @@ class Limited(CrmServer):
         return await super().respond(asked)
 
 
+class WatchfulSalesforce(SalesforceServer):
+    """Lets in no second lead with an address, as its standard rule for duplicates does; `own` was there before."""
+
+    own: dict[str, Any] | None = None
+
+    def work(self, asked: Asked, path: str, query: dict[str, list[str]]) -> bytes:
+        """What is answered to who may come in."""
+        wanted = query.get("q", [""])[0]
+        if " FROM Lead WHERE " in wanted:
+            fits = self.own is not None and f"'{self.own['Email']}'" in wanted and "Throughline_Id__c = null" in wanted
+            return reply(200, {"totalSize": int(fits), "done": True, "records": [{"Id": "00Q1"}] if fits else []})
+        if self.own is not None and asked.method == "PATCH":
+            content = orjson.loads(asked.body)
+            if path.endswith("/Lead/00Q1") and asked.headers["sforce-duplicate-rule-header"] == "allowSave=true":
+                self.records["Lead", content.pop("Throughline_Id__c")] = {**self.own, "id": "00Q1", **content}
+                return reply(204)
+            if ("Lead", path.rpartition("/")[2]) not in self.records:
+                return reply(400, [{"message": "Use one of these records?", "errorCode": "DUPLICATES_DETECTED"}])
+        return super().work(asked, path, query)
+
+
 class LimitedSalesforce(Limited, SalesforceServer):
     """Says REQUEST_LIMIT_EXCEEDED, and not until when."""
 
@@ -190,3 +211,40 @@ async def test_a_fact_whose_calls_take_too_long_is_let_go_before_its_claim_lapse
         monkeypatch.undo()
         await delivering.after(timedelta(minutes=1))
     assert await states(routing, connection_id) == [("delivered", 2)]
+
+
+@pytest.mark.parametrize("email", ["kim@customer.example", "somebody@else.example"])
+async def test_a_lead_that_the_crm_had_before_is_written_and_stays_one(routing: Routing, email: str) -> None:
+    there = WatchfulSalesforce(users={})
+    there.own = {"Email": email, "LastName": "Kim", "Company": "Acme"}
+    async with serving(there.server) as address:
+        connection_id = await connection_to(routing, "salesforce", address)
+        for name in ("one", "two"):
+            await staged(routing, connection_id, name)
+        await Delivering(routing).after(timedelta())
+    if email == "kim@customer.example":
+        assert await states(routing, connection_id) == [("delivered", 1)] * 2
+        assert [(one["id"], one["LastName"]) for one in there.records.values()] == [("00Q1", "Kim")]
+    else:
+        assert [state for state, _ in await states(routing, connection_id)] == ["failed"] * 2
+        assert there.records == {}
+
+
+async def test_what_sales_wrote_into_a_field_that_nobody_here_knows_stays(routing: Routing) -> None:
+    there = SalesforceServer(users={})
+    async with serving(there.server) as address:
+        connection_id = await connection_to(routing, "salesforce", address)
+        await staged(routing, connection_id, "one")
+        delivering = Delivering(routing)
+        await delivering.after(timedelta())
+        (lead,) = there.records.values()
+        assert lead["LastName"] == "[not provided]"
+        lead["LastName"] = "Kim"
+        await staged(routing, connection_id, "two")
+        await delivering.after(timedelta())
+        assert [one["LastName"] for one in there.records.values()] == ["Kim"]
+        there.records.clear()
+        await staged(routing, connection_id, "three")
+        await delivering.after(timedelta())
+    assert [one["LastName"] for one in there.records.values()] == ["[not provided]"], "deleted there, written whole"
+    assert await states(routing, connection_id) == [("delivered", 1)] * 3

@@ -220,6 +220,9 @@ async def test_the_buttons_in_slack_work_once_and_for_the_rep_they_were_for(worl
     assert world.slack.answered[1]["replace_original"] is True
     assert not [block for block in world.slack.answered[1]["blocks"] if block["type"] == "actions"]
     assert await world.press("accept", value, "U111") == 200  # twice is once
+    assert await world.press("reject", value, "U111") == 200  # the other button, pressed beside it
+    assert await world.routing.owner("one") == ann
+    assert "accepted by now" in world.slack.answered[-2]["text"]
     await world.routing.qualify("two")
     await world.notifier.run()
     value = world.slack.buttons()["reject"]

@@ -1,11 +1,12 @@
 """What reps and their managers do with an assignment: accept, reject, reassign."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from services.routing.assignments import holds, queries
 from services.routing.assignments.dispatch import Dispatcher, dispatching
-from services.routing.assignments.domain import Assignment, Case, Choice, Nobody, by_hand, choose
+from services.routing.assignments.domain import Assignment, Case, Choice, Nobody, State, by_hand, choose
 from services.routing.assignments.facts import assignment_accepted, assignment_rejected
 from services.routing.errors import NobodyElse, NotAssigned, NotCurrent
 from services.routing.fairness.entries import given
@@ -63,11 +64,18 @@ async def accept(tx: Tx, parts: Parts, lead_id: LeadId, assignment_id: Assignmen
 
 
 async def reject(  # noqa: PLR0913  # what an answer is made of
-    tx: Tx, parts: Parts, lead_id: LeadId, assignment_id: AssignmentId | None, reason: str, *, bad_lead: bool = True
+    tx: Tx,
+    parts: Parts,
+    lead_id: LeadId,
+    assignment_id: AssignmentId | None,
+    reason: str,
+    *,
+    bad_lead: bool = True,
+    states: Sequence[State] = ("offered", "accepted"),
 ) -> tuple[Assignment, Assignment | None]:
     """The rep gives the lead back, and it goes to the next one. Answers both; raises NotCurrent.
 
-    A `bad_lead` does not count as one that the rep received.
+    A `bad_lead` does not count as one that the rep received. `states` are those in which this is an answer.
     """
     at = await agreed_now(tx.connection, parts.runtime.clock)
     async with dispatching(tx, await parts.rules.current(tx.connection), parts.runtime.keys, at) as dispatcher:
@@ -75,10 +83,11 @@ async def reject(  # noqa: PLR0913  # what an answer is made of
         if assignment_id is not None and assignment_id != latest.assignment_id:
             raise _not_current(f"the lead's assignment is {latest.assignment_id}")
         rejected = await queries.end(
-            tx.connection, latest.assignment_id, at, "rejected", state="rejected", reason=reason
+            tx.connection, latest.assignment_id, at, "rejected", states=states, state="rejected", reason=reason
         )
         if rejected is None:
-            raise _not_current(f"it is {latest.state} by now")
+            now = await queries.one(tx.connection, latest.assignment_id)
+            raise _not_current(f"it is {now.state if now else 'over'} by now")
         fact = assignment_rejected(rejected, reason, at)
         tx.emit(fact)
         if bad_lead:

@@ -29,6 +29,8 @@ TYPES = (
 """The facts that are written back, unless a connection names others."""
 UNKNOWN = "[not provided]"
 """What stands in a field that a CRM wants and nobody knows, as Salesforce's own forms write it."""
+INCOMPLETE = ("REQUIRED_FIELD_MISSING", "MANDATORY_NOT_FOUND")
+"""What CRMs say of a new record without a field that they want."""
 UNAUTHORIZED, NOT_FOUND, TIMED_OUT, TOO_MANY = 401, 404, 408, 429
 REST_S = 10
 """So long a CRM that says that it is asked too much is left alone, where it does not say how long."""
@@ -57,7 +59,8 @@ class Ways:
 class Record:
     """A lead or a deal to be written, found again by one field.
 
-    `owner` is the CRM's user, `person` the CRM's id of the lead of a deal, and `email` that person's address.
+    `owner` is the CRM's user, `person` the CRM's id of the lead of a deal, and `email` that person's address. Of one
+    that is `known` to stand there, what the CRM wants and nobody here knows is left as somebody there wrote it.
     """
 
     kind: RecordKind
@@ -69,6 +72,11 @@ class Record:
     owner: str | None = None
     person: str | None = None
     email: str | None = None
+    known: bool = False
+
+    def filled_up(self, wanted: Mapping[RecordKind, Mapping[str, str]]) -> dict[str, Any]:
+        """The fields, and what the CRM wants of a new record beside them."""
+        return {**({} if self.known else wanted[self.kind]), **self.fields}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +145,14 @@ class Crm(Protocol):
 
     def upsert(self, record: Record) -> Call:
         """Writes a record, however often, once."""
+        ...
+
+    def twin_call(self, record: Record, refused: Reading) -> Call | None:
+        """Asks for the lead that was there before us, where a second one of the same person was refused."""
+        ...
+
+    def adopt(self, record: Record, answer: Answer) -> tuple[str, Call] | None:
+        """The id of the lead that was asked for, and the call that makes it ours; None where there is none."""
         ...
 
     def after(self, record: Record, crm_id: str) -> Call | None:

@@ -19,6 +19,7 @@ from services.routing.crm import queries
 from services.routing.crm.domain import (
     DEAL,
     ERASED,
+    INCOMPLETE,
     MERGED,
     NOT_FOUND,
     STAGE,
@@ -262,7 +263,13 @@ class CrmWriter:
 
         Where the CRM does not let us do that, the deal stands there all the same, and the log says so.
         """
-        reading, answer = await self._write(outbound, where, where.crm.upsert(record))
+        known = await self._known(where, record.kind, our_id) is not None
+        whole, less = (where.crm.upsert(replace(record, known=there)) for there in (False, known))
+        reading, answer = await self._write(outbound, where, less)
+        if less != whole and any(code in reading.said for code in INCOMPLETE):  # somebody deleted it there
+            reading, answer = await self._write(outbound, where, whole)
+        if reading.what == "refused":
+            reading, answer = await self._adopt(outbound, where, record, (reading, answer))
         if reading.what != "done" or reading.crm_id is None:
             return reading, answer
         await self._note(where, record.kind, our_id, reading.crm_id)
@@ -279,6 +286,22 @@ class CrmWriter:
         if then.what in ("refused", "expired"):
             then = Reading("done", f"{reading.said}; its contact: {then.said}")
         return replace(then, crm_id=reading.crm_id), answer
+
+    async def _adopt(
+        self, outbound: Outbound, where: _Connection, record: Record, refused: tuple[Reading, Answer]
+    ) -> tuple[Reading, Answer]:
+        """Where a lead was refused since the CRM has the person already: write that one, and it is ours from now on."""
+        call = where.crm.twin_call(record, refused[0])
+        if call is None:
+            return refused
+        answer = await self._call(outbound, where, call)
+        if not answer.is_success:
+            return where.crm.read(answer), answer
+        twin = where.crm.adopt(record, answer)
+        if twin is None:
+            return refused
+        reading, answer = await self._write(outbound, where, twin[1])
+        return replace(reading, crm_id=twin[0]), answer
 
     async def _write(
         self, outbound: Outbound, where: _Connection, call: Call, *, tested: bool = False

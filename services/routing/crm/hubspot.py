@@ -97,6 +97,14 @@ class HubSpot:
         one = {"idProperty": record.id_field, "id": record.id_value, "properties": properties}
         return Call("POST", f"/crm/v3/objects/{OBJECTS[record.kind]}/batch/upsert", as_json({"inputs": [one]}))
 
+    def twin_call(self, record: Record, refused: Reading) -> Call | None:  # written by the address, it is found anyway
+        """None."""
+        return None
+
+    def adopt(self, record: Record, answer: Answer) -> tuple[str, Call] | None:  # nothing is asked for
+        """None."""
+        return None
+
     def after(self, record: Record, crm_id: str) -> Call | None:
         """A deal belongs to its contact."""
         if record.kind != "deal" or record.person is None:

@@ -1,14 +1,18 @@
 """Salesforce's REST API: records are written by an external id, users found by a query.
 
 https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/resources_sobject_upsert_patch.htm,
-https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_client_credentials_flow.htm
+https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_client_credentials_flow.htm,
+https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/headers_duplicaterules.htm
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from services.routing.crm.domain import (
     FORM,
+    JSON,
     UNKNOWN,
     Call,
     Reading,
@@ -32,6 +36,8 @@ WANTED: Mapping[RecordKind, Mapping[str, str]] = {
 LATER = frozenset({"UNABLE_TO_LOCK_ROW", "SERVER_UNAVAILABLE", "QUERY_TIMEOUT"})
 LIMITS = {"REQUEST_LIMIT_EXCEEDED": 900}  # of the last 24 hours, so that some is free again soon
 EXPIRED = frozenset({"INVALID_SESSION_ID", "INVALID_AUTH_HEADER"})
+TWIN = "DUPLICATES_DETECTED"
+ACKNOWLEDGED = {**JSON, "sforce-duplicate-rule-header": "allowSave=true"}
 SESSION_S = 900  # an answer does not say how long; this is the shortest that an organization can set
 
 
@@ -87,14 +93,28 @@ class Salesforce:
 
     def upsert(self, record: Record) -> Call:
         """One record by its external id; the id itself must not stand in the body."""
-        content = {**WANTED[record.kind], **record.fields}
-        if record.stage is not None:
-            content[STAGES[record.kind]] = record.stage
-        if record.owner is not None:
-            content["OwnerId"] = record.owner
+        content = _content(record)
         content.pop(record.id_field, None)
         place = f"{OBJECTS[record.kind]}/{quote(record.id_field)}/{quote(record.id_value, safe='')}"
         return Call("PATCH", f"{DATA}/sobjects/{place}", as_json(content))
+
+    def twin_call(self, record: Record, refused: Reading) -> Call | None:
+        """A query for the oldest lead with the address that is nobody's here and not a contact yet."""
+        email = record.fields.get("Email")
+        if record.kind != "lead" or email is None or TWIN not in refused.said:
+            return None
+        free = f"IsConverted = false AND {record.id_field} = null"
+        return _query(f"SELECT Id FROM Lead WHERE Email = {_text(str(email))} AND {free}")
+
+    def adopt(self, record: Record, answer: Answer) -> tuple[str, Call] | None:
+        """Our id is written into it. It is no new record, so the alert that it has others like it is acknowledged."""
+        content = content_of(answer)
+        found = content.get("records") if isinstance(content, dict) else None
+        if not found:
+            return None
+        crm_id = str(found[0]["Id"])
+        body = {**_content(replace(record, known=True)), record.id_field: record.id_value}
+        return crm_id, Call("PATCH", f"{DATA}/sobjects/Lead/{quote(crm_id, safe='')}", as_json(body), ACKNOWLEDGED)
 
     def after(self, record: Record, crm_id: str) -> Call | None:  # an opportunity knows contacts, not leads
         """A query for the contact with the person's address, and whether it has a part in the opportunity."""
@@ -135,6 +155,15 @@ class Salesforce:
             if isinstance(error, dict)
         ]
         return reading_of(answer, codes, LATER, EXPIRED, LIMITS)
+
+
+def _content(record: Record) -> dict[str, Any]:
+    content = record.filled_up(WANTED)
+    if record.stage is not None:
+        content[STAGES[record.kind]] = record.stage
+    if record.owner is not None:
+        content["OwnerId"] = record.owner
+    return content
 
 
 def _query(asked: str) -> Call:

@@ -89,7 +89,7 @@ class Zoho:
 
     def upsert(self, record: Record) -> Call:
         """One record; workflows of the CRM run as for any other."""
-        content: dict[str, Any] = {**WANTED[record.kind], **record.fields, record.id_field: record.id_value}
+        content: dict[str, Any] = {**record.filled_up(WANTED), record.id_field: record.id_value}
         if record.stage is not None:
             content[STAGES[record.kind]] = record.stage
         if record.pipeline is not None:
@@ -98,6 +98,14 @@ class Zoho:
             content["Owner"] = {"id": record.owner}
         body = {"data": [content], "duplicate_check_fields": [record.id_field]}
         return Call("POST", f"{API}/{MODULES[record.kind]}/upsert", as_json(body))
+
+    def twin_call(self, record: Record, refused: Reading) -> Call | None:  # written by the address, it is found anyway
+        """None."""
+        return None
+
+    def adopt(self, record: Record, answer: Answer) -> tuple[str, Call] | None:  # nothing is asked for
+        """None."""
+        return None
 
     def after(self, record: Record, crm_id: str) -> Call | None:  # a deal knows contacts, not leads
         """A search for the contact with the person's address."""

@@ -19,6 +19,7 @@ from services.routing.handoffs.handlers import follow, prepare
 from services.routing.params import PathId, QueryEmail, QueryId, lead_asked_for
 from services.routing.parts import Parts
 from services.routing.people.handlers import person
+from services.routing.reps.inputs import TimeZone
 from shared.db import Tx, agreed_now
 from shared.ids import DealId
 from shared.web import Endpoints, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
@@ -96,6 +97,7 @@ def _add_reading(routes: APIRouter, parts: Parts) -> None:
             date | None, Query(description="Closed, or expected to close, from this day on")
         ] = None,
         closing_to: Annotated[date | None, Query(description="The same, before this day")] = None,
+        tz: Annotated[TimeZone, Query(description="Whose days these are")] = "UTC",
         limit: Limit = 50,
         cursor: str | None = None,
     ) -> Page[DealOut]:
@@ -113,6 +115,7 @@ def _add_reading(routes: APIRouter, parts: Parts) -> None:
                 pipeline_id=pipeline,
                 closing_from=closing_from,
                 closing_to=closing_to,
+                zone=tz,
                 silent=await rotting.bounds(connection, parts) if rotting_only else None,
             )
             found = await queries.deals_of(connection, before, filters, limit + 1)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 import asyncpg
 from fastapi import APIRouter, Depends, Query
@@ -17,6 +18,7 @@ from services.routing.deals.forecast import LEVEL, Forecast, Method, OpenDeal, f
 from services.routing.deals.stages import chance, forecast_of
 from services.routing.params import QueryId
 from services.routing.parts import Parts
+from services.routing.reps.inputs import TimeZone
 from shared.db import Connection, agreed_now
 from shared.errors import FieldError, Invalid
 from shared.web import Endpoints, requires
@@ -97,13 +99,14 @@ def router(parts: Parts) -> APIRouter:
         currency: Annotated[str | None, Query(pattern="^[A-Z]{3}$")] = None,
         pipeline: QueryId = None,
         rep_id: QueryId = None,
+        tz: Annotated[TimeZone, Query(description="Whose days and months these are")] = "UTC",
     ) -> ForecastOut:
         """What deals that close in a period bring: won, committed, weighted, best case, and the range of chance."""
         if end <= start:
             raise Invalid("look at query:to", [FieldError("query:to", "does not lie after from")])
         async with runtime.database.reading() as connection:
-            today = (await agreed_now(connection, runtime.clock)).date()
-            found = await queries.closing_in(connection, (start, end), today, pipeline, rep_id, MOST_DEALS + 1)
+            today = (await agreed_now(connection, runtime.clock)).astimezone(ZoneInfo(tz)).date()
+            found = await queries.closing_in(connection, (start, end), today, pipeline, rep_id, MOST_DEALS + 1, tz)
             if len(found) > MOST_DEALS:
                 detail = f"there are more than {MOST_DEALS} deals in this period; ask for a shorter one"
                 raise Invalid(detail, [FieldError("query:to", detail)])

@@ -1,8 +1,12 @@
 """A pipeline as it is written: the stages of a deal, what each asks for, and what follows when deals end."""
 
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from services.routing.reps.inputs import TimeZone
 
 WON = "won"
 LOST = "lost"
@@ -118,10 +122,15 @@ class HandoffShape(_Shape):
 
 
 class RenewalShape(_Shape):
-    """A deal to renew a contract, opened so long before it ends."""
+    """A deal to renew a contract, opened so long before it ends, on that day of a time zone (UTC when left out)."""
 
     days_before: Days = 90
     pipeline: PipelineId = RENEWALS_ID
+    time_zone: TimeZone | None = None
+
+    def today(self, now: datetime) -> date:
+        """The day by which contracts end."""
+        return now.astimezone(UTC if self.time_zone is None else ZoneInfo(self.time_zone)).date()
 
 
 class PipelineDocument(_Shape):

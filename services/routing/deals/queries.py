@@ -71,8 +71,8 @@ WHERE (opened_at, deal_id) < ($1, $2)
     AND ($3::text[] IS NULL OR lead_id = ANY($3)) AND ($4::text IS NULL OR rep_id = $4)
     AND ($5::text IS NULL OR stage = $5) AND ($6::text IS NULL OR external_id = $6)
     AND ($7::text IS NULL OR status = $7) AND ($8::text IS NULL OR pipeline_id = $8)
-    AND ($9::date IS NULL OR coalesce((closed_at AT TIME ZONE 'UTC')::date, expected_close_on) >= $9)
-    AND ($10::date IS NULL OR coalesce((closed_at AT TIME ZONE 'UTC')::date, expected_close_on) < $10)
+    AND ($9::date IS NULL OR coalesce((closed_at AT TIME ZONE $13)::date, expected_close_on) >= $9)
+    AND ($10::date IS NULL OR coalesce((closed_at AT TIME ZONE $13)::date, expected_close_on) < $10)
     AND ($11::jsonb IS NULL OR (status = 'open') AND changed_at <= (
         SELECT coalesce(max(bound.silent_since) FILTER (WHERE bound.stage = deals.stage),
             max(bound.silent_since) FILTER (WHERE bound.stage IS NULL))
@@ -121,10 +121,10 @@ ORDER BY contract_ends_on, deal_id LIMIT $4 FOR UPDATE SKIP LOCKED
 OPEN_RENEWALS = f"""
 SELECT {COLUMNS} FROM deals WHERE renewal_of = $1 AND status = 'open' ORDER BY deal_id FOR UPDATE
 """
-# Won deals count by the day they were closed, open ones by the day they are expected to close.
+# Won deals count by the local day they were closed, open ones by the day they are expected to close.
 IN_PERIOD = """
 SELECT deals.status, deals.pipeline_id, deals.stage, deals.probability, deals.value_minor, deals.currency,
-    deals.rep_id, reps.teams, coalesce((closed_at AT TIME ZONE 'UTC')::date, expected_close_on) AS day,
+    deals.rep_id, reps.teams, coalesce((closed_at AT TIME ZONE $7)::date, expected_close_on) AS day,
     status = 'open' AND coalesce(expected_close_on < $1, false) AS overdue
 FROM deals LEFT JOIN reps USING (rep_id)
 WHERE ($4::text IS NULL OR pipeline_id = $4) AND ($5::text IS NULL OR rep_id = $5) AND (
@@ -132,7 +132,7 @@ WHERE ($4::text IS NULL OR pipeline_id = $4) AND ($5::text IS NULL OR rep_id = $
         expected_close_on >= $1 AND expected_close_on < $2 OR expected_close_on IS NULL
         OR expected_close_on < least($1, $3::date))
     OR status = 'won'
-        AND closed_at >= $1::timestamp AT TIME ZONE 'UTC' AND closed_at < $2::timestamp AT TIME ZONE 'UTC')
+        AND closed_at >= $1::timestamp AT TIME ZONE $7 AND closed_at < $2::timestamp AT TIME ZONE $7)
 LIMIT $6
 """
 OWNER = """
@@ -143,7 +143,10 @@ ORDER BY (ended_at IS NULL) DESC, assigned_at DESC LIMIT 1
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a list of deals is narrowed to. `closing_to` is excluded; `silent` are the bounds after which deals rot."""
+    """What a list of deals is narrowed to. `closing_to` is excluded; both are days of `zone`.
+
+    `silent` are the bounds after which deals rot.
+    """
 
     lead_ids: Sequence[LeadId] | None = None
     rep_id: str | None = None
@@ -153,6 +156,7 @@ class Filters:
     pipeline_id: str | None = None
     closing_from: date | None = None
     closing_to: date | None = None
+    zone: str = "UTC"
     silent: Sequence[Mapping[str, Any]] | None = None
 
 
@@ -277,6 +281,7 @@ async def deals_of(connection: Connection, before: tuple[datetime, str], filters
         filters.closing_to,
         filters.silent,
         limit,
+        filters.zone,
     )
     return [deal_of(row) for row in rows]
 
@@ -329,6 +334,7 @@ async def closing_in(  # noqa: PLR0913  # what a forecast is asked by
     pipeline_id: str | None,
     rep_id: str | None,
     limit: int,
+    zone: str,
 ) -> list[asyncpg.Record]:
-    """Won deals closed in a period, open ones expected in it, before it on a day that is past, or on no day."""
-    return await connection.fetch(IN_PERIOD, *period, today, pipeline_id, rep_id, limit)
+    """Won deals closed in a period of that time zone, open ones expected in it, earlier on a past day, or on no day."""
+    return await connection.fetch(IN_PERIOD, *period, today, pipeline_id, rep_id, limit, zone)

@@ -44,11 +44,12 @@ async def open_renewals(parts: Parts) -> timedelta | None:
     """Open the renewals that are due; answers no wait when there may be more."""
     made = 0
     async with parts.runtime.database.transaction() as tx:
-        today = (await agreed_now(tx.connection, parts.runtime.clock)).date()
+        now = await agreed_now(tx.connection, parts.runtime.clock)
         for name in await parts.pipelines.names(tx.connection):
             renewal = (await parts.pipelines.of_deal(tx.connection, name)).renewal
             if renewal is None or made >= AT_ONCE:
                 continue
+            today = renewal.today(now)
             until = today + timedelta(days=renewal.days_before)
             stored = await queries.renewable(tx.connection, name, (today - LATE, until), AT_ONCE - made)
             deals = await opened(tx.connection, parts.runtime.keys, stored)

@@ -52,7 +52,8 @@ async def _act(tx: Tx, parts: Parts, click: Click, this: Notification) -> None:
     if click.action == "accept":
         await answers.accept(tx, parts, this.lead_id, AssignmentId(this.about))
     elif click.action == "reject":
-        await answers.reject(tx, parts, this.lead_id, AssignmentId(this.about), BY_SLACK)
+        # The button answers an offer: beside "accept", pressed a moment before, it must not take the lead away again.
+        await answers.reject(tx, parts, this.lead_id, AssignmentId(this.about), BY_SLACK, states=("offered",))
     else:
         await claim(tx, parts, this.lead_id, this.rep_id)
 

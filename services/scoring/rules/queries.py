@@ -1,9 +1,11 @@
 """Which rules serve, which are wanted, what still follows from a switch, and simulations."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.db import Connection
+from shared.events import Stage
 from shared.ids import LeadId
 from shared.rules import Activation, activations
 
@@ -36,6 +38,16 @@ WHERE sequence = $1
 LAST_SWITCH = """
 SELECT sequence, version, previous, announce, at, reached, judged, changed, advanced, finished_at, allowance
 FROM switches ORDER BY sequence DESC LIMIT 1
+"""
+# What served between the last time that these rules did and now.
+SERVED_SINCE = """
+SELECT min(at) AS since, array_agg(DISTINCT version) AS versions FROM switches
+WHERE sequence < $2 AND version <> $1
+    AND sequence >= (SELECT max(sequence) FROM switches WHERE previous = $1 AND sequence < $2)
+"""
+ENTERED_UNDER = """
+SELECT person_id, array_agg(DISTINCT stage) AS stages FROM stage_changes
+WHERE person_id = ANY($1) AND rules_version = ANY($2) GROUP BY person_id
 """
 ASK = """
 WITH old AS (DELETE FROM simulations WHERE asked_at < clock_timestamp() - interval '7 days')
@@ -120,6 +132,20 @@ async def open_switch(connection: Connection, at_once: float, a_second: float) -
     """The switch whose stages are being decided, locked."""
     row = await connection.fetchrow(OPEN_SWITCH, at_once, a_second)
     return Switch(**dict(row)) if row else None
+
+
+async def served_since(connection: Connection, switch: Switch) -> tuple[datetime, list[int]] | None:
+    """Since when other rules served before a switch back to those that served until then, and which."""
+    row = await connection.fetchrow(SERVED_SINCE, switch.version, switch.sequence)
+    return (row["since"], row["versions"]) if row and row["versions"] else None
+
+
+async def entered_under(
+    connection: Connection, person_ids: Sequence[LeadId], versions: Sequence[int]
+) -> dict[LeadId, frozenset[Stage]]:
+    """The stages that persons entered under some versions of the rules."""
+    rows = await connection.fetch(ENTERED_UNDER, person_ids, versions)
+    return {LeadId(row["person_id"]): frozenset(row["stages"]) for row in rows}
 
 
 async def last_switch(connection: Connection) -> Switch | None:

@@ -1,8 +1,8 @@
-"""Take back what a touch did to a person's stage once it is known to be a machine's.
+"""Take back what a touch that is known to be a machine's, or rules that were rolled back, did to a person's stage.
 
-A stage with a `leave_when` is held on to, and what was furthest is remembered. Both may rest on the touch. So the past
-is gone through again without it, by what is known today of the profile and of sales; what the person would not have
-come to is let go, and then judged as ever.
+A stage with a `leave_when` is held on to, and what was furthest is remembered. Both may rest on what is taken back. So
+the past is gone through again without it, by what is known today of the profile and of sales; what the person would not
+have come to is let go, and then judged as ever.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,10 +27,14 @@ _ORDER = {stage: place for place, stage in enumerate(get_args(Stage))}
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """Touches that do not count any more: when the first of them occurred, and the sentence that says which and why."""
+    """Touches, or rules, that do not count any more: since when they did, and the sentence that says which and why.
+
+    `stages` are those that may rest on them; None: any.
+    """
 
     since: datetime
     why: str
+    stages: frozenset[Stage] | None = None
 
     def joined(self, other: "Undone | None") -> "Undone":
         """Both. The sentence is that of one of them: the journey tells of all."""
@@ -45,8 +49,10 @@ class Past:
     entered: frozenset[Stage]
 
 
-async def settle_undone(tx: Tx, parts: Parts, causes: Mapping[LeadId, str], undone: Mapping[LeadId, Undone]) -> None:
-    """Judge persons, made anew without those touches, and say by which touch a stage is no more."""
+async def settle_undone(
+    tx: Tx, parts: Parts, causes: Mapping[LeadId, str], undone: Mapping[LeadId, Undone], *, quietly: bool = False
+) -> None:
+    """Judge persons, made anew without what is undone, and say by what a stage is no more."""
     if not undone:
         return
     people = await load_people(tx.connection, undone)
@@ -62,11 +68,13 @@ async def settle_undone(tx: Tx, parts: Parts, causes: Mapping[LeadId, str], undo
         if furthest not in past.entered and furthest == before.verdict.stage:
             reached = await queries.reached_before(tx.connection, person_id, undone[person_id].since)
             furthest = max({FIRST} | past.entered | reached, key=lambda one: _ORDER[one])
-        verdict = replace(before.verdict, held=before.verdict.held & past.held)
+        stages = undone[person_id].stages
+        may_go = before.verdict.held if stages is None else before.verdict.held & stages
+        verdict = replace(before.verdict, held=before.verdict.held - (may_go - past.held))
         saved.append(replace(before, verdict=verdict, furthest=furthest))
     await queries.save_stood(tx.connection, saved)
     whys = {person_id: one.why for person_id, one in undone.items()}
-    await settle(tx, parts, causes, replan=True, because=whys)
+    await settle(tx, parts, causes, replan=True, because=whys, quietly=quietly)
 
 
 def gone_through(rules: RuleSet, today: Standing, touches: Iterable[Touch]) -> Past:
