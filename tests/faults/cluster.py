@@ -270,8 +270,11 @@ class Cluster:
         assert wait_until(answers, READY_WITHIN), f"{name} did not come back"
 
     def memory(self, name: str) -> int:
-        """Resident memory of a process in MiB."""
-        return int(psutil.Process(self._process(name).pid).memory_info().rss / 2**20)
+        """Resident memory of a process in MiB; 0 of one that is about to be started again."""
+        try:
+            return int(psutil.Process(self._process(name).pid).memory_info().rss / 2**20)
+        except psutil.NoSuchProcess:
+            return 0
 
     def _data(self, name: str) -> Path:
         return self.folder / name

@@ -75,10 +75,10 @@ def _soak(cluster: Cluster, rng: random.Random | None, seconds: float, console: 
                 name, fault = _fault(cluster, rng)
                 console.print(f"{so_far:7.1f}s  {name}")
                 fault()
-    memory.append((time.monotonic() - began, _memory(cluster)))
     for server in ("postgres", "kafka"):
         cluster.wait_server(server)
     cluster.wait_ready()
+    memory.append((time.monotonic() - began, _memory(cluster)))
     account = oracle.account()
     scored, _ = oracle.scored()
     twice = sum(times - 1 for times in Counter((mail.to, mail.subject) for mail in mails.all()).values())
@@ -114,7 +114,7 @@ def _grown(memory: Sequence[tuple[float, dict[str, int]]]) -> Table:
     for name, first in memory[0][1].items():
         before, after = warm[1][name], memory[-1][1][name]
         an_hour = f"{(after - before) / hours:+.0f}" if hours else ""
-        table.add_row(name, str(first), str(before), str(after), f"{after / before:.2f}", an_hour)
+        table.add_row(name, str(first), str(before), str(after), f"{after / before:.2f}" if before else "", an_hour)
     return table
 
 
