@@ -91,7 +91,9 @@ class TemplateProgram:
         """Whether it has imported everything."""
         return self._ready
 
-    def fork(self, name: str, words: Sequence[str], log: Path, environment: Mapping[str, str]) -> Forked:
+    def fork(
+        self, name: str, words: Sequence[str], log: Path, environment: Mapping[str, str], *, nice: int = 0
+    ) -> Forked:
         """A copy that runs the command line with these words. Raises `ProgramFailed` when there will be none."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._refusing, ORDER_WITHIN)
@@ -105,6 +107,7 @@ class TemplateProgram:
                 "words": [*words],
                 "log": str(log),
                 "environment": dict(environment),
+                "nice": nice,
             }
             with suppress(OSError):  # then it has ended, as the listener is about to notice
                 self._connection.sendall(json.dumps(what).encode() + b"\n")
@@ -163,6 +166,7 @@ class ForkedProgram:
     ready_port: int
     template: TemplateProgram
     settings: Mapping[str, str] = field(default_factory=dict)
+    nice: int = 0
 
     stop_signal = signal.SIGTERM
 
@@ -171,7 +175,7 @@ class ForkedProgram:
 
     def start(self, log: Path, environment: Mapping[str, str]) -> Running:
         """Have it copied."""
-        return self.template.fork(self.name, self.words, log, {**environment, **self.settings})
+        return self.template.fork(self.name, self.words, log, {**environment, **self.settings}, nice=self.nice)
 
     def is_ready(self, pid: int) -> bool:
         """Whether it says so on its management port."""
@@ -197,4 +201,5 @@ def service_program(
         management_port,
         template,
         settings,
+        process.nice,
     )

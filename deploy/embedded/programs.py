@@ -14,11 +14,12 @@ from deploy.embedded.processes import launch
 
 @dataclass(frozen=True, slots=True)
 class ServiceProcess:
-    """Which roles of a service share a process."""
+    """Which roles of a service share a process, and how much it gives way to the others, as `nice` counts."""
 
     name: str
     service: str
     roles: tuple[str, ...]
+    nice: int = 0
 
 
 @dataclass(frozen=True)

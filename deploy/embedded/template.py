@@ -76,6 +76,10 @@ class Template:
     def _become(self, order: Mapping[str, Any]) -> None:
         """Leave everything of the template behind except what it has imported."""
         os.setsid()
+        if order["nice"]:
+            os.nice(order["nice"])
+            with suppress(OSError):
+                Path("/proc/self/autogroup").write_text(str(order["nice"]))  # Linux may weigh sessions, not processes
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)

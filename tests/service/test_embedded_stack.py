@@ -20,6 +20,7 @@ from deploy.embedded.folder import DataFolder, ProcessState
 from deploy.embedded.ports import LOOPBACK, free_port, is_listening
 from deploy.embedded.processes import ProcessId, identify, is_alive, marked, wait_until
 from deploy.embedded.programs import answers_ok
+from throughline.processes import GIVES_WAY
 from throughline.services import SERVICES
 
 pytestmark = pytest.mark.slow
@@ -117,6 +118,13 @@ def test_every_process_is_ready_and_listens_on_loopback_alone(stack: StackOnDisk
         for each in psutil.Process(row["pid"]).net_connections(kind="inet"):
             if each.status == psutil.CONN_LISTEN:
                 assert each.laddr.ip.removeprefix("::ffff:") == LOOPBACK, row
+
+
+def test_what_has_a_moment_gives_way_to_what_somebody_waits_for(stack: StackOnDisk) -> None:
+    listed: list[dict[str, Any]] = json.loads(stack.run("ps", "--json").stdout)
+    nice = {row["name"]: psutil.Process(row["pid"]).nice() for row in listed}
+    assert nice["nurture"] == nice["attribution"] == nice["routing"] + GIVES_WAY
+    assert nice["capture-api"] == nice["capture-worker"] == nice["scoring"] == nice["routing"]
 
 
 def test_secrets_are_made_for_the_owner_alone(stack: StackOnDisk) -> None:
