@@ -1,5 +1,6 @@
 """A simulation goes through history day by day, under the rules that count and those that are tried."""
 
+import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,7 +9,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from services.scoring.rules import simulation
+from services.scoring.rules import simulation, slices
+from services.scoring.rules.replay import Replay
 from shared.settings import Settings
 from shared.testing import FrozenClock, eventually, harness
 from tests.service.scoring_world import DAY, NOW, World
@@ -146,3 +148,55 @@ async def test_a_long_simulation_is_a_job_that_can_be_followed_and_called_off(
     assert (await client.get("/v1/simulations/none")).status_code == 404
     for wrong in ({"sample": 0}, {"days": 0}, {"sample": "x"}):
         assert (await client.post("/v1/rules:simulate", json={**asked, **wrong})).status_code == 422
+
+
+RULES: list[dict[str, Any]] = [
+    {"id": "form", "when": "event.type == 'form_submitted'", "points": 12},
+    {"id": "page", "when": "event.type == 'page_view'", "points": 2, "per_day": 4},
+    {"id": "demo", "when": "event.type == 'demo_requested'", "points": 30, "hand_raise": True, "once": True},
+    {"id": "left", "when": "event.type == 'unsubscribed'", "points": -15, "half_life_days": 3},
+]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [RULES[0] | {"points": 20}, *RULES[1:]],
+        RULES[1:],
+        [*RULES, {"id": "both", "when": "event.type in ['page_view', 'demo_requested']", "points": 3}],
+        [RULES[0], RULES[1] | {"per_day": 2}, RULES[2] | {"once": False}, RULES[3]],
+        [*RULES[:3], RULES[3] | {"half_life_days": 20}],
+        RULES[::-1],
+    ],
+    ids=["points", "one less", "one more", "limits", "half-life", "order"],
+)
+async def test_a_past_is_gone_through_once_where_both_rules_make_the_same_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, rules: list[dict[str, Any]]
+) -> None:
+    dice = random.Random(5)
+    kinds = ("form_submitted", "demo_requested", "unsubscribed", *["page_view"] * 4)
+    touches = [
+        world.touch(f"lead-{dice.randrange(60)}", dice.choice(kinds), NOW - timedelta(minutes=dice.randrange(60_000)))
+        for _ in range(300)
+    ]
+    await world.put_rules(document(10) | {"engagement": {"half_life_days": 10, "rules": RULES}})
+    await world.tell(*touches)
+    await world.scoring.run_timers()
+    candidate = document(10) | {"engagement": {"half_life_days": 10, "rules": rules}}
+    gone_through: list[Replay] = []
+    end = Replay.end
+
+    def counted(replay: Replay) -> None:
+        gone_through.append(replay)
+        end(replay)
+
+    monkeypatch.setattr(Replay, "end", counted)
+    shared = await simulated(world, document=candidate)
+    monkeypatch.setattr(slices, "differing", lambda *_: None)
+    slices.trial_of.cache_clear()
+    once = len(gone_through)
+    assert await simulated(world, document=candidate) == shared
+    people = shared["persons"]
+    assert people < once < 2 * people or (rules == RULES[::-1] and once == 2 * people)
+    assert len(gone_through) - once == 2 * people
+    slices.trial_of.cache_clear()

@@ -7,6 +7,7 @@ profile had always been today's: of earlier profiles, and of what reps would hav
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from copy import copy
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -68,6 +69,13 @@ class Replay:
     def engagement(self) -> Engagement:
         """What the touches come to."""
         return self._standing.engagement
+
+    def under(self, rules: RuleSet) -> "Replay":
+        """The same past, to go on under other rules, which would have made the same of it so far."""
+        other = copy(self)
+        other._rules = rules  # noqa: SLF001  # it is one of us
+        other.spans, other._days, other._points = [*self.spans], dict(self._days), dict(self._points)  # noqa: SLF001
+        return other
 
     def touch(self, touch: Touch) -> None:
         """What happened next."""

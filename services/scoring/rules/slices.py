@@ -52,20 +52,47 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A question, compiled."""
+    """A question, compiled.
+
+    `differing` are the ids of the engagement rules by which alone the two rule sets differ; None: by more than that.
+    """
 
     active: RuleSet
     candidate: RuleSet
     window: Window
     now: datetime
+    differing: frozenset[str] | None
+
+    def tells_apart(self, touch: Touch) -> bool:
+        """Whether the two make something else of a touch, if by engagement rules alone they differ."""
+        assert self.differing is not None
+        met = (*self.active.engagement.met_by(touch), *self.candidate.engagement.met_by(touch))
+        return any(rule.rule_id in self.differing for rule in met)
 
 
 @lru_cache(maxsize=4)
 def trial_of(question: Question) -> Trial:
     """What a question is about, ready to judge."""
-    active = rule_set(question.version, orjson.loads(question.active))
-    candidate = rule_set(0, orjson.loads(question.document))
-    return Trial(active, candidate, Window(question.now, question.days), question.now)
+    active, candidate = orjson.loads(question.active), orjson.loads(question.document)
+    window = Window(question.now, question.days)
+    return Trial(
+        rule_set(question.version, active), rule_set(0, candidate), window, question.now, differing(active, candidate)
+    )
+
+
+def differing(one: dict[str, Any], other: dict[str, Any]) -> frozenset[str] | None:
+    """The ids of the engagement rules by which alone two documents differ; None where they differ by more.
+
+    The order of the others counts: points are added up in it.
+    """
+    of_one, of_other = one.get("engagement", {}), other.get("engagement", {})
+    if one | {"engagement": of_one | {"rules": []}} != other | {"engagement": of_other | {"rules": []}}:
+        return None
+    rules, others = [{rule["id"]: rule for rule in part.get("rules", ())} for part in (of_one, of_other)]
+    differ = {rule_id for rule_id in rules.keys() | others.keys() if rules.get(rule_id) != others.get(rule_id)}
+    if [rule_id for rule_id in rules if rule_id not in differ] != [one for one in others if one not in differ]:
+        return None
+    return frozenset(differ)
 
 
 async def tally_of(database: Database, parts: Parts, trial: Trial, person_ids: Sequence[LeadId]) -> Tally:
@@ -83,20 +110,27 @@ async def tally_of(database: Database, parts: Parts, trial: Trial, person_ids: S
             Replay(trial.active, trial.window, _unborn(trial.active, people[one], personal.get(one, {})).standing())
             for one in known
         ]
-        after = [Replay(trial.candidate, trial.window, person.standing()) for person in candidates]
+        after = before.copy()  # one and the same, as long as both rule sets make the same of a person
+        if trial.differing is None:
+            after = [Replay(trial.candidate, trial.window, person.standing()) for person in candidates]
         async for page in histories(connection, known):
             for row, touch in zip(page, await _touches(connection, parts, trial, page), strict=True):
-                before[row["person"]].touch(touch)
-                after[row["person"]].touch(touch)
+                person = row["person"]
+                if after[person] is before[person] and trial.tells_apart(touch):
+                    after[person] = before[person].under(trial.candidate)
+                before[person].touch(touch)
+                if after[person] is not before[person]:
+                    after[person].touch(touch)
     for place, one in enumerate(known):
         before[place].end()
-        after[place].end()
+        if after[place] is not before[place]:
+            after[place].end()
         known_of = stood.get(one)
         verdict, decided = (known_of.verdict, (known_of.decision, known_of.since)) if known_of else (Verdict(), ())
         seen = personal.get(one)
         was = _outcome(serving[people[one].rules_version], people[one].standing(seen, *decided), verdict, trial.now)
-        person = replace(candidates[place], engagement=after[place].engagement)
-        would_be = _outcome(trial.candidate, person.standing(seen, *decided), verdict, trial.now)
+        anew = replace(candidates[place], engagement=after[place].engagement)
+        would_be = _outcome(trial.candidate, anew.standing(seen, *decided), verdict, trial.now)
         tally.add(Change(one, was, would_be), before[place].spans, after[place].spans, trial.window)
     return tally
 
