@@ -123,8 +123,8 @@ def test_every_process_is_ready_and_listens_on_loopback_alone(stack: StackOnDisk
 def test_what_has_a_moment_gives_way_to_what_somebody_waits_for(stack: StackOnDisk) -> None:
     listed: list[dict[str, Any]] = json.loads(stack.run("ps", "--json").stdout)
     nice = {row["name"]: psutil.Process(row["pid"]).nice() for row in listed}
-    assert nice["nurture"] == nice["attribution"] == nice["routing"] + GIVES_WAY
-    assert nice["capture-api"] == nice["capture-worker"] == nice["scoring"] == nice["routing"]
+    assert nice["nurture"] == nice["routing"] + GIVES_WAY
+    assert nice["capture-api"] == nice["capture-worker"] == nice["scoring"] == nice["routing"] == nice["attribution"]
 
 
 def test_secrets_are_made_for_the_owner_alone(stack: StackOnDisk) -> None:
