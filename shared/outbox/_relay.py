@@ -132,7 +132,6 @@ class Relay:
         self._clock = clock
         self._service = service
         self._source = f"/throughline/{service}".encode()
-        self._watermarks = Watermarks(settings, service)
         self._lease = Lease(database, "relay", settings.lease_seconds)
         self._bell = database.bell
         self._tails = Tails(settings, database)
@@ -201,7 +200,6 @@ class Relay:
         """Read and send, and beside that move the cursor behind what the broker has; until either fails."""
         await self._tails.recall()
         self._vouched.clear()
-        self._watermarks = Watermarks(self._settings, self._service)
         sent: asyncio.Queue[_Page | _Due] = asyncio.Queue(PAGES_UNDER_WAY)
         duties = [asyncio.create_task(self._send_on(producer, sent)), asyncio.create_task(self._follow(producer, sent))]
         try:
@@ -217,6 +215,7 @@ class Relay:
     async def _send_on(self, producer: AIOKafkaProducer, sent: asyncio.Queue[_Page | _Due]) -> None:
         """Send whatever is behind the cursors, a page at a time; while pages are full, several are under way."""
         cursors = await self._cursors()
+        watermarks = Watermarks(self._settings, self._service)
         due_at = 0.0
         loop = asyncio.get_running_loop()
         while True:
@@ -235,9 +234,10 @@ class Relay:
                 await asyncio.wait([each.confirmed for each in page.sent], timeout=PRODUCE_TIMEOUT_S)
             if read_at is not None:
                 await sent.put(_Due(read_at, dict(cursors)))
-                due_at = began + self._watermarks.turn_s
+                due_at = began + watermarks.turn_s
             if self._vouched:
-                await sent.put(_Page({}, {}, await self._vouch(producer, self._vouched.popleft())))
+                told = await self._tell(producer, watermarks, self._vouched.popleft())
+                await sent.put(_Page({}, {}, told))
             await self._wait(began + GATHER_S)
             if loop.time() - began > self._settings.lease_seconds / 2 and not await self._lease.take():
                 raise LeaseLost(self._lease.name)  # the process stood still, and another has the turn
@@ -370,12 +370,12 @@ class Relay:
         for which, position in positions.items():
             POSITION.labels(str(which)).set(position)
 
-    async def _vouch(self, producer: AIOKafkaProducer, read_at: datetime) -> list[_Sent]:
+    async def _tell(self, producer: AIOKafkaProducer, watermarks: Watermarks, read_at: datetime) -> list[_Sent]:
         """Tell partitions that all facts recorded before `read_at` are in them."""
-        event_id = self._watermarks.event_id(read_at)
+        event_id = watermarks.event_id(read_at)
         sent = []
         async with asyncio.timeout(PRODUCE_TIMEOUT_S):
-            for (topic, partition), record in self._watermarks.next(read_at, self._tails):
+            for (topic, partition), record in watermarks.next(read_at, self._tails):
                 name = self._settings.topic_prefix + topic
                 future = await producer.send(name, partition=partition, **record)
                 sent.append(_sent((topic, partition), event_id, future))

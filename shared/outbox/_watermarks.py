@@ -38,9 +38,9 @@ class Watermarks:
             ("ce_source", f"/throughline/{self._service}".encode()),
             ("ce_id", self.event_id(read_at).encode()),
         ]
+        key = b"watermark:" + self._service.encode()
         said = {"source": self._service, "at": read_at.isoformat()}
         for topic in next(self._topics):
             for partition in range(self._partitions):
                 value = orjson.dumps(said | {"repair": tails.repair(topic, partition)})
-                key = b"watermark:" + self._service.encode()
                 yield (topic, partition), {"key": key, "value": value, "headers": headers}

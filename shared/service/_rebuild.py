@@ -8,6 +8,7 @@ What a worker would still derive from the facts is settled before, in both.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 import asyncpg
 from aiokafka import TopicPartition
@@ -63,6 +64,7 @@ PATIENCE_S = 600.0
 LONG_S = 24 * 3600.0
 
 Progress = Callable[[str], None]
+T = TypeVar("T")
 
 
 class RebuildRefused(Unavailable):
@@ -89,20 +91,15 @@ class _Turn:
 
     async def keep(self) -> None:
         """Have it still, or again where the server was away. Raises RebuildRefused when another has begun since."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE_S
-        while True:
+
+        async def kept() -> None:
             try:
                 await self.check(self._connection or await self.take(), "build")
-                return
-            except (OSError, *TRANSIENT) as exc:
+            except (OSError, *TRANSIENT):
                 self.give_back()
-                if loop.time() > deadline:
-                    raise RebuildRefused(
-                        "PostgreSQL does not answer; what serves is as it was: "
-                        f"once it is back, run `throughline rebuild {self._service}` again"
-                    ) from exc
-            await asyncio.sleep(1)
+                raise
+
+        await _waiting(kept, (OSError, *TRANSIENT), "PostgreSQL", "", self._service)
 
     async def check(self, connection: Connection, which: str) -> None:
         """Raises RebuildRefused where what is built in a schema is another's."""
@@ -174,22 +171,38 @@ async def _ends(
     code: ServiceCode, runtime: Runtime, places: Sequence[TopicPartition], progress: Progress
 ) -> dict[TopicPartition, int]:
     """Where the log ends. A broker that is away is waited for. Raises RebuildRefused when it stays away."""
-    loop = asyncio.get_running_loop()
     bootstrap = runtime.settings.kafka_bootstrap_servers
+
+    async def ends() -> dict[TopicPartition, int]:
+        async with probe(bootstrap) as kafka:
+            return await kafka.ends(places)
+
+    return await _waiting(ends, (KafkaError, OSError), "Kafka", f" at {bootstrap}", code.name, progress)
+
+
+async def _waiting(  # noqa: PLR0913  # whom for, and who is told
+    ask: Callable[[], Awaitable[T]],
+    away: tuple[type[Exception], ...],
+    server: str,
+    place: str,
+    service: str,
+    progress: Progress | None = None,
+) -> T:
+    """What a server answers, once it is back. Raises RebuildRefused when it stays away."""
+    loop = asyncio.get_running_loop()
     deadline = loop.time() + PATIENCE_S
     told = False
     while True:
         try:
-            async with probe(bootstrap) as kafka:
-                return await kafka.ends(places)
-        except (KafkaError, OSError) as exc:
+            return await ask()
+        except away as exc:
             if loop.time() > deadline:
                 raise RebuildRefused(
-                    f"Kafka at {bootstrap} does not answer; what serves is as it was: "
-                    f"once Kafka is back, run `throughline rebuild {code.name}` again"
+                    f"{server}{place} does not answer; what serves is as it was: "
+                    f"once {server} is back, run `throughline rebuild {service}` again"
                 ) from exc
-        if not told:
-            progress(f"{code.name}: waits for Kafka at {bootstrap}, which does not answer")
+        if progress is not None and not told:
+            progress(f"{service}: waits for {server}{place}, which does not answer")
             told = True
         await asyncio.sleep(1)
 
