@@ -4,14 +4,11 @@ A service's migration `0001` is `run_sql(op, schema_sql("<service>"))` followed 
 `op` is `alembic.op`. Tables of the projection stand in `services/<service>/projection.sql`.
 """
 
+from shared.db._bell import API_LOG, CONSUMER_LOG, Bell, noticed
 from shared.db._clock import agreed_apart, agreed_in, agreed_now
 from shared.db._database import (
-    API_LOG,
-    CALM,
-    CONSUMER_LOG,
     COPIED_FROM,
     TRANSIENT,
-    Bell,
     Connection,
     Database,
     LogRow,
@@ -26,7 +23,6 @@ from shared.db._migrations import migrate, migrated, package_sql, projection_sql
 
 __all__ = [
     "API_LOG",
-    "CALM",
     "CONSUMER_LOG",
     "COPIED_FROM",
     "TRANSIENT",
@@ -44,6 +40,7 @@ __all__ = [
     "log_row",
     "migrate",
     "migrated",
+    "noticed",
     "one",
     "package_sql",
     "projection_sql",

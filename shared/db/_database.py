@@ -13,6 +13,7 @@ import asyncpg
 import orjson
 
 from shared.clock import present
+from shared.db._bell import API_LOG, Bell, notice_of
 from shared.db._types import TypedConnection
 from shared.errors import Unavailable
 from shared.events import EVENT_OF, TOPIC_OF, Event
@@ -25,8 +26,6 @@ else:
     Connection: TypeAlias = asyncpg.Connection
 
 PutOff: TypeAlias = Callable[[set[LeadId]], Awaitable[None]]
-API_LOG = 0
-CONSUMER_LOG = 1
 TRANSIENT = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -222,33 +221,6 @@ async def _leave(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """What a connection goes back to the pool with: nothing set on one outlives its transaction."""
 
 
-CALM = "calm"
-"""What the server tells a relay where nobody waits for what was told."""
-
-
-class Bell:
-    """Wakes the relay of this process, as long as it has one that works: then the server need not be asked to.
-
-    `rung`: there is something to read; `hurried`: somebody waits for it.
-    """
-
-    def __init__(self) -> None:
-        self.is_heard = False
-        self.rung = asyncio.Event()
-        self.hurried = asyncio.Event()
-
-    def ring(self, *, calm: bool) -> None:
-        """There is something to read, which has time if it is `calm`."""
-        if not calm:
-            self.hurried.set()
-        self.rung.set()
-
-    def fall_silent(self) -> None:
-        """What was rung for is about to be read."""
-        self.rung.clear()
-        self.hurried.clear()
-
-
 class Database:
     """One service's part of PostgreSQL. `log` says which of its two event logs its transactions append to."""
 
@@ -361,7 +333,7 @@ class Database:
                     if tx.rows:
                         await append_rows(connection, self.namespace, self.log, tx.rows)
                 if tx.rows:
-                    await self.wake_relay(connection, calm=tx.is_calm)
+                    await self.wake_relay(connection, self.log, calm=tx.is_calm)
         except TRANSIENT as exc:
             raise Unavailable(f"the database did not take it: {type(exc).__name__}") from exc
 
@@ -376,16 +348,16 @@ class Database:
             if ended:
                 log.warning("frozen_connections_ended", number=len(ended))
 
-    async def wake_relay(self, connection: Connection, *, calm: bool) -> None:
-        """Tell the relay that there is something to read. Outside the commit: NOTIFY holds a lock on all databases.
+    async def wake_relay(self, connection: Connection, which: int, *, calm: bool) -> None:
+        """Tell the relay that there is something to read in a log, after the commit: NOTIFY locks all databases.
 
         What is committed stays so if this fails, and the relay looks for itself a moment later.
         """
         if self.bell.is_heard:
-            self.bell.ring(calm=calm)
+            self.bell.ring(which, calm=calm)
             return
         with suppress(*TRANSIENT):
-            await connection.execute("SELECT pg_notify($1, $2)", self.channel, CALM if calm else "")
+            await connection.execute("SELECT pg_notify($1, $2)", self.channel, notice_of(which, calm=calm))
 
 
 async def one(connection: Connection, statement: str, *arguments: Any) -> asyncpg.Record:

@@ -75,6 +75,7 @@ from shared.events._scores import (
 )
 from shared.events._topics import EVENT_OF, TOPIC_OF, TOPICS, WATERMARK_TYPE, Topic
 from shared.events._touches import (
+    CALM_TOUCHES,
     INTERNAL,
     ConversionRecorded,
     CostRecorded,
@@ -87,6 +88,7 @@ from shared.events._touches import (
 )
 
 __all__ = [
+    "CALM_TOUCHES",
     "EVENT_OF",
     "INTERNAL",
     "TOPICS",

@@ -23,13 +23,18 @@ class Event(BaseModel):
     ce_type: ClassVar[str]
     waits_behind_parked: ClassVar[bool] = True
     calm: ClassVar[bool] = False
-    """Whether nobody waits for it: it may leave together with what follows within a moment."""
+    """Whether nobody waits for any of its kind: they may leave together with what follows within a moment."""
 
     event_id: EventId
     lead_id: LeadId
     occurred_at: datetime
     received_at: datetime
     position: int = 0
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nobody waits for this one."""
+        return self.calm
 
     @property
     def key(self) -> str:

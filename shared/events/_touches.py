@@ -10,6 +10,8 @@ from shared.ids import ConversionId, DealId, LeadId, SourceId, TouchId
 
 INTERNAL = "internal"
 """The `automated_reason` of what own people did: like a machine's, it counts for nothing."""
+CALM_TOUCHES = frozenset({"page_view", "session_started", "email_opened"})
+"""Touches that come in great numbers, and that nobody answers."""
 
 
 class TouchPersonal(BaseModel):
@@ -49,6 +51,11 @@ class TouchRecorded(Event):
     automated: bool = False
     personal: str | None = None
     automated_reason: str | None = None
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nobody waits for this one: by its type."""
+        return self.type in CALM_TOUCHES
 
 
 class TouchWithdrawn(Event):

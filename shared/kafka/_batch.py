@@ -130,7 +130,7 @@ class Processor:
             tx = await self._attempt(connection, batch, careful=True)
         failpoint("after_tx_before_kafka_commit")
         if tx.rows:
-            await self._database.wake_relay(connection, calm=tx.is_calm)
+            await self._database.wake_relay(connection, self._database.log, calm=tx.is_calm)
 
     async def _attempt(self, connection: asyncpg.Connection[asyncpg.Record], batch: Batch, *, careful: bool) -> Tx:
         """The transaction of a batch; `careful` finds the facts that fail, otherwise _HandlerFailed is raised."""

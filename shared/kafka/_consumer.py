@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -30,6 +28,7 @@ from shared.events import WATERMARK_TYPE
 from shared.kafka._batch import Batch, Span, Superseded
 from shared.kafka._clients import started
 from shared.kafka._guard import PartitionStopped
+from shared.kafka._pending import Chunk, Pending
 from shared.kafka._positions import Fenced, go_back, known_repairs, starting_offsets
 from shared.kafka._records import Decoded, Watermark, decode, event_id_of, watermark_in
 from shared.kafka._sessions import fetch_in_sessions
@@ -44,29 +43,12 @@ BATCH_SECONDS = histogram("throughline_consumer_batch_seconds", "Time of a batch
 BACKED_OFF = counter("throughline_consumer_backed_off_total", "Batches tried again", ["group", "error"])
 FETCH_RECORDS = 500
 TRIES_TOGETHER = 4
-PENDING_LIMIT = 4
 LONGEST_FETCH_MS = 4_000
 """How long a broker keeps a fetch that it has nothing for: each costs it watchers of every partition."""
 IDLE_S = 0.25
 START_PATIENCE_S = 30
 BATCH_PATIENCE_S = 15.0
 KEYS_PATIENCE_S = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """Records of one partition that were fetched together, read; they go on from offset `follows`."""
-
-    place: TopicPartition
-    topic: str
-    facts: list[Decoded]
-    watermarks: list[Watermark]
-    follows: int
-    last: int
-    last_event_id: str | None
-    last_timestamp_ms: int
-    count: int
-    concerns: bool
 
 
 class BatchProcessor(Protocol):
@@ -116,8 +98,7 @@ class Consumer:
         self._committed: dict[TopicPartition, int] = {}
         self._stopped: set[TopicPartition] = set()
         self._repairs: dict[tuple[str, int, str], int] = {}
-        self._pending: deque[_Chunk] = deque()
-        self._pending_records = 0
+        self._pending = Pending(settings.consumer_batch, gathers=bool(gather))
         self._arrived = asyncio.Event()
         self._drained = asyncio.Event()
         self._assigned = asyncio.Event()
@@ -170,7 +151,7 @@ class Consumer:
         self._expected.clear()
         self._reading.clear()
         self._committed.clear()
-        self._clear_pending()
+        self._pending.clear()
         self._broken = None
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._settings.kafka_bootstrap_servers,
@@ -269,7 +250,8 @@ class Consumer:
         self._client.seek(place, offset)
         self._expected[place] = offset
         self._reading[place] = offset
-        self._drop_pending({place})
+        self._pending.drop({place})
+        self._drained.set()
 
     async def release(self, client: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> None:
         """Partitions that are given away: nothing new of them is begun, and what is under way is waited for."""
@@ -287,22 +269,8 @@ class Consumer:
         for place in places:
             self._expected.pop(place, None)
             self._reading.pop(place, None)
-        self._drop_pending(set(places))
-
-    def _drop_pending(self, places: set[TopicPartition]) -> None:
-        kept = [chunk for chunk in self._pending if chunk.place not in places]
-        self._clear_pending()
-        for chunk in kept:
-            self._put(chunk)
+        self._pending.drop(set(places))
         self._drained.set()
-
-    def _put(self, chunk: _Chunk) -> None:
-        self._pending.append(chunk)
-        self._pending_records += chunk.count
-
-    def _clear_pending(self) -> None:
-        self._pending.clear()
-        self._pending_records = 0
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         while not self._stopping:
@@ -318,7 +286,7 @@ class Consumer:
                 self._let_in(place, records)
             if self._pending:
                 self._arrived.set()
-            while self._pending_records > PENDING_LIMIT * self._settings.consumer_batch and not self._stopping:
+            while self._pending.is_full and not self._stopping:
                 self._drained.clear()
                 await self._drained.wait()
             await asyncio.sleep(0)
@@ -344,10 +312,21 @@ class Consumer:
         marks: list[Watermark] = []
         if len(facts) != len(read):
             marks = [mark for record in records if (mark := watermark_in(topic, record)) is not None]
-        concerns = any(record.error or self._processor.concerns(record) for record in facts)
-        event_id = event_id_of(last.headers)
-        self._put(
-            _Chunk(place, topic, facts, marks, reading, last.offset, event_id, last.timestamp, len(read), concerns)
+        concerning = [record for record in facts if record.error or self._processor.concerns(record)]
+        self._pending.put(
+            Chunk(
+                place,
+                topic,
+                facts,
+                marks,
+                follows=reading,
+                last=last.offset,
+                last_event_id=event_id_of(last.headers),
+                last_timestamp_ms=last.timestamp,
+                count=len(read),
+                concerns=bool(concerning),
+                hurried=any(record.event is not None and not record.event.is_calm for record in concerning),
+            )
         )
 
     async def _write(self) -> None:
@@ -357,7 +336,7 @@ class Consumer:
                 self._arrived.clear()
                 while self._pending and not self._stopping:
                     await self._wait_for_concern()
-                    taken = self._take()
+                    taken = self._pending.take()
                     self._drained.set()
                     await self._carry_out(taken)
                 if self._stopping:
@@ -369,23 +348,11 @@ class Consumer:
         """Where all that came concerns nobody, wait a moment for what does: one transaction moves past both."""
         with suppress(TimeoutError):
             async with asyncio.timeout(IDLE_S):
-                while not self._stopping and not any(chunk.concerns for chunk in self._pending):
-                    if self._pending_records >= self._settings.consumer_batch:
-                        return
+                while not self._stopping and not self._pending.concerns:
                     await self._arrived.wait()
                     self._arrived.clear()
 
-    def _take(self) -> list[_Chunk]:
-        taken: list[_Chunk] = []
-        records = 0
-        while self._pending and records < self._settings.consumer_batch:
-            chunk = self._pending.popleft()
-            taken.append(chunk)
-            records += chunk.count
-        self._pending_records -= records
-        return taken
-
-    async def _carry_out(self, taken: Sequence[_Chunk]) -> None:
+    async def _carry_out(self, taken: Sequence[Chunk]) -> None:
         """Try a batch until it is done, or nothing of it is ours any more.
 
         What does not go well together is tried by halves: PostgreSQL ends a transaction that takes too long.
@@ -434,9 +401,9 @@ class Consumer:
             async with asyncio.timeout(max(pause, KEYS_PATIENCE_S)):
                 await self._keys_arrived.wait()
 
-    def _going_on(self, taken: Sequence[_Chunk]) -> list[_Chunk]:
+    def _going_on(self, taken: Sequence[Chunk]) -> list[Chunk]:
         """Those chunks that go on from where their partition stands; it may have been given away or set back since."""
-        going_on: list[_Chunk] = []
+        going_on: list[Chunk] = []
         stands = dict(self._expected)
         for chunk in taken:
             if chunk.place not in self._stopped and stands.get(chunk.place) == chunk.follows:
@@ -452,7 +419,7 @@ class Consumer:
         finally:
             self._idle.set()
 
-    async def _repaired(self, chunks: Sequence[_Chunk]) -> bool:
+    async def _repaired(self, chunks: Sequence[Chunk]) -> bool:
         """Go back where a source says that Kafka had lost records before where we are. Answers whether it was so."""
         went = False
         for chunk in chunks:
@@ -468,7 +435,7 @@ class Consumer:
                 self._repairs[mark.place] = number
         return went
 
-    def _batch(self, chunks: Sequence[_Chunk]) -> Batch:
+    def _batch(self, chunks: Sequence[Chunk]) -> Batch:
         batch = Batch()
         for chunk in chunks:
             key = (chunk.topic, chunk.place.partition)

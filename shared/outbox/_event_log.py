@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import asyncpg
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from shared.db import TRANSIENT, Connection, Database, append_rows, log_row
+from shared.db import CONSUMER_LOG, TRANSIENT, Connection, Database, append_rows, log_row
 from shared.errors import Unavailable
 from shared.events import PersonKeyCreated
 from shared.faults import failpoint
@@ -35,6 +35,7 @@ COMMIT_TIMEOUT_S = 10.0
 @dataclass(slots=True)
 class _Submission:
     drafts: Sequence[Draft | Encoded]
+    log: int
     trace: str | None
     done: asyncio.Future[None]
 
@@ -56,14 +57,19 @@ class EventLog:
         """How full the queue is, 0 to 1."""
         return self._queued_rows / self._queue_rows
 
-    async def append(self, drafts: Sequence[Draft | Encoded]) -> None:
-        """Return when the facts are committed. Raises Unavailable when they are not, or not known to be."""
+    async def append(self, drafts: Sequence[Draft | Encoded], *, apart: bool = False) -> None:
+        """Return when the facts are committed. Raises Unavailable when they are not, or not known to be.
+
+        Those that stand `apart` are in no order with others: they go to the log of consumers, so that they leave
+        without the many that nobody waits for.
+        """
         if not drafts:
             return
         if self._closing or self._queued_rows + len(drafts) > self._queue_rows:
             SHED.inc()
             raise Unavailable("capture is taking all it can; try again")
-        submission = _Submission(drafts, current_trace(), asyncio.get_running_loop().create_future())
+        which = CONSUMER_LOG if apart else self._database.log
+        submission = _Submission(drafts, which, current_trace(), asyncio.get_running_loop().create_future())
         self._queue.append(submission)
         self._queued_rows += len(drafts)
         self._filled.set()
@@ -103,9 +109,12 @@ class EventLog:
         self._filled.set()
 
     def _take(self) -> list[_Submission]:
+        """The next that go to one log."""
         batch: list[_Submission] = []
         rows = 0
-        while self._queue and (not batch or rows + len(self._queue[0].drafts) <= COMMIT_LIMIT):
+        while (head := next(iter(self._queue), None)) is not None:
+            if batch and (head.log != batch[0].log or rows + len(head.drafts) > COMMIT_LIMIT):
+                break
             submission = self._queue.popleft()
             rows += len(submission.drafts)
             batch.append(submission)
@@ -128,7 +137,7 @@ class EventLog:
         failpoint("after_commit_before_ack")
         COMMIT_ROWS.observe(len(drafts))
         _succeed(batch)
-        await self._database.wake_relay(connection, calm=all(draft.calm for draft in drafts))
+        await self._database.wake_relay(connection, batch[0].log, calm=all(draft.calm for draft in drafts))
 
     async def _append(
         self,
@@ -140,7 +149,7 @@ class EventLog:
         rows = [log_row(event, None) for event in created]
         for submission in batch:
             rows.extend(self._keys.rows(submission.drafts, ciphers, submission.trace))
-        await append_rows(connection, self._database.namespace, self._database.log, rows)
+        await append_rows(connection, self._database.namespace, batch[0].log, rows)
 
     async def _commit_singly(self, batch: Sequence[_Submission]) -> None:
         """A row that PostgreSQL refuses fails alone."""

@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from shared.clock import Clock
-from shared.db import API_LOG, CALM, CONSUMER_LOG, TRANSIENT, Database, KeptConnection, agreed_apart, one
+from shared.db import API_LOG, CONSUMER_LOG, TRANSIENT, Database, KeptConnection, agreed_apart, noticed, one
 from shared.errors import Unavailable
 from shared.events import with_position
 from shared.faults import failpoint
@@ -48,7 +48,7 @@ READ = """
  FROM event_log WHERE log = 0 AND position > $1 ORDER BY position LIMIT $3)
 UNION ALL
 (SELECT log, position, event_id, topic, key, type, subject, occurred_at, traceparent, value
- FROM event_log WHERE log = 1 AND position > $2 ORDER BY position LIMIT $3)
+ FROM event_log WHERE log = 1 AND position > $2 ORDER BY position LIMIT $4)
 """
 CURSORS = "SELECT log, position FROM relay_cursors"
 # Not waited for to be on disk: a cursor that is lost publishes again, as one does that was not moved. Whether the log
@@ -177,7 +177,8 @@ class Relay:
             await asyncio.sleep(1)
 
     def _on_notice(self, *notice: object) -> None:
-        self._bell.ring(calm=notice[-1] == CALM)
+        which, calm = noticed(str(notice[-1]))
+        self._bell.ring(which, calm=calm)
 
     async def _publish_until_error(self) -> None:
         producer = AIOKafkaProducer(
@@ -213,16 +214,20 @@ class Relay:
             self._mover.hang_up()
 
     async def _send_on(self, producer: AIOKafkaProducer, sent: asyncio.Queue[_Page | _Due]) -> None:
-        """Send whatever is behind the cursors, a page at a time; while pages are full, several are under way."""
+        """Send whatever is behind the cursors, a page at a time; while pages are full, several are under way.
+
+        What the API told goes on gathering while somebody waits for what consumers told, of which there is less.
+        """
         cursors = await self._cursors()
         watermarks = Watermarks(self._settings, self._service)
-        due_at = 0.0
+        due_at = gathered_at = 0.0
         loop = asyncio.get_running_loop()
         while True:
-            self._bell.fall_silent()
             began = loop.time()
             read_at = await agreed_apart(self._database, self._clock) if began >= due_at else None
-            rows = await self._page(cursors)
+            whole = read_at is not None or began >= gathered_at or self._bell.hurries(API_LOG)
+            self._bell.fall_silent((API_LOG, CONSUMER_LOG) if whole else (CONSUMER_LOG,))
+            rows = await self._page(cursors, whole=whole)
             lasts = {row["log"]: row for row in rows}
             if rows:
                 with span("event_log publish", "producer", (row["traceparent"] for row in rows), batch=True):
@@ -238,7 +243,9 @@ class Relay:
             if self._vouched:
                 told = await self._tell(producer, watermarks, self._vouched.popleft())
                 await sent.put(_Page({}, {}, told))
-            await self._wait(began + GATHER_S)
+            if whole:
+                gathered_at = began + GATHER_S
+            await self._wait(gathered_at)
             if loop.time() - began > self._settings.lease_seconds / 2 and not await self._lease.take():
                 raise LeaseLost(self._lease.name)  # the process stood still, and another has the turn
 
@@ -273,12 +280,12 @@ class Relay:
                 if await self._cursors() != item.cursors:
                     raise CursorSetBack("a cursor was moved")
                 self._vouched.append(item.read_at)
-                self._bell.ring(calm=True)
+                self._bell.ring(CONSUMER_LOG, calm=True)
 
-    async def _page(self, cursors: Mapping[int, int]) -> list[asyncpg.Record]:
-        """The next rows of both logs, each in its order."""
+    async def _page(self, cursors: Mapping[int, int], *, whole: bool) -> list[asyncpg.Record]:
+        """The next rows of both logs, each in its order; unless `whole` of the consumers' alone."""
         async with self._database.reading() as connection:
-            return await connection.fetch(READ, cursors[API_LOG], cursors[CONSUMER_LOG], PAGE)
+            return await connection.fetch(READ, cursors[API_LOG], cursors[CONSUMER_LOG], PAGE if whole else 0, PAGE)
 
     async def _cursors(self) -> dict[int, int]:
         """The stored cursors."""

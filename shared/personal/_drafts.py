@@ -23,7 +23,7 @@ class Draft:
     @property
     def calm(self) -> bool:
         """Whether nobody waits for it."""
-        return self.event.calm
+        return self.event.is_calm
 
     @property
     def received_at(self) -> datetime:

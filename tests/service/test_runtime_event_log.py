@@ -74,8 +74,21 @@ async def test_the_relay_hurries_as_soon_as_somebody_waits_for_one_of_the_facts(
         await runtime.log.append([calm])
         await asyncio.wait_for(bell.rung.wait(), 60)
         assert not bell.hurried.is_set()
-        await runtime.log.append([calm, *drafts(touch())])
+        await runtime.log.append([calm, *drafts(touch(type="form_submitted"))])
         await asyncio.wait_for(bell.hurried.wait(), 60)
+
+
+async def test_what_stands_apart_goes_to_the_log_of_consumers(settings: Settings) -> None:
+    async with runtime_of(settings, log=API_LOG) as runtime, beside(runtime.log.run()):
+        bell = runtime.database.bell
+        bell.is_heard = True
+        await asyncio.gather(*(runtime.log.append(drafts(touch(number=n)), apart=n == 2) for n in range(1, 4)))
+        assert await logged(runtime.database) == ["touch-ann-1", "touch-ann-3"]
+        assert await logged(runtime.database, CONSUMER_LOG) == ["touch-ann-2"]
+        bell.fall_silent([API_LOG])
+        assert bell.rung.is_set()
+        bell.fall_silent([CONSUMER_LOG])
+        assert not bell.rung.is_set()
 
 
 async def test_a_client_that_went_away_while_others_are_committed_singly_harms_nobody(settings: Settings) -> None:

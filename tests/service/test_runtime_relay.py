@@ -208,33 +208,6 @@ async def test_a_long_backlog_of_one_log_does_not_hold_up_the_other(kafka_settin
         assert found.index("touch-ann-1") < 60_000 / 2
 
 
-async def test_what_nobody_waits_for_leaves_with_what_somebody_waits_for(
-    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with runtime_of(kafka_settings) as runtime:
-        relay = relay_of(runtime)
-        pages: list[list[str]] = []
-        send = relay._send
-
-        async def noting(producer: Any, rows: Any) -> Any:
-            pages.append([row["event_id"] for row in rows])
-            return await send(producer, rows)
-
-        monkeypatch.setattr(relay, "_send", noting)
-        async with beside(relay.run()):
-            await tell(runtime, touch())
-            await caught_up(runtime)
-            monkeypatch.setattr("shared.outbox._relay.GATHER_S", 3_600)
-            monkeypatch.setattr("shared.outbox._relay.FALLBACK_S", 3_600)
-            await tell(runtime, touch())
-            await caught_up(runtime)  # from here on it waits as long as that
-            calm, hurried = [scored("ann"), scored("ben")], touch()
-            for event in (*calm, hurried):
-                await tell(runtime, event)
-            await caught_up(runtime)
-        assert pages[-1] == [event.event_id for event in (*calm, hurried)]
-
-
 async def test_a_cursor_that_is_set_back_publishes_again_while_the_relay_runs(kafka_settings: Settings) -> None:
     async with runtime_of(kafka_settings, log=API_LOG) as runtime:
         await tell(runtime, touch(number=1), touch(number=2))

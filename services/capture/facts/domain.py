@@ -12,7 +12,15 @@ from pydantic import BaseModel
 
 from services.capture.adapters.fields import CLICK_IDS
 from services.capture.facts.inputs import ConversionInput, CostInput, RefundInput, TouchFields, WithdrawalInput
-from shared.events import INTERNAL, ConversionRecorded, CostRecorded, RefundRecorded, TouchRecorded, TouchWithdrawn
+from shared.events import (
+    CALM_TOUCHES,
+    INTERNAL,
+    ConversionRecorded,
+    CostRecorded,
+    RefundRecorded,
+    TouchRecorded,
+    TouchWithdrawn,
+)
 from shared.ids import ConversionId, EventId, LeadId, TouchId, derived_id, new_id, uuid8
 from shared.personal import Encoded
 
@@ -20,8 +28,6 @@ API = "api"
 _TRACKING = re.compile("|".join(("utm_", *sorted(CLICK_IDS))), re.IGNORECASE)
 _CLICKED = 4
 _PLACES = {"utm_source": 0, "utm_medium": 1, "utm_campaign": 2, "utm_content": 3} | dict.fromkeys(CLICK_IDS, _CLICKED)
-_BY_THEMSELVES = frozenset({"page_view", "session_started", "email_opened"})
-"""Touches that come in great numbers, and that nobody answers."""
 _MOST_PARTS = 200
 _LONGEST = 255
 _LONGEST_KEPT = 500
@@ -91,7 +97,7 @@ def encode_touch(  # noqa: PLR0913  # what a touch is made of
         if reason:
             told["automated_reason"] = reason
     value = b"%s%s" % (orjson.dumps(told)[:-1], seen)
-    calm = touch.type in _BY_THEMSELVES
+    calm = touch.type in CALM_TOUCHES
     return Encoded(TouchRecorded, EventId(event_id), lead_id, at, received_at, value, personal, calm)
 
 

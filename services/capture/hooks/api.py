@@ -99,7 +99,7 @@ def hooks_router(runtime: Runtime, known: Lately[Source]) -> APIRouter:
         delivery_id = source.adapter.delivery_id(stored, source.settings)
         fact = delivery_fact(stored, source.source_id, source.kind, delivery_id, runtime.keys)
         try:
-            await runtime.log.append([Draft(fact)])
+            await runtime.log.append([Draft(fact)], apart=True)
         except Unavailable:
             DELIVERIES.labels(source.kind, "unavailable").inc()
             raise

@@ -1,0 +1,99 @@
+"""What a consumer has read and not carried out yet, and what of it comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from aiokafka import TopicPartition
+
+from shared.kafka._records import Decoded, Watermark
+
+PENDING_LIMIT = 4
+CALM_SHARE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Records of one partition that were fetched together, read; they go on from offset `follows`.
+
+    `concerns` says that a handler wants any of them, `hurried` that somebody waits for one of those.
+    """
+
+    place: TopicPartition
+    topic: str
+    facts: list[Decoded]
+    watermarks: list[Watermark]
+    follows: int
+    last: int
+    last_event_id: str | None
+    last_timestamp_ms: int
+    count: int
+    concerns: bool
+    hurried: bool
+
+
+class Pending:
+    """Chunks in the order in which they were read; `batch` is the most records that are carried out at once.
+
+    Of a reader that `gathers` nobody waits for anything.
+    """
+
+    def __init__(self, batch: int, *, gathers: bool) -> None:
+        self._batch = batch
+        self._gathers = gathers
+        self._chunks: list[Chunk] = []
+        self.records = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._chunks)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more is to be read for now."""
+        return self.records > PENDING_LIMIT * self._batch
+
+    @property
+    def concerns(self) -> bool:
+        """Whether any of it is wanted, or so much is here that it is moved past anyway."""
+        return self.records >= self._batch or any(chunk.concerns for chunk in self._chunks)
+
+    def put(self, chunk: Chunk) -> None:
+        """What was read last."""
+        self._chunks.append(chunk)
+        self.records += chunk.count
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._keep([])
+
+    def drop(self, places: Collection[TopicPartition]) -> None:
+        """Forget what is of these partitions."""
+        self._keep([chunk for chunk in self._chunks if chunk.place not in places])
+
+    def take(self) -> list[Chunk]:
+        """What is carried out next: where somebody waits for a fact, first what may be about the same leads.
+
+        What nobody waits for is taken in shares, so that what somebody waits for comes between. A reader that gathers
+        takes all at once, as does one with much before it.
+        """
+        most = self._batch
+        hurried: set[int] = set()
+        if not self._gathers and self.records < most:
+            hurried = {chunk.place.partition for chunk in self._chunks if chunk.hurried}
+            most = CALM_SHARE
+        taken: list[Chunk] = []
+        left: list[Chunk] = []
+        records = 0
+        for chunk in self._chunks:
+            if records >= most or (hurried and chunk.place.partition not in hurried):
+                left.append(chunk)
+            else:
+                taken.append(chunk)
+                records += chunk.count
+        self._keep(left)
+        return taken
+
+    def _keep(self, chunks: list[Chunk]) -> None:
+        self._chunks = chunks
+        self.records = sum(chunk.count for chunk in chunks)
