@@ -35,7 +35,9 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
     adapters()
     return (
         on_batch(DeliveryReceived, lambda events, tx: on_deliveries(events, tx, runtime), decides=True),
-        on_batch(LeadCaptured, lambda events, tx: folding.on_captured(events, tx, runtime), decides=True),
+        on_batch(
+            LeadCaptured, lambda events, tx: folding.on_captured(events, tx, runtime), decides=True, awaited=False
+        ),
         on_batch(AccountChanged, lambda events, tx: on_accounts_changed(events, tx, runtime), decides=True),
         on(LeadMerged, folding.on_merged, decides=True),
         on(LeadUnmerged, folding.on_merged, decides=True),

@@ -59,7 +59,7 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on_batch(SegmentLeft, people.on_segments_changed),
         on_batch(StageChanged, people.on_stages_changed),
         on_batch(StageChanged, lambda events, tx: fold_scores(tx.connection, events)),
-        on_batch(LeadAssigned, recovery.on_leads_assigned),
+        on_batch(LeadAssigned, recovery.on_leads_assigned, awaited=False),
         on_batch(AssignmentAccepted, recovery.on_assignments_accepted),
         on_batch(AssignmentRejected, recovery.on_assignments_rejected),
         on_batch(AssignmentExpired, recovery.on_assignments_expired),

@@ -161,6 +161,17 @@ async def resolve_many(connection: Connection, facts: Sequence[Fact]) -> list[Le
     return [found.owner(lead_id, at) for lead_id, at in facts]
 
 
+async def persons_behind(connection: Connection, facts: Sequence[Fact]) -> list[LeadId]:
+    """The persons behind facts' ids as those stand now: whose a fact was may have turned out to be another since."""
+    ids = {lead_id for lead_id, _ in facts}
+    while True:
+        found = await identities(connection, ids)
+        owners = [found.owner(lead_id, at) for lead_id, at in facts]
+        if ids.issuperset(owners):
+            return [found.owner(owner) for owner in owners]
+        ids |= set(owners)
+
+
 async def members(connection: Connection, person_id: LeadId) -> list[Member]:
     """Every id whose facts belong to the person, itself included."""
     return (await members_of_many(connection, [person_id]))[person_id]

@@ -116,6 +116,7 @@ class Processor:
             for kind, its in self._handlers.items()
             if all(route.only is not None for route in its)
         }
+        self._awaited = {kind for kind, its in self._handlers.items() if any(route.awaited for route in its)}
         self._order = {topic: index for index, topic in enumerate(topic_order)}
         self._outcomes = Counter[tuple[str, str]]()
 
@@ -154,7 +155,11 @@ class Processor:
             PROCESSED.labels(*labels).inc(number)
         return tx
 
-    def concerns(self, record: Decoded) -> bool:
+    def awaits(self, record: Decoded) -> bool:
+        """Whether a handler wants it as soon as may be."""
+        return type(record.event) in self._awaited and self._concerns(record)
+
+    def _concerns(self, record: Decoded) -> bool:
         """Whether a handler wants it."""
         event = record.event
         if event is None or (kind := type(event)) not in self._handlers:
@@ -214,7 +219,7 @@ class Processor:
         """The records that a handler wants, by event id."""
         first: dict[str, Decoded] = {}
         for record in batch.records:
-            if self.concerns(record):
+            if self._concerns(record):
                 first.setdefault(record.event.event_id, record)  # type: ignore[union-attr]  # it holds a fact
         return first
 

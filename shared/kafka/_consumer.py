@@ -54,13 +54,13 @@ KEYS_PATIENCE_S = 0.2
 class BatchProcessor(Protocol):
     """Carries out batches; see `Processor`. `serving` is false for one that builds beside what serves.
 
-    Facts of other `kinds` than these reach it unread. What it does not `concern` may wait for what does.
+    Facts of other `kinds` than these reach it unread. What it does not await may come along with what it does.
     """
 
     serving: bool
     kinds: frozenset[str]
 
-    def concerns(self, record: Decoded) -> bool: ...
+    def awaits(self, record: Decoded) -> bool: ...
 
     async def process(self, connection: asyncpg.Connection[asyncpg.Record], batch: Batch) -> None: ...
 
@@ -312,7 +312,7 @@ class Consumer:
         marks: list[Watermark] = []
         if len(facts) != len(read):
             marks = [mark for record in records if (mark := watermark_in(topic, record)) is not None]
-        concerning = [record for record in facts if record.error or self._processor.concerns(record)]
+        awaited = [record for record in facts if record.error or self._processor.awaits(record)]
         self._pending.put(
             Chunk(
                 place,
@@ -324,8 +324,8 @@ class Consumer:
                 last_event_id=event_id_of(last.headers),
                 last_timestamp_ms=last.timestamp,
                 count=len(read),
-                concerns=bool(concerning),
-                hurried=any(record.event is not None and not record.event.is_calm for record in concerning),
+                awaited=bool(awaited),
+                hurried=any(record.event is not None and not record.event.is_calm for record in awaited),
             )
         )
 
@@ -335,7 +335,7 @@ class Consumer:
                 await self._arrived.wait()
                 self._arrived.clear()
                 while self._pending and not self._stopping:
-                    await self._wait_for_concern()
+                    await self._wait_for_awaited()
                     taken = self._pending.take()
                     self._drained.set()
                     await self._carry_out(taken)
@@ -344,11 +344,11 @@ class Consumer:
         finally:
             self._writer.hang_up()
 
-    async def _wait_for_concern(self) -> None:
-        """Where all that came concerns nobody, wait a moment for what does: one transaction moves past both."""
+    async def _wait_for_awaited(self) -> None:
+        """Where nothing that came is awaited, wait a moment for what is: one transaction is of both."""
         with suppress(TimeoutError):
             async with asyncio.timeout(IDLE_S):
-                while not self._stopping and not self._pending.concerns:
+                while not self._stopping and not self._pending.awaited:
                     await self._arrived.wait()
                     self._arrived.clear()
 

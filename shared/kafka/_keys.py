@@ -53,7 +53,7 @@ class KeysProcessor:
         self._keys = keys
         self._positions = positions
 
-    def concerns(self, record: Decoded) -> bool:
+    def awaits(self, record: Decoded) -> bool:
         """Whether it is to be carried out at once: somebody may wait for any key."""
         return True
 

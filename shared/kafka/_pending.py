@@ -17,7 +17,7 @@ CALM_SHARE = 200
 class Chunk:
     """Records of one partition that were fetched together, read; they go on from offset `follows`.
 
-    `concerns` says that a handler wants any of them, `hurried` that somebody waits for one of those.
+    `awaited` says that a handler wants any of them now, `hurried` that somebody waits for what comes of it.
     """
 
     place: TopicPartition
@@ -29,7 +29,7 @@ class Chunk:
     last_event_id: str | None
     last_timestamp_ms: int
     count: int
-    concerns: bool
+    awaited: bool
     hurried: bool
 
 
@@ -54,9 +54,9 @@ class Pending:
         return self.records > PENDING_LIMIT * self._batch
 
     @property
-    def concerns(self) -> bool:
-        """Whether any of it is wanted, or so much is here that it is moved past anyway."""
-        return self.records >= self._batch or any(chunk.concerns for chunk in self._chunks)
+    def awaited(self) -> bool:
+        """Whether any of it is wanted now, or so much is here that it is not kept any longer."""
+        return self.records >= self._batch or any(chunk.awaited for chunk in self._chunks)
 
     def put(self, chunk: Chunk) -> None:
         """What was read last."""

@@ -15,13 +15,15 @@ BatchHandler = Callable[[Sequence[Any], Tx], Awaitable[None]]
 class Route:
     """A handler for one kind of fact. `decides` says that it takes decisions, which a rebuild must not take anew.
 
-    Facts for which `only` does not hold for any route of their kind are passed over, and not remembered either.
+    Facts for which `only` does not hold for any route of their kind are passed over, and not remembered either. One
+    that is not `awaited` may come a moment later, along with others: a service's own decision, read back.
     """
 
     event_type: type[Event]
     handle: BatchHandler
     decides: bool
     only: Callable[[Any], bool] | None = None
+    awaited: bool = True
 
 
 def on(event_type: type[E], handler: Callable[[E, Tx], Awaitable[None]], *, decides: bool = False) -> Route:
@@ -41,6 +43,7 @@ def on_batch(
     *,
     decides: bool = False,
     only: Callable[[E], bool] | None = None,
+    awaited: bool = True,
 ) -> Route:
     """React to all facts of a kind that a batch holds, at once; to those that pass `only`, where few of many matter."""
-    return Route(event_type, handler, decides, only)
+    return Route(event_type, handler, decides, only, awaited)

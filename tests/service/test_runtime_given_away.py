@@ -33,7 +33,7 @@ class Noting:
     def __init__(self) -> None:
         self.carried_out: list[tuple[str, int]] = []
 
-    def concerns(self, record: Any) -> bool:
+    def awaits(self, record: Any) -> bool:
         return True
 
     async def process(self, connection: "asyncpg.Connection[asyncpg.Record]", batch: Any) -> None:

@@ -28,7 +28,7 @@ class Noting:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
 
-    def concerns(self, record: Any) -> bool:
+    def awaits(self, record: Any) -> bool:
         return bool(record.key == OF_CONCERN)
 
     async def process(self, connection: "asyncpg.Connection[asyncpg.Record]", batch: Any) -> None:
@@ -46,7 +46,7 @@ class Growing(Noting):
         super().__init__()
         self.plans: list[str] = []
 
-    def concerns(self, record: Any) -> bool:
+    def awaits(self, record: Any) -> bool:
         return True
 
     async def process(self, connection: "asyncpg.Connection[asyncpg.Record]", batch: Any) -> None:

@@ -11,6 +11,7 @@ from services.nurture.acts.domain import Kind
 from services.nurture.errors import NoSuchLead
 from services.nurture.parts import Parts
 from services.nurture.people import queries as people
+from shared.identity import resolve
 from shared.ids import LeadId
 from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor, requires
 
@@ -43,7 +44,7 @@ def acts_router(parts: Parts) -> APIRouter:
         place = read_cursor(runtime.secrets, "acts", cursor)
         before = (datetime.fromisoformat(place[0]), str(place[1])) if place else END_OF_TIME
         async with runtime.database.reading() as connection:
-            person_id = await people.person_of(connection, LeadId(lead_id))
+            person_id = await resolve(connection, LeadId(lead_id))
             person = await people.load_person(connection, parts.addresses, runtime.keys, person_id)
             rows = await queries.listed(connection, person.ids, before, limit + 1)
             if not rows and not person.known:

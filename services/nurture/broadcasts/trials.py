@@ -15,6 +15,7 @@ from services.nurture.people.domain import UNSUBSCRIBED, Person
 from services.nurture.sequences.domain import Plan, SendStep, compile_plan
 from shared.db import Connection
 from shared.events import ConsentChannel
+from shared.identity import resolve
 from shared.ids import LeadId, MessageId, new_id
 from shared.smtp import Outcome
 
@@ -34,7 +35,7 @@ async def person_to_fill_in(
     """Whose fields the message is filled with: a real lead, or one that is imagined. Raises NoSuchLead."""
     if lead_id is None:
         return Person(LeadId("imagined"), (), dict(imagined), {}, None)
-    person_id = await people.person_of(connection, LeadId(lead_id))
+    person_id = await resolve(connection, LeadId(lead_id))
     person = await people.load_person(connection, parts.addresses, parts.runtime.keys, person_id)
     if not person.known or person.erased:
         raise NoSuchLead(f"nothing is known of a lead {lead_id}")

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import groupby
 
 from services.nurture.enrolments import queries
 from services.nurture.enrolments.domain import (
@@ -181,29 +180,48 @@ async def on_ended(event: EnrolmentEnded, tx: Tx, parts: Parts) -> None:
 
 
 async def consider(tx: Tx, parts: Parts, facts: Sequence[Fact]) -> None:
-    """Let facts end and start runs. Most concern nobody's, and are settled without a look at anyone."""
-    entered = list((await _entered(tx, parts)).values())
-    screen = await parts.catalogue.screen(tx.connection, entered)
-    matter = [fact for fact in facts if screen.may_matter(fact)]
-    if not matter:
-        return
-    matter = await opened(tx.connection, parts.runtime.keys, matter)
-    told = [(fact.lead_id, fact.occurred_at) for fact in matter]
-    owners = await resolve_many(tx.connection, told)
-    while True:  # a merge may have come before the lock
-        met = {someone.person.person_id: someone for someone in await meet(tx, parts, set(owners))}
-        looked = await resolve_many(tx.connection, [*told, *((owner, None) for owner in owners)])
-        if looked[: len(told)] == owners:
-            break
-        owners = looked[: len(told)]
-    by_person = sorted(zip(looked[len(told) :], matter, strict=True), key=lambda item: (item[0], item[1].occurred_at))
-    for person_id, theirs in groupby(by_person, key=lambda item: item[0]):
-        someone = met[person_id]
-        for _, fact in theirs:
-            await end_runs_by(tx, parts, someone, fact)
-            await note_met(tx, parts, someone, fact)
-            for plan in entered:
-                await try_to_enter(tx, parts, someone, plan, fact)
+    """Let facts end and start runs, once all of the batch is known. Most concern nobody's, and are settled here."""
+    screen = await parts.catalogue.screen(tx.connection, list((await _entered(tx, parts)).values()))
+    matter = {fact.event_id: fact for fact in facts if screen.may_matter(fact)}
+    if matter:
+        tx.memory.setdefault("considered", {}).update(matter)
+        reconsider(tx, parts, ())
+
+
+def reconsider(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
+    """Try facts again that would have started a sequence had more been known, once all of the batch is."""
+    tx.put_off("decide", lambda named: _decide(tx, parts, named), lead_ids)
+
+
+async def _decide(tx: Tx, parts: Parts, reconsidered: Iterable[LeadId]) -> None:
+    """What a batch's facts end and start, and then what those start that waited for more to be known."""
+    plans = await _entered(tx, parts)
+    considered = tx.memory.pop("considered", {})
+    facts = await opened(tx.connection, parts.runtime.keys, [*considered.values()])
+    owners = await people.lock_owners(tx.connection, [(fact.lead_id, fact.occurred_at) for fact in facts])
+    met = {someone.person.person_id: someone for someone in await _load(tx, parts, owners)}
+    for person_id, fact in sorted(zip(owners, facts, strict=True), key=lambda item: (item[0], item[1].occurred_at)):
+        await end_runs_by(tx, parts, met[person_id], fact)
+        await note_met(tx, parts, met[person_id], fact)
+        for plan in plans.values():
+            await try_to_enter(tx, parts, met[person_id], plan, fact)
+    waiting = [one for one in await _waiting(tx, reconsidered) if one[1].event_id not in considered]
+    persons = set((await people.lock_persons(tx.connection, reconsidered if waiting else ())).values())
+    met |= {someone.person.person_id: someone for someone in await _load(tx, parts, persons - met.keys())}
+    facts = await opened(tx.connection, parts.runtime.keys, [fact for _, fact in waiting])
+    for person_id in sorted(persons):
+        for (sequence_id, _), fact in zip(waiting, facts, strict=True):
+            if sequence_id in plans and people.covers(met[person_id].family, fact.lead_id, fact.occurred_at):
+                await try_to_enter(tx, parts, met[person_id], plans[sequence_id], fact)
+
+
+async def _waiting(tx: Tx, lead_ids: Iterable[LeadId]) -> list[tuple[SequenceId, Fact]]:
+    """The facts that wait for more to be known of the persons behind ids."""
+    if not lead_ids or not await queries.any_pending(tx.connection):
+        return []
+    persons = await resolve_many(tx.connection, [(one, None) for one in sorted(lead_ids)])
+    families = await people.load_families(tx.connection, persons)
+    return await queries.pending_facts(tx.connection, [one.lead_id for each in families.values() for one in each])
 
 
 async def note_met(tx: Tx, parts: Parts, someone: Someone, fact: Fact) -> None:
@@ -230,29 +248,6 @@ async def look_again(tx: Tx, lead_ids: Iterable[LeadId]) -> None:
         await queries.look_again(tx.connection, ids)
 
 
-def reconsider(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
-    """Try again, once all of the batch is considered, facts that would have started a sequence had more been known."""
-    tx.put_off("reconsider", lambda named: _reconsider(tx, parts, named), lead_ids)
-
-
-async def _reconsider(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> None:
-    if not await queries.any_pending(tx.connection):
-        return
-    plans = await _entered(tx, parts)
-    persons = set(await resolve_many(tx.connection, [(one, None) for one in sorted(lead_ids)]))
-    families = await people.load_families(tx.connection, persons)
-    ids = sorted({member.lead_id for family in families.values() for member in family})
-    waiting = await queries.pending_facts(tx.connection, ids)
-    if not waiting:
-        return
-    facts = await opened(tx.connection, parts.runtime.keys, [fact for _, fact in waiting])
-    for someone in await meet(tx, parts, persons):
-        for (sequence_id, _), fact in zip(waiting, facts, strict=True):
-            plan = plans.get(sequence_id)
-            if plan is not None and people.covers(someone.family, fact.lead_id, fact.occurred_at):
-                await try_to_enter(tx, parts, someone, plan, fact)
-
-
 async def _entered(tx: Tx, parts: Parts) -> dict[SequenceId, Plan]:
     """The sequences that can be entered, asked once a transaction."""
     if "entered" not in tx.memory:
@@ -262,11 +257,16 @@ async def _entered(tx: Tx, parts: Parts) -> dict[SequenceId, Plan]:
 
 async def meet(tx: Tx, parts: Parts, lead_ids: Iterable[LeadId]) -> list[Someone]:
     """Lock and load the persons behind ids: from here on to the commit nobody else decides about them."""
-    persons = sorted(set((await people.lock_persons(tx.connection, lead_ids)).values()))
-    if not persons:
+    return await _load(tx, parts, (await people.lock_persons(tx.connection, lead_ids)).values())
+
+
+async def _load(tx: Tx, parts: Parts, persons: Iterable[LeadId]) -> list[Someone]:
+    """Persons who are locked."""
+    wanted = sorted(set(persons))
+    if not wanted:
         return []
-    loaded = await people.load_persons(tx.connection, parts.addresses, parts.runtime.keys, persons)
-    families = await people.load_families(tx.connection, persons)
+    families = await people.load_families(tx.connection, wanted)
+    loaded = await people.load_persons(tx.connection, parts.addresses, parts.runtime.keys, wanted, families)
     ids = sorted({lead_id for person in loaded.values() for lead_id in person.ids})
     runs = await queries.runs_of(tx.connection, ids)
     return [

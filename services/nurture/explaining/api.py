@@ -19,7 +19,7 @@ from services.nurture.takeover.domain import heeded
 from services.nurture.tracking.domain import CLICKS
 from shared.db import Connection
 from shared.emails import Email
-from shared.identity import find_by_email
+from shared.identity import find_by_email, resolve
 from shared.ids import LeadId, SequenceId
 from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor, requires
 
@@ -170,7 +170,7 @@ def explaining_router(parts: Parts) -> APIRouter:
     ) -> Page[EntryOut]:
         """All that nurture was told of a lead, decided, did and refused, in order."""
         async with runtime.database.reading() as connection:
-            person = await known(connection, await people.person_of(connection, LeadId(lead_id)))
+            person = await known(connection, await resolve(connection, LeadId(lead_id)))
             return await timeline(connection, person, order, limit, cursor)
 
     @router.get("/v1/timeline")
@@ -195,7 +195,7 @@ def explaining_router(parts: Parts) -> APIRouter:
     async def explain_message_of_lead(lead_id: str, message_id: str) -> MessageExplained:
         """The same, of a message to this lead."""
         async with runtime.database.reading() as connection:
-            person = await known(connection, await people.person_of(connection, LeadId(lead_id)))
+            person = await known(connection, await resolve(connection, LeadId(lead_id)))
             return await message(connection, message_id, person)
 
     @router.get("/v1/enrolments/{enrolment_id}/explain")
@@ -213,7 +213,7 @@ def explaining_router(parts: Parts) -> APIRouter:
     async def explain_entering(lead_id: str, sequence_id: str, event: Token | None = None) -> EnteringExplained:
         """Why a lead is not in a sequence: what of the trigger does not hold, whether it may enter again."""
         async with runtime.database.reading() as connection:
-            person = await known(connection, await people.person_of(connection, LeadId(lead_id)))
+            person = await known(connection, await resolve(connection, LeadId(lead_id)))
             version = await SEQUENCES.active_version(connection, sequence_id)
             if version is None:
                 raise NoSuchSequence(f"there is no sequence {sequence_id[:100]}")
@@ -253,7 +253,7 @@ def explaining_router(parts: Parts) -> APIRouter:
         if row is None or (person is not None and not {row["lead_id"], row["person_id"]} & set(person.ids)):
             raise NoSuchMessage(f"there is no message {message_id[:100]}")
         whose = person or await people.load_person(
-            connection, parts.addresses, runtime.keys, await people.person_of(connection, LeadId(row["lead_id"]))
+            connection, parts.addresses, runtime.keys, await resolve(connection, LeadId(row["lead_id"]))
         )
         taken = row["decision"] or {}
         turns = await queries.turns_of(connection, row["enrolment_id"])

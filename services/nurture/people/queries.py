@@ -8,16 +8,12 @@ import asyncpg
 import orjson
 
 from services.nurture.enrolments.domain import Fact
-from services.nurture.people.domain import (
-    Addresses,
-    Person,
-    Profile,
-    Suppression,
-)
+from services.nurture.people.domain import Addresses, Person, Profile, Suppression
 from shared.consents import MARKETING, Consent, latest_consents
 from shared.db import Connection
 from shared.events import ConsentChanged, LeadCaptured, SegmentEntered, SegmentLeft, StageChanged
-from shared.identity import Member, members_of_many, resolve_many
+from shared.identity import Fact as Whose
+from shared.identity import Member, members_of_many, persons_behind
 from shared.ids import EventId, LeadId, derived_id
 from shared.personal import PersonKeys
 from shared.profiles import combine_profiles
@@ -348,30 +344,31 @@ def covers(family: Sequence[Member], lead_id: str, at: datetime) -> bool:
     return any(member.lead_id == lead_id and member.covers(at) for member in family)
 
 
-async def lock_persons(connection: Connection, lead_ids: Iterable[LeadId]) -> dict[LeadId, LeadId]:
-    """The persons behind ids, each ours alone to decide about until the end of the transaction.
+async def lock_owners(connection: Connection, facts: Sequence[Whose]) -> list[LeadId]:
+    """The persons behind facts' ids, each ours alone to decide about until the end of the transaction.
 
     Locks are shared by persons whose hash is the same, so that a large batch does not fill the lock table.
     """
-    ids = sorted(set(lead_ids))
     locked: set[LeadId] = set()
-    while True:
-        owners = await resolve_many(connection, [(lead_id, None) for lead_id in ids])
+    while True:  # a merge may have come before the lock
+        owners = await persons_behind(connection, facts) if facts else []
         missing = sorted(set(owners) - locked)
         if not missing:
-            return dict(zip(ids, owners, strict=True))
+            return owners
         await connection.execute(LOCK, missing)
         locked |= set(missing)
+
+
+async def lock_persons(connection: Connection, lead_ids: Iterable[LeadId]) -> dict[LeadId, LeadId]:
+    """The persons behind ids as they stand now, locked."""
+    ids = sorted(set(lead_ids))
+    owners = await lock_owners(connection, [(lead_id, None) for lead_id in ids])
+    return dict(zip(ids, owners, strict=True))
 
 
 async def lock_person(connection: Connection, lead_id: LeadId) -> LeadId:
     """The person behind an id, ours alone to decide about until the end of the transaction."""
     return (await lock_persons(connection, [lead_id]))[lead_id]
-
-
-async def person_of(connection: Connection, lead_id: LeadId) -> LeadId:
-    """The person behind an id, as it stands now."""
-    return (await resolve_many(connection, [(lead_id, None)]))[0]
 
 
 async def suppress(  # noqa: PLR0913  # a row

@@ -18,6 +18,7 @@ from services.nurture.tracking import queries as tracking
 from shared.consents import MARKETING, needs_consent, permission
 from shared.db import Tx
 from shared.events import ConsentChanged, ConsentEvidence, LeadErased, TouchRecorded
+from shared.identity import resolve
 from shared.ids import EventId, LeadId, MessageId, TouchId, derived_id
 from shared.rules import NoSuchVersion
 
@@ -173,6 +174,6 @@ async def _fact(  # noqa: PLR0913  # what a fact is made of
 
 async def person_at(tx: Tx, parts: Parts, lead_id: LeadId) -> Person | None:
     """Whose page it is; None where there is nobody any more."""
-    person_id = await people.person_of(tx.connection, lead_id)
+    person_id = await resolve(tx.connection, lead_id)
     person = await people.load_person(tx.connection, parts.addresses, parts.runtime.keys, person_id)
     return person if person.known and not person.erased else None

@@ -12,12 +12,12 @@ from services.nurture.parts import Parts
 from services.nurture.people import queries as people
 from services.nurture.sending import queries
 from services.nurture.sending.queries import Filters
-from services.nurture.sending.reconciling import Decision, decisions_about, message_of, resolve
+from services.nurture.sending.reconciling import Decision, decide_unknown, decisions_about, message_of
 from services.nurture.sending.sealing import opened
 from shared.db import Connection
 from shared.emails import Email
 from shared.events import MessageState
-from shared.identity import find_by_email
+from shared.identity import find_by_email, resolve
 from shared.ids import LeadId, MessageId, SequenceId
 from shared.rules import NoSuchVersion
 from shared.web import Endpoints, Input, Instant, Limit, Page, Principal, make_cursor, read_cursor, requires
@@ -101,7 +101,7 @@ def messages_router(parts: Parts) -> APIRouter:
     async def messages_of_lead(lead_id: str, limit: Limit = 50, cursor: str | None = None) -> Page[MessageOut]:
         """All messages to a lead, the newest first."""
         async with runtime.database.reading() as connection:
-            return await messages(connection, await people.person_of(connection, LeadId(lead_id)), limit, cursor)
+            return await messages(connection, await resolve(connection, LeadId(lead_id)), limit, cursor)
 
     @router.get("/v1/messages")
     async def list_messages(  # noqa: PLR0913  # each is a parameter of the query
@@ -130,14 +130,14 @@ def messages_router(parts: Parts) -> APIRouter:
     ) -> ResolvedOut:
         """Say what became of an unknown message, or have it sent again."""
         async with runtime.database.transaction() as tx:
-            await resolve(tx, MessageId(message_id), body.decision, principal.subject, body.reason)
+            await decide_unknown(tx, MessageId(message_id), body.decision, principal.subject, body.reason)
             return await with_decisions(tx.connection, MessageId(message_id))
 
     @router.get("/v1/leads/{lead_id}/enrolments")
     async def runs_of_lead(lead_id: str) -> Page[EnrolmentOut]:
         """A lead's runs of sequences, the newest first."""
         async with runtime.database.reading() as connection:
-            return await runs(connection, await people.person_of(connection, LeadId(lead_id)))
+            return await runs(connection, await resolve(connection, LeadId(lead_id)))
 
     @router.get("/v1/enrolments")
     async def runs_by_address(email: by_address) -> Page[EnrolmentOut]:

@@ -129,7 +129,7 @@ class Reconciler:
                 tell(tx, [row])
 
 
-async def resolve(tx: Tx, this: MessageId, decision: Decision, actor: str, reason: str) -> None:
+async def decide_unknown(tx: Tx, this: MessageId, decision: Decision, actor: str, reason: str) -> None:
     """What a person decides about an unknown message; sending it again is a new attempt in the same row.
 
     Raises NoSuchMessage, OutcomeKnown where it is not unknown (any more), and CannotResend.

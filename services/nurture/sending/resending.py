@@ -29,6 +29,7 @@ from services.nurture.sequences.domain import Plan, SendStep
 from shared.db import Connection, Tx, one
 from shared.events import ConsentChannel
 from shared.faults import failpoint
+from shared.identity import resolve
 from shared.ids import LeadId, MessageId
 from shared.smtp import Outcome
 
@@ -112,7 +113,7 @@ class Resender:
 
     async def _again(self, connection: Connection, row: asyncpg.Record) -> Again:
         run = as_run(await one(connection, RUN_OF, row["enrolment_id"]))
-        person_id = await people.person_of(connection, run.lead_id)
+        person_id = await resolve(connection, run.lead_id)
         plan = await self._parts.catalogue.plan(connection, run.sequence_id, run.version)
         plan = await experiments.plan_for(connection, plan, await self._person(connection, person_id))
         step = plan.steps[row["step_id"]]

@@ -25,7 +25,7 @@ from shared.db import Connection
 from shared.emails import Email
 from shared.errors import FieldError, Invalid
 from shared.events import ConsentChannel
-from shared.identity import find_by_email
+from shared.identity import find_by_email, resolve
 from shared.ids import EventId, LeadId, SequenceId
 from shared.profiles import LEAD
 from shared.web import Input, Principal, requires
@@ -179,7 +179,7 @@ async def _person(connection: Connection, parts: Parts, body: SimulateSequenceIn
     if body.email is not None:
         person_id = await find_by_email(connection, parts.runtime.ids, body.email)
     else:
-        person_id = await people.person_of(connection, LeadId(body.lead_id or ""))
+        person_id = await resolve(connection, LeadId(body.lead_id or ""))
     person = await people.load_person(connection, parts.addresses, parts.runtime.keys, person_id)
     if not person.known:
         raise NoSuchLead(f"nothing is known of a lead {person_id}")

@@ -37,7 +37,7 @@ from shared.events import (
     StageChanged,
     TouchRecorded,
 )
-from shared.identity import resolve_many
+from shared.identity import persons_behind
 from shared.ids import LeadId
 from shared.kafka import reading_from
 
@@ -181,8 +181,7 @@ async def _read(
             ]
             seen |= {fact.event_id for fact in matter}
             async with parts.runtime.database.reading() as connection:
-                owners = await resolve_many(connection, [(fact.lead_id, fact.occurred_at) for fact in matter])
-                persons = await resolve_many(connection, [(owner, None) for owner in owners])
+                persons = await persons_behind(connection, [(fact.lead_id, fact.occurred_at) for fact in matter])
             for person_id, fact in zip(persons, matter, strict=True):
                 found.setdefault(person_id, []).append(fact)
             kept += len(matter)

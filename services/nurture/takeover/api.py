@@ -16,7 +16,7 @@ from services.nurture.takeover.domain import ByHand, Cause, Pause
 from shared.db import Connection, Tx
 from shared.emails import Email
 from shared.errors import FieldError, Invalid
-from shared.identity import find_by_email
+from shared.identity import find_by_email, resolve
 from shared.ids import LeadId, new_id
 from shared.rules import documents_router
 from shared.web import Endpoints, Input, Instant, Page, Principal, idempotent, requires
@@ -98,7 +98,7 @@ def takeover_router(parts: Parts) -> APIRouter:
             await handlers.end_pause(tx, parts, LeadId(lead_id), pause_id, principal.subject)
 
     async def known_person(connection: Connection, lead_id: LeadId) -> LeadId:
-        person_id = await people.person_of(connection, lead_id)
+        person_id = await resolve(connection, lead_id)
         if not (await people.load_person(connection, parts.addresses, runtime.keys, person_id)).known:
             raise NoSuchLead(f"nothing is known of a lead {lead_id[:100]}")
         return person_id

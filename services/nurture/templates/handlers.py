@@ -12,7 +12,7 @@ from services.nurture.templates.document import Utm, Words
 from services.nurture.templates.findings import Finding, findings
 from services.nurture.templates.rendering import CannotRender
 from shared.db import Connection
-from shared.identity import find_by_email
+from shared.identity import find_by_email, resolve
 from shared.ids import LeadId
 
 
@@ -36,7 +36,7 @@ async def lead_by(
     if email is not None:
         person_id = await find_by_email(connection, parts.runtime.ids, email)
     elif lead_id is not None:
-        person_id = await people.person_of(connection, LeadId(lead_id))
+        person_id = await resolve(connection, LeadId(lead_id))
     else:
         return None
     person = await people.load_person(connection, parts.addresses, parts.runtime.keys, person_id)
