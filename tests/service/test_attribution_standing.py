@@ -138,6 +138,16 @@ async def test_what_is_decided_counts_at_once_even_where_an_answer_may_be_old(at
     await settle_models(attribution.consumer_runtime.database, Catalogue())
     assert await ask(attribution, own) == await computed(attribution, own) != first
 
+    by_channel = ["attribution?model=own&currency=EUR", "cohorts?currency=EUR", "paths?currency=EUR"]
+    before = [await ask(attribution, report) for report in by_channel]
+    own_rule = {"rules": [{"channel": "Letters", "when": "true"}], "keep_given": False}
+    assert (await attribution.client.put("/v1/channel-groupings", json=own_rule)).status_code == 200
+    await settle(attribution.consumer_runtime)
+    for report, old in zip(by_channel, before, strict=True):
+        new = await ask(attribution, report)
+        assert new == await computed(attribution, report) != old
+        assert b"Letters" in new
+
     converted = "attribution?model=linear&convert_to=EUR"
     for value in ("0.5", "0.7"):
         rate = {"date": "2026-11-19", "base": "USD", "quote": "EUR", "rate": value}
