@@ -44,7 +44,7 @@ LOOKS_BEHIND = {
     "shared/testing/_harness.py": "stands in for the consumer",
     "tests/service/test_runtime_batches.py": "tries the consumer's parts one by one",
     "tests/service/test_runtime_consumer.py": "aims at a partition",
-    "tests/service/test_runtime_hurry.py": "aims at a partition",
+    "tests/service/test_runtime_hurry.py": "aims at a partition, and makes a record by hand",
     "tests/service/test_runtime_idle.py": "has a statement explained",
     "tests/service/test_runtime_personal.py": "tries the keys' consumer by itself",
     "tests/unit/shared/test_fetch_sessions.py": "stands between a client and its broker",

@@ -196,14 +196,6 @@ async def test_nothing_of_a_batch_that_fails_to_commit_remains(world: World) -> 
     assert await world.parked() == []
 
 
-async def test_a_kind_is_awaited_as_soon_as_one_of_its_handlers_waits_for_it(world: World) -> None:
-    fact = decode("touches", record(touch(), 0))
-    calm, awaited = on_batch(TouchRecorded, write_down, awaited=False), on_batch(TouchRecorded, write_down)
-    assert not world.processor(calm).awaits(fact)
-    assert world.processor(calm, awaited).awaits(fact)
-    assert not world.processor(on_batch(LeadErased, write_down)).awaits(fact)
-
-
 async def test_a_fact_that_comes_twice_is_applied_once(world: World) -> None:
     """In one batch, in the next, and after a client's repetition at another offset."""
     processor = world.processor()

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from shared.db import API_LOG, Tx
-from shared.events import TouchRecorded
-from shared.kafka import on_batch
+from shared.db import API_LOG, Database, Tx
+from shared.events import LeadErased, TouchRecorded
+from shared.kafka import Guard, Processor, Route, on_batch
+from shared.kafka._records import Decoded  # noqa: TID251  # a record is made by hand here
 from shared.outbox._relay import partition_of  # noqa: TID251  # to aim at a partition
 from shared.service import Runtime
 from shared.settings import Settings
 from shared.testing import eventually
-from tests.service.runtime_world import beside, code, lead_names, runtime_of, touch, write_down
+from tests.service.runtime_world import SERVICE, beside, code, lead_names, runtime_of, touch, write_down
 from tests.service.test_runtime_consumer import all_applied, consuming, world
 from tests.service.test_runtime_relay import caught_up, relay_of, scored, tell
 
@@ -103,3 +104,14 @@ async def test_what_somebody_waits_for_goes_first_and_the_rest_in_shares(
         assert batches[1:] == parts
     else:
         assert sorted(map(sorted, batches[1:])) == sorted(map(sorted, parts if apart else [parts[0] | parts[1]]))
+
+
+def test_a_kind_is_awaited_as_soon_as_one_of_its_handlers_waits_for_it() -> None:
+    calm, awaited = on_batch(TouchRecorded, write_down, awaited=False), on_batch(TouchRecorded, write_down)
+    record = Decoded("touches", 0, 0, b"ann", b"", TouchRecorded.ce_type, (), touch())
+
+    def awaits(*routes: Route) -> bool:
+        database = Database("", SERVICE)
+        return Processor(database, SERVICE, routes, version=1, topic_order=[], guard=Guard(0.1, 9)).awaits(record)
+
+    assert [awaits(calm), awaits(calm, awaited), awaits(on_batch(LeadErased, write_down))] == [False, True, False]
