@@ -1,11 +1,11 @@
 """Facts about deals, and customers handed to customer success."""
 
-from datetime import date, datetime
+from datetime import date
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.events._event import Event
+from shared.events._event import Event, Moment
 from shared.ids import ConversionId, DealId, LeadId, RepId
 
 
@@ -75,8 +75,8 @@ class DealChanged(Event):
     currency: str
     recurring_minor: int | None = None
     rep_id: RepId | None = None
-    opened_at: datetime
-    closed_at: datetime | None = None
+    opened_at: Moment
+    closed_at: Moment | None = None
     reason: str | None = None
     conversion_id: ConversionId | None = None
     teams: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ class DealRotted(Event):
     pipeline_id: str
     stage: str
     rep_id: RepId | None = None
-    since: datetime
+    since: Moment
 
 
 class LeadHandedOff(Event):
@@ -124,8 +124,8 @@ class LeadHandedOff(Event):
     owner_id: RepId | None = None
     queue: str | None = None
     gaps: tuple[str, ...] = ()
-    won_at: datetime
-    due_at: datetime | None = None
+    won_at: Moment
+    due_at: Moment | None = None
     withdrawn: bool = False
 
 
@@ -137,4 +137,4 @@ class HandoffTaskChanged(Event):
     deal_id: DealId
     task_id: str
     revision: int
-    completed_at: datetime | None = None
+    completed_at: Moment | None = None

@@ -1,11 +1,10 @@
 """Facts that services decide: assignments, credit, messages."""
 
-from datetime import datetime
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.events._event import Event
+from shared.events._event import Event, Moment
 from shared.ids import (
     AssignmentId,
     ConversionId,
@@ -35,7 +34,7 @@ class LeadAssigned(Event):
     queue: str
     strategy: str
     rules_version: int
-    due_at: datetime | None = None
+    due_at: Moment | None = None
     reason: str | None = None
     trace: str = "[]"
     teams: tuple[str, ...] = ()
@@ -81,7 +80,7 @@ class SlaKept(Event):
     assignment_id: AssignmentId
     rep_id: RepId
     clock: Literal["accept", "touch"]
-    due_at: datetime
+    due_at: Moment
     took_s: int
     worked_s: int
 
@@ -94,7 +93,7 @@ class SlaBreached(Event):
     assignment_id: AssignmentId
     rep_id: RepId
     clock: Literal["accept", "touch"]
-    due_at: datetime
+    due_at: Moment
 
 
 class TouchCredit(BaseModel):
@@ -124,7 +123,7 @@ class CreditsChanged(Event):
 
     conversion_id: ConversionId
     conversion_type: str
-    converted_at: datetime
+    converted_at: Moment
     model: str
     model_version: int
     revision: int
@@ -147,7 +146,7 @@ class EnrolmentStarted(Event):
     sequence_version: int
     run: int
     cause_event_id: EventId | None = None
-    triggered_at: datetime | None = None
+    triggered_at: Moment | None = None
     held_out: bool = False
 
 
@@ -188,7 +187,7 @@ class PauseAsked(Event):
 
     pause_id: str
     pauses: Literal["person", "account"]
-    until: datetime | None = None
+    until: Moment | None = None
     author: str
     personal: str | None = None
 

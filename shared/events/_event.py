@@ -2,13 +2,29 @@
 
 import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from shared.ids import EventId, LeadId
+
+_EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2999, 12, 31, tzinfo=UTC)
+
+
+def _within_years(at: datetime) -> datetime:
+    if _EARLIEST.year <= at.year <= _LATEST.year:
+        return at
+    return _EARLIEST if at.year < _EARLIEST.year else _LATEST
+
+
+Moment = Annotated[datetime, AfterValidator(_within_years)]
+"""A time in a fact, as anybody can store it and reckon with it.
+
+What was accepted once stays in the log. A time near the ends of what a datetime holds stands for infinity in
+PostgreSQL, and nothing can be added to it: it counts as the first, or the last, of the years that are accepted now.
+"""
 
 
 class Event(BaseModel):
@@ -27,8 +43,8 @@ class Event(BaseModel):
 
     event_id: EventId
     lead_id: LeadId
-    occurred_at: datetime
-    received_at: datetime
+    occurred_at: Moment
+    received_at: Moment
     position: int = 0
 
     @property

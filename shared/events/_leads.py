@@ -1,11 +1,10 @@
 """Facts about people: who they are, what they allow, who turned out to be whom."""
 
-from datetime import datetime
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.events._event import Event
+from shared.events._event import Event, Moment
 from shared.ids import AccountId, LeadId
 
 ConsentChannel = Literal["email", "sms", "whatsapp"]
@@ -41,7 +40,7 @@ class LeadCaptured(Event):
     ce_type: ClassVar[str] = "throughline.lead.captured.v1"
 
     revision: int
-    captured_at: datetime
+    captured_at: Moment
     origin: str = "api"
     company: str | None = None
     country: str | None = None
@@ -163,7 +162,7 @@ class OptinRequested(Event):
     form_id: str
     form_name: str
     language: str
-    expires_at: datetime
+    expires_at: Moment
     personal: str | None = None
 
 

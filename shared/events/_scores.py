@@ -1,11 +1,10 @@
 """Facts about scores: what leads and accounts are worth, stages, segments."""
 
-from datetime import datetime
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.events._event import Event
+from shared.events._event import Event, Moment
 from shared.ids import AccountId, SegmentId
 
 Stage = Literal["subscriber", "lead", "mql", "sal", "sql", "opportunity", "customer", "disqualified", "recycled"]
@@ -88,7 +87,7 @@ class StageChanged(Event):
     segments: tuple[SegmentMove, ...] = ()
     scores: dict[str, float] | None = None
     move: str | None = None
-    until: datetime | None = None
+    until: Moment | None = None
     quiet: bool | None = None
 
 

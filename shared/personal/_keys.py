@@ -84,6 +84,10 @@ class PersonKeys:
         for lead_id in lead_ids:
             self._cache.pop(lead_id, None)
 
+    def forget_all(self) -> None:
+        """Drop every cached key; they are read again where they are needed."""
+        self._cache.clear()
+
     def lacks(self, lead_ids: Iterable[LeadId]) -> bool:
         """Whether sealing for these persons needs the database."""
         return any(lead_id not in self._cache for lead_id in lead_ids)

@@ -98,6 +98,17 @@ async def test_who_became_an_mql_when_is_told_under_both_rules_with_the_reasons(
     assert (back["lost"], back["mqls"]["lost"], back["gained"]) == ([{"lead_id": "twice", "day": "2026-11-10"}], 1, [])
 
 
+async def test_a_hand_raised_again_is_seen_when_it_is_though_it_is_paid_once(world: World) -> None:
+    """A week of quiet lies between the two requests, so that the first has ended; neither gives enough by itself."""
+    at = [NOW - 20 * DAY, NOW - 6 * DAY]
+    await world.tell(*(world.touch("lead-1", "demo_requested", moment) for moment in at))
+    rules = [{"id": "demo", "when": "event.type == 'demo_requested'", "points": 5, "once": True, "hand_raise": True}]
+    stages = [{"stage": "mql", "when": "score.hand_raise"}]
+    report = await simulated(world, document={"engagement": {"half_life_days": 10, "rules": rules}, "stages": stages})
+    assert by_day(report, "after") == {moment.date().isoformat(): 1 for moment in at}
+    assert sum(by_day(report, "standing_after").values()) == 10
+
+
 async def test_many_people_are_gone_through_by_several_processes_with_the_same_result(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from math import ldexp
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Far more than a double holds: what is dropped below has decayed to 2^-256 of the rest, and never counts again.
 KEPT_BITS = 320
-_FRACTION_BITS = 52
+FRACTION_BITS = 52
 
 
 def micros(at: datetime) -> int:
@@ -33,8 +33,13 @@ class Decaying:
     def term(cls, points: int, at: int, half_life: int) -> "Decaying":
         """Points given at a moment; both times in microseconds."""
         whole, rest = divmod(at, half_life)
-        fraction = int(ldexp(2.0 ** (rest / half_life), _FRACTION_BITS))
-        return _normal(points * fraction, whole - _FRACTION_BITS)
+        fraction = int(ldexp(2.0 ** (rest / half_life), FRACTION_BITS))
+        return _normal(points * fraction, whole - FRACTION_BITS)
+
+    @classmethod
+    def exact(cls, mantissa: int, exponent: int) -> "Decaying":
+        """A sum that was added up elsewhere, in the form in which it is kept."""
+        return _normal(mantissa, exponent)
 
     def __add__(self, other: "Decaying") -> "Decaying":
         if not self.mantissa:

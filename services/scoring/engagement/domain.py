@@ -192,6 +192,16 @@ class EngagementRules:
         rules = self._of_machines if touch.automated else self.rules
         return tuple(rule for rule in rules if rule.when.holds(evaluation)[0])
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The fields of touches that some condition reads, those of the named scores too."""
+        return frozenset(self._fields).union(*(one.reads for one in self.named.values()))
+
+    @property
+    def contact_types(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The types of touches that are attempts to reach a person, and those that say somebody was connected."""
+        return self._attempts, self._connections
+
     def counts(self, touch: Touch) -> bool:
         """Whether the touch meets any rule, of the named scores too."""
         return bool(self.met_by(touch)) or any(one.met_by(touch) for one in self.named.values())

@@ -1,11 +1,14 @@
 """Which rules serve, which are wanted, what still follows from a switch, and simulations."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import asyncpg
+
 from shared.db import Connection
 from shared.events import Stage
+from shared.identity import members_of_many
 from shared.ids import LeadId
 from shared.rules import Activation, activations
 
@@ -74,7 +77,18 @@ SELECT person_id FROM scores
 WHERE person_id > $1 AND greatest(newest, fit_at) >= $2 AND (hashtextextended(person_id, 7) & 2147483647) < $3::bigint
 ORDER BY person_id LIMIT $4
 """
+# Only what is asked for of touches is read: they are many.
+PASTS = """
+SELECT member.person, touch.occurred_at, touch.type, touch.automated{columns}
+FROM unnest($1::integer[], $2::text[], $3::timestamptz[], $4::timestamptz[]) AS member (person, lead_id, since, until)
+JOIN touches AS touch ON touch.lead_id = member.lead_id
+    AND (member.since IS NULL OR touch.occurred_at >= member.since)
+    AND (member.until IS NULL OR touch.occurred_at < member.until)
+ORDER BY member.person, touch.occurred_at, touch.event_id
+"""
+TOUCH_FIELDS = ("origin", "channel", "source", "medium", "campaign", "content", "page", "referrer_host")
 NEWEST = 2**62
+PAGE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,3 +186,26 @@ async def active_since(connection: Connection, after: LeadId, since: datetime, s
     """Those persons in the order of their ids; of all possible hashes `share` ones count, always the same."""
     rows = await connection.fetch(ACTIVE_SINCE, after, since, share, limit)
     return [LeadId(row["person_id"]) for row in rows]
+
+
+async def pasts(
+    connection: Connection, person_ids: Sequence[LeadId], fields: Sequence[str]
+) -> AsyncIterator[list[asyncpg.Record]]:
+    """All touches of persons in pages, person by person, the earliest first. Needs a transaction.
+
+    A row is the person's place in `person_ids`, the moment, the type, whether a machine did it, and the `fields`, of
+    `TOUCH_FIELDS`.
+    """
+    assert set(fields) <= set(TOUCH_FIELDS)
+    found = await members_of_many(connection, person_ids)
+    spans = [
+        (place, member.lead_id, member.since, member.until)
+        for place, person_id in enumerate(person_ids)
+        for member in found[person_id]
+    ]
+    if not spans:
+        return
+    columns = "".join(f", touch.{name}" for name in fields)
+    cursor = await connection.cursor(PASTS.format(columns=columns), *zip(*spans, strict=True))
+    while page := await cursor.fetch(PAGE):
+        yield page

@@ -6,19 +6,21 @@ profile had always been today's: of earlier profiles, and of what reps would hav
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from copy import copy
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from services.scoring.engagement.contacts import MOST, Contacts
 from services.scoring.engagement.decay import EPOCH, micros
-from services.scoring.engagement.domain import Bucket, Day, DayKey, Engagement, Touch
-from services.scoring.rules.document import DAY, RuleSet
+from services.scoring.engagement.domain import Engagement
+from services.scoring.fit.domain import Fit
+from services.scoring.rules.document import DAY
+from services.scoring.rules.tariff import NOTHING, Payment, State, Tariff
 from services.scoring.stages.domain import Standing, Verdict
-from shared.events import Stage
 
-QUALIFIED: Stage = "mql"
-_SET_ASIDE = frozenset({"recycled", "disqualified"})
+_EVER = -(2**62)
+_NO_TYPES: frozenset[str] = frozenset()
 
 
 class Window:
@@ -46,54 +48,137 @@ class Window:
 class Replay:
     """One person under one rule set. Give it all touches, the earliest first, then ask for the `end`.
 
-    `spans` are the times at which the person was an MQL, or further: from when, and until when (None: still).
+    Moments are in microseconds. `spans` are the times at which the person was an MQL, or further: from when, and until
+    when (None: still).
     """
 
-    def __init__(self, rules: RuleSet, window: Window, today: Standing) -> None:
+    __slots__ = (
+        *("fit", "spans", "_alike", "_at", "_attempts", "_connected", "_exact", "_lead", "_level", "_limits"),
+        *("_newest", "_nothing", "_points", "_raised", "_raised_until", "_seen", "_state", "_tariff", "_turning"),
+        *("_types", "_window"),
+    )
+
+    def __init__(self, tariff: Tariff, window: Window, fit: Fit, lead: Mapping[str, Any]) -> None:
         self.spans: list[tuple[int, int | None]] = []
-        self._rules = rules
+        self._tariff = tariff
         self._window = window
-        self._qualified = qualified_stages(rules)
-        self._standing = Standing(Engagement(), today.fit, today.lead)
-        self._days: dict[DayKey, Day] = {}
-        self._verdict = Verdict()
+        self.fit = fit
+        self._lead = lead
+        self._alike = tariff.alike(fit, lead)
+        self._state = tariff.state(self._alike, Verdict())
+        self._exact = [[NOTHING] * len(score.buckets) for score in tariff.scores]
+        self._points = [[0.0] * len(score.buckets) for score in tariff.scores]
+        self._limits: dict[tuple[int, str], tuple[int, int]] = {}
+        self._types = _NO_TYPES
+        self._newest: int | None = None
+        self._raised: int | None = None
+        self._raised_until: int | None = None
+        self._connected: int | None = None
+        self._attempts: deque[int] = deque(maxlen=MOST)
+        self._turning = tariff.computes
+        self._nothing = (False, *[_place(bars, 0.0) for bars in self._alike.bars])
         self._level: tuple[Any, ...] = ()
-        self._turning = False
-        self._bars = [rules.stages.bars(today), *map(rules.stages.bars_on, rules.stages.reads_named)]
-        self._nothing = (False, *[(bisect_left(bars, 0.0), bisect_right(bars, 0.0)) for bars in self._bars])
-        self._points: dict[Bucket, float] = {}
         self._at = 0
         self._seen: int | None = None
 
-    @property
     def engagement(self) -> Engagement:
         """What the touches come to."""
-        return self._standing.engagement
+        sums, *named = [score.sums(exact) for score, exact in zip(self._tariff.scores, self._exact, strict=True)]
+        names = [score.name for score in self._tariff.scores[1:]]
+        return Engagement(
+            sums,
+            _moment(self._newest),
+            _moment(self._raised),
+            _moment(self._raised_until),
+            self._types,
+            {name: one for name, one in zip(names, named, strict=True) if one},
+            Contacts(self._connected, tuple(self._attempts)),
+        )
 
-    def under(self, rules: RuleSet) -> "Replay":
+    def under(self, tariff: Tariff) -> "Replay":
         """The same past, to go on under other rules, which would have made the same of it so far."""
-        other = copy(self)
-        other._rules = rules  # noqa: SLF001  # it is one of us
-        other.spans, other._days, other._points = [*self.spans], dict(self._days), dict(self._points)  # noqa: SLF001
+        other = Replay(tariff, self._window, self.fit, self._lead)
+        for name in (
+            "_types",
+            "_newest",
+            "_raised",
+            "_raised_until",
+            "_connected",
+            "_turning",
+            "_level",
+            "_at",
+            "_seen",
+        ):
+            setattr(other, name, getattr(self, name))
+        other.spans, other._limits, other._attempts = [*self.spans], dict(self._limits), self._attempts.copy()
+        other._state = tariff.state(other._alike, self._state.verdict)
+        for score, one in enumerate(self._tariff.scores):
+            for place, bucket in enumerate(one.buckets):
+                if self._exact[score][place].mantissa:
+                    there = tariff.scores[score].place_of[bucket]
+                    other._exact[score][there] = self._exact[score][place]
+                    other._points[score][there] = self._points[score][place]
         return other
 
-    def touch(self, touch: Touch) -> None:
-        """What happened next."""
-        at, before = micros(touch.occurred_at), self._standing.engagement
-        self._pass_time(at)
-        after, changed = self._rules.engagement.fold(before, self._days, [touch])
-        self._days.update(changed)
-        self._standing = Standing(after, self._standing.fit, self._standing.lead)
-        if after.sums == before.sums and after.named == before.named and after.types == before.types:
-            return
-        self._measure(before, at)
-        self._look(at, anew=after.types != before.types)
+    def touch(self, at: int, kind: str | None, payments: Sequence[Payment]) -> None:
+        """What happened next, and what it pays; `kind` is its type, None of what a machine did."""
+        if self._seen is not None and at > self._seen:
+            self._pass_time(at)
+        self._newest = at
+        anew = kind is not None and kind not in self._types
+        if kind is not None:
+            if anew:
+                self._types |= {kind}
+            if kind in self._tariff.connections:
+                self._connected = at
+                self._attempts.clear()
+            elif kind in self._tariff.attempts and at != self._connected:
+                self._attempts.append(at)
+        if (payments and self._pay(at, payments)) or anew:
+            self._look(at, anew=anew)
 
     def end(self) -> None:
         """Nothing more happened until now."""
         self._pass_time(self._window.now)
         if self._seen is None or self._seen < self._window.now:
             self._look(self._window.now)
+
+    def _pay(self, at: int, payments: Sequence[Payment]) -> bool:
+        """Whether any of it counts."""
+        counts = False
+        for score, place, points, half_life, rule_id, once, by_place, raises in payments:
+            if raises is not None:
+                counts, self._raised = True, at
+                self._raised_until = max(self._raised_until or at, at + raises)
+            if by_place is not None:
+                day = _EVER if once else at // DAY
+                known = self._limits.get((score, rule_id))
+                nth = known[1] if known is not None and known[0] == day else 0
+                if nth >= len(by_place):
+                    continue
+                self._limits[score, rule_id] = day, nth + 1
+                points = by_place[nth]  # noqa: PLW2901  # what is paid in the end
+            if points:
+                if self._at != at:
+                    self._points, self._at = self._points_at(at), at
+                exact = self._exact[score][place] = self._exact[score][place].plus(points, at, half_life)
+                self._points[score][place] = self._points[score][place] + points if exact.mantissa else 0.0
+                counts = True
+        if counts and self._tariff.takes_away:
+            self._turning = self._tariff.computes or self._may_rise()
+        return counts
+
+    def _points_at(self, at: int) -> list[list[float]]:
+        passed = max(at - self._at, 0)  # before the first points there is nothing to decay
+        return [score.decayed(points, passed) for score, points in zip(self._tariff.scores, self._points, strict=True)]
+
+    def _may_rise(self) -> bool:
+        """Whether the whole may rise by time alone: where something is taken away, and not all decays alike."""
+        if not any(one.mantissa < 0 for exact in self._exact for one in exact):
+            return False
+        named = any(one.mantissa for exact in self._exact[1:] for one in exact)
+        main = self._tariff.scores[0]
+        return named or main.half_lives(self._points[0]) > 1 or not main.uncapped(self._points[0])
 
     def _pass_time(self, until: int) -> None:
         """What decays meanwhile may end a stage, or begin one."""
@@ -116,80 +201,47 @@ class Replay:
     def _differs(self, at: int) -> bool:
         return self._level_at(at) != self._level
 
-    def _measure(self, before: Engagement, at: int) -> None:
-        """Keep what each sum is worth now: from here on it only decays. And whether the whole may rise by that."""
-        after, passed = self.engagement, at - self._at
-        self._points = {
-            bucket: self._points[bucket] * 2.0 ** (-passed / bucket.half_life)
-            if before.sums.get(bucket) is total
-            else total.value(at, bucket.half_life)
-            for bucket, total in after.sums.items()
-        }
-        self._at = at
-        negative = any(points < 0 for points in self._points.values())
-        negative = negative or any(one.mantissa < 0 for sums in after.named.values() for one in sums.values())
-        one_half_life = len({bucket.half_life for bucket in self._points}) < 2 and not after.named
-        turning = negative and not (one_half_life and self._uncapped(self._groups(at)))
-        self._turning = turning or self._rules.stages.computes
-
-    def _groups(self, at: int) -> dict[str, float]:
-        """Points by group, before its limit; as good as exact, since what is kept decays but once a touch."""
-        passed, totals = at - self._at, dict[str, float]()
-        if not passed:
-            for (group, _), points in self._points.items():
-                totals[group] = totals.get(group, 0.0) + points
-            return totals
-        factors: dict[int, float] = {}
-        for (group, half_life), points in self._points.items():
-            factor = factors.get(half_life)
-            if factor is None:
-                factor = factors[half_life] = 2.0 ** (-passed / half_life)
-            totals[group] = totals.get(group, 0.0) + points * factor
-        return totals
-
-    def _uncapped(self, totals: dict[str, float]) -> bool:
-        caps = self._rules.engagement.groups
-        return all(points <= caps.get(group, points) for group, points in totals.items())
-
     def _level_at(self, at: int) -> tuple[Any, ...]:
         """All of a verdict that time alone changes: the bars that points have reached, and whether a hand is raised."""
-        rules, engagement = self._rules.engagement, self.engagement
-        whole = 0.0
-        for group, given in self._groups(at).items():
-            cap = rules.groups.get(group)
-            whole += given if cap is None or given < cap else cap
-        points = [round(min(max(whole, 0.0), float(rules.limit)), 6)]
-        for name in self._rules.stages.reads_named:
-            points.append(rules.named[name].value_at(engagement.of(name), at))
-        until = engagement.raised_until
-        raised = until is not None and at < micros(until)
-        if self._rules.stages.computes:
-            return raised, *points
-        places = zip(self._bars, points, strict=True)
-        return raised, *[(bisect_left(bars, one), bisect_right(bars, one)) for bars, one in places]
+        points, scores = self._points, self._tariff.scores
+        passed = max(at - self._at, 0)
+        raised = self._raised_until is not None and at < self._raised_until
+        values = [scores[one].value(points[one], passed) for one in self._tariff.judged]
+        if self._tariff.computes:
+            return raised, *values
+        return raised, *map(_place, self._alike.bars, values)
 
     def _look(self, at: int, *, anew: bool = False) -> None:
-        stages, level = self._rules.stages, self._level_at(at)
+        level = self._level_at(at)
         self._seen = at
         if level == self._level and not anew:
             return
         self._level = level
-        self._verdict = stages.at(self._standing, self._verdict, EPOCH + timedelta(microseconds=at))
+        state = self._state.later.get((level, self._types))
+        if state is None:
+            state = self._judged(at)
+        self._state = state
         open_span = bool(self.spans) and self.spans[-1][1] is None
-        if (self._verdict.stage in self._qualified) == open_span:
+        if state.qualified == open_span:
             return
         if open_span:
             self.spans[-1] = (self.spans[-1][0], at)
         else:
             self.spans.append((at, None))
 
+    def _judged(self, at: int) -> State:
+        standing = Standing(self.engagement(), self.fit, self._lead)
+        verdict = self._tariff.rules.stages.at(standing, self._state.verdict, EPOCH + timedelta(microseconds=at))
+        return self._tariff.follow(self._alike, self._state, (self._level, self._types), verdict)
 
-def qualified_stages(rules: RuleSet) -> frozenset[str]:
-    """The stages that are an MQL's, or come after it in the document."""
-    stages = [rule.stage for rule in rules.stages.rules]
-    if QUALIFIED not in stages:
-        return frozenset()
-    return frozenset(stages[stages.index(QUALIFIED) :]) - _SET_ASIDE
+
+def _place(bars: Sequence[float], points: float) -> int:
+    """How many bars are reached and how many are passed, as one number."""
+    return bisect_left(bars, points) + bisect_right(bars, points)
+
+
+def _moment(at: int | None) -> datetime | None:
+    return None if at is None else EPOCH + timedelta(microseconds=at)
 
 
 def entered(spans: list[tuple[int, int | None]], window: Window) -> list[int]:

@@ -8,27 +8,29 @@ import asyncio
 import multiprocessing
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from multiprocessing.connection import wait
-from operator import itemgetter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
-import asyncpg
 import orjson
 
-from services.scoring.engagement.domain import Engagement, Touch
+from services.scoring.engagement.decay import EPOCH, micros
+from services.scoring.engagement.domain import Touch
 from services.scoring.parts import Parts, make_parts
-from services.scoring.people.domain import SEEN, Person, merged_personal, touch_of
+from services.scoring.people.domain import SEEN, merged_personal, touch_of
 from services.scoring.people.handlers import StoredTouch, opened_touches, person_profiles
 from services.scoring.people.histories import histories
 from services.scoring.people.queries import load_people
 from services.scoring.rules.document import RuleSet, rule_set
+from services.scoring.rules.queries import TOUCH_FIELDS, pasts
 from services.scoring.rules.replay import Replay, Window
 from services.scoring.rules.tally import Change, Outcome, Tally
+from services.scoring.rules.tariff import Payment, Tariff
 from services.scoring.stages.domain import Standing, Verdict
 from services.scoring.stages.queries import load_stood
 from shared.db import Connection, Database
@@ -36,7 +38,7 @@ from shared.ids import EventId, LeadId
 from shared.service import build_runtime
 from shared.settings import Settings
 
-_shape = itemgetter(*SEEN)
+_REMEMBERED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +52,62 @@ class Question:
     now: datetime
 
 
-@dataclass(frozen=True, slots=True)
+class Sight(NamedTuple):
+    """A touch as both rule sets see it: its type, None of a machine's, and what it pays under either.
+
+    `apart` says that, where they differ by engagement rules alone, it meets one of those.
+    """
+
+    kind: str | None
+    active: tuple[Payment, ...]
+    candidate: tuple[Payment, ...]
+    apart: bool
+
+
 class Trial:
     """A question, compiled.
 
     `differing` are the ids of the engagement rules by which alone the two rule sets differ; None: by more than that.
     """
 
-    active: RuleSet
-    candidate: RuleSet
-    window: Window
-    now: datetime
-    differing: frozenset[str] | None
+    def __init__(
+        self, active: RuleSet, candidate: RuleSet, window: Window, now: datetime, apart: frozenset[str] | None
+    ):
+        self.active = active
+        self.candidate = candidate
+        self.window = window
+        self.now = now
+        self.differing = apart
+        self.tariffs = Tariff(active), Tariff(candidate)
+        both = active.engagement, candidate.engagement
+        self.reads_properties = any(rules.reads_properties for rules in both)
+        read = frozenset().union(*(rules.reads for rules in both))
+        self.fields = tuple(name for name in TOUCH_FIELDS if name in read or (name == "page" and "path" in read))
+        shortest = [
+            min((one.half_life for rule in tariff.scores for one in rule.buckets), default=0) for tariff in self.tariffs
+        ]
+        self.judges_alike = apart is not None and shortest[0] == shortest[1]
+        """Whether both judge whoever has the same engagement alike."""
+        self._known: OrderedDict[tuple[Any, ...], Sight] = OrderedDict()
 
-    def tells_apart(self, touch: Touch) -> bool:
-        """Whether the two make something else of a touch, if by engagement rules alone they differ."""
-        assert self.differing is not None
-        met = (*self.active.engagement.met_by(touch), *self.candidate.engagement.met_by(touch))
-        return any(rule.rule_id in self.differing for rule in met)
+    def sight(self, touch: Touch) -> Sight:
+        """What both make of a touch."""
+        active, candidate = (tariff.of(touch) for tariff in self.tariffs)
+        differing = self.differing or ()
+        apart = any(not one.score and one.rule_id in differing for one in (*active, *candidate))
+        return Sight(None if touch.automated else touch.type, active, candidate, apart)
+
+    def sight_of(self, shape: tuple[Any, ...]) -> Sight:
+        """The same of all touches with this type, told of a machine or not, and with these fields."""
+        known = self._known.get(shape)
+        if known is None:
+            kind, automated, *told = shape
+            fields = {**dict.fromkeys(SEEN), **dict(zip(self.fields, told, strict=True))}
+            fields |= {"type": kind, "automated": automated, "event_id": EventId(""), "occurred_at": EPOCH}
+            known = self._known[shape] = self.sight(touch_of(SimpleNamespace(**fields)))
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return known
 
 
 @lru_cache(maxsize=4)
@@ -105,40 +145,41 @@ async def tally_of(database: Database, parts: Parts, trial: Trial, person_ids: S
         versions = {person.rules_version for person in people.values()}
         serving = {version: await parts.rules.at_version(connection, version) for version in versions}
         known = [person_id for person_id in person_ids if person_id in people]
-        candidates = [_unborn(trial.candidate, people[one], personal.get(one, {})) for one in known]
-        before = [
-            Replay(trial.active, trial.window, _unborn(trial.active, people[one], personal.get(one, {})).standing())
-            for one in known
-        ]
-        after = before.copy()  # one and the same, as long as both rule sets make the same of a person
-        if trial.differing is None:
-            after = [Replay(trial.candidate, trial.window, person.standing()) for person in candidates]
-        async for page in histories(connection, known):
-            for row, touch in zip(page, await _touches(connection, parts, trial, page), strict=True):
-                person = row["person"]
-                if after[person] is before[person] and trial.tells_apart(touch):
-                    after[person] = before[person].under(trial.candidate)
-                before[person].touch(touch)
-                if after[person] is not before[person]:
-                    after[person].touch(touch)
-    for place, one in enumerate(known):
-        before[place].end()
-        if after[place] is not before[place]:
-            after[place].end()
+        standings = [people[one].standing(personal.get(one)) for one in known]
+        replays = [_replays(trial, standing) for standing in standings]
+        async for page in _sights(connection, parts, trial, known):
+            for place, at, sight in page:
+                before, after = replays[place]
+                if before is after and sight.apart:
+                    after = before.under(trial.tariffs[1])
+                    replays[place] = before, after
+                before.touch(at, sight.kind, sight.active)
+                if after is not before:
+                    after.touch(at, sight.kind, sight.candidate)
+    for one, (before, after) in zip(known, replays, strict=True):
+        before.end()
+        if after is not before:
+            after.end()
         known_of = stood.get(one)
         verdict, decided = (known_of.verdict, (known_of.decision, known_of.since)) if known_of else (Verdict(), ())
-        seen = personal.get(one)
-        was = _outcome(serving[people[one].rules_version], people[one].standing(seen, *decided), verdict, trial.now)
-        anew = replace(candidates[place], engagement=after[place].engagement)
-        would_be = _outcome(trial.candidate, anew.standing(seen, *decided), verdict, trial.now)
-        tally.add(Change(one, was, would_be), before[place].spans, after[place].spans, trial.window)
+        seen, person = personal.get(one), people[one]
+        was = would_be = _outcome(serving[person.rules_version], person.standing(seen, *decided), verdict, trial.now)
+        anew = replace(person, engagement=after.engagement(), fit=after.fit)
+        same = trial.judges_alike and person.rules_version == trial.active.version
+        if not (same and after is before and anew.engagement == person.engagement and anew.fit == person.fit):
+            would_be = _outcome(trial.candidate, anew.standing(seen, *decided), verdict, trial.now)
+        tally.add(Change(one, was, would_be), before.spans, after.spans, trial.window)
+    tally.trim()
     return tally
 
 
-def _unborn(rules: RuleSet, person: Person, personal: Mapping[str, Any]) -> Person:
-    """The person before any touch, under other rules; what sales made of it stays."""
-    seen = {**person.lead, **personal} if rules.reads_personal else person.lead
-    return replace(person, rules_version=rules.version, engagement=Engagement(), fit=rules.fit.judge(seen))
+def _replays(trial: Trial, standing: Standing) -> tuple[Replay, Replay]:
+    """The person before any touch under both: one and the same, as long as both rule sets make the same of it."""
+    before, after = trial.tariffs
+    one = Replay(before, trial.window, trial.active.fit.judge(standing.lead), standing.lead)
+    if trial.differing is not None:
+        return one, one
+    return one, Replay(after, trial.window, trial.candidate.fit.judge(standing.lead), standing.lead)
 
 
 def _outcome(rules: RuleSet, standing: Standing, verdict: Verdict, now: datetime) -> Outcome:
@@ -158,19 +199,21 @@ async def _personal(
     return {person_id: merged_personal(person_id, known) for person_id, known in profiles.items()}
 
 
-async def _touches(connection: Connection, parts: Parts, trial: Trial, page: Sequence[asyncpg.Record]) -> list[Touch]:
-    """A page of touches as the rules may see them."""
-    for rules in (trial.active.engagement, trial.candidate.engagement):
-        if rules.reads_properties:
-            return await opened_touches(connection, parts, rules, [StoredTouch(row) for row in page])
-    return [Touch(row["event_id"], row["occurred_at"], row["type"], _seen(_shape(row))) for row in page]
-
-
-@lru_cache(maxsize=50_000)
-def _seen(shape: tuple[Any, ...]) -> Mapping[str, Any]:
-    """What rules see of all touches with these fields."""
-    fields = dict(zip(SEEN, shape, strict=True))
-    return touch_of(SimpleNamespace(event_id=EventId(""), occurred_at=None, **fields)).seen
+async def _sights(
+    connection: Connection, parts: Parts, trial: Trial, known: Sequence[LeadId]
+) -> AsyncIterator[list[tuple[int, int, Sight]]]:
+    """Touches in pages, person by person, the earliest first: whose (its place), when, and as both rule sets see it."""
+    if not trial.reads_properties:
+        async for rows in pasts(connection, known, trial.fields):
+            yield [(row[0], micros(row[1]), trial.sight_of(row[2:])) for row in rows]
+        return
+    rules = next(one for one in (trial.active.engagement, trial.candidate.engagement) if one.reads_properties)
+    async for page in histories(connection, known):
+        touches = await opened_touches(connection, parts, rules, [StoredTouch(row) for row in page])
+        yield [
+            (row["person"], micros(touch.occurred_at), trial.sight(touch))
+            for row, touch in zip(page, touches, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +238,9 @@ def begin_process(settings: Settings) -> None:
 def tally_in_process(question: Question, person_ids: Sequence[LeadId]) -> Tally:
     """The tally of a slice, computed by a process for slices."""
     own = _own[0]
-    return own.runner.run(tally_of(own.database, own.parts, trial_of(question), person_ids))
+    tally = own.runner.run(tally_of(own.database, own.parts, trial_of(question), person_ids))
+    own.parts.keys.forget_all()  # nobody comes up again: keys at hand would take memory with everybody gone through
+    return tally
 
 
 def _end_with_parent() -> None:

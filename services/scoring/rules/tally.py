@@ -124,10 +124,18 @@ class Tally:
         self.after.merge(other.after)
         self.gained_in_all += other.gained_in_all
         self.lost_in_all += other.lost_in_all
-        self.listed = nsmallest(LISTED, [*self.listed, *other.listed], key=lambda one: one.rank)
-        self.moved = nlargest(MOVERS, [*self.moved, *other.moved], key=lambda one: (one.size, one.lead_id))
-        self.gained = nsmallest(LISTED, [*self.gained, *other.gained])
-        self.lost = nsmallest(LISTED, [*self.lost, *other.lost])
+        self.listed += other.listed
+        self.moved += other.moved
+        self.gained += other.gained
+        self.lost += other.lost
+        self.trim()
+
+    def trim(self) -> None:
+        """Keep of the lists what comes first in them."""
+        self.listed = nsmallest(LISTED, self.listed, key=lambda one: one.rank)
+        self.moved = nlargest(MOVERS, self.moved, key=lambda one: (one.size, one.lead_id))
+        self.gained = nsmallest(LISTED, self.gained)
+        self.lost = nsmallest(LISTED, self.lost)
 
     def as_json(self, window: Window) -> dict[str, Any]:
         """As it is answered, but for why the leads that move most do."""
