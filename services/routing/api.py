@@ -13,6 +13,7 @@ from services.routing.claims import api as claims
 from services.routing.crm import api as crm
 from services.routing.deals import api as deals
 from services.routing.deals import forecasting, importing, pipelines_api
+from services.routing.deals.pipeline import PipelineDocument
 from services.routing.decisions import api as decisions
 from services.routing.departures import api as departures
 from services.routing.fairness import api as fairness
@@ -21,6 +22,7 @@ from services.routing.notifications import api as notifications
 from services.routing.parts import make_parts, pipeline_of, rules_of
 from services.routing.releases import api as releases
 from services.routing.reps import api as reps
+from services.routing.rules.document import RoutingDocument
 from services.routing.rules.simulation import simulate_pipeline, simulate_rules
 from services.routing.sla import api as sla
 from services.routing.stuck import api as stuck
@@ -51,6 +53,7 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
             runtime.secrets,
             parts.rules.store,
             validate=lambda document: _checked(rules_of, document),
+            shape=RoutingDocument,
             simulate=try_rules,
         ),
         releases.router(parts),
@@ -67,6 +70,7 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
             runtime.secrets,
             parts.pipelines.store,
             validate=lambda document: _checked(pipeline_of, document),
+            shape=PipelineDocument,
             simulate=try_pipeline,
             path="/v1/pipeline",
         ),

@@ -16,7 +16,7 @@ from shared.rules._activations import Activation, State, activations, call_off, 
 from shared.rules._difference import difference
 from shared.rules._documents import DEFAULT, Decision, DocumentStore, StoredDocument
 from shared.secrets import Secrets
-from shared.web import Input, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
+from shared.web import Input, Limit, Page, Principal, described_body, idempotent, make_cursor, read_cursor, requires
 
 NEWEST = 2**31 - 1
 LAST = 2**62
@@ -109,6 +109,7 @@ def add_life(  # noqa: PLR0913  # what a kind of document is made of
     *,
     path: str,
     check: Check,
+    shape: type[BaseModel],
     tell: Tell,
     answer: type[BaseModel],
     named: Callable[..., str | Awaitable[str]] = the_only_one,
@@ -118,9 +119,10 @@ def add_life(  # noqa: PLR0913  # what a kind of document is made of
 ) -> None:
     """The endpoints beside those that read, save and activate a document.
 
-    Of a kind with many documents `named` is a dependency that answers which one the path means. `normal` writes a
-    valid document as it would be saved, where that differs from what was sent. `switched` is done in the transaction of
-    a rollback, before it is told. `try_out` says what `check` cannot, by what else there is.
+    Of a kind with many documents `named` is a dependency that answers which one the path means. `shape` is what callers
+    are told that a document looks like. `normal` writes a valid document as it would be saved, where that differs from
+    what was sent. `switched` is done in the transaction of a rollback, before it is told. `try_out` says what `check`
+    cannot, by what else there is.
     """
     name_of = Depends(named)
     may_read = Depends(requires(f"{database.service}:read"))
@@ -138,7 +140,8 @@ def add_life(  # noqa: PLR0913  # what a kind of document is made of
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)}", path)
     ]
-    in_path = {"parameters": names} if names else None
+    as_put = described_body(shape)
+    in_path = {**as_put, "parameters": names} if names else as_put
 
     @router.post(f"{path}:validate", dependencies=[may_read], openapi_extra=in_path)
     async def validate_document(request: Request) -> ValidationOut:
@@ -159,7 +162,7 @@ def add_life(  # noqa: PLR0913  # what a kind of document is made of
                 other = await store.version(connection, to_version, name)
         return _difference(one, other.document, other.version)
 
-    @router.post(f"{path}:diff", dependencies=[may_read])
+    @router.post(f"{path}:diff", dependencies=[may_read], openapi_extra=as_put)
     async def differences_to_document(
         request: Request, from_version: FromQuery = None, name: str = name_of
     ) -> DifferenceOut:
@@ -191,7 +194,7 @@ def add_life(  # noqa: PLR0913  # what a kind of document is made of
         async with database.transaction() as tx:
             return _out(await call_off(tx.connection, store.kind, name, activation_id, principal.subject))
 
-    @router.post(f"{path}:rollback", response_model=answer)
+    @router.post(f"{path}:rollback", response_model=answer, openapi_extra=described_body(RollbackIn, required=False))
     async def roll_back_document(
         request: Request, principal: Annotated[Principal, Depends(may_change)], name: str = name_of
     ) -> Response:

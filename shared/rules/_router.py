@@ -15,7 +15,19 @@ from shared.rules._activations import expected_version
 from shared.rules._documents import Decision, DocumentStore, StoredDocument
 from shared.rules._life import NEWEST, Reason, add_life, etag, json_object
 from shared.secrets import Secrets
-from shared.web import Endpoints, Input, Instant, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
+from shared.web import (
+    Endpoints,
+    Input,
+    Instant,
+    Limit,
+    Page,
+    Principal,
+    described_body,
+    invalid,
+    make_cursor,
+    read_cursor,
+    requires,
+)
 
 Validate = Callable[[dict[str, Any]], object]
 Simulate = Callable[[dict[str, Any], int], Awaitable[dict[str, Any]]]
@@ -68,6 +80,7 @@ def documents_router(  # noqa: PLR0913  # what a kind of document is made of
     store: DocumentStore,
     *,
     validate: Validate,
+    shape: type[BaseModel],
     simulate: Simulate | None,
     path: str = "/v1/rules",
     answer: type[DocumentOut] = DocumentOut,
@@ -75,9 +88,10 @@ def documents_router(  # noqa: PLR0913  # what a kind of document is made of
 ) -> APIRouter:
     """The endpoints of a kind with a single document. Reading needs `<service>:read`, changing `<service>:write`.
 
-    `validate` raises `InvalidDocument` or pydantic's ValidationError for a document that cannot work. `simulate` runs
-    a valid document over the last days, without effect, and answers who would change and how (None: the kind has an
-    endpoint of its own). `tell` makes the `answer` about a version, where there is more to say than the document.
+    `validate` raises `InvalidDocument` or pydantic's ValidationError for a document that cannot work; `shape` is what
+    callers are told that one looks like. `simulate` runs a valid document over the last days, without effect, and
+    answers who would change and how (None: the kind has an endpoint of its own). `tell` makes the `answer` about a
+    version, where there is more to say than the document.
     """
     router = Endpoints(tags=["rules"])
 
@@ -101,7 +115,7 @@ def documents_router(  # noqa: PLR0913  # what a kind of document is made of
             response.headers["ETag"] = etag(stored.version)
             return await out(connection, stored)
 
-    @router.put(path, response_model=answer)
+    @router.put(path, response_model=answer, openapi_extra=described_body(shape))
     async def save_document(  # noqa: PLR0913  # what a request is made of
         request: Request,
         response: Response,
@@ -154,7 +168,7 @@ def documents_router(  # noqa: PLR0913  # what a kind of document is made of
             return {"version": body.version, "days": body.days, **await tried(document, body.days)}
 
     told = _of_the_only_one(out)
-    add_life(router, database, secrets, store, path=path, check=check, tell=told, answer=answer)
+    add_life(router, database, secrets, store, path=path, check=check, shape=shape, tell=told, answer=answer)
     return router
 
 

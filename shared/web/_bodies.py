@@ -19,11 +19,11 @@ def read_body(model: type[M], body: bytes) -> M:
 
 
 @cache
-def described_body(*models: type[BaseModel]) -> dict[str, Any]:
+def described_body(*models: type[BaseModel], required: bool = True) -> dict[str, Any]:
     """The request body for OpenAPI; with several models, one of them."""
     schemas = [_inlined(model.model_json_schema(), {}) for model in models]
     schema = schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:

@@ -8,7 +8,16 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
 from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from shared.clock import present
@@ -62,6 +71,13 @@ class Input(BaseModel):
         return self
 
 
+def _written_out(value: Any) -> Any:
+    # Of digits alone, such as 20261127, pydantic makes that many seconds after 1970.
+    if not isinstance(value, datetime) and not (isinstance(value, str) and value[4:5] == "-"):
+        raise ValueError("is not a time such as 2026-11-27T10:00:00Z")
+    return value
+
+
 def _in_utc(value: datetime) -> datetime:
     # The ends of what a datetime holds stand for infinity in PostgreSQL, and nothing can be added to them.
     if not EARLIEST_YEAR <= value.year <= LATEST_YEAR:
@@ -75,7 +91,12 @@ def _not_far_ahead(value: datetime) -> datetime:
     return value
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Instant = Annotated[
+    AwareDatetime,
+    Field(strict=False),  # where models are strict, a text that went through a validator would be refused
+    BeforeValidator(_written_out),
+    AfterValidator(_in_utc),
+]
 """A time with an offset; becomes UTC."""
 OccurredAt = Annotated[Instant, AfterValidator(_not_far_ahead)]
 """When something happened by its source's clock: with an offset, at most a day ahead; becomes UTC."""

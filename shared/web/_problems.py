@@ -1,5 +1,6 @@
 """Problem details (RFC 9457) for everything that goes wrong."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,12 @@ _PLAIN = {
     "missing": "is required",
     "extra_forbidden": "is not a field of this request",
     "json_invalid": "is not valid JSON",
+    "model_type": "is not an object",
+    "model_attributes_type": "is not an object",
+    "dict_type": "is not an object",
 }
+_OF_SEVERAL = re.compile(r"constrained-[a-z]+|[a-z-]+\[.*\]", re.DOTALL)
+"""What a validation puts into a place to say which of several shapes it means: nothing that anybody sent."""
 
 
 def type_uri(slug: str) -> str:
@@ -92,10 +98,11 @@ def faults_of(exc: ValidationError | RequestValidationError, root: str = "") -> 
             location.pop()
         if location and location[-1] == "[key]":  # of a name that is wrong itself
             location.pop()
+        location = [part for part in location if not (isinstance(part, str) and _OF_SEVERAL.fullmatch(part))]
         path = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in location)
         pointer = root + path if where == "body" else f"{where}:{'.'.join(map(str, location))}"
         faults.append(FieldError(pointer, _PLAIN.get(error["type"], error["msg"].removeprefix("Value error, "))))
-    return faults
+    return list(dict.fromkeys(faults))
 
 
 def invalid(exc: ValidationError | RequestValidationError, root: str = "") -> Rejected:

@@ -116,3 +116,19 @@ def test_every_call_below_v1_asks_for_a_token_but_those_whose_address_is_one(ser
 def test_what_is_told_about_a_lead_is_also_found_by_email(service: str) -> None:
     calls = [operations["get"] for operations in document(service)["paths"].values() if "get" in operations]
     assert any(parameter["name"] == "email" for call in calls for parameter in call.get("parameters", ()))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_whoever_is_to_send_a_document_is_told_what_it_looks_like(service: str) -> None:
+    paths = document(service)["paths"]
+
+    def shown(path: str, method: str) -> Any:
+        body = paths[path][method].get("requestBody", {})
+        return body.get("content", {}).get("application/json", {}).get("schema", {}).get("properties")
+
+    documents = [path for path in paths if f"{path}/activations" in paths]
+    for path in documents:
+        assert shown(path, "put"), f"PUT {path}"
+        assert shown(f"{path}:validate", "post") == shown(f"{path}:diff", "post") == shown(path, "put")
+        assert "reason" in shown(f"{path}:rollback", "post")
+    assert documents or service == "capture"

@@ -159,6 +159,8 @@ async def test_only_a_receipt_that_was_given_here_exactly_so_is_genuine(capture:
     ]
     for forged in forgeries:
         assert (await capture.post("erasures:verify", {**receipt, **forged})).json() == {"genuine": False}
+    for unwritable in (2**64, -(2**63) - 1):
+        assert (await capture.post("erasures:verify", {**receipt, "x": unwritable})).json() == {"genuine": False}
     assert (await capture.post("erasures:verify", {"receipt_id": "x"})).status_code == 422
 
 

@@ -8,7 +8,14 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from services.attribution.channels import queries
 from services.attribution.channels.domain import default_grouping, foreign_referrer
-from services.attribution.channels.groupings import STORE, ChannelGrouping, ChannelName, Traffic, compile_grouping
+from services.attribution.channels.groupings import (
+    STORE,
+    ChannelGrouping,
+    ChannelName,
+    GroupingDocument,
+    Traffic,
+    compile_grouping,
+)
 from services.attribution.channels.simulating import simulate
 from shared.clock import Clock
 from shared.db import Connection
@@ -106,6 +113,7 @@ def router(runtime: Runtime) -> APIRouter:
         runtime.secrets,
         STORE,
         validate=lambda document: compile_grouping(0, document),
+        shape=GroupingDocument,
         simulate=simulated,
         path=PATH,
         answer=GroupingOut,

@@ -29,7 +29,19 @@ from shared.rules import (
     time_to_come,
 )
 from shared.service import Runtime
-from shared.web import Endpoints, Input, Instant, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
+from shared.web import (
+    Endpoints,
+    Input,
+    Instant,
+    Limit,
+    Page,
+    Principal,
+    described_body,
+    invalid,
+    make_cursor,
+    read_cursor,
+    requires,
+)
 
 NEWEST = 2**31 - 1
 COLUMNS = frozenset({"key", "keys", "period"})
@@ -138,7 +150,7 @@ def router(runtime: Runtime) -> APIRouter:
             response.headers["ETag"] = etag(active.version)
             return await _out(connection, model_id, active)
 
-    @made.put("/v1/models/{model_id}")
+    @made.put("/v1/models/{model_id}", openapi_extra=described_body(ModelDocument))
     async def save_model(
         request: Request,
         model_id: ModelId,
@@ -229,6 +241,7 @@ def _add_life(made: APIRouter, runtime: Runtime) -> None:
         runtime.secrets,
         STORE,
         path="/v1/models/{model_id}",
+        shape=ModelDocument,
         check=lambda document: compile_model("", 0, _document(orjson.dumps(document))),
         tell=tell,
         answer=ModelOut,

@@ -13,7 +13,18 @@ from services.attribution.rates.domain import Rate
 from shared.errors import FieldError, Invalid
 from shared.money import Currency
 from shared.service import Runtime
-from shared.web import Endpoints, Input, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
+from shared.web import (
+    Endpoints,
+    Input,
+    Limit,
+    Page,
+    Principal,
+    described_body,
+    invalid,
+    make_cursor,
+    read_cursor,
+    requires,
+)
 
 MOST_RATES = 10_000
 Day = Annotated[date, Field(ge=date(1970, 1, 1), le=date(2200, 1, 1))]
@@ -56,7 +67,7 @@ def router(runtime: Runtime) -> APIRouter:
     may_read = Depends(requires("attribution:read"))
     may_change = requires("attribution:write")
 
-    @made.put("/v1/rates")
+    @made.put("/v1/rates", openapi_extra=described_body(RatesIn))
     async def put_rates(request: Request, principal: Annotated[Principal, Depends(may_change)]) -> Stored:
         """Store rates by day; reports that are asked to `convert_to` a currency go by them at once."""
         rates = _rates(await request.body())

@@ -87,6 +87,15 @@ def signature(key: bytes, receipt: Mapping[str, Any]) -> str:
     return hmac.digest(key, orjson.dumps(receipt, option=orjson.OPT_SORT_KEYS), "sha256").hex()
 
 
+def is_genuine(key: bytes, receipt: Mapping[str, Any], shown: str) -> bool:
+    """Whether this installation said so; what it could not even write it never said."""
+    try:
+        expected = signature(key, receipt)
+    except TypeError:
+        return False
+    return hmac.compare_digest(expected.encode(), shown.encode())
+
+
 def traces_of(told: Iterable[object]) -> tuple[str, ...]:
     """What would tell in another text who somebody is: emails in small letters, phones without their plus."""
     texts = (text.lower().removeprefix("+") for text in told if isinstance(text, str))

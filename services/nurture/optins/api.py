@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from services.nurture.optins.document import LINK, MESSAGES, checked
+from services.nurture.optins.document import LINK, MESSAGES, OptinMessages, checked
 from services.nurture.parts import Parts
 from services.nurture.sending.mail import plain_html, sender_name
 from services.nurture.templates.rendering import CannotRender
@@ -42,6 +42,7 @@ def optins_router(parts: Parts) -> APIRouter:
         runtime.secrets,
         MESSAGES,
         validate=checked,
+        shape=OptinMessages,
         simulate=preview,
         path="/v1/optin-message",
     )

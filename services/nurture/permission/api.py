@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from services.nurture.errors import NotPaused
 from services.nurture.parts import Parts
 from services.nurture.permission import handlers, queries
-from services.nurture.permission.document import POLICIES, checked
+from services.nurture.permission.document import POLICIES, SendingPolicy, checked
 from shared.ids import SequenceId
 from shared.rules import documents_router
 from shared.web import Endpoints, Input, Limit, Page, Principal, make_cursor, read_cursor, requires
@@ -40,7 +40,13 @@ def policy_router(parts: Parts) -> APIRouter:
     """Read, save, list and activate the policy."""
     runtime = parts.runtime
     return documents_router(
-        runtime.database, runtime.secrets, POLICIES, validate=checked, simulate=None, path="/v1/sending-policy"
+        runtime.database,
+        runtime.secrets,
+        POLICIES,
+        validate=checked,
+        shape=SendingPolicy,
+        simulate=None,
+        path="/v1/sending-policy",
     )
 
 

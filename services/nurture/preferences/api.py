@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from services.nurture.errors import NoSuchLead
 from services.nurture.parts import Parts
 from services.nurture.preferences import handlers
-from services.nurture.preferences.document import PAGES, checked
+from services.nurture.preferences.document import PAGES, PreferenceDocument, checked
 from services.nurture.preferences.domain import rows_of
 from services.nurture.preferences.handlers import Sender, Visit
 from services.nurture.preferences.rendering import gone_page, preference_page
@@ -150,7 +150,13 @@ def preference_document_router(parts: Parts) -> APIRouter:
     """What the page offers: read, saved, listed and activated as other documents are."""
     runtime = parts.runtime
     return documents_router(
-        runtime.database, runtime.secrets, PAGES, validate=checked, simulate=None, path="/v1/preference-page"
+        runtime.database,
+        runtime.secrets,
+        PAGES,
+        validate=checked,
+        shape=PreferenceDocument,
+        simulate=None,
+        path="/v1/preference-page",
     )
 
 

@@ -152,6 +152,7 @@ def sequences_router(parts: Parts) -> APIRouter:
         runtime.secrets,
         SEQUENCES,
         path=PATH,
+        shape=SequenceDocument,
         check=lambda document: plan_of("", document),
         tell=tell,
         answer=SequenceOut,

@@ -11,7 +11,7 @@ from services.nurture.errors import NoSuchLead
 from services.nurture.parts import Parts
 from services.nurture.people import queries as people
 from services.nurture.takeover import handlers
-from services.nurture.takeover.document import STORE, Policy, policy
+from services.nurture.takeover.document import STORE, Policy, TakeoverDocument, policy
 from services.nurture.takeover.domain import ByHand, Cause, Pause
 from shared.db import Connection, Tx
 from shared.emails import Email
@@ -120,7 +120,13 @@ def policy_router(parts: Parts) -> APIRouter:
 
     runtime = parts.runtime
     return documents_router(
-        runtime.database, runtime.secrets, STORE, validate=check, simulate=None, path="/v1/takeover"
+        runtime.database,
+        runtime.secrets,
+        STORE,
+        validate=check,
+        shape=TakeoverDocument,
+        simulate=None,
+        path="/v1/takeover",
     )
 
 

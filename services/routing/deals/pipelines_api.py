@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
 from services.routing.deals import queries
@@ -14,8 +14,20 @@ from services.routing.errors import NoSuchPipeline
 from services.routing.parts import Parts
 from shared.db import Connection
 from shared.errors import FieldError
-from shared.rules import DocumentOut, InvalidDocument, StoredDocument
-from shared.web import Endpoints, Input, Instant, Limit, Page, Principal, invalid, make_cursor, read_cursor, requires
+from shared.rules import Decision, DocumentOut, InvalidDocument, StoredDocument, etag, expected_version, time_to_come
+from shared.web import (
+    Endpoints,
+    Input,
+    Instant,
+    Limit,
+    Page,
+    Principal,
+    described_body,
+    invalid,
+    make_cursor,
+    read_cursor,
+    requires,
+)
 
 NEWEST = 2**31 - 1
 PathPipeline = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -82,10 +94,12 @@ def _add_reading(routes: APIRouter, parts: Parts, simulate: Simulate) -> None:
         return Page(items=items, next_cursor=more)
 
     @routes.get("/{pipeline_id}", dependencies=reading)
-    async def get_pipeline(pipeline_id: PathPipeline) -> PipelineOut:
-        """The version that counts now, with what was measured."""
+    async def get_pipeline(pipeline_id: PathPipeline, response: Response) -> PipelineOut:
+        """The version that counts now, with what was measured. Its ETag, sent back as If-Match, guards a change."""
         async with runtime.database.reading() as connection:
-            return await _active(connection, parts, pipeline_id)
+            active = await _active(connection, parts, pipeline_id)
+        response.headers["ETag"] = etag(active.version)
+        return active
 
     @routes.get("/{pipeline_id}/versions", dependencies=reading)
     async def versions(pipeline_id: PathPipeline, limit: Limit = 50, cursor: str | None = None) -> Page[DocumentOut]:
@@ -114,25 +128,39 @@ def _add_reading(routes: APIRouter, parts: Parts, simulate: Simulate) -> None:
 def _add_writing(routes: APIRouter, parts: Parts) -> None:
     database, store = parts.runtime.database, parts.pipelines.store
 
-    @routes.put("/{pipeline_id}")
-    async def save_pipeline(
+    @routes.put("/{pipeline_id}", openapi_extra=described_body(PipelineDocument))
+    async def save_pipeline(  # noqa: PLR0913  # what a request is made of
         pipeline_id: PathPipeline,
         document: dict[str, Any],
+        request: Request,
+        response: Response,
         principal: Writer,
         draft: Annotated[bool, Query(description="Only save it")] = False,
     ) -> PipelineOut:
-        """Save a new pipeline, or a new version of one, and make it active, unless it is a draft."""
+        """Save a new pipeline, or a new version of one, and make it active, unless it is a draft.
+
+        `If-Match` with the ETag of a version guards a change against others' changes.
+        """
         pipeline = _compiled(document, pipeline_id)
+        decision = Decision(principal.subject, expected=expected_version(request.headers.get("if-match")))
         async with database.transaction() as tx:
             await _refuse_unknown_renewals(tx.connection, parts, pipeline)
-            saved = await store.save(tx.connection, document, principal.subject, pipeline_id, draft=draft)
+            saved = await store.save(tx.connection, document, decision, pipeline_id, draft=draft)
+            if saved.active:
+                response.headers["ETag"] = etag(saved.version)
             return await _out(tx.connection, pipeline_id, saved)
 
     @routes.post("/{pipeline_id}:activate")
-    async def activate_pipeline(pipeline_id: PathPipeline, told: ActivateIn, principal: Writer) -> PipelineOut:
+    async def activate_pipeline(
+        pipeline_id: PathPipeline, told: ActivateIn, request: Request, response: Response, principal: Writer
+    ) -> PipelineOut:
         """Switch to a version, also back."""
+        decision = Decision(principal.subject, expected=expected_version(request.headers.get("if-match")))
+        at = time_to_come(told.at)
         async with database.transaction() as tx:
-            found = await store.activate(tx.connection, told.version, principal.subject, pipeline_id, at=told.at)
+            found = await store.activate(tx.connection, told.version, decision, pipeline_id, at=at)
+            if found.active:
+                response.headers["ETag"] = etag(found.version)
             return await _out(tx.connection, pipeline_id, found)
 
 

@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-MINUTE = timedelta(minutes=1)
+MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
 
 
 def local_midnight(day: date, zone: ZoneInfo) -> datetime:
@@ -22,7 +22,11 @@ def ends(day: date, minute: int, zone: ZoneInfo) -> datetime:
     """The last moment until which the local clock shows less than this minute of this day."""
     wall = datetime.combine(day, datetime.min.time()) + minute * MINUTE
     instant = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
-    return instant if _shows(instant, zone, wall) else _jump(wall, zone)
+    if not _shows(instant, zone, wall):
+        return _jump(wall, zone)
+    if (instant - SECOND).astimezone(zone).replace(tzinfo=None) > wall:  # clocks are put back to this very minute
+        return wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    return instant
 
 
 def _shows(instant: datetime, zone: ZoneInfo, wall: datetime) -> bool:
@@ -33,7 +37,7 @@ def _jump(wall: datetime, zone: ZoneInfo) -> datetime:
     """The moment at which the local clock jumps over `wall`, found by halving to the second."""
     early = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)  # the offset after the jump puts it before the jump
     late = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
-    while late - early > timedelta(seconds=1):
+    while late - early > SECOND:
         middle = early + timedelta(seconds=int((late - early).total_seconds()) // 2)
         if middle.astimezone(zone).replace(tzinfo=None) < wall:
             early = middle

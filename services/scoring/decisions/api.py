@@ -10,7 +10,7 @@ from starlette.responses import Response
 from services.scoring.decisions import queries
 from services.scoring.decisions.domain import Kind
 from services.scoring.decisions.handlers import Wish, decide
-from services.scoring.decisions.reasons import reasons, reasons_documents
+from services.scoring.decisions.reasons import ReasonsIn, reasons, reasons_documents
 from services.scoring.parts import Parts
 from services.scoring.stages.queries import load_stood
 from shared.db import Connection, Tx, agreed_now
@@ -203,6 +203,7 @@ def _reasons_router(runtime: Runtime) -> APIRouter:
         runtime.secrets,
         reasons_documents(),
         validate=lambda document: reasons(0, document),
+        shape=ReasonsIn,
         simulate=used,
         path="/v1/stage-reasons",
     )

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.scoring.parts import make_parts, scoring_documents
-from services.scoring.rules.document import rule_set
+from services.scoring.rules.document import ScoringDocument, rule_set
 from services.scoring.rules.jobs import Simulation, Simulations
 from services.scoring.rules.progress import RescoringOut, rescoring_progress
 from services.scoring.rules.simulation import Asked
@@ -59,7 +59,12 @@ def rules_router(runtime: Runtime) -> APIRouter:
     simulations = Simulations(database, parts, runtime.settings)
     may_read = requires("scoring:read")
     router = documents_router(
-        database, runtime.secrets, store, validate=lambda document: rule_set(0, document), simulate=None
+        database,
+        runtime.secrets,
+        store,
+        validate=lambda document: rule_set(0, document),
+        shape=ScoringDocument,
+        simulate=None,
     )
 
     @router.post("/v1/rules:simulate", response_model=dict[str, Any], responses={202: {"model": SimulationOut}})

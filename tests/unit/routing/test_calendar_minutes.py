@@ -145,6 +145,18 @@ def test_every_minute_of_a_night_over_both_changes() -> None:
         assert all(calendar.works_at(start + n * MINUTE) == counted.at(start + n * MINUTE) for n in range(2880))
 
 
+@pytest.mark.parametrize("change", CHANGES)
+def test_hours_that_begin_or_end_where_clocks_change(change: tuple[str, date]) -> None:
+    zone, around = ZoneInfo(change[0]), change[1]
+    noon = datetime.combine(around, time(12), UTC)
+    for edge in (*range(30, 300, 30), 1380):
+        for hours in (((0, edge),), ((edge, 1440),)):
+            calendar = Calendar(zone, (hours,) * 7)
+            counted = ByTheMinute(calendar, around)
+            for probe in (noon + count * 15 * MINUTE for count in range(-72, 72)):
+                assert calendar.works_at(probe) == counted.at(probe), (hours, probe)
+
+
 def test_holidays_are_the_local_days_of_the_place_and_the_company_has_the_last_word() -> None:
     own = [
         CompanyDay(date(2026, 12, 24), "Christmas Eve"),
