@@ -129,12 +129,23 @@ def _calibrated(table: Floats, won: Floats) -> tuple[float, float, float]:
         truth = np.concatenate([won[later] for _, later in fitted])
         if not 0 < truth.sum() < len(truth):
             continue
-        platt = LogisticRegression(C=1e6).fit(log_odds.reshape(-1, 1), truth)
+        platt = _platt(log_odds.reshape(-1, 1), truth)
         slope, offset = float(platt.coef_[0, 0]), float(platt.intercept_[0])
         loss = float(log_loss(truth, platt.predict_proba(log_odds.reshape(-1, 1))[:, 1]))
         if best is None or loss < best[0]:
             best = (loss, strength, max(slope, 0.0), offset)
     return best[1:] if best is not None else (STRENGTHS[0], 1.0, 0.0)
+
+
+def _platt(log_odds: Floats, won: Floats) -> LogisticRegression:
+    """Chances by log-odds, fitted to Platt's targets: of n won deals each counts as won by (n + 1) / (n + 2), of n lost
+    ones by 1 / (n + 2). So few deals that a line parts cleanly are no reason to be certain.
+    """
+    wins = won.sum()
+    target = np.where(won > 0, (wins + 1) / (wins + 2), 1 / (len(won) - wins + 2))
+    either = np.repeat([1.0, 0.0], len(won))
+    weights = np.concatenate([target, 1 - target])
+    return LogisticRegression(C=1e6).fit(np.concatenate([log_odds, log_odds]), either, sample_weight=weights)
 
 
 def _quality(model: Model | None, older: Sequence[Example], newest: Sequence[Example]) -> dict[str, Any]:

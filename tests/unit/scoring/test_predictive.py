@@ -140,3 +140,29 @@ def test_the_bar_that_is_proposed_is_the_upper_quartile_of_opportunities() -> No
     quiet = advise(good, won=50, leads=99, now=NOW)
     assert quiet.proposed_engagement == 75
     assert "recency" in (quiet.reason or "")
+
+
+def test_few_deals_that_a_line_parts_cleanly_are_no_reason_to_be_certain() -> None:
+    """Of 22 won and 22 lost deals hardly any overlap; among as many more some do, and certainty would cost much."""
+    told, truth = [], []
+    for seed in (0, 1, 2, 3):
+        learnt = learn(parted(random.Random(seed), 44))
+        unseen = parted(random.Random(seed + 100), 200)
+        told += [learnt.model.predict(one.features).probability for one in unseen]
+        truth += [one.won for one in unseen]
+    brier = sum((chance - won) ** 2 for chance, won in zip(told, truth, strict=True)) / len(told)
+    surprise = -sum(log(chance if won else 1 - chance) for chance, won in zip(told, truth, strict=True)) / len(told)
+    assert brier < 0.25 / 5
+    assert surprise < 0.2
+    assert max(told) < 0.999999
+    assert min(told) > 0.000001
+
+
+def parted(drawn: random.Random, number: int) -> list[Example]:
+    """As many won deals as lost ones, told apart by one number of seven, four deviations apart."""
+    found = []
+    for place in range(number):
+        won = place % 2 == 0
+        features = {"visits": drawn.gauss(4.0 if won else 0.0, 1)} | {f"n{n}": drawn.gauss(0, 1) for n in range(6)}
+        found.append(Example(features, won, NOW + place * DAY / 24))
+    return found
