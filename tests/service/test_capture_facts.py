@@ -164,6 +164,20 @@ async def test_conversions_and_refunds_are_named_by_their_external_ids(capture: 
     assert (the_shops.conversion_id, the_shops.origin) == (conversion_id_of("shop", "o-1"), "shop")
 
 
+async def test_money_goes_back_to_what_it_was_where_the_request_says_that_it_is_another(capture: Capture) -> None:
+    order = {"email": ANN, "external_id": "o-1", "type": "purchase", "currency": "EUR", "occurred_at": ago(hours=1)}
+    refund = {"external_id": "o-1", "refund_id": "r-1", "currency": "EUR"}
+    for path, body, name in (("conversions", order, "value_minor"), ("refunds", refund, "amount_minor")):
+        for number, value in enumerate([100, 200, 100]):
+            await capture.post(path, {**body, name: value})  # the third says what the first did
+            for _ in range(2):
+                answer = await capture.post(path, {**body, name: value}, idempotency_key=f"{path}-{number}")
+                assert answer.status_code == 202
+    for kind, field in ((ConversionRecorded, "value_minor"), (RefundRecorded, "amount_minor")):
+        told = {event.event_id: getattr(event, field) for event in await capture.harness.told(kind)}
+        assert list(told.values()) == [100, 100, 200, 200, 100]
+
+
 async def test_the_good_costs_of_a_batch_are_kept_also_when_they_go_back_to_what_they_were(capture: Capture) -> None:
     cost = {"date": "2026-11-01", "channel": "Paid Search", "amount_minor": 1_000, "currency": "EUR"}
     for amount in (1_000, 1_200, 1_000):

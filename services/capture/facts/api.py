@@ -172,23 +172,30 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         responses={ACCEPTED: {"model": ConversionAccepted}},
     )
     async def record_conversion(request: Request) -> Response:
-        """Keep a conversion. The same external id again corrects it."""
+        """Keep a conversion. The same external id again corrects it, and the one received last wins.
+
+        What was said once before is a duplicate, and changes nothing: send an Idempotency-Key, each time another, to go
+        back to what was said earlier.
+        """
         await authorise(request, SCOPE)
         body = await body_of_request(request)
         conversion = read_body(ConversionInput, body)
         await forgotten.ready()
         given = conversion.lead_id  # also that of somebody erased: credit stays, and nothing in it is personal
         lead_id = LeadId(given.lower()) if given else who.named(None, conversion.email, conversion.anonymous_id, "")
-        fact = conversion_fact(conversion, lead_id, runtime.clock.now())
+        fact = conversion_fact(conversion, lead_id, runtime.clock.now(), said=_saying(request))
         out = ConversionAccepted(conversion_id=fact.conversion_id)
         return await _keep([Draft(fact)], _accepted(out), request, body)
 
     @router.post("/v1/refunds", status_code=ACCEPTED, openapi_extra=described_body(RefundInput))
     async def record_refund(request: Request) -> Response:
-        """Keep a refund; it lowers its conversion's value, never below zero. It may come before the conversion."""
+        """Keep a refund; it lowers its conversion's value, never below zero. It may come before the conversion.
+
+        The same refund id again corrects it, as a conversion is corrected.
+        """
         await authorise(request, SCOPE)
         body = await body_of_request(request)
-        fact = refund_fact(read_body(RefundInput, body), runtime.clock.now())
+        fact = refund_fact(read_body(RefundInput, body), runtime.clock.now(), said=_saying(request))
         return await _keep(
             [Draft(fact)], _accepted(ConversionAccepted(conversion_id=fact.conversion_id)), request, body
         )
@@ -231,6 +238,11 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         return await idempotent(runtime.database, request, body, make)
 
     return router
+
+
+def _saying(request: Request) -> str | None:
+    """What tells a request from others that say the same; its retries are answered by the same key."""
+    return request.headers.get(IDEMPOTENCY_KEY.decode())
 
 
 def _accepted(out: BaseModel) -> Response:

@@ -128,11 +128,12 @@ def _seen(  # noqa: PLR0913  # the fields
 
 
 def conversion_fact(
-    conversion: ConversionInput, lead_id: LeadId, received_at: datetime, origin: str = API
+    conversion: ConversionInput, lead_id: LeadId, received_at: datetime, origin: str = API, said: str | None = None
 ) -> ConversionRecorded:
-    """A conversion as a fact, named by its origin and external id."""
+    """A conversion as a fact, named by its origin and external id. `said` tells this saying from others of the same."""
+    names = (origin, conversion.external_id)
     return ConversionRecorded(
-        event_id=EventId(_content_id("conversion", (origin, conversion.external_id), lead_id, conversion)),
+        event_id=EventId(_content_id("conversion", names, lead_id, conversion, said)),
         lead_id=lead_id,
         occurred_at=conversion.occurred_at or received_at,
         received_at=received_at,
@@ -158,12 +159,14 @@ def withdrawal_fact(touch_id: str, withdrawal: WithdrawalInput, received_at: dat
     )
 
 
-def refund_fact(refund: RefundInput, received_at: datetime, origin: str = API) -> RefundRecorded:
-    """A refund as a fact, named by its conversion and refund id."""
+def refund_fact(
+    refund: RefundInput, received_at: datetime, origin: str = API, said: str | None = None
+) -> RefundRecorded:
+    """A refund as a fact, named by its conversion and refund id. `said` tells this saying from others of the same."""
     origin = refund.source or origin
     key = (origin, refund.external_id, refund.refund_id)
     return RefundRecorded(
-        event_id=EventId(_content_id("refund", key, "", refund)),
+        event_id=EventId(_content_id("refund", key, "", refund, said)),
         occurred_at=refund.occurred_at or received_at,
         received_at=received_at,
         origin=origin,
@@ -264,7 +267,9 @@ def _host(address: str) -> str | None:
 _kept_host = lru_cache(maxsize=4_096)(_host)
 
 
-def _content_id(kind: str, names: tuple[str, ...], lead_id: str, content: BaseModel) -> str:
+def _content_id(
+    kind: str, names: tuple[str, ...], lead_id: str, content: BaseModel, said: str | None = None
+) -> str:
     """The id of a fact: the same for everything that was said, and about whom; so a correction gets another."""
-    said = orjson.dumps([kind, names, lead_id, content.__dict__], option=orjson.OPT_SORT_KEYS)
-    return uuid8(hashlib.sha256(said).digest())
+    whole = [kind, names, lead_id, content.__dict__, *([] if said is None else [said])]
+    return uuid8(hashlib.sha256(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)).digest())
