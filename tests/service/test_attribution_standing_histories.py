@@ -35,6 +35,8 @@ GROUPINGS: tuple[dict[str, Any], ...] = (
 )
 BASES = ("first_touch", "last_touch", "linear")
 FOREIGN = ("JPY", "KWD", "USD")
+WEEKS = [(NOW - timedelta(days=days)).date().isoformat() for days in range(0, 200, 6)]
+"""A rate counts for a week."""
 
 
 @pytest_asyncio.fixture
@@ -52,10 +54,6 @@ async def both(service: Harness, report: str) -> tuple[tuple[int, bytes], tuple[
     stands = told_by(await service.client.get(f"/v1/reports/{report}"))
     address = {"host": f"cold{next(COLD)}.test"}
     return stands, told_by(await service.client.get(f"/v1/reports/{report}", headers=address))
-
-
-def _day(days_before: int) -> str:
-    return (NOW - timedelta(days=days_before)).date().isoformat()
 
 
 class Office:
@@ -84,12 +82,13 @@ class Office:
     async def model(self) -> None:
         await self._done("PUT", "/v1/models/own", {"base": self._dice.choice(BASES)})
 
-    async def rate(self, days_before: int = 1) -> None:
-        rate = {"date": _day(days_before), "quote": "EUR", "rate": self._dice.choice(["0.5", "0.007", "3"])}
-        await self._done("PUT", "/v1/rates", {"rates": [{**rate, "base": base} for base in FOREIGN]})
+    async def rate(self) -> None:
+        value = self._dice.choice(["0.5", "0.007", "3"])
+        rates = [{"date": day, "base": base, "quote": "EUR", "rate": value} for day in WEEKS for base in FOREIGN]
+        await self._done("PUT", "/v1/rates", {"rates": rates})
 
     async def no_rate(self) -> None:
-        answer = await self._service.client.delete(f"/v1/rates/{self._dice.choice(FOREIGN)}/EUR/{_day(1)}")
+        answer = await self._service.client.delete(f"/v1/rates/JPY/EUR/{self._dice.choice(WEEKS)}")
         assert answer.status_code in (204, 404), answer.text
 
     async def _done(self, method: str, path: str, body: dict[str, Any]) -> None:
@@ -104,7 +103,7 @@ async def test_no_answer_that_stands_is_another_than_a_new_one_whatever_is_told_
     dice = random.Random(55)
     office = Office(attribution, dice)
     await office.model()
-    await office.rate(200)
+    await office.rate()
     facts = [fact for number in range(4) for fact in told(f"h{number}", [draw_move(dice) for _ in range(8)])]
     dice.shuffle(facts)
     steps: list[Callable[[], Awaitable[object]]] = [
