@@ -267,9 +267,7 @@ def _host(address: str) -> str | None:
 _kept_host = lru_cache(maxsize=4_096)(_host)
 
 
-def _content_id(
-    kind: str, names: tuple[str, ...], lead_id: str, content: BaseModel, said: str | None = None
-) -> str:
+def _content_id(kind: str, names: tuple[str, ...], lead_id: str, content: BaseModel, said: str | None = None) -> str:
     """The id of a fact: the same for everything that was said, and about whom; so a correction gets another."""
     whole = [kind, names, lead_id, content.__dict__, *([] if said is None else [said])]
     return uuid8(hashlib.sha256(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)).digest())
