@@ -98,7 +98,7 @@ class Consumer:
         self._committed: dict[TopicPartition, int] = {}
         self._stopped: set[TopicPartition] = set()
         self._repairs: dict[tuple[str, int, str], int] = {}
-        self._pending = Pending(settings.consumer_batch, gathers=bool(gather))
+        self._pending = Pending(settings.consumer_batch, patient=bool(gather) or not processor.serving)
         self._arrived = asyncio.Event()
         self._drained = asyncio.Event()
         self._assigned = asyncio.Event()

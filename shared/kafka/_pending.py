@@ -36,12 +36,12 @@ class Chunk:
 class Pending:
     """Chunks in the order in which they were read; `batch` is the most records that are carried out at once.
 
-    Of a reader that `gathers` nobody waits for anything.
+    `patient` says that nobody waits for anything: of a reader that may gather, or that builds.
     """
 
-    def __init__(self, batch: int, *, gathers: bool) -> None:
+    def __init__(self, batch: int, *, patient: bool) -> None:
         self._batch = batch
-        self._gathers = gathers
+        self._patient = patient
         self._chunks: list[Chunk] = []
         self.records = 0
 
@@ -74,12 +74,12 @@ class Pending:
     def take(self) -> list[Chunk]:
         """What is carried out next: where somebody waits for a fact, first what may be about the same leads.
 
-        What nobody waits for is taken in shares, so that what somebody waits for comes between. A reader that gathers
-        takes all at once, as does one with much before it.
+        What nobody waits for is taken in shares, so that what somebody waits for comes between. Who is patient takes
+        all at once, as does one with much before it.
         """
         most = self._batch
         hurried: set[int] = set()
-        if not self._gathers and self.records < most:
+        if not self._patient and self.records < most:
             hurried = {chunk.place.partition for chunk in self._chunks if chunk.hurried}
             most = CALM_SHARE
         taken: list[Chunk] = []

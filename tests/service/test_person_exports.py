@@ -48,6 +48,7 @@ async def live(everybody: Company) -> str:
         touch={"type": "form_submitted", "properties": {"size": "L"}, "url": "https://a.example/?q=shoes"},
     )
     await capture.post("touches", {"email": ANN, "type": "demo_requested"})
+    await everybody.settle()  # who buys before a sequence can begin is in none
     money = {"value_minor": 900, "currency": "EUR"}
     await capture.post("conversions", {"email": ANN, "external_id": "o-1", "type": "payment", **money})
     await everybody.settle()
