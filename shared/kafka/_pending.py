@@ -74,8 +74,8 @@ class Pending:
     def take(self) -> list[Chunk]:
         """What is carried out next: where somebody waits for a fact, first what may be about the same leads.
 
-        What nobody waits for is taken in shares, so that what somebody waits for comes between. Who is patient takes
-        all at once, as does one with much before it.
+        What is only moved past comes along. What nobody waits for is taken in shares, so that what somebody waits for
+        comes between. Who is patient takes all at once, as does one with much before it.
         """
         most = self._batch
         hurried: set[int] = set()
@@ -84,10 +84,13 @@ class Pending:
             most = CALM_SHARE
         taken: list[Chunk] = []
         left: list[Chunk] = []
+        behind: set[TopicPartition] = set()
         records = 0
         for chunk in self._chunks:
-            if records >= most or (hurried and chunk.place.partition not in hurried):
+            has_time = bool(hurried) and chunk.awaited and chunk.place.partition not in hurried
+            if records >= most or has_time or chunk.place in behind:
                 left.append(chunk)
+                behind.add(chunk.place)
             else:
                 taken.append(chunk)
                 records += chunk.count

@@ -7,11 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
 from shared.db import API_LOG, Database, Tx
 from shared.events import LeadErased, TouchRecorded
 from shared.kafka import Guard, Processor, Route, on_batch
-from shared.kafka._records import Decoded  # noqa: TID251  # a record is made by hand here
+from shared.kafka._pending import Chunk, Pending  # noqa: TID251  # made by hand here
+from shared.kafka._records import Decoded  # noqa: TID251
 from shared.outbox._relay import partition_of  # noqa: TID251  # to aim at a partition
 from shared.service import Runtime
 from shared.settings import Settings
@@ -115,3 +117,15 @@ def test_a_kind_is_awaited_as_soon_as_one_of_its_handlers_waits_for_it() -> None
         return Processor(database, SERVICE, routes, version=1, topic_order=[], guard=Guard(0.1, 9)).awaits(record)
 
     assert [awaits(calm), awaits(calm, awaited), awaits(on_batch(LeadErased, write_down))] == [False, True, False]
+
+
+def test_what_is_only_moved_past_comes_along_but_overtakes_nothing_of_its_partition() -> None:
+    pending = Pending(5_000, patient=False)
+    chunks = [
+        Chunk(TopicPartition("t", place), "t", [], [], start, start, None, 0, 1, awaited=awaited, hurried=place == 1)
+        for place, start, awaited in ((0, 0, True), (0, 1, False), (1, 0, True), (2, 0, False))
+    ]
+    for chunk in chunks:
+        pending.put(chunk)
+    assert [pending.take(), pending.take()] == [chunks[2:], chunks[:2]]
+    assert not pending
