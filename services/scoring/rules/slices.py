@@ -27,7 +27,7 @@ from services.scoring.people.handlers import StoredTouch, opened_touches, person
 from services.scoring.people.histories import histories
 from services.scoring.people.queries import load_people
 from services.scoring.rules.document import RuleSet, rule_set
-from services.scoring.rules.queries import TOUCH_FIELDS, pasts
+from services.scoring.rules.queries import TOUCH_FIELDS, have_patience, pasts
 from services.scoring.rules.replay import Replay, Window
 from services.scoring.rules.tally import Change, Outcome, Tally
 from services.scoring.rules.tariff import Payment, Tariff
@@ -139,6 +139,7 @@ async def tally_of(database: Database, parts: Parts, trial: Trial, person_ids: S
     """What both rule sets make of these people. Reads them as they are at one moment, and writes nothing."""
     tally = Tally()
     async with database.reading() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        await have_patience(connection)
         people = await load_people(connection, person_ids)
         stood = await load_stood(connection, person_ids)
         personal = await _personal(connection, parts, trial, person_ids)
