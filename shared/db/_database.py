@@ -52,6 +52,7 @@ TRANSIENT = (
 COMMAND_TIMEOUT_S = 60.0
 PLAN_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 NOW = "SELECT clock_timestamp() AS now"
+HAVE_PATIENCE = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
 FROZEN_S = 5.0
 END_FROZEN = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -191,6 +192,11 @@ async def append_rows(connection: Connection, namespace: int, log: int, rows: Se
         traces if any(traces) else None,
         values,
     )
+
+
+async def have_patience(connection: Connection) -> None:
+    """Let a transaction that only reads stand still for a minute: what it has read is being gone through."""
+    await connection.execute(HAVE_PATIENCE)
 
 
 async def hear_time(connection: Connection) -> None:

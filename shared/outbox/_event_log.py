@@ -112,12 +112,12 @@ class EventLog:
         """The next that go to one log."""
         batch: list[_Submission] = []
         rows = 0
-        while (head := next(iter(self._queue), None)) is not None:
+        while self._queue:
+            head = self._queue[0]
             if batch and (head.log != batch[0].log or rows + len(head.drafts) > COMMIT_LIMIT):
                 break
-            submission = self._queue.popleft()
-            rows += len(submission.drafts)
-            batch.append(submission)
+            rows += len(head.drafts)
+            batch.append(self._queue.popleft())
         self._queued_rows -= rows
         return batch
 

@@ -16,7 +16,7 @@ from services.attribution.reports.domain import Period
 from services.attribution.totals import queries
 from services.attribution.totals.domain import MOST_CHANNELS, Credit, PathSum, credits_of, grams_of, name_of, takes_long
 from services.attribution.totals.queries import Totals
-from shared.db import Connection, Database
+from shared.db import Connection, Database, have_patience
 from shared.errors import FieldError
 
 EVERYTHING = Wanted(Period(None, None, ZoneInfo("UTC")))
@@ -83,7 +83,7 @@ def _credits(model: TotalsModel, read: _Read) -> list[Credit]:
 
 
 async def _read(connection: Connection, model: TotalsModel, wanted: Wanted) -> _Read:
-    await queries.have_patience(connection)
+    await have_patience(connection)
     until = await as_of(connection)
     lengths = await counted(connection, wanted, ["length"])
     nobody = next((Amount(one.journeys, one.value_minor) for one in lengths if one.key_id == 0), Amount(0, 0))

@@ -9,8 +9,6 @@ from services.attribution.standing.domain import JOURNEYS, Until
 from services.attribution.totals.domain import Credit
 from shared.db import Connection
 
-# What is read is weighed while the transaction, which holds nothing, is open.
-HAVE_PATIENCE = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
 STORED = """
 SELECT as_of, result FROM channel_totals WHERE projection = current_schema() AND model = $1 AND currency = $2
 """
@@ -49,11 +47,6 @@ class Totals:
     def until(self) -> Until:
         """Until when all that was told is in it: what is computed holds what was read, what is kept what it did."""
         return Until(known=frozenset({self.as_of})) if self.is_kept else JOURNEYS
-
-
-async def have_patience(connection: Connection) -> None:
-    """Let a transaction that only reads stand still for as long as weighing channels may take."""
-    await connection.execute(HAVE_PATIENCE)
 
 
 async def stored(connection: Connection, model: str, currency: str) -> Totals | None:

@@ -8,7 +8,7 @@ from typing import Any, assert_never
 from services.capture.exports import queries
 from services.capture.exports.files import ExportKind, as_csv, as_ndjson, header, person_row
 from services.capture.imports.rows import Format
-from shared.db import TRANSIENT, Connection
+from shared.db import TRANSIENT, Connection, have_patience
 from shared.errors import Unavailable
 from shared.personal import PersonKeys
 from shared.service import Runtime
@@ -33,7 +33,7 @@ class Exports:
             try:
                 await self._runtime.keys.refuse_while_awaited(connection)
                 async with connection.transaction(isolation="repeatable_read", readonly=True):
-                    await connection.execute(queries.PATIENCE)
+                    await have_patience(connection)  # who reads nothing for so long is not there any more
                     if form == "csv":
                         yield header(kind)
                     async for rows in _pages(kind, since, connection, self._runtime.keys):

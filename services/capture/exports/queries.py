@@ -11,8 +11,6 @@ from shared.ids import LeadId
 from shared.personal import PersonKeys
 
 PAGE = 500
-# The snapshot lasts as long as somebody reads; who reads nothing for so long is not there any more.
-PATIENCE = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
 PERSONS = """
 SELECT lead_id FROM leads
 WHERE merged_into IS NULL AND erased_at IS NULL AND revision > 0 AND lead_id > $1

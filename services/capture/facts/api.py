@@ -227,7 +227,7 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
 
     async def _keep(drafts: Sequence[Draft | Encoded], response: Response, request: Request, body: bytes) -> Response:
         """Append and answer; with an Idempotency-Key in a transaction with the answer."""
-        if not any(name == IDEMPOTENCY_KEY for name, _ in request.scope["headers"]):
+        if _saying(request) is None:
             await runtime.log.append(drafts)
             return response
 
@@ -242,7 +242,7 @@ def facts_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
 
 def _saying(request: Request) -> str | None:
     """What tells a request from others that say the same; its retries are answered by the same key."""
-    return request.headers.get(IDEMPOTENCY_KEY.decode())
+    return next((key.decode("latin-1") for name, key in request.scope["headers"] if name == IDEMPOTENCY_KEY), None)
 
 
 def _accepted(out: BaseModel) -> Response:

@@ -1,6 +1,6 @@
 """Who comes in, who leaves, and what becomes of runs when two people turn out to be one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -38,7 +38,7 @@ from services.nurture.sending import queries as ledger
 from services.nurture.sequences.domain import Plan
 from services.nurture.sequences.walking import goal_ahead
 from shared.consents import permission
-from shared.db import Tx
+from shared.db import Connection, Tx
 from shared.events import (
     AssignmentAccepted,
     ConsentChanged,
@@ -217,11 +217,8 @@ async def _decide(tx: Tx, parts: Parts, reconsidered: Iterable[LeadId]) -> None:
 
 async def _waiting(tx: Tx, lead_ids: Iterable[LeadId]) -> list[tuple[SequenceId, Fact]]:
     """The facts that wait for more to be known of the persons behind ids."""
-    if not lead_ids or not await queries.any_pending(tx.connection):
-        return []
-    persons = await resolve_many(tx.connection, [(one, None) for one in sorted(lead_ids)])
-    families = await people.load_families(tx.connection, persons)
-    return await queries.pending_facts(tx.connection, [one.lead_id for each in families.values() for one in each])
+    may_be = bool(lead_ids) and await queries.any_pending(tx.connection)
+    return await queries.pending_facts(tx.connection, await _all_ids(tx.connection, lead_ids)) if may_be else []
 
 
 async def note_met(tx: Tx, parts: Parts, someone: Someone, fact: Fact) -> None:
@@ -238,14 +235,17 @@ async def note_met(tx: Tx, parts: Parts, someone: Someone, fact: Fact) -> None:
         await queries.note_met(tx.connection, run.enrolment_id, met, wakes=waits or ahead)
 
 
-async def look_again(tx: Tx, lead_ids: Iterable[LeadId]) -> None:
+async def look_again(tx: Tx, lead_ids: Collection[LeadId]) -> None:
     """Runs that wait for a moment or for their hours look whether what is known now has brought them."""
-    told = sorted(lead_ids)
-    if await queries.any_waiting(tx.connection, told):
-        owners = await resolve_many(tx.connection, [(one, None) for one in told])
-        families = await people.load_families(tx.connection, owners)
-        ids = sorted({member.lead_id for family in families.values() for member in family})
-        await queries.look_again(tx.connection, ids)
+    if await queries.any_waiting(tx.connection, sorted(lead_ids)):
+        await queries.look_again(tx.connection, await _all_ids(tx.connection, lead_ids))
+
+
+async def _all_ids(connection: Connection, lead_ids: Iterable[LeadId]) -> list[LeadId]:
+    """All ids of the persons behind ids."""
+    persons = await resolve_many(connection, [(one, None) for one in sorted(lead_ids)])
+    families = (await people.load_families(connection, persons)).values()
+    return sorted({member.lead_id for family in families for member in family})
 
 
 async def _entered(tx: Tx, parts: Parts) -> dict[SequenceId, Plan]:

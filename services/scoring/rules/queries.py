@@ -77,8 +77,6 @@ SELECT person_id FROM scores
 WHERE person_id > $1 AND greatest(newest, fit_at) >= $2 AND (hashtextextended(person_id, 7) & 2147483647) < $3::bigint
 ORDER BY person_id LIMIT $4
 """
-# What is read is gone through while the transaction, which holds nothing, is open.
-HAVE_PATIENCE = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
 # Only what is asked for of touches is read: they are many.
 PASTS = """
 SELECT member.person, touch.occurred_at, touch.type, touch.automated{columns}
@@ -188,11 +186,6 @@ async def active_since(connection: Connection, after: LeadId, since: datetime, s
     """Those persons in the order of their ids; of all possible hashes `share` ones count, always the same."""
     rows = await connection.fetch(ACTIVE_SINCE, after, since, share, limit)
     return [LeadId(row["person_id"]) for row in rows]
-
-
-async def have_patience(connection: Connection) -> None:
-    """Let a transaction that only reads stand still for as long as a page of pasts may take on a busy machine."""
-    await connection.execute(HAVE_PATIENCE)
 
 
 async def pasts(

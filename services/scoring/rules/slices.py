@@ -27,13 +27,13 @@ from services.scoring.people.handlers import StoredTouch, opened_touches, person
 from services.scoring.people.histories import histories
 from services.scoring.people.queries import load_people
 from services.scoring.rules.document import RuleSet, rule_set
-from services.scoring.rules.queries import TOUCH_FIELDS, have_patience, pasts
+from services.scoring.rules.queries import TOUCH_FIELDS, pasts
 from services.scoring.rules.replay import Replay, Window
 from services.scoring.rules.tally import Change, Outcome, Tally
 from services.scoring.rules.tariff import Payment, Tariff
 from services.scoring.stages.domain import Standing, Verdict
 from services.scoring.stages.queries import load_stood
-from shared.db import Connection, Database
+from shared.db import Connection, Database, have_patience
 from shared.ids import EventId, LeadId
 from shared.service import build_runtime
 from shared.settings import Settings
