@@ -38,7 +38,7 @@ def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
     parts = make_parts(runtime)
 
     async def try_rules(document: dict[str, Any], days: int) -> dict[str, Any]:
-        return await simulate_rules(parts, rules_of(0, document), days)
+        return await simulate_rules(parts, document, days)
 
     async def try_pipeline(document: dict[str, Any], days: int) -> dict[str, Any]:
         return await simulate_pipeline(parts, pipeline_of(0, document), days)

@@ -76,6 +76,8 @@ async def test_a_draft_is_compared_with_the_rules_in_force_and_nothing_changes(
     assert (same["changed"], same["fairness"]["before"]) == (0, same["fairness"]["after"])
     assert [await routing.owner(name) for name in names] == owners
     assert (await routing.client.get("/v1/queues/everybody/fairness")).json() == books
+    monkeypatch.setattr("services.routing.rules.simulation.processes_beside", lambda most: 0)
+    assert await simulate(routing, document=TERRITORIES, days=7) == found  # by this process alone
 
 
 async def test_offers_that_would_be_late_are_expected_from_how_fast_reps_answered(routing: Routing) -> None:

@@ -1,8 +1,14 @@
-"""What other rules, or another pipeline, would have made of the last days: computed, never stored."""
+"""What other rules, or another pipeline, would have made of the last days: computed, never stored.
+
+Each of two sets of rules goes through the leads in their order; the two need not wait for each other. Where there are
+many leads each has a process of its own, and this one goes on answering.
+"""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,24 +17,20 @@ from services.routing.assignments import queries as assignments
 from services.routing.assignments.domain import PastLead
 from services.routing.deals import queries as deals
 from services.routing.deals.stages import Pipeline
-from services.routing.parts import Parts
-from services.routing.reps.calendar import Calendar
+from services.routing.parts import Parts, rules_of
 from services.routing.reps.domain import Rep
-from services.routing.reps.local_time import MINUTE
 from services.routing.reps.queries import active_reps
-from services.routing.rules.domain import Rules
-from services.routing.rules.memory import Memory
-from services.routing.rules.trial import Breach, Trial, compared
+from services.routing.rules.answering import FEWEST_ANSWERS, Answering, answering
+from services.routing.rules.trial import Outcome, Sums, Trial, compared
 from shared.db import agreed_now
-from shared.ids import RepId
+from shared.processes import pool, processes_beside
 
 MOST_LEADS = 200_000
 AT_ONCE = 2_000
 MOST_LISTED = 1_000
 MOST_ANSWERS = 5_000
 """So many answers of reps, the latest of each, tell how fast they answer."""
-FEWEST_ANSWERS = 5
-"""Whose own answers are fewer is taken to answer as all together do."""
+
 MODEL = [
     "Both run over the same leads that were given to reps, as they and their accounts were seen when they came in.",
     "They begin with today's reps, level books, empty hands.",
@@ -39,29 +41,51 @@ MODEL = [
 ]
 
 
-async def simulate_rules(parts: Parts, draft: Rules, days: int) -> dict[str, Any]:
-    """The leads that came in during the last days, given out once by the active rules and once by the draft.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What both sets of rules are tried on: these reps, and how fast they answer."""
+
+    reps: Sequence[Rep]
+    answering: Answering
+
+    def trial(self, document: Mapping[str, Any]) -> Trial:
+        """A run of one set of rules."""
+        return Trial(rules_of(0, dict(document)), self.reps, self.answering)
+
+
+Side = Callable[[Sequence[PastLead]], Awaitable[tuple[list[Outcome], Sums]]]
+"""Gives out the next leads by one set of rules, and tells what all so far came to."""
+
+
+async def simulate_rules(parts: Parts, document: Mapping[str, Any], days: int) -> dict[str, Any]:
+    """The leads that came in during the last days, given out once by the active rules and once by a draft.
 
     Read and worked off page by page, so that memory does not grow with the leads. `MODEL` says what is assumed.
     """
     async with parts.runtime.database.reading() as connection:
         since = await agreed_now(connection, parts.runtime.clock) - timedelta(days=days)
-        active = await parts.rules.current(connection)
+        active = await parts.rules.store.active(connection)
         reps = await active_reps(connection)
         answers = await assignments.answers_since(
             connection, [rep.rep_id for rep in reps], since, max(MOST_ANSWERS // max(len(reps), 1), FEWEST_ANSWERS)
         )
-    memory = Memory()
-    breach = likely_late(reps, answers)
-    before, after = Trial(active, reps, breach, memory), Trial(draft, reps, breach, memory)
     leads = changed = moved = 0
     changes: list[dict[str, Any]] = []
-    async for page in _pages(parts, since):
-        leads += len(page)
-        found = await asyncio.to_thread(_changes, page, before, after)
-        changed += len(found)
-        moved += sum(change["before"]["rep_id"] != change["after"]["rep_id"] for change in found)
-        changes += found[: MOST_LISTED - len(changes)]
+    before = after = Sums()
+    pages = _pages(parts, since)
+    page: list[PastLead] = await anext(pages, [])
+    apart = len(page) == AT_ONCE and processes_beside(2) == 2
+    with _sides(Question(reps, answering(reps, answers)), active.document, document, apart=apart) as (give, give_anew):
+        while page:
+            given = asyncio.gather(give(page), give_anew(page))
+            following: list[PastLead] = await anext(pages, [])
+            (was, before), (now, after) = await given
+            found = [_change(*each) for each in zip(page, was, now, strict=True) if each[1] != each[2]]
+            leads += len(page)
+            changed += len(found)
+            moved += sum(change["before"]["rep_id"] != change["after"]["rep_id"] for change in found)
+            changes += found[: MOST_LISTED - len(changes)]
+            page = following
     return {
         "leads": leads,
         "truncated": leads >= MOST_LEADS,
@@ -87,50 +111,46 @@ async def _pages(parts: Parts, since: datetime) -> AsyncIterator[list[PastLead]]
         place = (page[-1].assigned_at, page[-1].assignment_id)
 
 
-def _changes(page: Sequence[PastLead], before: Trial, after: Trial) -> list[dict[str, Any]]:
-    found = []
-    for lead in page:
-        was, now = before.give_out(lead), after.give_out(lead)
-        if was != now:
-            found.append(
-                {
-                    "lead_id": lead.person_id,
-                    "assigned_at": lead.assigned_at,
-                    "before": was.as_json(),
-                    "after": now.as_json(),
-                }
-            )
-    return found
+@contextmanager
+def _sides(question: Question, *documents: Mapping[str, Any], apart: bool) -> Iterator[list[Side]]:
+    """What gives out leads by each of these rules; `apart`: in a process of its own."""
+    if not apart:
+        yield [_here(question.trial(document)) for document in documents]
+        return
+    pools = [pool(1, _begin, question, document) for document in documents]
+    try:
+        yield [_beside(one) for one in pools]
+    finally:
+        for one in pools:
+            one.shutdown(wait=False, cancel_futures=True)
 
 
-def likely_late(reps: Sequence[Rep], answers: Sequence[tuple[RepId, datetime, datetime | None]]) -> Breach:
-    """How likely each rep is to answer later than so many working minutes, by (rep, asked, answered or never)."""
-    calendars = {rep.rep_id: rep.calendar for rep in reps}
-    taken: dict[RepId, list[float]] = defaultdict(list)
-    for rep_id, asked, answered in answers:
-        minutes = float("inf") if answered is None else worked_minutes(calendars[rep_id], asked, answered)
-        taken[rep_id].append(minutes)
-    everybody = [minutes for own in taken.values() for minutes in own]
-    known: dict[tuple[RepId, int], float | None] = {}
-
-    def likely(rep_id: RepId, limit: int) -> float | None:
-        if (rep_id, limit) not in known:
-            own = taken.get(rep_id, [])
-            told = own if len(own) >= FEWEST_ANSWERS else everybody
-            known[rep_id, limit] = sum(minutes > limit for minutes in told) / len(told) if told else None
-        return known[rep_id, limit]
-
-    return likely
+def _here(trial: Trial) -> Side:
+    return lambda leads: asyncio.to_thread(trial.give_out, leads)
 
 
-def worked_minutes(calendar: Calendar, start: datetime, end: datetime) -> float:
-    """The working minutes between two moments."""
-    worked = timedelta(0)
-    for window in calendar.windows(start):
-        if window.start >= end:
-            break
-        worked += min(window.end, end) - window.start
-    return worked / MINUTE
+def _beside(process: ProcessPoolExecutor) -> Side:
+    return lambda leads: asyncio.wrap_future(process.submit(_give_out, leads))
+
+
+_own: list[Trial] = []
+
+
+def _begin(question: Question, document: Mapping[str, Any]) -> None:
+    _own.append(question.trial(document))
+
+
+def _give_out(leads: Sequence[PastLead]) -> tuple[list[Outcome], Sums]:
+    return _own[0].give_out(leads)
+
+
+def _change(lead: PastLead, was: Outcome, now: Outcome) -> dict[str, Any]:
+    return {
+        "lead_id": lead.person_id,
+        "assigned_at": lead.assigned_at,
+        "before": was.as_json(),
+        "after": now.as_json(),
+    }
 
 
 async def simulate_pipeline(parts: Parts, draft: Pipeline, days: int) -> dict[str, Any]:

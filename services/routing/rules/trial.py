@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -11,6 +11,7 @@ from typing import Any
 from services.routing.assignments.domain import NEVER, Case, Choice, PastLead, Pool, choose
 from services.routing.fairness.domain import LEAD, Books, Entry
 from services.routing.reps.domain import Rep
+from services.routing.rules.answering import Answering
 from services.routing.rules.domain import Rules
 from services.routing.rules.memory import Memory, Values
 from shared.ids import LeadId, RepId
@@ -18,8 +19,6 @@ from shared.ids import LeadId, RepId
 MOST_REASONS = 20
 NOT_ROUTED = "not routed"
 FOREVER = datetime.max.replace(tzinfo=UTC)
-Breach = Callable[[RepId, int], float | None]
-"""How likely a rep is to answer later than within so many working minutes; None when nobody's answers are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +42,31 @@ class Outcome:
         }
 
 
+@dataclass(slots=True)
+class Sums:
+    """What a run came to so far; `books` are those of each queue, `furthest` who was how many units off in it."""
+
+    by_rep: Counter[str] = field(default_factory=Counter)
+    by_rule: Counter[str] = field(default_factory=Counter)
+    held: Counter[str] = field(default_factory=Counter)
+    not_routed: int = 0
+    breaches: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    offers_with_limit: int = 0
+    furthest: dict[str, tuple[int, RepId]] = field(default_factory=dict)
+    books: Mapping[str, Books] = field(default_factory=dict)
+
+
 class Trial:
     """A run over leads in the order they came in, from level books and empty hands.
 
     Its memory is bounded by reps, queues and the persons who come back, not by the leads.
     """
 
-    def __init__(self, rules: Rules, reps: Sequence[Rep], breach: Breach, memory: Memory) -> None:
+    def __init__(self, rules: Rules, reps: Sequence[Rep], answering: Answering) -> None:
         self._rules = rules
+        memory = Memory()
         self._pool = Pool(tuple(replace(rep, open_leads=0, last_assigned_at=None) for rep in reps), memory=memory)
-        self._breach = breach
+        self._answering = answering
         self._limited = any(rep.capacity is not None for rep in reps)
         self._counted_until = NEVER if any(rep.most for rep in reps) else FOREVER
         self._busy: list[tuple[datetime, int, RepId]] = []
@@ -60,29 +74,23 @@ class Trial:
         self._owners: dict[LeadId, tuple[RepId, datetime]] = {}
         self._company_owners: dict[str, RepId] = {}
         self._by_company = any(rule.strategy == "account_owner" for rule in rules.in_order)
-        self.by_rep: Counter[str] = Counter()
-        self.by_rule: Counter[str] = Counter()
-        self.held: Counter[str] = Counter()
-        self.not_routed = 0
-        self.breaches: defaultdict[str, float] = defaultdict(float)
-        self.offers_with_limit = 0
-        self.furthest: dict[str, tuple[int, RepId]] = {}
+        self._sums = Sums()
 
-    def give_out(self, lead: PastLead) -> Outcome:
-        """What becomes of the next lead."""
-        outcome = self._decide(lead)
+    def give_out(self, leads: Sequence[PastLead]) -> tuple[list[Outcome], Sums]:
+        """What becomes of each of the next leads, and of all so far."""
+        outcomes = [self._noted(self._decide(lead)) for lead in leads]
+        self._sums.books = self._pool.books
+        return outcomes, self._sums
+
+    def _noted(self, outcome: Outcome) -> Outcome:
         if outcome.rep_id is not None:
-            self.by_rep[outcome.rep_id] += 1
-            self.by_rule[outcome.rule_id or ""] += 1
+            self._sums.by_rep[outcome.rep_id] += 1
+            self._sums.by_rule[outcome.rule_id or ""] += 1
         elif outcome.reason == NOT_ROUTED:
-            self.not_routed += 1
+            self._sums.not_routed += 1
         else:
-            self.held[outcome.reason or ""] += 1
+            self._sums.held[outcome.reason or ""] += 1
         return outcome
-
-    def books(self) -> Mapping[str, Books]:
-        """The books of each queue at the end."""
-        return self._pool.books
 
     def _decide(self, lead: PastLead) -> Outcome:
         case = self._case(lead)
@@ -132,20 +140,21 @@ class Trial:
         if choice.entries:
             self._note_deviation(choice.queue, choice.entries[-1])
         if choice.sla.accept_minutes is not None:
-            self.offers_with_limit += 1
-            likely = self._breach(rep_id, choice.sla.accept_minutes)
+            self._sums.offers_with_limit += 1
+            likely = self._answering.later_than(rep_id, choice.sla.accept_minutes)
             if likely is not None:
-                self.breaches[rep_id] += likely
+                self._sums.breaches[rep_id] += likely
 
     def _note_deviation(self, queue: str, turn: Entry) -> None:
         books = self._pool.books[queue]
         balances = [abs(books[rep_id].balance) for rep_id, _ in turn.weights]
         most = max(balances)
-        if queue not in self.furthest or most > self.furthest[queue][0]:
-            self.furthest[queue] = (most, turn.weights[balances.index(most)][0])
+        furthest = self._sums.furthest
+        if queue not in furthest or most > furthest[queue][0]:
+            furthest[queue] = (most, turn.weights[balances.index(most)][0])
 
 
-def compared(before: Trial, after: Trial) -> dict[str, Any]:
+def compared(before: Sums, after: Sums) -> dict[str, Any]:
     """What two runs over the same leads came to, side by side."""
     sides = {"before": before, "after": after}
     return {
@@ -166,7 +175,7 @@ def _counts(before: Counter[str], after: Counter[str]) -> dict[str, dict[str, in
     return {key: {"before": before[key], "after": after[key]} for key in sorted({*before, *after})}
 
 
-def _sla(side: Trial) -> dict[str, Any]:
+def _sla(side: Sums) -> dict[str, Any]:
     by_rep = {rep_id: round(likely, 3) for rep_id, likely in sorted(side.breaches.items())}
     known = bool(side.breaches) or not side.offers_with_limit
     return {
@@ -176,7 +185,7 @@ def _sla(side: Trial) -> dict[str, Any]:
     }
 
 
-def _fairness(side: Trial) -> dict[str, Any]:
+def _fairness(side: Sums) -> dict[str, Any]:
     return {
         queue: {
             "members": {
@@ -193,6 +202,6 @@ def _fairness(side: Trial) -> dict[str, Any]:
                 "leads": round(side.furthest[queue][0] / LEAD, 6),
             },
         }
-        for queue, books in sorted(side.books().items())
+        for queue, books in sorted(side.books.items())
         if queue in side.furthest
     }

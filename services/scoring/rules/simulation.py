@@ -5,14 +5,10 @@ number, and by several processes when there are many.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -24,6 +20,7 @@ from services.scoring.rules.slices import Question, begin_process, tally_in_proc
 from services.scoring.rules.tally import Tally
 from shared.db import Database
 from shared.ids import LeadId
+from shared.processes import pool, processes_beside
 from shared.settings import Settings
 
 SLICE = 1_000
@@ -31,11 +28,6 @@ FEW = 1_000
 """So many people are gone through here; starting processes would take longer."""
 MOST_PROCESSES = 4
 MOST_HASHES = 2**31
-MIB = 2**20
-EACH_MIB = 160
-"""What a process takes: this one, and each beside it."""
-MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
-"""What the container may use in bytes, or the word max; there is no such file outside of one."""
 
 Compute = Callable[[Sequence[LeadId]], Awaitable[Tally]]
 Progress = Callable[[int, int], Awaitable[None]]
@@ -109,34 +101,14 @@ async def _computing(
     database: Database, parts: Parts, settings: Settings, question: Question, persons: int
 ) -> AsyncIterator[tuple[Compute, int]]:
     """What computes a slice, and how many slices it computes at once."""
-    processes = processes_within(memory_limit(), len(os.sched_getaffinity(0)))
+    processes = processes_beside(MOST_PROCESSES)
     if persons <= FEW or not processes:
         trial = trial_of(question)
         yield lambda person_ids: tally_of(database, parts, trial, person_ids), 1
         return
     loop = asyncio.get_running_loop()
-    pool = ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=begin_process, initargs=(settings,)
-    )
+    beside = pool(processes, begin_process, settings)
     try:
-        yield (
-            lambda person_ids: asyncio.wrap_future(pool.submit(tally_in_process, question, person_ids), loop=loop),
-            processes * 2,
-        )
+        yield (lambda person_ids: loop.run_in_executor(beside, tally_in_process, question, person_ids)), processes * 2
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def memory_limit() -> int | None:
-    """How many bytes this container may use; None where there is no limit."""
-    try:
-        written = MEMORY_LIMIT.read_text().strip()
-    except OSError:
-        return None
-    return int(written) if written.isdecimal() else None
-
-
-def processes_within(limit: int | None, processors: int) -> int:
-    """As many processes as there are processors and as memory holds beside this one, so that none is killed for it."""
-    most = min(processors, MOST_PROCESSES)
-    return most if limit is None else max(min(limit // (EACH_MIB * MIB) - 1, most), 0)
+        beside.shutdown(wait=False, cancel_futures=True)

@@ -1,19 +1,15 @@
 """A slice of people, simulated: read in a few statements, each person's past gone through once under either rules.
 
 Touches are much alike: what rules see of one is made, and judged, once for each shape. A slice runs in the process at
-hand or in one of several beside it; those are started anew, know nothing of its connections, and end when it does.
+hand or in one of several beside it.
 """
 
 import asyncio
-import multiprocessing
-import os
-import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
-from multiprocessing.connection import wait
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -230,8 +226,7 @@ _own: list[_Process] = []
 
 
 def begin_process(settings: Settings) -> None:
-    """Make this a process for slices; it ends with the one that started it, however that ends."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """Make this a process for slices."""
     runtime = build_runtime("scoring", settings)
     _own.append(_Process(asyncio.Runner(), runtime.database, make_parts(runtime)))
 
@@ -242,10 +237,3 @@ def tally_in_process(question: Question, person_ids: Sequence[LeadId]) -> Tally:
     tally = own.runner.run(tally_of(own.database, own.parts, trial_of(question), person_ids))
     own.parts.keys.forget_all()  # nobody comes up again: keys at hand would take memory with everybody gone through
     return tally
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
