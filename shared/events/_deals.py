@@ -1,11 +1,10 @@
 """Facts about deals, and customers handed to customer success."""
 
-from datetime import date
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.events._event import Event, Moment
+from shared.events._event import Day, Event, Moment
 from shared.ids import ConversionId, DealId, LeadId, RepId
 
 
@@ -85,9 +84,9 @@ class DealChanged(Event):
     begins: int = 0
     pipeline_id: str | None = None
     pipeline_version: int | None = None
-    expected_close_on: date | None = None
-    contract_starts_on: date | None = None
-    contract_ends_on: date | None = None
+    expected_close_on: Day | None = None
+    contract_starts_on: Day | None = None
+    contract_ends_on: Day | None = None
     lines: tuple[DealLine, ...] = ()
     stakeholders: tuple[DealStakeholder, ...] = ()
     renewal_of: DealId | None = None

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from typing import Annotated, Any, ClassVar, Self
 
@@ -25,6 +25,14 @@ Moment = Annotated[datetime, AfterValidator(_within_years)]
 What was accepted once stays in the log. A time near the ends of what a datetime holds stands for infinity in
 PostgreSQL, and nothing can be added to it: it counts as the first, or the last, of the years that are accepted now.
 """
+
+
+def _day_within_years(day: date) -> date:
+    return min(max(day, _EARLIEST.date()), _LATEST.date())
+
+
+Day = Annotated[date, AfterValidator(_day_within_years)]
+"""A calendar day in a fact, as a `Moment` is a time."""
 
 
 class Event(BaseModel):

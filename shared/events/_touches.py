@@ -1,11 +1,10 @@
 """Facts about interactions, the work queue of deliveries, and money."""
 
-import datetime as dt
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.events._event import Event
+from shared.events._event import Day, Event
 from shared.ids import ConversionId, DealId, LeadId, SourceId, TouchId
 
 INTERNAL = "internal"
@@ -168,7 +167,7 @@ class CostRecorded(Event):
 
     lead_id: LeadId = LeadId("")
     origin: str = "api"
-    date: dt.date
+    date: Day
     channel: str
     campaign: str | None = None
     amount_minor: int

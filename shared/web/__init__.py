@@ -12,11 +12,13 @@ from shared.web._direct import DirectRoute
 from shared.web._endpoints import Endpoints
 from shared.web._idempotency import Make, forget_answers, idempotent
 from shared.web._models import (
+    CalendarDay,
     Input,
     Instant,
     Limit,
     OccurredAt,
     Page,
+    ReportDay,
     make_cursor,
     read_cursor,
 )
@@ -28,6 +30,7 @@ __all__ = [
     "PROBLEM_JSON",
     "SCOPES",
     "Authenticator",
+    "CalendarDay",
     "Check",
     "DirectRoute",
     "Endpoints",
@@ -40,6 +43,7 @@ __all__ = [
     "OccurredAt",
     "Page",
     "Principal",
+    "ReportDay",
     "address_of",
     "authorise",
     "create_app",

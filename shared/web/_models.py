@@ -3,7 +3,7 @@
 import hmac
 import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
@@ -25,6 +25,7 @@ from shared.errors import FieldError, Malformed
 from shared.secrets import Secrets
 
 T = TypeVar("T")
+D = TypeVar("D", bound=date)
 EARLIEST_YEAR, LATEST_YEAR = 1900, 2999
 FUTURE = timedelta(days=1)
 MAX_DEPTH = 32
@@ -78,11 +79,22 @@ def _written_out(value: Any) -> Any:
     return value
 
 
-def _in_utc(value: datetime) -> datetime:
-    # The ends of what a datetime holds stand for infinity in PostgreSQL, and nothing can be added to them.
+def _day_written_out(value: Any) -> Any:
+    written = isinstance(value, str) and len(value) == len("2026-11-27") and value[4] == value[7] == "-"
+    if not written and (not isinstance(value, date) or isinstance(value, datetime)):
+        raise ValueError("is not a day such as 2026-11-27")
+    return value
+
+
+def _within_years(value: D) -> D:
+    # The ends of what a date holds stand for infinity in PostgreSQL, and nothing can be added to them.
     if not EARLIEST_YEAR <= value.year <= LATEST_YEAR:
         raise ValueError(f"lies outside of the years {EARLIEST_YEAR} to {LATEST_YEAR}")
-    return value.astimezone(UTC)
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    return _within_years(value).astimezone(UTC)
 
 
 def _not_far_ahead(value: datetime) -> datetime:
@@ -98,6 +110,19 @@ Instant = Annotated[
     AfterValidator(_in_utc),
 ]
 """A time with an offset; becomes UTC."""
+CalendarDay = Annotated[
+    date,
+    Field(strict=False),
+    BeforeValidator(_day_written_out),
+    AfterValidator(_within_years),
+]
+"""A day, whoever's it is: written out, and nothing else."""
+ReportDay = Annotated[
+    date,
+    Field(strict=False, ge=date(1970, 1, 1), le=date(2200, 1, 1)),
+    BeforeValidator(_day_written_out),
+]
+"""A day that a report may begin or end with, or a rate is of: there may be a row for each day between two."""
 OccurredAt = Annotated[Instant, AfterValidator(_not_far_ahead)]
 """When something happened by its source's clock: with an offset, at most a day ahead; becomes UTC."""
 

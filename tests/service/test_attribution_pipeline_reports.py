@@ -357,6 +357,8 @@ async def test_reports_are_sheets_too(attribution: Harness, teller: PipelineTell
     asked = await attribution.client.get(f"/v1/reports/{name}", params={**query, "format": "csv"})
     assert asked.text == by_header.text
     assert asked.headers["content-type"].startswith("text/csv")
+    named = ["period", "key", "stage"] if name == "funnel" else ["period", "key"]
+    assert asked.text.splitlines()[0].split(",")[: len(named)] == named
     lines = list(csv.DictReader(StringIO(asked.text)))
     assert [(line["key"].lstrip("'"), line["period"]) for line in lines] == [
         (row["key"], row["period"]) for row in rows

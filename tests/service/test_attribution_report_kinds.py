@@ -266,6 +266,29 @@ async def test_a_bad_filter_is_shown_where_it_is_bad(attribution: Harness, telle
         assert (status, errors[0]["pointer"]) == (422, pointer), query
 
 
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [("attribution", {}), ("roi", {}), ("compare", {"models": "linear,last_touch"}), ("cohorts", {})],
+)
+async def test_what_is_behind_a_cell_is_in_the_currency_that_the_report_chose_by_itself(
+    attribution: Harness, teller: Teller, name: str, query: dict[str, str]
+) -> None:
+    await attribution.deliver(
+        teller.touch("nora", 5, channel="Email"), teller.conversion("nora", 1, 400), teller.cost(TODAY, "Email", 100)
+    )
+    await attribution.run_timers()
+    found = await report(attribution, name, **query)
+    assert found["currency"] == "EUR"
+    cells = [row.get("linear", row) for row in found["rows"]]
+    links = [cell["drill_url"].removeprefix("/attribution") for cell in cells]
+    await attribution.deliver(teller.conversion("nora", 0.5, 900, currency="USD"))
+    await attribution.run_timers()
+    for link in links:
+        assert "&currency=EUR" in link
+        behind = (await attribution.client.get(link)).json()["items"]
+        assert [one["value_minor"] for one in behind] == [400]
+
+
 async def test_more_rows_than_are_told_say_so(
     attribution: Harness, teller: Teller, monkeypatch: pytest.MonkeyPatch
 ) -> None:

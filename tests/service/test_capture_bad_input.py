@@ -105,6 +105,9 @@ COST_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"currency": "XXX"}, "currency"),
     ({"date": "2099-01-01"}, "date"),
     ({"date": "yesterday"}, "date"),
+    ({"date": "1764201600"}, "date"),  # no seconds since 1970
+    ({"date": "1899-12-31"}, "date"),
+    ({"date": "0001-01-01"}, "date"),  # minus infinity in PostgreSQL
     ({"channel": NUL}, "channel"),
     ({"campaign": HALF}, "campaign"),
     ({"chanel": "x"}, "chanel"),

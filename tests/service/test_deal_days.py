@@ -7,7 +7,7 @@ import pytest
 
 from shared.settings import Settings
 from tests.service.routing_support import NOON, Routing, selling
-from tests.service.test_deal_pipelines import change, open_deal
+from tests.service.test_deal_pipelines import change, open_deal, pointers
 from tests.service.test_renewals import renewals
 
 
@@ -45,3 +45,13 @@ async def test_a_forecast_counts_deals_by_the_days_of_the_zone_it_is_asked_in(ro
         found = await routing.client.get("/v1/deals", params={"closing_from": day_after, "tz": zone})
         assert len(found.json()["items"]) == listed
     assert (await routing.client.get("/v1/forecast", params={**asked, "tz": "Nowhere"})).status_code == 422
+
+
+async def test_a_day_is_written_out_and_lies_within_years(routing: Routing) -> None:
+    deal = await open_deal(routing)
+    for day in ("1764201600", 1_764_201_600, "2026-11-27T00:00:00Z", "0001-01-01", "9999-12-31"):
+        for name in ("expected_close_on", "contract_starts_on", "contract_ends_on"):
+            refused = await change(routing, deal["deal_id"], **{name: day})
+            assert (refused.status_code, pointers(refused)) == (422, [f"/{name}"]), day
+        for path, asked in (("deals", {"closing_from": day}), ("forecast", {"from": day, "to": "2200-01-01"})):
+            assert (await routing.client.get(f"/v1/{path}", params=asked)).status_code == 422, day

@@ -12,8 +12,7 @@ from pydantic import BaseModel
 
 from services.attribution.cohorts.domain import Level
 from services.attribution.cohorts.laying import Age, Cohort, Split
-from services.attribution.reports.asking import Asked
-from services.attribution.reports.domain import nth_bucket
+from services.attribution.reports.domain import Period, nth_bucket
 from services.attribution.reports.drilling import address
 from services.attribution.reports.figures import ratio
 from shared.web import sheet
@@ -93,9 +92,9 @@ class BoughtOut(BaseModel):
 class Links:
     """Makes the addresses of the conversions behind the rows of a report."""
 
-    def __init__(self, wanted: Asked, interval: Level) -> None:
+    def __init__(self, period: Period, interval: Level, currency: str | None) -> None:
         self._interval = interval
-        self._begin = address(PATH, [("interval", interval)], wanted.period.zone.key, wanted.currency)
+        self._begin = address(PATH, [("interval", interval)], period.zone.key, currency)
         self._channels = cache(lambda channel: "" if channel is None else f"&channel={quote_plus(channel)}")
 
     def of_cohort(self, cohort: date, channel: str | None) -> str:

@@ -67,7 +67,7 @@ def router(runtime: Runtime, answers: Answers) -> APIRouter:
             async with reading() as connection:
                 read = await _read(connection, wanted, wanted.period, interval, convert_to, convert_through)
             found = cohorts_of(read.sizes, read.parts, read.settled.money, interval, today, dimension == "channel")
-            link = Links(wanted, interval)
+            link = Links(wanted.period, interval, read.settled.only)
             rows = [cohort_row(one, ages, link) for one in found[:MOST_ROWS]]
             if wanted.as_csv:
                 return Told(cohort_sheet(rows, read.settled.currency), None)
@@ -100,7 +100,7 @@ def router(runtime: Runtime, answers: Answers) -> APIRouter:
                 if (period.first is None or one.key[0] >= period.first)
                 and (period.end is None or one.key[0] < period.end)
             ]
-            link = Links(wanted, interval)
+            link = Links(wanted.period, interval, read.settled.only)
             rows = [split_row(one, link) for one in splits[:MOST_ROWS]]
             if wanted.as_csv:
                 return Told(split_sheet(rows, read.settled.currency), None)

@@ -166,8 +166,8 @@ class _Found:
     def link(self, model: str, channel: str) -> str:
         """The address of the conversions that a model credits to a channel."""
         wanted = self.wanted
-        question = CreditQuestion(("channel",), wanted.period, types=wanted.types, currency=wanted.currency)
-        return link_of(question, model)((None, (channel,)))
+        question = CreditQuestion(("channel",), wanted.period, types=wanted.types)
+        return link_of(question, model, wanted.currency)((None, (channel,)))
 
     @property
     def links(self) -> Links:

@@ -10,6 +10,8 @@ from pydantic import BaseModel, Field
 from shared.web import sheet
 
 MOST_ROWS = 10_000
+NAMES = ("period", "key", "stage")
+"""What a row is about: the first columns of a sheet."""
 
 
 class Place(NamedTuple):
@@ -56,9 +58,10 @@ def flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]
 
 
 def sheet_of(rows: Sequence[BaseModel], more: Mapping[str, Any]) -> Response:
-    """Rows as CSV: all columns that any row has, then what is the same of all."""
+    """Rows as CSV: what they are about, all other columns that any row has, then what is the same of all."""
     lines = [dict(flat(row.model_dump(exclude_unset=True))) for row in rows]
-    columns = list(dict.fromkeys(column for line in lines for column in line))
+    known = dict.fromkeys(column for line in lines for column in line)
+    columns = [*(name for name in NAMES if name in known), *(column for column in known if column not in NAMES)]
     return sheet([*columns, *more], ([*(line.get(column) for column in columns), *more.values()] for line in lines))
 
 

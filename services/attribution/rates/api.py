@@ -19,6 +19,7 @@ from shared.web import (
     Limit,
     Page,
     Principal,
+    ReportDay,
     described_body,
     invalid,
     make_cursor,
@@ -27,14 +28,13 @@ from shared.web import (
 )
 
 MOST_RATES = 10_000
-Day = Annotated[date, Field(ge=date(1970, 1, 1), le=date(2200, 1, 1))]
 DecimalText = Annotated[str, Field(pattern=r"^[0-9]{1,18}(\.[0-9]{1,18})?$", examples=["1.0825"])]
 
 
 class RateIn(Input):
     """On this day one unit of `base` was worth `rate` units of `quote`; a decimal text, so that it stays exact."""
 
-    date: Day
+    date: ReportDay
     base: Currency
     quote: Currency
     rate: DecimalText
@@ -79,8 +79,8 @@ def router(runtime: Runtime) -> APIRouter:
     async def rates(  # noqa: PLR0913  # the parameters of the list
         base: Currency | None = None,
         quote: Currency | None = None,
-        first: Annotated[Day | None, Query(alias="from")] = None,
-        end: Annotated[Day | None, Query(alias="to", description="The day after the last")] = None,
+        first: Annotated[ReportDay | None, Query(alias="from")] = None,
+        end: Annotated[ReportDay | None, Query(alias="to", description="The day after the last")] = None,
         limit: Limit = 50,
         cursor: str | None = None,
     ) -> Page[RateOut]:
@@ -95,7 +95,7 @@ def router(runtime: Runtime) -> APIRouter:
         return Page(items=items, next_cursor=more)
 
     @made.delete("/v1/rates/{base}/{quote}/{day}", status_code=204, dependencies=[Depends(may_change)])
-    async def delete_rate(base: Currency, quote: Currency, day: Day) -> None:
+    async def delete_rate(base: Currency, quote: Currency, day: ReportDay) -> None:
         """Take a rate back; what was converted by it goes by the one before, or needs another."""
         async with runtime.database.transaction() as tx:
             if not await queries.delete_rate(tx.connection, base, quote, day):

@@ -1,7 +1,6 @@
 """What reports can be asked for: the parameters that they share, each checked once."""
 
 from dataclasses import dataclass
-from datetime import date
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
@@ -11,10 +10,10 @@ from services.attribution.reports.domain import Period
 from shared.clock import time_zones
 from shared.errors import FieldError, Invalid
 from shared.money import Currency
-from shared.web import wants_sheet
+from shared.web import ReportDay, wants_sheet
 
 MOST_TYPES = 50
-Day = Annotated[date | None, Query(ge=date(1970, 1, 1), le=date(2200, 1, 1))]
+Day = Annotated[ReportDay | None, Query()]
 NameQuery = Annotated[str, Query(max_length=10_000)]
 Format = Literal["json", "csv"]
 

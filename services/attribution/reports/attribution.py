@@ -114,7 +114,8 @@ async def _told(reading: Reading, catalogue: Catalogue, question: Question, mode
     if then and other:
         past, _ = lines_of(then.models[model], then.costs, settled.money)
         pairs = [*beside(lines, past, question.interval, question.period.first, other.first)]
-    link, weighed = link_of(question, now.drilled(model)), now.weighed(model, settled.currency)
+    link = link_of(question, now.drilled(model), settled.only)
+    weighed = now.weighed(model, settled.currency)
     rows = [_row(line, before, question, link(line.place), weighed) for line, before in pairs[:MOST_ROWS]]
     if question.as_csv:
         return Told(_sheet(rows, question, settled.currency), None)

@@ -64,7 +64,7 @@ async def _told(reading: Reading, catalogue: Catalogue, question: Question, name
     lines = compared([of_one for of_one, _ in by_model.values()])
     if question.as_csv:
         return Told(_sheet(lines[:MOST_ROWS], names, question, settled.currency), None)
-    links = [link_of(question, found.drilled(name)) for name in names]
+    links = [link_of(question, found.drilled(name), settled.only) for name in names]
     report = ComparisonReport(
         currency=settled.currency,
         as_of=None,

@@ -77,12 +77,12 @@ def page_of(
     return Page(items=[item(row) for row in found[:limit]], next_cursor=more)
 
 
-def link_of(question: Question, model: str) -> Link:
-    """Makes the address of the conversions behind each line of a report."""
+def link_of(question: Question, model: str, currency: str | None) -> Link:
+    """Makes the address of the conversions behind each line of a report; without a currency, of all that there are."""
     period = question.period
     named = [("model", model), ("dimension", ",".join(question.dimensions)), ("date_basis", question.basis)]
     named += [("filter", question.filter)] if question.filter is not None else []
-    begin = address(PATH, named, period.zone.key, question.currency, question.types)
+    begin = address(PATH, named, period.zone.key, currency, question.types)
 
     quoted = cache(quote_plus)
 

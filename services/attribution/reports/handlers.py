@@ -65,6 +65,11 @@ class Settled:
     money: Money
 
     @property
+    def only(self) -> str | None:
+        """The currency of all that was added up, also if nobody asked for it; None where all were converted."""
+        return None if isinstance(self.money, Exchange) else self.currency
+
+    @property
     def crossed(self) -> dict[str, list[str]] | None:
         """The currencies that were converted through others; None where nothing was converted."""
         if not isinstance(self.money, Exchange):

@@ -104,7 +104,7 @@ async def _told(reading: Reading, catalogue: Catalogue, question: Question, mode
     share = Fraction(margin)
     lines, total = lines_of(found.models[model], found.costs, settled.money)
     days = _days(*daily, question.interval, settled.money)
-    link = link_of(question, found.drilled(model))
+    link = link_of(question, found.drilled(model), settled.only)
     rows = [_row(line, share, days.get(line.place, {}), question, link(line.place)) for line in lines[:MOST_ROWS]]
     if question.as_csv:
         return Told(_sheet(rows, question, settled.currency), None)

@@ -1,6 +1,5 @@
 """What callers send about touches and money."""
 
-import datetime as dt
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -9,7 +8,7 @@ from pydantic import Field
 from services.capture.reading import FreeObject, Strict
 from shared.emails import Email
 from shared.money import Currency
-from shared.web import Instant, OccurredAt
+from shared.web import CalendarDay, Instant, OccurredAt
 
 MOST_MINOR = 10**15
 MOST_IN_A_BATCH = 1_000
@@ -99,7 +98,7 @@ class RefundInput(Strict):
 class CostInput(Strict):
     """What a channel or campaign cost on a day. The same day, channel, campaign and currency again replaces it."""
 
-    date: dt.date
+    date: CalendarDay
     channel: Name
     campaign: Name | None = None
     amount_minor: Minor

@@ -19,7 +19,7 @@ from services.nurture.sequences.document import WINDOW_DAYS
 from shared.db import Connection
 from shared.errors import FieldError, Invalid
 from shared.ids import SequenceId
-from shared.web import Endpoints, document, requires, sheet, wants_sheet
+from shared.web import Endpoints, ReportDay, document, requires, sheet, wants_sheet
 
 COUNTS = (
     "sent",
@@ -36,7 +36,7 @@ COUNTS = (
     "unsubscribed",
     "conversions",
 )
-Day = Annotated[date | None, Query(ge=date(1970, 1, 1), le=date(2200, 1, 1))]
+Day = Annotated[ReportDay | None, Query()]
 
 
 class RevenueOut(BaseModel):

@@ -1,6 +1,6 @@
 """Deals over HTTP."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -22,7 +22,7 @@ from services.routing.people.handlers import person
 from services.routing.reps.inputs import TimeZone
 from shared.db import Tx, agreed_now
 from shared.ids import DealId
-from shared.web import Endpoints, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
+from shared.web import CalendarDay, Endpoints, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
 
 NEWEST = (datetime.max.replace(tzinfo=UTC), "\U0010ffff")
 Writer = Annotated[Principal, Depends(requires("routing:write"))]
@@ -94,9 +94,9 @@ def _add_reading(routes: APIRouter, parts: Parts) -> None:
             bool, Query(alias="rotting", description="Only deals without change for too long")
         ] = False,
         closing_from: Annotated[
-            date | None, Query(description="Closed, or expected to close, from this day on")
+            CalendarDay | None, Query(description="Closed, or expected to close, from this day on")
         ] = None,
-        closing_to: Annotated[date | None, Query(description="The same, before this day")] = None,
+        closing_to: Annotated[CalendarDay | None, Query(description="The same, before this day")] = None,
         tz: Annotated[TimeZone, Query(description="Whose days these are")] = "UTC",
         limit: Limit = 50,
         cursor: str | None = None,

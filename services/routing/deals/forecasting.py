@@ -21,7 +21,7 @@ from services.routing.parts import Parts
 from services.routing.reps.inputs import TimeZone
 from shared.db import Connection, agreed_now
 from shared.errors import FieldError, Invalid
-from shared.web import Endpoints, requires
+from shared.web import CalendarDay, Endpoints, requires
 
 By = Literal["rep", "team", "pipeline", "month"]
 NOBODY = "none"
@@ -93,8 +93,8 @@ def router(parts: Parts) -> APIRouter:
 
     @routes.get("/forecast", dependencies=[Depends(requires("routing:read"))])
     async def get_forecast(  # noqa: PLR0913  # what a forecast is asked by
-        start: Annotated[date, Query(alias="from")],
-        end: Annotated[date, Query(alias="to", description="This day is excluded")],
+        start: Annotated[CalendarDay, Query(alias="from")],
+        end: Annotated[CalendarDay, Query(alias="to", description="This day is excluded")],
         by: By = "rep",
         currency: Annotated[str | None, Query(pattern="^[A-Z]{3}$")] = None,
         pipeline: QueryId = None,

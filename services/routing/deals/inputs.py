@@ -1,6 +1,5 @@
 """What may be told about a deal."""
 
-from datetime import date
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -9,7 +8,7 @@ from services.routing.deals.lines import MOST_MINOR, Line
 from services.routing.deals.pipeline import PipelineId, ReasonId, StageId
 from shared.ids import LeadId
 from shared.money import Currency
-from shared.web import Input, OccurredAt
+from shared.web import CalendarDay, Input, OccurredAt
 
 Minor = Annotated[int, Field(strict=True, ge=0, le=MOST_MINOR, description="Whole minor units")]
 Recurring = Annotated[
@@ -56,9 +55,9 @@ class Terms(Input):
 
     recurring_minor: Recurring | None = None
     lines: Lines | None = None
-    expected_close_on: date | None = None
-    contract_starts_on: date | None = None
-    contract_ends_on: date | None = None
+    expected_close_on: CalendarDay | None = None
+    contract_starts_on: CalendarDay | None = None
+    contract_ends_on: CalendarDay | None = None
     stakeholders: Stakeholders | None = None
     notes: Notes | None = None
     rep_id: Id | None = None

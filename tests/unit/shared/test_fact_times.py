@@ -1,10 +1,10 @@
 """Times in facts: what was accepted once stays in the log, and has to be read."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 
-from shared.events import EVENT_OF, TouchRecorded
+from shared.events import EVENT_OF, CostRecorded, TouchRecorded
 
 
 @pytest.mark.parametrize(
@@ -23,12 +23,28 @@ def test_a_time_of_any_year_is_read_as_one_that_can_be_stored(written: str, read
     assert (fact.occurred_at, fact.received_at) == (read, read)
 
 
-def test_every_time_in_a_fact_is_read_so() -> None:
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("0001-01-01", date(1900, 1, 1)),
+        ("1900-01-01", date(1900, 1, 1)),
+        ("2026-11-20", date(2026, 11, 20)),
+        ("9999-12-31", date(2999, 12, 31)),
+    ],
+)
+def test_a_day_of_any_year_is_read_as_one_that_can_be_stored(written: str, read: date) -> None:
+    value = (
+        b'{"event_id":"e","occurred_at":"2026-11-20T12:00:00Z","received_at":"2026-11-20T12:00:00Z",'
+        b'"date":"%s","channel":"Email","amount_minor":1,"currency":"EUR"}'
+    )
+    assert CostRecorded.decode(value % written.encode()).date == read
+
+
+def test_every_time_and_every_day_in_a_fact_is_read_so() -> None:
     plain = [
         f"{kind.__name__}.{name}"
         for kind in set(EVENT_OF.values())
         for name, field in kind.model_fields.items()
-        if "datetime.datetime" in str(field.annotation)
-        and "_within_years" not in f"{field.annotation} {field.metadata}"
+        if "datetime.date" in str(field.annotation) and "within_years" not in f"{field.annotation} {field.metadata}"
     ]
     assert plain == []
