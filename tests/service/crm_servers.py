@@ -54,6 +54,13 @@ class CrmServer(ABC):
         record.update(values)
         return record["id"], is_new
 
+    def change(self, crm_id: str, values: dict[str, Any]) -> bool:
+        """Change a record by its id; False where there is none."""
+        found = [record for record in self.records.values() if record["id"] == crm_id]
+        for record in found:
+            record.update(values)
+        return bool(found)
+
     def drop(self, crm_id: str) -> bool:
         """Delete a record; False where there is none."""
         keys = [key for key, record in self.records.items() if record["id"] == crm_id]
@@ -181,10 +188,26 @@ class HubSpotServer(CrmServer):
         if parts[5] == "merge":
             self.drop(content["objectIdToMerge"])
             return reply(200, {"id": content["primaryObjectId"], "properties": {}})
+        if asked.method == "PATCH":
+            return self.changed(parts[5], content["properties"])
         (one,) = orjson.loads(asked.body)["inputs"]
         values = {one["idProperty"]: one["id"], **one["properties"]}
         crm_id, is_new = self.put(kind, one["id"], values)
         return reply(200, {"status": "COMPLETE", "results": [{"id": crm_id, "new": is_new, "properties": values}]})
+
+    def changed(self, crm_id: str, properties: dict[str, Any]) -> bytes:
+        """No two contacts have the same address."""
+        others = [one["id"] for one in self.records.values() if one.get("email") == properties.get("email") is not None]
+        if others and others != [crm_id]:
+            return self.conflict(others[0])
+        if not self.change(crm_id, properties):
+            return reply(404, {"status": "error", "category": "OBJECT_NOT_FOUND", "message": "Object not found."})
+        return reply(200, {"id": crm_id, "properties": properties})
+
+    def conflict(self, crm_id: str) -> bytes:
+        """As HubSpot tells who has an address."""
+        told = {"category": "CONFLICT", "message": f"Contact already exists. Existing ID: {crm_id}"}
+        return reply(409, {"status": "error", **told})
 
 
 class ZohoServer(CrmServer):
@@ -218,15 +241,19 @@ class ZohoServer(CrmServer):
             return reply(200, {"data": known}) if known else reply(204)
         if asked.method == "DELETE":
             if not self.drop(crm_id):
-                return reply(404, {"code": "INVALID_URL_PATTERN", "details": {}, "status": "error"})
+                problem = {"code": "INVALID_DATA", "details": {"id": crm_id}, "status": "error"}
+                return reply(400, {"data": [problem]})
             return reply(200, {"data": [{"code": "SUCCESS", "details": {"id": crm_id}, "status": "success"}]})
         content = orjson.loads(asked.body)
         if asked.method == "PUT":
             (one,) = content["data"]
             if "Contact_Name" in one:
                 self.associations.add((crm_id, one["Contact_Name"]["id"]))
-            else:
+            elif one.keys() == {"Merged_Into__c"}:
                 self.marks[crm_id] = one
+            elif not self.change(crm_id, one):
+                problem = {"code": "INVALID_DATA", "details": {"api_name": "id"}, "status": "error"}
+                return reply(202, {"data": [problem]})
             return reply(200, {"data": [{"code": "SUCCESS", "action": "update", "details": {"id": crm_id}}]})
         (one,), (key,) = content["data"], content["duplicate_check_fields"]
         wanted = {"Leads": ("Last_Name",), "Deals": ("Deal_Name", "Stage")}[kind]

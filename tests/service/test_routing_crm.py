@@ -228,8 +228,11 @@ async def test_a_deal_whose_contact_may_not_be_looked_for_is_written_and_says_so
         ]
         await known(routing, "kim", email="kim@customer.example", last_name="Kim")
         deal = {"lead_id": lead_id("kim"), "name": "Rollout", "value_minor": 1, "currency": "EUR"}
-        assert (await routing.client.post("/v1/deals", json=deal)).status_code == 201
 
+        async def opened() -> None:
+            assert (await routing.client.post("/v1/deals", json=deal)).status_code == 201
+
+        await eventually(opened)
         place = f"/v1/webhooks/{connection['connection_id']}/deliveries?state=delivered"
 
         async def said() -> None:

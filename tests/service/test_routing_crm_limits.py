@@ -1,8 +1,9 @@
 """What a CRM does not take for hours or days is there in the end, once; and the connection says why it is not yet."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -27,12 +28,16 @@ async def routing(database_url: str) -> AsyncIterator[Routing]:
     settings = make_settings(database_url, outbound_private_hosts=frozenset({"127.0.0.1"}))
     async with routing_service(settings) as service:
         await service.hire("ann")
-        runtime, kim = service.service.consumer_runtime, lead_id("kim")
-        async with runtime.database.transaction() as tx:
-            ciphers, _ = await runtime.keys.ciphers(tx.connection, [kim], service.clock.now())
-        block = runtime.keys.seal(kim, ciphers[kim], orjson.dumps({"email": "kim@customer.example"})).decode()
-        await service.qualify("kim", personal=block)
+        await service.qualify("kim", personal=await known_by(service, "kim", email="kim@customer.example"))
         yield service
+
+
+async def known_by(routing: Routing, name: str, **personal: Any) -> str:
+    """What is known of a person, sealed."""
+    runtime, who = routing.service.consumer_runtime, lead_id(name)
+    async with runtime.database.transaction() as tx:
+        ciphers, _ = await runtime.keys.ciphers(tx.connection, [who], routing.clock.now())
+    return runtime.keys.seal(who, ciphers[who], orjson.dumps(personal)).decode()
 
 
 class Limited(CrmServer):
@@ -73,8 +78,10 @@ class LimitedSalesforce(Limited, SalesforceServer):
     """Says REQUEST_LIMIT_EXCEEDED, and not until when."""
 
 
-async def connection_to(routing: Routing, crm: str, address: str) -> str:
-    told = {"crm": crm, "name": "ours", "base_url": address, "auth_url": address, "credentials": CREDENTIALS}
+async def connection_to(
+    routing: Routing, crm: str, address: str, credentials: Mapping[str, str] = MappingProxyType(CREDENTIALS)
+) -> str:
+    told = {"crm": crm, "name": "ours", "base_url": address, "auth_url": address, "credentials": dict(credentials)}
     answer = await routing.client.post("/v1/crm-connections", json=told)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["connection_id"])

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 import orjson
 
+from services.routing.deals.domain import Deal
 from shared.money import exponent
 from shared.outbound import Answer
 
@@ -31,7 +32,13 @@ UNKNOWN = "[not provided]"
 """What stands in a field that a CRM wants and nobody knows, as Salesforce's own forms write it."""
 INCOMPLETE = ("REQUIRED_FIELD_MISSING", "MANDATORY_NOT_FOUND")
 """What CRMs say of a new record without a field that they want."""
-UNAUTHORIZED, NOT_FOUND, TIMED_OUT, TOO_MANY = 401, 404, 408, 429
+UNAUTHORIZED, NOT_FOUND, TIMED_OUT, LOCKED, TOO_MANY = 401, 404, 408, 423, 429
+STANDS = (
+    "external_id", "status", "stage", "probability", "value_minor", "currency", "recurring_minor", "rep_id",
+    "opened_at", "closed_at", "conversion_id", "pipeline_id", "pipeline_version", "expected_close_on",
+    "contract_starts_on", "contract_ends_on", "renewal_of", "lost_reason", "revision",
+)  # fmt: skip
+"""What of a deal can be written into fields, beside its texts."""
 REST_S = 10
 """So long a CRM that says that it is asked too much is left alone, where it does not say how long."""
 JSON = {"content-type": "application/json"}
@@ -103,12 +110,15 @@ class Reading:
     """What an answer means: `done` with the record's id, `expired` the token, `later` to be tried again, or refused.
 
     `rest_s` says that a limit is reached, and how long nothing is to come where the answer does not say so itself.
+    Refused because the record is `gone` there, or because `twin`, another record there, has the address.
     """
 
     what: Literal["done", "expired", "later", "refused"]
     said: str
     crm_id: str | None = None
     rest_s: int | None = None
+    gone: bool = False
+    twin: str | None = None
 
 
 class Crm(Protocol):
@@ -145,6 +155,10 @@ class Crm(Protocol):
 
     def upsert(self, record: Record) -> Call:
         """Writes a record, however often, once."""
+        ...
+
+    def update(self, record: Record, crm_id: str) -> Call:
+        """Writes the fields of a record of which the CRM's own id is known, the address among them only if named."""
         ...
 
     def twin_call(self, record: Record, refused: Reading) -> Call | None:
@@ -201,6 +215,12 @@ def deal_values(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def stands(deal: Deal) -> dict[str, Any]:
+    """A deal as its facts tell it, in what fields are filled from."""
+    told: dict[str, Any] = orjson.loads(orjson.dumps({name: getattr(deal, name) for name in STANDS}))
+    return {**told, "personal": {"name": deal.name, "reason": deal.reason, "notes": dict(deal.notes)}}
+
+
 def amount(minor: int, currency: str) -> str:
     """Money as CRMs take it: whole units with a point."""
     return str(Decimal(minor).scaleb(-exponent(currency)))
@@ -252,8 +272,8 @@ def reading_of(
     if answer.status == UNAUTHORIZED or any(word in expired for word in words):
         return Reading("expired", said)
     rests = [limits[word] for word in words if word in limits]
-    if rests or answer.status == TOO_MANY:
+    if rests or answer.status in (LOCKED, TOO_MANY):
         return Reading("later", said, rest_s=answer.retry_after_s or max(rests, default=REST_S))
     if answer.status == TIMED_OUT or answer.status >= 500 or any(word in later for word in words):
         return Reading("later", said)
-    return Reading("refused", said)
+    return Reading("refused", said, gone=answer.status == NOT_FOUND)

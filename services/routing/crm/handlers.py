@@ -1,16 +1,16 @@
 """From a fact on its way to a CRM to the record there: what is known now, whose it is, the call, what the answer means.
 
-Records are written by an id of ours or the address, so that a fact delivered twice is one record. A token is fetched
-once for all that waits, and anew when the CRM does not take it any more.
+Records are written by an id of ours or the address, so that a fact delivered twice is one record; by the CRM's own id
+once it is known, where they are found by the address, since that can change.
 """
 
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 import orjson
 
@@ -21,74 +21,39 @@ from services.routing.crm.domain import (
     ERASED,
     INCOMPLETE,
     MERGED,
-    NOT_FOUND,
     STAGE,
-    Call,
     Crm,
     Reading,
     Record,
     RecordKind,
-    Token,
     Ways,
     deal_values,
     filled,
+    stands,
 )
 from services.routing.crm.hubspot import HubSpot
 from services.routing.crm.salesforce import Salesforce
+from services.routing.crm.sessions import NotLetIn, Session, Where, ask, call_with_token, no_answer, token_of, write
 from services.routing.crm.zoho import Zoho
+from services.routing.deals.handlers import deal_by_id
 from services.routing.people.domain import Person
 from services.routing.people.handlers import person
 from services.routing.reps.queries import reps_of
 from services.routing.webhooks.queries import Claimed
 from shared.db import Connection, agreed_now
-from shared.ids import LeadId, RepId
+from shared.ids import DealId, LeadId, RepId
 from shared.outbound import AddressRefused, Answer, NoAnswer, Outbound
 from shared.personal import KeysAwaited
 from shared.service import Runtime
 from shared.webhooks import Verdict, verdict_on_silence, verdict_to_try_again
 
 CRMS: Mapping[str, Crm] = MappingProxyType({"salesforce": Salesforce(), "hubspot": HubSpot(), "zoho": Zoho()})
-TIMEOUT_S = 15.0
-EARLIER_S = 60
-"""A token is given up so long before its end."""
 USERS_KEPT_S = 600
 BY_ADDRESS = frozenset({"email", "Email"})
-
-
 LET_IN_AGAIN = timedelta(minutes=5)
 """So long what a CRM does not let in waits: until somebody mends the credentials, however long that takes."""
 LONGEST_S = 50.0
 """A fact takes less than a claim lasts, however many calls it takes: or somebody else would begin it anew."""
-
-
-class NotLetIn(Exception):
-    """The CRM gives no token, or tells of no users: what it answered, and what that means."""
-
-    def __init__(self, reading: Reading, answer: Answer) -> None:
-        super().__init__(reading.said)
-        self.reading, self.answer = reading, answer
-
-
-@dataclass(slots=True)
-class _Session:
-    """What one process knows of a connection: its token, and the users it has asked for."""
-
-    told_at: datetime
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    token: Token | None = None
-    until: float = 0.0
-    users: dict[str, tuple[str | None, float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    endpoint_id: str
-    crm: Crm
-    base_url: str
-    auth_url: str | None
-    ways: Ways
-    credentials: Mapping[str, str]
-    session: _Session
 
 
 class CrmWriter:
@@ -96,7 +61,7 @@ class CrmWriter:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, Session] = {}
 
     async def deliver(self, outbound: Outbound, claimed: Claimed, body: bytes) -> Verdict:
         """One fact, as a record of the CRM."""
@@ -122,7 +87,7 @@ class CrmWriter:
             return Verdict("failed", "the connection was deleted")
         data = told["data"]
         if "lead_id" not in data:
-            return _verdict(claimed, *await self._write(outbound, where, where.crm.whoami(), tested=True))
+            return _verdict(claimed, *await write(outbound, where, where.crm.whoami(), tested=True))
         async with self._runtime.database.reading() as connection:
             who = await person(connection, LeadId(data["lead_id"]), keys=self._runtime.keys)
         if told["type"] == ERASED:
@@ -148,7 +113,7 @@ class CrmWriter:
     async def _merge(
         self,
         outbound: Outbound,
-        where: _Connection,
+        where: Where,
         claimed: Claimed,
         survivor: tuple[LeadId, Record],
         gone_id: LeadId,
@@ -161,45 +126,38 @@ class CrmWriter:
         into = reading.crm_id or await self._known(where, "lead", survivor[0])
         if reading.what != "done" or into is None or into == gone:
             return _verdict(claimed, reading, answer)
-        call = where.crm.merge(into, gone, where.ways.merged)
-        if call is None:
-            return Verdict(
-                "delivered", f"{into} is up to date; merge {gone} into it by hand, or name ways.merged_field"
-            )
-        reading, answer = await self._write(outbound, where, call)
+        reading, answer = await _merged(outbound, where, into, gone, answer)
         if where.crm.merges and reading.what == "done":
             for our_id in (survivor[0], gone_id):  # a merged record may have a new id
                 await self._note(where, "lead", our_id, reading.crm_id or into)
         return _verdict(claimed, reading, answer)
 
-    async def _erase(self, outbound: Outbound, where: _Connection, claimed: Claimed, lead_id: LeadId) -> Verdict:
+    async def _erase(self, outbound: Outbound, where: Where, claimed: Claimed, lead_id: LeadId) -> Verdict:
         """The record of an erased lead is deleted; what the CRM said to that is kept with its id."""
         crm_id = await self._known(where, "lead", lead_id)
         if crm_id is None:
             return Verdict("delivered", "nothing to erase: it was never written")
-        reading, answer = await self._write(outbound, where, where.crm.erase(crm_id))
-        if answer.status == NOT_FOUND:
+        reading, answer = await write(outbound, where, where.crm.erase(crm_id))
+        if reading.gone:
             reading = Reading("done", f"answered {answer.status}: it was gone already")
         async with self._runtime.database.reading() as connection:
             at = await agreed_now(connection, self._runtime.clock) if reading.what == "done" else None
             await queries.note_erasure(connection, where.endpoint_id, lead_id, at, reading.said)
         return _verdict(claimed, reading, answer)
 
-    async def _connection(self, connection: Connection, endpoint_id: str) -> _Connection | None:
+    async def _connection(self, connection: Connection, endpoint_id: str) -> Where | None:
         row = await queries.to_write(connection, endpoint_id)
         if row is None:
             return None
         session = self._sessions.get(endpoint_id)
         if session is None or session.told_at != row["updated_at"]:
-            session = self._sessions[endpoint_id] = _Session(row["updated_at"])
+            session = self._sessions[endpoint_id] = Session(row["updated_at"])
         credentials = self._runtime.keys.open_request(row["sealed"], label_of(endpoint_id))
         written = {name: str(value) for name, value in credentials.items()}
         ways = Ways(**row["ways"])
-        return _Connection(endpoint_id, CRMS[row["crm"]], row["base_url"], row["auth_url"], ways, written, session)
+        return Where(endpoint_id, CRMS[row["crm"]], row["base_url"], row["auth_url"], ways, written, session)
 
-    async def _lead(
-        self, outbound: Outbound, where: _Connection, who: Person, told: Mapping[str, Any]
-    ) -> Record | None:
+    async def _lead(self, outbound: Outbound, where: Where, who: Person, told: Mapping[str, Any]) -> Record | None:
         """The person as they are known now; None where the CRM could not find them again.
 
         The stage of a fact counts unless this service has read a later one.
@@ -221,7 +179,12 @@ class CrmWriter:
         fields = filled(where.ways.fields["lead"], values)
         return Record("lead", id_field, str(id_value), fields, where.ways.stages.get(stage or ""), owner=owner)
 
-    async def _deal(self, outbound: Outbound, where: _Connection, data: Mapping[str, Any]) -> Record:
+    async def _deal(self, outbound: Outbound, where: Where, data: Mapping[str, Any]) -> Record:
+        """A deal as it stands now: a fact that is told late, or again, does not take it back."""
+        async with self._runtime.database.reading() as connection:
+            deal = await deal_by_id(connection, self._runtime.keys, DealId(data["deal_id"]))
+        if deal is not None and deal.revision > data["revision"]:
+            data = {**data, **stands(deal)}
         rep_id = data.get("rep_id")
         owner = None if rep_id is None else await self._user(outbound, where, RepId(rep_id))
         fields = filled(where.ways.fields["deal"], {"deal": deal_values(data)})
@@ -229,17 +192,17 @@ class CrmWriter:
         pipeline = where.ways.pipelines.get(str(data.get("pipeline_id")))
         return Record("deal", where.ways.ids["deal"], str(data["deal_id"]), fields, stage, pipeline, owner)
 
-    async def _known(self, where: _Connection, kind: RecordKind, our_id: str) -> str | None:
+    async def _known(self, where: Where, kind: RecordKind, our_id: str) -> str | None:
         async with self._runtime.database.reading() as connection:
             row = await queries.record(connection, where.endpoint_id, kind, our_id)
         return None if row is None else str(row["crm_id"])
 
-    async def _note(self, where: _Connection, kind: RecordKind, our_id: str, crm_id: str) -> None:
+    async def _note(self, where: Where, kind: RecordKind, our_id: str, crm_id: str) -> None:
         async with self._runtime.database.reading() as connection:
             at = await agreed_now(connection, self._runtime.clock)
             await queries.put_record(connection, where.endpoint_id, kind, our_id, crm_id, at)
 
-    async def _user(self, outbound: Outbound, where: _Connection, rep_id: RepId) -> str | None:
+    async def _user(self, outbound: Outbound, where: Where, rep_id: RepId) -> str | None:
         """The CRM's user who is this rep: as the connection says, else by the address."""
         if rep_id in where.ways.users:
             return where.ways.users[rep_id]
@@ -250,25 +213,24 @@ class CrmWriter:
         known, until = where.session.users.get(rep.email, (None, 0.0))
         if until > time.monotonic():
             return known
-        answer = await self._call(outbound, where, where.crm.user_call(rep.email))
+        answer = await call_with_token(outbound, where, where.crm.user_call(rep.email))
         try:
             found = where.crm.user_in(answer, rep.email)
         except ValueError:
-            raise NotLetIn(_no_answer("asked for a user", where.crm.read(answer)), answer) from None
+            raise NotLetIn(no_answer("asked for a user", where.crm.read(answer)), answer) from None
         where.session.users[rep.email] = (found, time.monotonic() + USERS_KEPT_S)
         return found
 
-    async def _put(self, outbound: Outbound, where: _Connection, our_id: str, record: Record) -> tuple[Reading, Answer]:
+    async def _put(self, outbound: Outbound, where: Where, our_id: str, record: Record) -> tuple[Reading, Answer]:
         """Write a record, note its id there, and tie a deal to its person's contact.
 
         Where the CRM does not let us do that, the deal stands there all the same, and the log says so.
         """
-        known = await self._known(where, record.kind, our_id) is not None
-        whole, less = (where.crm.upsert(replace(record, known=there)) for there in (False, known))
-        reading, answer = await self._write(outbound, where, less)
-        if less != whole and any(code in reading.said for code in INCOMPLETE):  # somebody deleted it there
-            reading, answer = await self._write(outbound, where, whole)
-        if reading.what == "refused":
+        known = await self._known(where, record.kind, our_id)
+        reading, answer = await self._found(outbound, where, record, known)
+        if reading.twin is not None:
+            reading, answer = await self._taken(outbound, where, record, known, reading.twin)
+        elif reading.what == "refused":
             reading, answer = await self._adopt(outbound, where, record, (reading, answer))
         if reading.what != "done" or reading.crm_id is None:
             return reading, answer
@@ -276,76 +238,70 @@ class CrmWriter:
         more = where.crm.after(record, reading.crm_id)
         if more is None:
             return reading, answer
-        token = await self._token(outbound, where, None)
-        found = await self._ask(outbound, where, more, token)
+        token = await token_of(outbound, where, None)
+        found = await ask(outbound, where, more, token)
         last = where.crm.tie(found, reading.crm_id) if found.is_success else None
         if last is None and found.is_success:
             return reading, found
-        answer = found if last is None else await self._ask(outbound, where, last, token)
+        answer = found if last is None else await ask(outbound, where, last, token)
         then = where.crm.read(answer)
         if then.what in ("refused", "expired"):
             then = Reading("done", f"{reading.said}; its contact: {then.said}")
         return replace(then, crm_id=reading.crm_id), answer
 
+    async def _found(
+        self, outbound: Outbound, where: Where, record: Record, known: str | None
+    ) -> tuple[Reading, Answer]:
+        """Write a record where it is found: one that is found by an address by the CRM's own id once that is known."""
+        if known is not None and record.id_field in BY_ADDRESS:
+            whole = {record.id_field: record.id_value, **record.fields}
+            reading, answer = await write(outbound, where, where.crm.update(replace(record, fields=whole), known))
+            if not reading.gone:
+                return replace(reading, crm_id=known if reading.what == "done" else None), answer
+        whole_call, less = (where.crm.upsert(replace(record, known=there)) for there in (False, known is not None))
+        reading, answer = await write(outbound, where, less)
+        if less != whole_call and any(code in reading.said for code in INCOMPLETE):  # somebody deleted it there
+            reading, answer = await write(outbound, where, whole_call)
+        return reading, answer
+
+    async def _taken(
+        self, outbound: Outbound, where: Where, record: Record, known: str | None, twin: str
+    ) -> tuple[Reading, Answer]:
+        """Where the address is another record's, that one is the person's, and the one before becomes part of it."""
+        told = {**record.fields, record.id_field: record.id_value}
+        fields = {name: value for name, value in told.items() if name not in BY_ADDRESS}
+        reading, answer = await write(outbound, where, where.crm.update(replace(record, fields=fields), twin))
+        if reading.what != "done" or known in (None, twin):
+            return replace(reading, crm_id=twin), answer
+        joined, answer = await _merged(outbound, where, twin, known, answer)
+        if joined.what in ("refused", "expired"):
+            joined = Reading("done", f"{reading.said}; merging {known} into it: {joined.said}")
+        return replace(joined, crm_id=(joined.crm_id if where.crm.merges else None) or twin), answer
+
     async def _adopt(
-        self, outbound: Outbound, where: _Connection, record: Record, refused: tuple[Reading, Answer]
+        self, outbound: Outbound, where: Where, record: Record, refused: tuple[Reading, Answer]
     ) -> tuple[Reading, Answer]:
         """Where a lead was refused since the CRM has the person already: write that one, and it is ours from now on."""
         call = where.crm.twin_call(record, refused[0])
         if call is None:
             return refused
-        answer = await self._call(outbound, where, call)
+        answer = await call_with_token(outbound, where, call)
         if not answer.is_success:
             return where.crm.read(answer), answer
         twin = where.crm.adopt(record, answer)
         if twin is None:
             return refused
-        reading, answer = await self._write(outbound, where, twin[1])
+        reading, answer = await write(outbound, where, twin[1])
         return replace(reading, crm_id=twin[0]), answer
 
-    async def _write(
-        self, outbound: Outbound, where: _Connection, call: Call, *, tested: bool = False
-    ) -> tuple[Reading, Answer]:
-        answer = await self._call(outbound, where, call)
-        reading = where.crm.read(answer)
-        if tested and answer.is_success:
-            reading = Reading("done", f"answered {answer.status}")
-        return reading, answer
 
-    async def _call(self, outbound: Outbound, where: _Connection, call: Call) -> Answer:
-        """A call with a token; with another one, once, when the CRM does not take it any more."""
-        token = await self._token(outbound, where, None)
-        answer = await self._ask(outbound, where, call, token)
-        if where.crm.read(answer).what == "expired" and "token" not in where.credentials:
-            answer = await self._ask(outbound, where, call, await self._token(outbound, where, token))
-        return answer
-
-    async def _ask(self, outbound: Outbound, where: _Connection, call: Call, token: Token) -> Answer:
-        url = (token.base_url or where.base_url).rstrip("/") + call.path
-        headers = {**call.headers, **where.crm.headers(token.value)}
-        return await outbound.call(call.method, url, headers=headers, content=call.body, timeout_s=TIMEOUT_S)
-
-    async def _token(self, outbound: Outbound, where: _Connection, refused: Token | None) -> Token:
-        """The token of the connection, fetched by one for all; never again the one that was `refused`."""
-        session, crm = where.session, where.crm
-        call = crm.token_call(where.base_url.rstrip("/"), where.credentials, where.auth_url)
-        if call is None:
-            return Token(where.credentials["token"], 0)
-        async with session.lock:
-            if session.token is None or session.token is refused or session.until < time.monotonic():
-                session.token = None
-                answer = await outbound.call(
-                    call.method, call.path, headers=call.headers, content=call.body, timeout_s=TIMEOUT_S
-                )
-                try:
-                    session.token = crm.token_in(answer)
-                except ValueError:
-                    reading = crm.read(answer)
-                    if reading.what != "later":  # refusals come with any status
-                        reading = Reading("expired", f"answered {answer.status}; look at the credentials")
-                    raise NotLetIn(_no_answer("no token", reading), answer) from None
-                session.until = time.monotonic() + max(session.token.lasts_s - EARLIER_S, EARLIER_S)
-            return session.token
+async def _merged(outbound: Outbound, where: Where, into: str, gone: str, answer: Answer) -> tuple[Reading, Answer]:
+    """One record of two, or a mark that they are one; `answer` is the one before, where neither can be."""
+    call = where.crm.merge(into, gone, where.ways.merged)
+    if call is None:
+        said = f"{into} is up to date; merge {gone} into it by hand, or name ways.merged_field"
+        return Reading("done", said), answer
+    return await write(outbound, where, call)
 
 
 def label_of(endpoint_id: str) -> str:
@@ -368,9 +324,3 @@ def _verdict(claimed: Claimed, reading: Reading, answer: Answer) -> Verdict:
             return verdict_to_try_again(*again, None if rest is None else timedelta(seconds=rest))
         case _:
             assert_never(reading.what)
-
-
-def _no_answer(asked: str, reading: Reading) -> Reading:
-    """What it means that something was not told that has to be known before anything is written: nothing is lost."""
-    what: Literal["expired", "later"] = "later" if reading.what in ("later", "done") else "expired"
-    return replace(reading, what=what, said=f"{asked}: {reading.said}")

@@ -5,9 +5,11 @@ https://developers.hubspot.com/docs/reference/api/crm/owners,
 https://developers.hubspot.com/docs/developer-tooling/platform/usage-guidelines
 """
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from services.routing.crm.domain import (
     FORM,
@@ -27,7 +29,10 @@ OBJECTS: Mapping[RecordKind, str] = {"lead": "contacts", "deal": "deals"}
 STAGES: Mapping[RecordKind, str] = {"lead": "hs_lead_status", "deal": "dealstage"}
 LATER = frozenset({"CONFLICT"})
 LIMITS = {"RATE_LIMITS": 1, "RATE_LIMIT": 1, "SECONDLY": 1, "TEN_SECONDLY_ROLLING": 10, "DAILY": 3_600}
-EXPIRED = frozenset({"EXPIRED_AUTHENTICATION", "INVALID_AUTHENTICATION"})
+EXPIRED = frozenset({"EXPIRED_AUTHENTICATION", "INVALID_AUTHENTICATION", "MISSING_SCOPES"})
+MOVING, MOVING_S = 477, 3_600
+"""An account that is on its way to another data centre; how long that takes is in `Retry-After`, a day at most."""
+OTHER = re.compile(r"existing id: *(\w+)", re.IGNORECASE)
 SESSION_S = 1_800
 
 
@@ -87,17 +92,15 @@ class HubSpot:
 
     def upsert(self, record: Record) -> Call:
         """One record in a batch, which is how there is an upsert."""
-        properties: dict[str, Any] = dict(record.fields)
-        if record.stage is not None:
-            properties[STAGES[record.kind]] = record.stage
-        if record.pipeline is not None:
-            properties["pipeline"] = record.pipeline
-        if record.owner is not None:
-            properties["hubspot_owner_id"] = record.owner
-        one = {"idProperty": record.id_field, "id": record.id_value, "properties": properties}
+        one = {"idProperty": record.id_field, "id": record.id_value, "properties": _properties(record)}
         return Call("POST", f"/crm/v3/objects/{OBJECTS[record.kind]}/batch/upsert", as_json({"inputs": [one]}))
 
-    def twin_call(self, record: Record, refused: Reading) -> Call | None:  # written by the address, it is found anyway
+    def update(self, record: Record, crm_id: str) -> Call:
+        """By HubSpot's id."""
+        place = f"/crm/v3/objects/{OBJECTS[record.kind]}/{quote(crm_id, safe='')}"
+        return Call("PATCH", place, as_json({"properties": _properties(record)}))
+
+    def twin_call(self, record: Record, refused: Reading) -> Call | None:  # a conflict names it
         """None."""
         return None
 
@@ -137,4 +140,21 @@ class HubSpot:
         for error in errors:
             names = (error.get("context") or {}).get("propertyName") or ()
             codes.append(" ".join([str(error.get("code") or error.get("category") or ""), *map(str, names)]).strip())
-        return reading_of(answer, codes, LATER, EXPIRED, LIMITS)
+        reading = reading_of(answer, codes, LATER, EXPIRED, LIMITS)
+        if answer.status == MOVING:
+            return replace(reading, what="later", rest_s=answer.retry_after_s or MOVING_S)
+        if "CONFLICT" in codes:
+            other = OTHER.search(" ".join(str(one.get("message")) for one in (told, *errors)))
+            return reading if other is None else replace(reading, what="refused", twin=other[1])
+        return reading
+
+
+def _properties(record: Record) -> dict[str, Any]:
+    properties: dict[str, Any] = dict(record.fields)
+    if record.stage is not None:
+        properties[STAGES[record.kind]] = record.stage
+    if record.pipeline is not None:
+        properties["pipeline"] = record.pipeline
+    if record.owner is not None:
+        properties["hubspot_owner_id"] = record.owner
+    return properties

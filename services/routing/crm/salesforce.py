@@ -98,6 +98,11 @@ class Salesforce:
         place = f"{OBJECTS[record.kind]}/{quote(record.id_field)}/{quote(record.id_value, safe='')}"
         return Call("PATCH", f"{DATA}/sobjects/{place}", as_json(content))
 
+    def update(self, record: Record, crm_id: str) -> Call:
+        """By Salesforce's id."""
+        place = f"{DATA}/sobjects/{OBJECTS[record.kind]}/{quote(crm_id, safe='')}"
+        return Call("PATCH", place, as_json(_content(replace(record, known=True))))
+
     def twin_call(self, record: Record, refused: Reading) -> Call | None:
         """A query for the oldest lead with the address that is nobody's here and not a contact yet."""
         email = record.fields.get("Email")

@@ -33,6 +33,7 @@ LATER = frozenset({"INTERNAL_ERROR", "RECORD_LOCKED"})
 LIMITS = {"TOO_MANY_REQUESTS": 60, "LIMIT_EXCEEDED": 3_600}
 EXPIRED = frozenset({"INVALID_TOKEN", "AUTHENTICATION_FAILURE", "OAUTH_SCOPE_MISMATCH"})
 SESSION_S = 3_600
+HURRY = "too many requests"
 
 
 class Zoho:
@@ -89,17 +90,16 @@ class Zoho:
 
     def upsert(self, record: Record) -> Call:
         """One record; workflows of the CRM run as for any other."""
-        content: dict[str, Any] = {**record.filled_up(WANTED), record.id_field: record.id_value}
-        if record.stage is not None:
-            content[STAGES[record.kind]] = record.stage
-        if record.pipeline is not None:
-            content["Pipeline"] = record.pipeline
-        if record.owner is not None:
-            content["Owner"] = {"id": record.owner}
+        content = {**_content(record), record.id_field: record.id_value}
         body = {"data": [content], "duplicate_check_fields": [record.id_field]}
         return Call("POST", f"{API}/{MODULES[record.kind]}/upsert", as_json(body))
 
-    def twin_call(self, record: Record, refused: Reading) -> Call | None:  # written by the address, it is found anyway
+    def update(self, record: Record, crm_id: str) -> Call:
+        """By Zoho's id."""
+        place = f"{API}/{MODULES[record.kind]}/{quote(crm_id, safe='')}"
+        return Call("PUT", place, as_json({"data": [_content(replace(record, known=True))]}))
+
+    def twin_call(self, record: Record, refused: Reading) -> Call | None:  # a duplicate is named
         """None."""
         return None
 
@@ -137,10 +137,26 @@ class Zoho:
         content = content_of(answer)
         told = content if isinstance(content, dict) else {}
         first = told["data"][0] if isinstance(told.get("data"), list) and told["data"] else told
-        details = first.get("details") or {}
+        details = first.get("details")
+        details = details if isinstance(details, dict) else {}
         if answer.is_success and first.get("code") == "SUCCESS":
             return Reading("done", f"answered {answer.status}: {first.get('action')}", str(details.get("id")))
-        code = first.get("code")
+        code, name = first.get("code"), details.get("api_name")
+        if code is None and HURRY in str(told.get("error_description")).casefold():  # to who asks for tokens
+            code = "TOO_MANY_REQUESTS"
         refused = reading_of(answer, [code], LATER, EXPIRED, LIMITS)
-        name = details.get("api_name") if isinstance(details, dict) else None
-        return replace(refused, said=refused.said + (f" {name}" if name else ""))
+        # A wrong id is told as a wrong value, of the address or of the record.
+        gone = refused.gone or (code == "INVALID_DATA" and (name == "id" or (name is None and "id" in details)))
+        twin = str(details["id"]) if code == "DUPLICATE_DATA" and name == "Email" and details.get("id") else None
+        return replace(refused, said=refused.said + (f" {name}" if name else ""), gone=gone, twin=twin)
+
+
+def _content(record: Record) -> dict[str, Any]:
+    content = record.filled_up(WANTED)
+    if record.stage is not None:
+        content[STAGES[record.kind]] = record.stage
+    if record.pipeline is not None:
+        content["Pipeline"] = record.pipeline
+    if record.owner is not None:
+        content["Owner"] = {"id": record.owner}
+    return content
