@@ -44,6 +44,7 @@ from shared.rules._router import (
 )
 from shared.rules._source import Token, place, tokens_in
 from shared.rules._vocabulary import BOOLEAN, INTEGER, NUMBER, OPEN, TEXT, TEXTS, TIME, Kind, Vocabulary
+from shared.rules._within import sent_within
 
 __all__ = [
     "BOOLEAN",
@@ -96,6 +97,7 @@ __all__ = [
     "json_object",
     "place",
     "present",
+    "sent_within",
     "time_to_come",
     "tokens_in",
     "unwrapped",

@@ -14,6 +14,7 @@ from shared.errors import FieldError, Invalid
 from shared.rules._activations import expected_version
 from shared.rules._documents import Decision, DocumentStore, StoredDocument
 from shared.rules._life import NEWEST, Reason, add_life, etag, json_object
+from shared.rules._within import sent_within
 from shared.secrets import Secrets
 from shared.web import (
     Endpoints,
@@ -164,7 +165,8 @@ def documents_router(  # noqa: PLR0913  # what a kind of document is made of
         async def simulate_document(body: SimulateIn) -> dict[str, Any]:
             """What a version or a document would have made of the last days, without effect."""
             document = await document_to_try(database, store, body)
-            check(document)
+            with sent_within(sent=body.version is None):
+                validate(document)
             return {"version": body.version, "days": body.days, **await tried(document, body.days)}
 
     told = _of_the_only_one(out)

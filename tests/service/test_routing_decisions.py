@@ -226,7 +226,7 @@ async def test_a_preview_tries_other_rules_at_another_time_on_a_known_lead(routi
         ({"lead": {}, "at": "tomorrow"}, "/at"),
         ({"lead": {}, "at": "9999-12-31T23:59:59-14:00"}, "/at"),
         ({"lead": {}, "at": "0001-01-01T00:00:00Z"}, "/at"),
-        ({"lead": {}, "document": {"queues": []}}, "/queues"),
+        ({"lead": {}, "document": {"queues": []}}, "/document/queues"),
     ],
 )
 async def test_a_preview_of_nonsense_names_the_field(routing: Routing, body: dict[str, Any], pointer: str) -> None:

@@ -80,6 +80,20 @@ async def test_a_draft_is_compared_with_the_rules_in_force_and_nothing_changes(
     assert await simulate(routing, document=TERRITORIES, days=7) == found  # by this process alone
 
 
+async def test_leads_that_came_in_together_are_given_out_in_the_order_in_which_they_were(
+    routing: Routing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.routing.rules.simulation.AT_ONCE", 5)
+    for name, weight in (("ann", 100), ("bob", 70), ("cid", 30)):
+        await routing.hire(name, weight=weight)
+    await routing.put_rules()
+    names = [f"lead-{number}" for number in range(24)]
+    await routing.service.deliver(*(captured(name) for name in names), *(entered(name) for name in names))
+    changes = (await simulate(routing, document=TERRITORIES, days=7))["changes"]
+    given = {change["lead_id"]: change["before"]["rep_id"] for change in changes}
+    assert given == {lead_id(name): await routing.owner(name) for name in names}
+
+
 async def test_offers_that_would_be_late_are_expected_from_how_fast_reps_answered(routing: Routing) -> None:
     ann = await routing.hire("ann", territories=["AT"])
     await routing.put_rules()

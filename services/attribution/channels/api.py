@@ -19,7 +19,7 @@ from services.attribution.channels.groupings import (
 from services.attribution.channels.simulating import simulate
 from shared.clock import Clock
 from shared.db import Connection
-from shared.rules import DocumentOut, StoredDocument, documents_router
+from shared.rules import DocumentOut, StoredDocument, documents_router, sent_within
 from shared.service import Runtime
 from shared.web import Input, requires
 
@@ -124,7 +124,8 @@ def router(runtime: Runtime) -> APIRouter:
     async def preview(body: PreviewIn) -> Preview:
         """The channel that a touch would have, and why."""
         if body.document is not None:
-            grouping = compile_grouping(0, body.document)
+            with sent_within():
+                grouping = compile_grouping(0, body.document)
         else:
             async with database.reading() as connection:
                 active = await STORE.active_version(connection)

@@ -26,6 +26,7 @@ from shared.rules import (
     add_life,
     etag,
     expected_version,
+    sent_within,
     time_to_come,
 )
 from shared.service import Runtime
@@ -209,7 +210,8 @@ def router(runtime: Runtime) -> APIRouter:
                 stored = await STORE.version(connection, body.version, model_id)
                 document = ModelDocument.model_validate(stored.document)
             assert document is not None
-            model = compile_model(model_id, body.version or 0, document)
+            with sent_within(sent=body.version is None):
+                model = compile_model(model_id, body.version or 0, document)
             if isinstance(model, TotalsModel):
                 raise ModelNotAvailable(f"{model.base} gives totals by channel; only models that split can be tried")
             since = runtime.clock.now() - timedelta(days=body.days)

@@ -28,6 +28,7 @@ from shared.events import ConsentChannel
 from shared.identity import find_by_email, resolve
 from shared.ids import EventId, LeadId, SequenceId
 from shared.profiles import LEAD
+from shared.rules import sent_within
 from shared.web import Input, Principal, requires
 
 WAITED = timedelta(seconds=5)
@@ -170,7 +171,8 @@ async def _draft(
         )
         document = stored.document
         return await parts.catalogue.plan(connection, SequenceId(sequence_id), stored.version), document
-    return plan_of(sequence_id, document), document
+    with sent_within():
+        return plan_of(sequence_id, document), document
 
 
 async def _person(connection: Connection, parts: Parts, body: SimulateSequenceIn, now: datetime) -> Person:

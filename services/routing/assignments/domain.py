@@ -184,10 +184,11 @@ class Assignment:
 class PastLead:
     """A lead as it came in: what the rules saw, and until when a rep was busy with it (None: still).
 
-    `returns` says that the person came in once more after this.
+    `returns` says that the person came in once more after this, `number` who of those with one time came first.
     """
 
     assignment_id: AssignmentId
+    number: int
     lead_id: LeadId
     person_id: LeadId
     assigned_at: datetime

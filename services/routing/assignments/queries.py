@@ -116,6 +116,7 @@ ORDER BY assigned_at DESC, assignment_id DESC LIMIT $7
 # The first assignment of each entry, where it is known what the rules saw, and until when the entry kept a rep busy.
 MADE_AFTER = """
 SELECT assignment_id, lead_id, person_id, assigned_at, company, inputs, sealed, sealed_for,
+    coalesce((SELECT number FROM decisions AS one WHERE one.assignment_id = made.assignment_id), 0) AS number,
     (
         SELECT nullif(max(coalesce(of_entry.ended_at, 'infinity')), 'infinity') FROM assignments AS of_entry
         WHERE of_entry.person_id = made.person_id AND of_entry.entry_id = made.entry_id
@@ -327,7 +328,7 @@ async def listed(  # noqa: PLR0913  # the filters of one list
 
 
 async def made_after(connection: Connection, place: tuple[datetime, str], limit: int) -> list[PastLead]:
-    """Leads that came in after a place, in order, as they were seen then, sealed."""
+    """Leads that came in after a place, by time and then by id, as they were seen then, sealed."""
     return [PastLead(**row) for row in await connection.fetch(MADE_AFTER, *place, limit)]
 
 

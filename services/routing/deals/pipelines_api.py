@@ -14,7 +14,16 @@ from services.routing.errors import NoSuchPipeline
 from services.routing.parts import Parts
 from shared.db import Connection
 from shared.errors import FieldError
-from shared.rules import Decision, DocumentOut, InvalidDocument, StoredDocument, etag, expected_version, time_to_come
+from shared.rules import (
+    Decision,
+    DocumentOut,
+    InvalidDocument,
+    StoredDocument,
+    etag,
+    expected_version,
+    sent_within,
+    time_to_come,
+)
 from shared.web import (
     Endpoints,
     Input,
@@ -121,7 +130,8 @@ def _add_reading(routes: APIRouter, parts: Parts, simulate: Simulate) -> None:
             async with runtime.database.reading() as connection:
                 version = told.version or await store.active_version(connection, pipeline_id) or 0
                 document = (await store.version(connection, version, pipeline_id)).document
-        draft = _compiled(document, pipeline_id)
+        with sent_within(sent=document is told.document):
+            draft = _compiled(document, pipeline_id)
         return {"version": told.version, "days": told.days, **await simulate(draft, told.days)}
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from services.routing.assignments.domain import Assignment, Case, Choice, Nobody
 from services.routing.decisions import handlers
@@ -26,7 +26,8 @@ from shared.emails import parse_email
 from shared.errors import FieldError, Invalid
 from shared.identity import find_by_email
 from shared.ids import AssignmentId, LeadId, RepId
-from shared.web import Endpoints, Input, Instant, invalid, requires
+from shared.rules import sent_within
+from shared.web import Endpoints, Input, Instant, requires
 
 
 class TrialOut(BaseModel):
@@ -293,10 +294,8 @@ async def _rules(connection: Connection, parts: Parts, told: PreviewIn) -> Rules
         return await parts.rules.at_version(connection, told.version)
     if told.document is None:
         return await parts.rules.current(connection)
-    try:
+    with sent_within():
         return rules_of(0, told.document)
-    except ValidationError as exc:
-        raise invalid(exc) from exc
 
 
 async def _known(connection: Connection, parts: Parts, told: PreviewIn, at: datetime) -> Case:

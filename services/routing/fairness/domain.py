@@ -60,7 +60,9 @@ class Entry:
     """One line of the books: of `rep_id`, who is the one that got the lead in a turn.
 
     `units` is what it adds; for a turn it follows from the `weights` of all who were present and from the `level`,
-    the sum of their balances before, which is shared out too so that those present stand around nought.
+    the sum of their balances before, which is shared out too, `by_weight`, so that those present stand around nought.
+    Turns of earlier versions shared the level out in equal parts: with each lead that was given back, members of great
+    weight gained on those of little.
     """
 
     kind: Kind
@@ -71,6 +73,7 @@ class Entry:
     weight: int | None = None
     weights: Weights = ()
     level: int = 0
+    by_weight: bool = True
     assignment_id: AssignmentId | None = None
     lead_id: LeadId | None = None
     actor: str | None = None
@@ -86,11 +89,11 @@ def shared_out(total: int, weights: Sequence[int]) -> list[int]:
 
 
 @lru_cache(maxsize=1_000)
-def earned(weights: Weights, level: int) -> Mapping[RepId, int]:
+def earned(weights: Weights, level: int, *, by_weight: bool = True) -> Mapping[RepId, int]:
     """What each member present gains by one more lead to give out, before anybody pays for it."""
     shares = _shares(weights)
     if level:
-        parts = shared_out(level, [1] * len(shares))
+        parts = shared_out(level, [weight if by_weight else 1 for _, weight in weights])
         shares = tuple(share - part for share, part in zip(shares, parts, strict=True))
     return {rep_id: share for (rep_id, _), share in zip(weights, shares, strict=True)}
 
@@ -104,7 +107,7 @@ def added(entry: Entry) -> dict[RepId, int]:
     """What an entry adds to each balance that it touches."""
     if entry.kind != "turn":
         return {entry.rep_id: entry.units}
-    gained = dict(earned(entry.weights, entry.level))
+    gained = dict(earned(entry.weights, entry.level, by_weight=entry.by_weight))
     gained[entry.rep_id] = gained.get(entry.rep_id, 0) - LEAD
     return gained
 

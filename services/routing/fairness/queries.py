@@ -30,12 +30,12 @@ ON CONFLICT (queue_id, rep_id) DO UPDATE
 SET since = excluded.since, balance = excluded.balance, received = excluded.received, entries = excluded.entries,
     weight = excluded.weight, away = excluded.away
 """
-ENTRY = "kind, rep_id, at, units, why, weight, weights_hash, level, assignment_id, lead_id, actor"
+ENTRY = "kind, rep_id, at, units, why, weight, weights_hash, level, by_weight, assignment_id, lead_id, actor"
 PUT_ENTRIES = f"""
 INSERT INTO fairness_entries (number, queue_id, {ENTRY})
 SELECT * FROM unnest(
     $1::bigint[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::text[], $8::integer[],
-    $9::text[], $10::bigint[], $11::text[], $12::text[], $13::text[]
+    $9::text[], $10::bigint[], $11::boolean[], $12::text[], $13::text[], $14::text[]
 )
 """
 PUT_WEIGHTS = """
@@ -208,6 +208,7 @@ def _columns(entry: Entry) -> tuple[Any, ...]:
         entry.weight,
         _hash(entry.weights),
         entry.level,
+        entry.by_weight,
         entry.assignment_id,
         entry.lead_id,
         entry.actor,
@@ -224,6 +225,7 @@ def _line(row: asyncpg.Record) -> Line:
         weight=row["weight"],
         weights=tuple((RepId(rep_id), weight) for rep_id, weight in row["weights"] or ()),
         level=row["level"],
+        by_weight=row["by_weight"],
         assignment_id=row["assignment_id"],
         lead_id=row["lead_id"],
         actor=row["actor"],

@@ -98,17 +98,29 @@ async def simulate_rules(parts: Parts, document: Mapping[str, Any], days: int) -
 
 
 async def _pages(parts: Parts, since: datetime) -> AsyncIterator[list[PastLead]]:
-    """The leads since then in order, opened, some at a time."""
+    """The leads since then in the order in which they were given out, opened, some at a time.
+
+    Those of one batch have one time, and numbers that tell who came first: they are kept together.
+    """
     place = (since, "")
+    begun: list[PastLead] = []
     for _ in range(0, MOST_LEADS, AT_ONCE):
         async with parts.runtime.database.reading() as connection:
             stored = await assignments.made_after(connection, place, AT_ONCE)
-            page = await inputs.opened(connection, parts.runtime.keys, stored)
-        if page:
-            yield page
-        if len(page) < AT_ONCE:
-            return
-        place = (page[-1].assigned_at, page[-1].assignment_id)
+            begun += await inputs.opened(connection, parts.runtime.keys, stored)
+        if len(stored) < AT_ONCE:
+            break
+        place = (stored[-1].assigned_at, stored[-1].assignment_id)
+        whole = [lead for lead in begun if lead.assigned_at < stored[-1].assigned_at]
+        begun = begun[len(whole) :]
+        if whole:
+            yield _in_order(whole)
+    if begun:
+        yield _in_order(begun)
+
+
+def _in_order(leads: Sequence[PastLead]) -> list[PastLead]:
+    return sorted(leads, key=lambda lead: (lead.assigned_at, lead.number))
 
 
 @contextmanager

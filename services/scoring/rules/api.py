@@ -19,7 +19,7 @@ from services.scoring.rules.simulation import Asked
 from shared.db import Tx
 from shared.errors import Unavailable
 from shared.jobs import State
-from shared.rules import SimulateIn, document_to_try, documents_router
+from shared.rules import SimulateIn, document_to_try, documents_router, sent_within
 from shared.service import Runtime
 from shared.web import Principal, idempotent, requires
 
@@ -76,7 +76,8 @@ def rules_router(runtime: Runtime) -> APIRouter:
         Answers 202 with the job's address when it takes longer than the request waits.
         """
         document = await document_to_try(database, store, body)
-        rule_set(0, document)
+        with sent_within(sent=body.version is None):
+            rule_set(0, document)
         asked = Asked(document, body.days, body.sample)
 
         async def make(tx: Tx) -> Response:

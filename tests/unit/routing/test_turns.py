@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from math import gcd
@@ -177,6 +177,62 @@ def test_however_members_come_and_go_the_entries_add_up_to_the_balances(presence
     assert all(abs(account.balance) < 4 * LEAD for account in books.values())
     counted = Counter(rep_id for entry in entries for rep_id in added(entry))
     assert counted == {rep_id: account.entries for rep_id, account in books.items()}
+
+
+def decide(members: Members, books: Books, gives_back: Sequence[bool]) -> tuple[set[RepId], RepId | None, Books]:
+    """A lead offered until somebody keeps it: who passed it by, who has it, and the books; members answer in turn."""
+    passed: set[RepId] = set()
+    for refused in [*gives_back, False]:
+        if len(passed) == len(members):
+            return passed, None, books
+        running = [replace(one, out="passed it by") if one.rep_id in passed else one for one in members]
+        turn, books = take(running, books)
+        if not refused:
+            return passed, turn.rep_id, books
+        books = folded(books, [Entry("rejected", turn.rep_id, AT, LEAD)])
+        passed.add(turn.rep_id)
+    raise AssertionError("the last one keeps it")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 200), min_size=2, max_size=6), st.integers(1, 200))
+def test_who_always_gives_back_moves_nothing_among_the_others(weights: list[int], refusing: int) -> None:
+    members = [Standing(RepId("rep-refuses"), refusing), *reps(weights)]
+    received: Counter[RepId | None] = Counter()
+    books: Books = {}
+    for count in range(1, 151):
+        ahead = take(members, books)[0].rep_id == members[0].rep_id
+        _, rep_id, books = decide(members, books, [ahead])
+        received[rep_id] += 1
+        for one in members[1:]:
+            assert abs(Fraction(count * one.weight, sum(weights)) - received[one.rep_id]) < 2
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.integers(1, 200), min_size=2, max_size=6),
+    st.lists(st.lists(st.booleans(), max_size=5), max_size=60),
+)
+def test_a_lead_given_back_is_all_that_takes_a_balance_beyond_a_lead_and_only_until_it_is_made_up(
+    weights: list[int], answers: list[list[bool]]
+) -> None:
+    members = reps(weights)
+    books: Books = {}
+    for refusals in answers:
+        _, _, books = decide(members, books, refusals)
+        assert all(account.balance < 2 * LEAD for account in books.values())
+    for place in range(3 * len(members)):
+        _, books = take(members, books)
+        if place >= len(members):
+            assert all(abs(account.balance) < LEAD for account in books.values())
+
+
+def test_turns_of_an_earlier_version_stay_what_they_were() -> None:
+    weights = ((RepId("ann"), 1), (RepId("bob"), 3))
+    before = Entry("turn", RepId("ann"), AT, weights=weights, level=LEAD, by_weight=False)
+    now = replace(before, by_weight=True)
+    assert added(before) == {"ann": LEAD // 4 - LEAD // 2 - LEAD, "bob": 3 * LEAD // 4 - LEAD // 2}
+    assert added(now) == {"ann": -LEAD, "bob": 0}
 
 
 def test_books_settled_for_a_known_rep_equal_the_turn_that_chose_it() -> None:
