@@ -57,14 +57,13 @@ async def test_a_new_installation_has_the_shipped_rules_active(world: World) -> 
 async def test_a_fault_is_refused_where_it_stands_and_nothing_is_saved(
     world: World, change: dict[str, Any], pointer: str, column: int | None
 ) -> None:
-    for answer in (
-        await world.scoring.client.put("/v1/rules", json=document(10, **change)),
-        await world.scoring.client.post("/v1/rules:simulate", json={"document": document(10, **change)}),
-    ):
+    saved = await world.scoring.client.put("/v1/rules", json=document(10, **change))
+    tried = await world.scoring.client.post("/v1/rules:simulate", json={"document": document(10, **change)})
+    for answer, place in ((saved, pointer), (tried, f"/document{pointer}")):
         assert answer.status_code == 422
         assert answer.headers["content-type"] == "application/problem+json"
         (error,) = answer.json()["errors"]
-        assert (error["pointer"], error.get("column")) == (pointer, column)
+        assert (error["pointer"], error.get("column")) == (place, column)
     assert len((await world.scoring.client.get("/v1/rules/versions")).json()["items"]) == 1
 
 

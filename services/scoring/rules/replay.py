@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from math import inf, log2
 from typing import Any
 
 from services.scoring.engagement.contacts import MOST, Contacts
@@ -20,6 +21,8 @@ from services.scoring.rules.tariff import NOTHING, Payment, State, Tariff
 from services.scoring.stages.domain import Standing, Verdict
 
 _EVER = -(2**62)
+_ROUNDED = 1e-6
+"""More than what is shown may lie from what it is."""
 _NO_TYPES: frozenset[str] = frozenset()
 
 
@@ -54,8 +57,8 @@ class Replay:
 
     __slots__ = (
         *("fit", "spans", "_alike", "_at", "_attempts", "_connected", "_exact", "_lead", "_level", "_limits"),
-        *("_newest", "_nothing", "_points", "_raised", "_raised_until", "_seen", "_state", "_tariff", "_turning"),
-        *("_types", "_window"),
+        *("_holds_until", "_newest", "_nothing", "_points", "_raised", "_raised_until", "_seen", "_state", "_tariff"),
+        *("_turning", "_types", "_window"),
     )
 
     def __init__(self, tariff: Tariff, window: Window, fit: Fit, lead: Mapping[str, Any]) -> None:
@@ -79,6 +82,7 @@ class Replay:
         self._nothing = (False, *[_place(bars, 0.0) for bars in self._alike.bars])
         self._level: tuple[Any, ...] = ()
         self._at = 0
+        self._holds_until = 0.0
         self._seen: int | None = None
 
     def engagement(self) -> Engagement:
@@ -107,6 +111,7 @@ class Replay:
             "_turning",
             "_level",
             "_at",
+            "_holds_until",
             "_seen",
         ):
             setattr(other, name, getattr(self, name))
@@ -184,7 +189,7 @@ class Replay:
         """What decays meanwhile may end a stage, or begin one."""
         if self._seen is None or until <= self._seen:
             return
-        if self._level == self._nothing and not self._turning:
+        if not self._turning and (until < self._holds_until or self._level == self._nothing):
             return  # points that only decay do not come back to a bar
         level = self._level_at(until)
         if level == self._level and not self._turning:
@@ -202,18 +207,43 @@ class Replay:
         return self._level_at(at) != self._level
 
     def _level_at(self, at: int) -> tuple[Any, ...]:
-        """All of a verdict that time alone changes: the bars that points have reached, and whether a hand is raised."""
+        return self._level_of(at, self._values_at(at))
+
+    def _values_at(self, at: int) -> list[float]:
         points, scores = self._points, self._tariff.scores
         passed = max(at - self._at, 0)
+        return [scores[one].value(points[one], passed) for one in self._tariff.judged]
+
+    def _level_of(self, at: int, values: Sequence[float]) -> tuple[Any, ...]:
+        """All of a verdict that time alone changes: the bars that points have reached, and whether a hand is raised."""
         raised = self._raised_until is not None and at < self._raised_until
-        values = [scores[one].value(points[one], passed) for one in self._tariff.judged]
         if self._tariff.computes:
             return raised, *values
         return raised, *map(_place, self._alike.bars, values)
 
+    def _until_when(self, at: int, values: Sequence[float]) -> float:
+        """Before when a level certainly holds that points, which only decay, have at a moment.
+
+        Limits only slow the decay, and nothing decays faster than the shortest half-life.
+        """
+        raised = self._raised_until
+        until = float(raised) if raised is not None and at < raised else inf
+        for bars, value, shortest in zip(self._alike.bars, values, self._tariff.shortest, strict=True):
+            reached = bisect_right(bars, value)
+            if not reached or value <= 0.0:
+                continue
+            below = max(bars[reached - 1], 0.0)
+            if value - below <= 2 * _ROUNDED:
+                return at
+            until = min(until, at + shortest * log2((value - _ROUNDED) / (below + _ROUNDED)))
+        return until
+
     def _look(self, at: int, *, anew: bool = False) -> None:
-        level = self._level_at(at)
+        values = self._values_at(at)
+        level = self._level_of(at, values)
         self._seen = at
+        if not self._turning:
+            self._holds_until = self._until_when(at, values)
         if level == self._level and not anew:
             return
         self._level = level

@@ -160,7 +160,9 @@ async def tally_of(database: Database, parts: Parts, trial: Trial, person_ids: S
         known_of = stood.get(one)
         verdict, decided = (known_of.verdict, (known_of.decision, known_of.since)) if known_of else (Verdict(), ())
         seen, person = personal.get(one), people[one]
-        was = would_be = _outcome(serving[person.rules_version], person.standing(seen, *decided), verdict, trial.now)
+        standing = person.standing(seen, *decided)
+        stands = known_of is not None and (known_of.due is None or trial.now < known_of.due.at)
+        was = would_be = _outcome(serving[person.rules_version], standing, verdict, trial.now, stands=stands)
         anew = replace(person, engagement=after.engagement(), fit=after.fit)
         same = trial.judges_alike and person.rules_version == trial.active.version
         if not (same and after is before and anew.engagement == person.engagement and anew.fit == person.fit):
@@ -179,9 +181,9 @@ def _replays(trial: Trial, standing: Standing) -> tuple[Replay, Replay]:
     return one, Replay(after, trial.window, trial.candidate.fit.judge(standing.lead), standing.lead)
 
 
-def _outcome(rules: RuleSet, standing: Standing, verdict: Verdict, now: datetime) -> Outcome:
-    """The numbers at this moment, and the stage as it is decided when rules are switched."""
-    after = rules.stages.settle(standing, replace(verdict, reason=""), now)
+def _outcome(rules: RuleSet, standing: Standing, verdict: Verdict, now: datetime, *, stands: bool = False) -> Outcome:
+    """The numbers now, and the stage: the one that `stands`, else as it is decided when rules are switched."""
+    after = verdict if stands else rules.stages.settle(standing, replace(verdict, reason=""), now)
     score = rules.stages.score(standing, now)
     return Outcome(score.engagement, score.fit, score.total, standing.fit.grade, after.stage, score.named)
 

@@ -72,6 +72,7 @@ class Score:
         groups = list(dict.fromkeys(bucket.group for bucket in self.buckets))
         half_lives = list(dict.fromkeys(bucket.half_life for bucket in self.buckets))
         self._half_lives = half_lives
+        self.shortest = min(half_lives, default=0)
         self._group_of = [groups.index(bucket.group) for bucket in self.buckets]
         self._half_life_of = [half_lives.index(bucket.half_life) for bucket in self.buckets]
         self._caps = [float(rules.groups.get(group, float("inf"))) for group in groups]
@@ -148,6 +149,7 @@ class Tariff:
         self.scores = (Score("", main), *[Score(name, one) for name, one in main.named.items()])
         names = ["", *stages.reads_named]
         self.judged = tuple(place for place, score in enumerate(self.scores) if score.name in names)
+        self.shortest = tuple(self.scores[place].shortest for place in self.judged)
         self.computes = stages.computes
         self.remembers = not stages.computes and "attributes" not in stages.lead_fields
         self._qualified = qualified_stages(rules)
