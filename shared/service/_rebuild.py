@@ -27,6 +27,11 @@ BEHIND_SERVING = """
 SELECT count(*) FROM consumer_positions AS built JOIN consumer_positions AS serving USING (topic, partition)
 WHERE built.consumer = $1 AND serving.consumer = $2 AND serving.next_offset < built.next_offset
 """
+READ_MORE = """
+SELECT coalesce(sum(serving.next_offset - built.next_offset), 0)::bigint
+FROM consumer_positions AS built JOIN consumer_positions AS serving USING (topic, partition)
+WHERE built.consumer = $1 AND serving.consumer = $2
+"""
 LOCK_SERVING = "SELECT 1 FROM consumer_positions WHERE consumer = $1 ORDER BY topic, partition FOR UPDATE"
 SWAP = "UPDATE projections SET version = $1, built_at = clock_timestamp() WHERE version = $2 RETURNING version"
 FORGET = """
@@ -259,6 +264,8 @@ async def _swap(  # noqa: PLR0913  # what is swapped, and who says so
             if not await connection.fetchval(BEHIND_SERVING, built, before):
                 await settle()  # nothing is folded any more
                 equal = await _compare(connection, code.name)
+                if not all(equal.values()) and (more := await connection.fetchval(READ_MORE, built, before)):
+                    progress(f"{code.name}: {more} records came meanwhile; what is different may be so by these alone")
                 if await connection.fetchval(SWAP, serving + 1, serving) is None:
                     raise RebuildRefused("another projection was swapped in meanwhile")
                 await connection.execute(CARRY_POSITIONS, built, before)

@@ -85,6 +85,28 @@ async def test_weights_are_fractions_and_milestones_carry_them(attribution: Harn
     assert found["unattributed"] == {}
 
 
+async def test_a_model_that_looks_less_far_has_milestones_of_its_own(attribution: Harness, teller: Teller) -> None:
+    put = await attribution.client.put("/v1/models/far", json={"base": "u_shaped_lead", "lookback_days": None})
+    assert put.status_code == 200, put.text
+    await attribution.run_timers()
+    await attribution.run_timers()
+    await attribution.deliver(
+        teller.touch("nora", 120, touch_id="a"),
+        teller.captured("nora", 110),
+        teller.touch("nora", 6, touch_id="b"),
+        teller.touch("nora", 3, touch_id="c"),
+        teller.conversion("nora", 1, 1_000, external_id="order"),
+    )
+    found = await explained(attribution, teller.conversion_id("order"))
+    assert [touch["milestones"] for touch in found["touches"]] == [["first", "lead"], [], ["close"]]
+    for model, expected in (
+        ("far", [("4/5", ["first", "lead"]), ("1/10", []), ("1/10", ["close"])]),
+        ("u_shaped_lead", [None, ("2/3", ["first"]), ("1/3", ["close"])]),
+    ):
+        earned = [touch["earned"].get(model) for touch in found["touches"]]
+        assert [one and (one["weight"], one["milestones"]) for one in earned] == expected
+
+
 async def test_touches_that_do_not_count_say_why(attribution: Harness, teller: Teller) -> None:
     await attribution.deliver(
         teller.touch("nora", 200, touch_id="long-ago"),

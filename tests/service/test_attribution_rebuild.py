@@ -67,6 +67,29 @@ async def test_a_rebuild_that_is_killed_leaves_what_serves_as_it_was(kafka_setti
         assert set(equal.values()) == {True}, equal
 
 
+async def test_a_rebuild_says_so_when_tables_are_different_because_of_what_came_meanwhile(
+    kafka_settings: Settings,
+) -> None:
+    teller = Teller()
+    came: list[Event] = []
+    lines: list[str] = []
+    async with harness(CODE, kafka_settings, kafka=True) as service:
+        await tell(service, [teller.touch("nora", 3), teller.conversion("nora", 1, 1_000)])
+
+        async def settle(runtime: Runtime) -> None:
+            if not came:
+                came.append(teller.touch("nora", 2))
+                await tell(service, came)
+            assert CODE.settle is not None
+            await CODE.settle(runtime)
+
+        equal = await rebuild(replace(CODE, settle=settle), kafka_settings, lines.append)
+        assert (equal["touches"], equal["conversions"]) == (False, True)
+        assert [line for line in lines if "records came meanwhile; what is different may be so by these alone" in line]
+        again = await rebuild(CODE, kafka_settings, lines.append)
+        assert all(again.values()), again
+
+
 async def test_reports_and_explanations_answer_the_same_before_during_and_after_a_rebuild(
     kafka_settings: Settings,
 ) -> None:

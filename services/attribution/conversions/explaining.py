@@ -44,9 +44,13 @@ ALL_MODELS = "all"
 
 
 class Earned(BaseModel):
-    """What one model gave to a touch. `weight` is exact: a fraction, or 28 digits where the model is not rational."""
+    """What one model gave to a touch. `weight` is exact: a fraction, or 28 digits where the model is not rational.
+
+    `milestones` are those that the touch carries on the path that this model looks at.
+    """
 
     weight: str
+    milestones: list[Milestone]
     share: float
     value_minor: int
     model_version: int
@@ -54,6 +58,8 @@ class Earned(BaseModel):
 
 class Counted(BaseModel):
     """A touch that may earn. `late` says that it was received after the conversion was, and changed its credits.
+
+    `milestones` are those on the whole path, as far back as any model looks; a model that looks less far has others.
 
     `left_out` names the models that do not look at it, and why.
     """
@@ -135,6 +141,7 @@ class _View:
 
     model: Model
     left_out: int
+    seen: Path
     weights: Sequence[str]
     units: Sequence[int]
     value_minor: Sequence[int]
@@ -146,6 +153,7 @@ class _View:
             return None
         return Earned(
             weight="1" if place < 0 else self.weights[place - self.left_out],
+            milestones=[] if place < 0 else self.seen.milestones(place - self.left_out),
             share=units / SHARE_UNITS,
             value_minor=minor,
             model_version=self.model.version,
@@ -281,7 +289,7 @@ def _view(path: Path, model: Model, division: Division, hidden: int, previous: d
     seen = path.after(left_out)
     weights = told_weights(seen, model) if seen.touches else []
     units, minor = [(of_all[0], *of_all[hidden + 1 :]) for of_all in (division.units, division.value_minor)]
-    return _View(model, left_out, weights, units, minor)
+    return _View(model, left_out, seen, weights, units, minor)
 
 
 def _divided(view: _View, path: Path) -> Divided:

@@ -121,13 +121,13 @@ def router(runtime: Runtime, answers: Answers) -> APIRouter:
         clock = runtime.clock.now()
         async with runtime.database.reading() as connection, connection.transaction(isolation="repeatable_read"):
             now, then = await _sums(connection, asked, (since, "sla"))
-            late = [
-                await reading.overdue_in(connection, asked.question, [p.moments for _, p in some], clock)
+            in_time = [
+                await reading.in_time(connection, asked.question, [p.moments for _, p in some], clock)
                 for some in (asked.now, asked.then)
             ]
             as_of = await reading.as_of(connection)
-        lines = speed_lines(now, since, _places(asked, len(asked.now)), late[0])
-        past = speed_lines(then, since, _places(asked, len(asked.then)), late[1])
+        lines = speed_lines(now, since, _places(asked, len(asked.now)), in_time[0])
+        past = speed_lines(then, since, _places(asked, len(asked.then)), in_time[1])
         rows = [SpeedRow(**fields) for _, fields in _beside(asked, lines, past)]
         if asked.asked.as_csv:
             return sheet_of(rows, {})

@@ -82,7 +82,8 @@ CREATE TABLE marks (
     PRIMARY KEY (person_id, kind, ref, step, at)
 );
 CREATE INDEX marks_time ON marks (kind, at);
-CREATE INDEX marks_pending ON marks (at) WHERE kind = 'sla' AND step = 'pending';
+CREATE INDEX marks_due ON marks (((at AT TIME ZONE 'UTC') + lapse * interval '1 microsecond'))
+    WHERE kind = 'sla' AND step = 'pending';
 CREATE INDEX marks_ref ON marks (ref) WHERE ref <> '';
 
 -- The sums of the marks, kept up to date by adding and subtracting: by day and by month (its first day) of UTC.

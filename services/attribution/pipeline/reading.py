@@ -53,11 +53,11 @@ SELECT place, kind, key, step, currency, sum(number)::bigint AS number, sum(valu
     array_agg(number) AS numbers
 FROM summed GROUP BY place, kind, key, step, currency
 """
-OVERDUE = """
+IN_TIME = """
 SELECT span.place, {key} AS key, count(*) AS number
 FROM unnest($1::integer[], $2::timestamptz[], $3::timestamptz[]) AS span (place, first, until)
 JOIN marks AS mark ON mark.kind = 'sla' AND mark.step = 'pending' AND mark.at >= span.first AND mark.at < span.until
-    AND mark.at + mark.lapse * interval '1 microsecond' < $4
+    AND (mark.at AT TIME ZONE 'UTC') + mark.lapse * interval '1 microsecond' >= $4 AT TIME ZONE 'UTC'
 {joins} {where} GROUP BY 1, 2
 """
 STAGES = """
@@ -145,12 +145,15 @@ async def sums_in(
     ]
 
 
-async def overdue_in(
+async def in_time(
     connection: Connection, question: Question, periods: Sequence[Moments], now: datetime
 ) -> dict[tuple[int, str], int]:
-    """How many offers made in each period wait for an answer that is due by now, by key."""
+    """How many offers made in each period wait for an answer that is not due yet, by key.
+
+    These are what reps hold at the moment, however many were never answered.
+    """
     spans_asked = [(place, first or EARLIEST, until or LATEST) for place, (first, until) in enumerate(periods)]
-    statement = question.statement(OVERDUE, 5)
+    statement = question.statement(IN_TIME, 5)
     rows = await connection.fetch(statement, *_columns(spans_asked, 3), now, *question.only.values())
     return {(row["place"], row["key"]): row["number"] for row in rows}
 

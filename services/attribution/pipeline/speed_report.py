@@ -75,26 +75,29 @@ class SpeedReport(BaseModel):
 
 
 def speed_lines(
-    found: Iterable[Found], since: Since, places: Iterable[Place], overdue: Mapping[tuple[int, str], int]
+    found: Iterable[Found], since: Since, places: Iterable[Place], in_time: Mapping[tuple[int, str], int]
 ) -> dict[Place, SpeedFigures]:
-    """The figures at each place; `places` are those that are told even if nothing is there."""
+    """The figures at each place; `places` are those that are told even if nothing is there.
+
+    `in_time` is how many offers there are pending whose time is not over yet.
+    """
     lapses: dict[Place, dict[tuple[Kind, str], Lapses]] = {place: defaultdict(Lapses) for place in places}
     for one in found:
         place = Place(one.place, one.key)
         lapses.setdefault(place, defaultdict(Lapses))[one.kind, one.step].add(one.times, one.total.microseconds)
-    figures = {place: _figures(some, since, overdue.get(place[:2], 0)) for place, some in lapses.items()}
+    figures = {place: _figures(some, since, in_time.get(place[:2], 0)) for place, some in lapses.items()}
     ordered = sorted(figures, key=lambda place: (place.piece, -figures[place].started, place.key))
     return {place: figures[place] for place in ordered}
 
 
-def _figures(lapses: Mapping[tuple[Kind, str], Lapses], since: Since, overdue: int) -> SpeedFigures:
+def _figures(lapses: Mapping[tuple[Kind, str], Lapses], since: Since, in_time: int) -> SpeedFigures:
     started = lapses[since, STARTED].total
     return SpeedFigures(
         started=started,
         assigned=None if since == "offered" else _answered(lapses[since, "assigned"], started),
         accepted=_answered(lapses[since, "accepted"], started),
         contacted=_answered(lapses[since, "contacted"], started),
-        sla=_sla({step: some.total for (kind, step), some in lapses.items() if kind == "sla"}, overdue),
+        sla=_sla({step: some.total for (kind, step), some in lapses.items() if kind == "sla"}, in_time),
     )
 
 
@@ -111,10 +114,11 @@ def _answered(lapses: Lapses, started: int) -> Answered:
     )
 
 
-def _sla(outcomes: Mapping[str, int], overdue: int) -> Sla:
+def _sla(outcomes: Mapping[str, int], in_time: int) -> Sla:
     def number(outcome: Outcome) -> int:
         return outcomes.get(outcome, 0)
 
+    overdue = number("pending") - in_time
     return Sla(
         offers=sum(outcomes.values()),
         kept=number("kept"),
