@@ -11,6 +11,7 @@ import socket
 import ssl
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -31,6 +32,7 @@ LARGEST_ANSWER = 1_000_000
 LONGEST_REST_S = 86_400
 _LONGEST_ADDRESS = 8_000
 _CONNECTIONS = 100
+_LITTLE, _PATIENCE_S = 16_384, 0.5
 _NUMERIC = re.compile(r"[0-9a-fx]+(?:\.[0-9a-fx]+){0,3}\.?", re.ASCII | re.IGNORECASE)
 # Public by their numbers, yet a network's own: what carries IPv4 inside IPv6 could lead anywhere, and Azure serves
 # what its machines are told at a public address.
@@ -289,10 +291,12 @@ class Outbound:
         content: bytes | None = None,
         timeout_s: float = 10.0,
         largest: int = LARGEST_ANSWER,
+        status_alone: bool = False,
     ) -> Answer:
         """What the other side answers. Raises AddressRefused; NoAnswer where there is none in time or it is too large.
 
-        `timeout_s` is for all of it, from asking DNS to the last byte.
+        `timeout_s` is for all of it, from asking DNS to the last byte. With `status_alone` the body is of no interest,
+        and neither its size nor its end: it stays out.
         """
         address = check_url(url, self._private)
         sent = {"accept-encoding": "gzip, deflate", "user-agent": "Throughline", **(headers or {})}
@@ -301,7 +305,7 @@ class Outbound:
                 request = self._client.build_request(method, address, headers=sent, content=content, timeout=timeout_s)
                 response = await self._client.send(request, stream=True)
                 try:
-                    body = await _bounded(response, largest)
+                    body = await (_passed_over(response) if status_alone else _bounded(response, largest))
                 finally:
                     await response.aclose()
         except TimeoutError as exc:
@@ -318,6 +322,18 @@ def _context(ca_file: Path | None) -> ssl.SSLContext:
     if ca_file is not None:
         context.load_verify_locations(ca_file)
     return context
+
+
+async def _passed_over(response: httpx.Response) -> bytes:
+    """Read what is left if that is little, so that the connection can be used again; else it is closed."""
+    size = 0
+    with suppress(httpx.HTTPError, TimeoutError):
+        async with asyncio.timeout(_PATIENCE_S):
+            async for chunk in response.aiter_raw():
+                size += len(chunk)
+                if size > _LITTLE:
+                    break
+    return b""
 
 
 async def _bounded(response: httpx.Response, largest: int) -> bytes:

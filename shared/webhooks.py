@@ -35,7 +35,7 @@ PAUSES = (
 TRIES = len(PAUSES) + 1
 TIMEOUT_S = 15.0
 JITTER = 0.1
-GONE, TOO_MANY, UNAVAILABLE = 410, 429, 503
+TIMED_OUT, GONE, TOO_EARLY, TOO_MANY, UNAVAILABLE = 408, 410, 425, 429, 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +97,15 @@ def signed_headers(delivery_id: str, body: bytes, secrets: Sequence[str], at: da
 def verdict_on_answer(status: int, retry_after_s: int | None, attempt: int, delivery_id: str) -> Verdict:
     """What an answer to the `attempt`-th try (from 1) means.
 
-    2xx is success, 410 ends the endpoint, other 4xx but 429 are final; anything else is tried again, after what
-    `Retry-After` asks for where it says so, and redirects are not followed.
+    2xx is success, 410 ends the endpoint, other 4xx but 408, 425 and 429 are final; anything else is tried again, after
+    what `Retry-After` asks for where it says so, and redirects are not followed.
     """
     said = f"answered {status}"
     if 200 <= status < 300:
         return Verdict("delivered", said, status)
     if status == GONE:
         return Verdict("failed", f"{said}: wants no more", status, gone=True)
-    if 400 <= status < 500 and status != TOO_MANY:
+    if 400 <= status < 500 and status not in (TIMED_OUT, TOO_EARLY, TOO_MANY):
         return Verdict("failed", said, status)
     patience = status == TOO_MANY or (status == UNAVAILABLE and retry_after_s is not None)
     rest = timedelta(seconds=retry_after_s or 0) if patience else None
@@ -140,9 +140,9 @@ def pause_after(attempt: int, delivery_id: str) -> timedelta:
 async def post(  # noqa: PLR0913  # what a try is made of
     outbound: Outbound, url: str, headers: Mapping[str, str], body: bytes, attempt: int, delivery_id: str
 ) -> Verdict:
-    """Try to deliver, for the `attempt`-th time (from 1)."""
+    """Try to deliver, for the `attempt`-th time (from 1). The status of the answer says whether it was taken."""
     try:
-        answer = await outbound.call("POST", url, headers=headers, content=body, timeout_s=TIMEOUT_S)
+        answer = await outbound.call("POST", url, headers=headers, content=body, timeout_s=TIMEOUT_S, status_alone=True)
     except AddressRefused as exc:
         return Verdict("failed", exc.detail)
     except NoAnswer as exc:

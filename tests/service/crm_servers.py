@@ -254,7 +254,7 @@ class ZohoServer(CrmServer):
             elif not self.change(crm_id, one):
                 problem = {"code": "INVALID_DATA", "details": {"api_name": "id"}, "status": "error"}
                 return reply(202, {"data": [problem]})
-            return reply(200, {"data": [{"code": "SUCCESS", "action": "update", "details": {"id": crm_id}}]})
+            return reply(200, {"data": [{"code": "SUCCESS", "details": {"id": crm_id}, "status": "success"}]})
         (one,), (key,) = content["data"], content["duplicate_check_fields"]
         wanted = {"Leads": ("Last_Name",), "Deals": ("Deal_Name", "Stage")}[kind]
         if missing := [name for name in wanted if not one.get(name)]:

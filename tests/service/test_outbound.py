@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.outbound import AddressRefused, NoAnswer, Outbound, PrivateHosts, Resolve, check_url, is_public
+from shared.webhooks import post
 from tests.service.local_server import Asked, LocalServer, authority, reply, serving
 
 HERE = "127.0.0.1"
@@ -173,6 +174,16 @@ async def test_an_answer_that_drips_is_bounded_in_time() -> None:
         with pytest.raises(NoAnswer, match=r"within 0\.3 seconds"):
             await outbound.call("GET", address, timeout_s=0.3)
         stop.set()
+
+
+async def test_where_the_status_is_all_that_is_asked_for_no_body_keeps_it_from_being_heard() -> None:
+    large, broken = reply(200, b"0" * 3_000_000), reply(202, b"x", content_encoding="br")
+    cut = reply(201, b"12345")[:-3]
+    async with serving(LocalServer([large, broken, cut])) as address, Outbound([HERE]) as outbound:
+        answers = [await outbound.call("POST", address, content=b"", status_alone=True) for _ in range(3)]
+        verdict = await post(outbound, address, {}, b"", 1, "one")
+    assert [(answer.status, answer.body) for answer in answers] == [(200, b""), (202, b""), (201, b"")]
+    assert verdict.is_success
 
 
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

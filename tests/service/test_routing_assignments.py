@@ -142,6 +142,24 @@ async def test_a_lead_that_every_rep_lets_pass_ends_on_the_list_of_holds(routing
     assert await routing.holds() == []
 
 
+async def test_an_opportunity_that_its_rep_gives_back_goes_on_and_waits_where_nobody_takes_it(routing: Routing) -> None:
+    ann, bob = await routing.hire("ann"), await routing.hire("bob")
+    await routing.put_rules()
+    await routing.qualify("one")
+    await routing.answer("one", "accept")
+    await routing.service.deliver(entered("one", "opportunity", "mql", at=NOON + timedelta(minutes=1)))
+    assert await routing.owner("one") == ann
+    await routing.answer("one", "reject", reason="moves to another team")
+    assert await routing.owner("one") == bob
+    await routing.pass_time(timedelta(minutes=61))
+    assert [hold["lead_id"] for hold in await routing.holds()] == [lead_id("one")]
+    await routing.pass_time(timedelta(hours=1))
+    assert [hold["lead_id"] for hold in await routing.holds()] == [lead_id("one")], "it still waits"
+    cid = await routing.hire("cid")
+    await routing.pass_time(timedelta(minutes=15))
+    assert (await routing.owner("one"), await routing.holds()) == (cid, [])
+
+
 async def test_without_reps_a_lead_is_held_and_given_to_the_first_who_appears(routing: Routing) -> None:
     await routing.qualify("one")
     holds = await routing.holds()

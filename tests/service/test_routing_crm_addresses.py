@@ -34,6 +34,10 @@ def addresses(there: CrmServer) -> dict[str, str]:
     return {one["id"]: str(one.get("email") or one.get("Email")) for one in there.records.values()}
 
 
+async def listed(routing: Routing, connection_id: str) -> list[dict[str, Any]]:
+    return list((await routing.client.get(f"/v1/webhooks/{connection_id}/deliveries")).json()["items"])
+
+
 async def moves_to(routing: Routing, email: str) -> None:
     await routing.qualify("kim", revision=2, personal=await known_by(routing, "kim", email=email))
 
@@ -50,6 +54,8 @@ async def test_who_has_another_address_is_the_same_record_and_is_erased_with_it(
         await staged(routing, connection_id, "two")
         await delivering.after(timedelta())
         assert addresses(there) == {crm_id: "kim@elsewhere.example"}
+        (said, _) = [one["said"] for one in (await listed(routing, connection_id))]
+        assert said == "answered 200"
 
         # Who sales has deleted is written anew, and becomes nobody when the person is erased.
         there.records.clear()

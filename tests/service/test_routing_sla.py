@@ -75,6 +75,19 @@ async def test_a_ladder_is_climbed_step_by_step_and_each_step_taken_once(routing
     assert [fact.rep_id for fact in await routing.service.told(AssignmentExpired)] == [ann]
 
 
+async def test_who_loses_a_lead_is_not_reminded_of_it_in_the_same_moment(routing: Routing) -> None:
+    ann, bob = await routing.hire("ann"), await routing.hire("bob")
+    await put_sla(routing, accept_minutes=30, touch_minutes=60)
+    await routing.qualify("one")
+    for minutes in (15, 9, 6):
+        await routing.pass_time(timedelta(minutes=minutes))
+    assert await routing.owner("one") == bob
+    assert await said(routing) == [("accept_remind", 50, ann), ("accept_remind", 80, ann), ("accept_reroute", 100, ann)]
+    await routing.answer("one", "accept")
+    await routing.pass_time(timedelta(minutes=30))
+    assert (await said(routing))[3:] == [("touch_remind", 50, bob)]
+
+
 async def test_a_contact_ends_the_clock_and_one_heard_of_late_corrects_a_breach(routing: Routing) -> None:
     ann = await routing.hire("ann")
     await put_sla(routing, accept_minutes=600, touch_minutes=60, remind_at=[])

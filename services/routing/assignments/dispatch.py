@@ -8,6 +8,7 @@ from services.routing.assignments import holds, inputs, queries
 from services.routing.assignments.domain import MOST_OFFERS, Assignment, Case, Choice, Nobody, Pool, Trial, choose
 from services.routing.assignments.facts import assignment_id_of, lead_assigned
 from services.routing.assignments.holds import Hold, Why
+from services.routing.assignments.ownership import WORKED_ON
 from services.routing.assignments.queries import Asked, Situation
 from services.routing.decisions import queries as decisions
 from services.routing.decisions.queries import Seen
@@ -204,9 +205,10 @@ class Dispatcher:
     async def offer_to_next(self, refused: Assignment, person: Person, cause_id: EventId) -> Assignment | None:
         """After a rep passed a lead by: the next rep, unless so many passed it by that a person has to look at it.
 
-        What was claimed is open to be claimed again; what the strategy gave out goes on by the strategy.
+        What was claimed is open to be claimed again; what the strategy gave out goes on by the strategy. One that is
+        worked on goes on too, though no lead is given out that comes in at its stage.
         """
-        if not self.routes(person):
+        if not self.routes(person) and person.stage not in WORKED_ON:
             return None
         entry_id = refused.entry_id or cause_id
         situation = await self.situation(person, entry_id)

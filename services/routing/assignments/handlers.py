@@ -10,7 +10,7 @@ from services.routing.assignments.dispatch import Dispatcher, dispatching
 from services.routing.assignments.domain import Assignment, Trial
 from services.routing.assignments.facts import assignment_expired
 from services.routing.assignments.holds import Hold
-from services.routing.assignments.ownership import DONE, wants_rep
+from services.routing.assignments.ownership import DONE, WORKED_ON, wants_rep
 from services.routing.assignments.queries import Situation
 from services.routing.deals.queries import forget_texts
 from services.routing.fairness.queries import lock_dispatcher
@@ -201,7 +201,8 @@ async def try_again(dispatcher: Dispatcher, hold: Hold, who: Person, *, ask_agai
     is_open = hold.claimants is not None and (hold.retry_at is None or hold.retry_at > dispatcher.at)
     if is_open and dispatcher.routes(who) and situation.current is None:
         return None
-    if situation.decided or situation.current is not None or not dispatcher.routes(who):
+    given_back = who.stage in WORKED_ON and situation.offers > 0
+    if situation.decided or situation.current is not None or not (given_back or dispatcher.routes(who)):
         await holds.drop(connection, [who.person_id])
         return None
     if ask_again:

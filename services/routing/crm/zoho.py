@@ -140,7 +140,8 @@ class Zoho:
         details = first.get("details")
         details = details if isinstance(details, dict) else {}
         if answer.is_success and first.get("code") == "SUCCESS":
-            return Reading("done", f"answered {answer.status}: {first.get('action')}", str(details.get("id")))
+            action = f": {first['action']}" if first.get("action") else ""  # told of an upsert alone
+            return Reading("done", f"answered {answer.status}{action}", str(details.get("id")))
         code, name = first.get("code"), details.get("api_name")
         if code is None and HURRY in str(told.get("error_description")).casefold():  # to who asks for tokens
             code = "TOO_MANY_REQUESTS"

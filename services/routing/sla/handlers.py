@@ -37,24 +37,37 @@ ROUNDS = 20
 
 
 async def run_clocks(parts: Parts) -> datetime | None:
-    """Take the steps that are due. Answers when the next one is."""
+    """Take the steps that are due. Answers when the next one is.
+
+    Who loses a lead at this moment is not reminded of it: what re-routes comes first, and again after reminders that
+    were overtaken.
+    """
     database, clock = parts.runtime.database, parts.runtime.clock
     async with database.reading() as connection:
         at = await agreed_now(connection, clock)
         due = await queries.next_due(connection)
     if due is None or due > at:
         return due
+    await _reroute(parts, at)
+    looked_at = 0
     for _ in range(ROUNDS):
         async with database.transaction() as tx:
-            if await take_steps(tx, at, AT_ONCE) < AT_ONCE:
-                break
+            found = await take_steps(tx, at, AT_ONCE)
+        looked_at += found
+        if found < AT_ONCE:
+            break
+    if looked_at:
+        await _reroute(parts, at)
+    return at
+
+
+async def _reroute(parts: Parts, at: datetime) -> None:
     for _ in range(ROUNDS):
-        async with database.transaction() as tx:
+        async with parts.runtime.database.transaction() as tx:
             rules = await parts.rules.current(tx.connection)
             async with dispatching(tx, rules, parts.runtime.keys, at) as dispatcher:
                 if await _take_reroutes(dispatcher, parts) < REROUTES_AT_ONCE:
                     break
-    return at
 
 
 async def take_steps(tx: Tx, at: datetime, limit: int) -> int:

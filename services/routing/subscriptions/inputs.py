@@ -63,7 +63,10 @@ class SubscriptionChange(Input):
 
 
 class ReplayInput(Input):
-    """Tell everything received from this time on. `again`: also what was told before, under other ids."""
+    """Tell everything received from this time on. `again`: also what was told before, under other ids.
+
+    Without it what was settled in the last seven days is left out; what was told earlier is told under its id.
+    """
 
     since: Instant = Field(alias="from")
     again: bool = True

@@ -56,6 +56,9 @@ def test_ten_tries_take_about_a_day_and_no_two_deliveries_keep_the_same_step() -
         (503, 60, 30, "waiting", 60),
         (400, None, 1, "failed", 0),
         (404, 60, 1, "failed", 0),
+        (408, None, 1, "waiting", 9),
+        (425, None, 1, "waiting", 9),
+        (408, None, 10, "failed", 0),
         (410, None, 1, "failed", 0),
     ],
 )
