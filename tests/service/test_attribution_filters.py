@@ -14,7 +14,21 @@ from shared.testing import Harness, harness
 from throughline.services import service_code
 
 FIELDS = Vocabulary({"channel": TEXT, "campaign": TEXT, "value_minor": INTEGER})
-TEXTS = ["Email", "email", "(not set)", "a-b_c", "Ökologie", "x\ny", "", "50% off", "it's", "\\d", "zz 9"]
+TEXTS = [
+    "Email",
+    "email",
+    "(not set)",
+    "a-b_c",
+    "Ökologie",
+    "x\ny",
+    "",
+    "50% off",
+    "it's",
+    "\\d",
+    "zz 9",
+    "\nä",
+    "a\u00a0b",
+]
 NUMBERS = [-1, 0, 1, 99, 10**12]
 PATTERNS = [
     "^E",
@@ -29,6 +43,11 @@ PATTERNS = [
     "(?:x|z)+",
     "[[:digit:]]%?",
     "ö",
+    "[^[:alpha:]]",
+    "^[[:lower:][:space:]]+$",
+    "[[:punct:]]|[[:alnum:]-z]$",
+    "^.$",
+    "^[^x]+$",
 ]
 
 
