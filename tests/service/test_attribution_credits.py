@@ -282,7 +282,13 @@ async def test_explanation_tells_what_counted_and_what_came_late(attribution: Ha
         ("a", False, ["first", "lead"]),
         ("b", True, ["close"]),
     ]
-    earned_first = {"weight": "1", "share": 1.0, "value_minor": 1_000, "model_version": 0}
+    earned_first = {
+        "weight": "1",
+        "milestones": ["first", "lead"],
+        "share": 1.0,
+        "value_minor": 1_000,
+        "model_version": 0,
+    }
     assert explained["touches"][0]["earned"]["first_touch"] == earned_first
     assert "first_touch" not in explained["touches"][1]["earned"]
     assert explained["touches"][1]["earned"]["engaged"]["model_version"] == 1

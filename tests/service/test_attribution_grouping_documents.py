@@ -47,7 +47,7 @@ async def test_preview_tells_channel_and_rule(attribution: Harness) -> None:
         ({"touch": {"sauce": "x"}}, "/touch/sauce"),
         ({"touch": {}, "version": 0}, "/version"),
         ({"touch": {}, "version": 1, "document": {}}, ""),
-        ({"touch": {}, "document": {"rules": [{"channel": "A", "when": "touch.x"}]}}, "/rules/0/when"),
+        ({"touch": {}, "document": {"rules": [{"channel": "A", "when": "touch.x"}]}}, "/document/rules/0/when"),
         ({"touch": {"click_ids": ["x"] * 21}}, "/touch/click_ids"),
     ],
 )
