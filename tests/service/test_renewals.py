@@ -55,7 +55,7 @@ async def test_an_open_renewal_follows_its_contract_but_for_what_somebody_set(ro
     assert (renewal["expected_close_on"], renewal["contract_starts_on"], renewal["stage"]) == (
         "2027-12-01", "2028-07-01", "proposed",
     )  # fmt: skip
-    last = await change(routing, deal_id, contract_ends_on="9999-12-31")
+    last = await change(routing, deal_id, contract_ends_on="2999-12-31")
     assert last.status_code == 200, last.text
     await change(routing, deal_id, contract_ends_on=None)
     await routing.service.run_timers()
