@@ -222,24 +222,32 @@ class DocumentStore:
 class CompiledVersions(Generic[T]):
     """Versions of documents, compiled once in a process: what a version says never changes. At most so many are kept.
 
-    `compiled` makes what is kept out of (name, version, document).
+    `compiled` makes what is kept out of (name, version, document). A version that may still be taken back is read each
+    time, and compiled where it says something else than before.
     """
 
     def __init__(self, compiled: Callable[[str, int, dict[str, Any]], T], most: int = 1_000) -> None:
         self._compiled = compiled
         self._most = most
         self._kept: dict[tuple[str, int], T] = {}
+        self._unsettled: tuple[tuple[str, int, dict[str, Any]], T] | None = None
 
     async def get(self, connection: Connection, store: DocumentStore, name: str, version: int) -> T:
         """A version, raising NoSuchVersion."""
         if (name, version) in self._kept:
             return self._kept[name, version]
         stored = await store.version(connection, version, name)
-        compiled = self._compiled(name, version, stored.document)
-        if stored.settled:
-            while len(self._kept) >= self._most:
-                del self._kept[next(iter(self._kept))]
-            self._kept[name, version] = compiled
+        told = name, version, stored.document
+        if self._unsettled is not None and self._unsettled[0] == told:
+            compiled = self._unsettled[1]
+        else:
+            compiled = self._compiled(*told)
+        if not stored.settled:
+            self._unsettled = told, compiled
+            return compiled
+        while len(self._kept) >= self._most:
+            del self._kept[next(iter(self._kept))]
+        self._kept[name, version] = compiled
         return compiled
 
 

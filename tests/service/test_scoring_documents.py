@@ -26,6 +26,8 @@ async def test_what_is_compiled_follows_activation_and_is_compiled_once(settings
             assert await active.current(tx.connection) == "1:first"
             await store.save(tx.connection, {"name": "second"}, "ann")
             assert await active.current(tx.connection) == "2:second", "seen by the transaction that saved it"
+            assert await active.current(tx.connection) == "2:second"
+        assert compiled == [1, 2]
         compiled.clear()
         async with database.transaction() as tx:
             assert await active.current(tx.connection) == "2:second"
