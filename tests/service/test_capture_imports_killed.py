@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -90,7 +91,8 @@ async def test_a_frozen_worker_is_overtaken_and_does_nothing_when_it_wakes(
     async def begun() -> bool:
         return bool((await capture.job(import_id))["rows_done"])
 
-    async with worker(settings) as frozen:
+    hasty = settings.model_copy(update={"idle_in_transaction_timeout": timedelta(seconds=3)})  # what a frozen one holds
+    async with worker(hasty) as frozen:
         await eventually(begun, within=60)
         frozen.send_signal(signal.SIGSTOP)
         async with worker(settings):

@@ -37,7 +37,7 @@ async def test_what_is_compiled_follows_activation_and_is_compiled_once(settings
             assert await active.current(tx.connection) == "1:first", "its time has not come"
             await store.activate(tx.connection, 2, "bob")
             assert await active.current(tx.connection) == "2:second"
-        assert compiled == [2, 1]
+        assert compiled == [1], "what the other transaction compiled says the same"
     finally:
         await database.close()
 
