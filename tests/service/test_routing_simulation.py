@@ -1,11 +1,13 @@
 """Other rules tried on the leads of the last days: who would have got what, held, late, and how fairly."""
 
 from collections.abc import AsyncIterator
+from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from shared.processes import pool
 from shared.settings import Settings
 from tests.service.routing_accounts import ACCOUNT_OWNER, account, account_id
 from tests.service.routing_support import Routing, captured, entered, lead_id, routing_service
@@ -52,6 +54,14 @@ async def test_a_draft_is_compared_with_the_rules_in_force_and_nothing_changes(
     routing: Routing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.routing.rules.simulation.AT_ONCE", 3)
+    begun: list[int] = []
+
+    def counted(processes: int, *told: Any) -> ProcessPoolExecutor:
+        begun.append(processes)
+        return pool(processes, *told)
+
+    monkeypatch.setattr("services.routing.rules.simulation.pool", counted)
+    monkeypatch.setattr("services.routing.rules.simulation.processes_beside", lambda most: most)
     ann = await routing.hire("ann", territories=["AT"])
     bob = await routing.hire("bob", territories=["DE"], weight=50)
     version = await routing.put_rules()
@@ -76,8 +86,10 @@ async def test_a_draft_is_compared_with_the_rules_in_force_and_nothing_changes(
     assert (same["changed"], same["fairness"]["before"]) == (0, same["fairness"]["after"])
     assert [await routing.owner(name) for name in names] == owners
     assert (await routing.client.get("/v1/queues/everybody/fairness")).json() == books
+    assert begun == [1, 1] * 2
     monkeypatch.setattr("services.routing.rules.simulation.processes_beside", lambda most: 0)
-    assert await simulate(routing, document=TERRITORIES, days=7) == found  # by this process alone
+    assert await simulate(routing, document=TERRITORIES, days=7) == found
+    assert begun == [1, 1] * 2, "by this process alone"
 
 
 async def test_leads_that_came_in_together_are_given_out_in_the_order_in_which_they_were(

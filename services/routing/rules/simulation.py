@@ -7,9 +7,11 @@ many leads each has a process of its own, and this one goes on answering.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from threading import Lock
 from typing import Any
 
 from services.routing.assignments import inputs
@@ -23,6 +25,7 @@ from services.routing.reps.queries import active_reps
 from services.routing.rules.answering import FEWEST_ANSWERS, Answering, answering
 from services.routing.rules.trial import Outcome, Sums, Trial, compared
 from shared.db import agreed_now
+from shared.errors import Unavailable
 from shared.processes import pool, processes_beside
 
 MOST_LEADS = 200_000
@@ -74,18 +77,19 @@ async def simulate_rules(parts: Parts, document: Mapping[str, Any], days: int) -
     before = after = Sums()
     pages = _pages(parts, since)
     page: list[PastLead] = await anext(pages, [])
-    apart = len(page) == AT_ONCE and processes_beside(2) == 2
+    following: list[PastLead] = await anext(pages, [])
+    apart = bool(following) and processes_beside(2) == 2
     with _sides(Question(reps, answering(reps, answers)), active.document, document, apart=apart) as (give, give_anew):
         while page:
             given = asyncio.gather(give(page), give_anew(page))
-            following: list[PastLead] = await anext(pages, [])
+            later: list[PastLead] = await anext(pages, [])
             (was, before), (now, after) = await given
             found = [_change(*each) for each in zip(page, was, now, strict=True) if each[1] != each[2]]
             leads += len(page)
             changed += len(found)
             moved += sum(change["before"]["rep_id"] != change["after"]["rep_id"] for change in found)
             changes += found[: MOST_LISTED - len(changes)]
-            page = following
+            page, following = following, later
     return {
         "leads": leads,
         "truncated": leads >= MOST_LEADS,
@@ -125,14 +129,17 @@ def _in_order(leads: Sequence[PastLead]) -> list[PastLead]:
 
 @contextmanager
 def _sides(question: Question, *documents: Mapping[str, Any], apart: bool) -> Iterator[list[Side]]:
-    """What gives out leads by each of these rules; `apart`: in a process of its own."""
-    if not apart:
+    """What gives out leads by each of these rules; `apart`: in a process of its own, one simulation at a time."""
+    if not (apart and _alone.acquire(blocking=False)):
         yield [_here(question.trial(document)) for document in documents]
         return
     pools = [pool(1, _begin, question, document) for document in documents]
     try:
         yield [_beside(one) for one in pools]
+    except BrokenProcessPool as exc:
+        raise Unavailable("a process that gave out leads ended, perhaps for want of memory: ask again later") from exc
     finally:
+        _alone.release()
         for one in pools:
             one.shutdown(wait=False, cancel_futures=True)
 
@@ -145,6 +152,7 @@ def _beside(process: ProcessPoolExecutor) -> Side:
     return lambda leads: asyncio.wrap_future(process.submit(_give_out, leads))
 
 
+_alone = Lock()
 _own: list[Trial] = []
 
 
