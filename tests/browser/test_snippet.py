@@ -225,6 +225,7 @@ async def test_tabs_are_one_visitor_in_one_session(web: Web) -> None:
         assert len({touch.lead_id for touch in touches}) == 1
         assert [touch.type for touch in touches].count("session_started") == 1
         await first.evaluate(DENY)
+        await second.wait_for_function("localStorage.throughline === '0'")  # tabs hear of each other a moment later
         await second.evaluate("throughline('track', 'too_late')")
         await context.clock.run_for("02:00")
         assert await stored(second) == {"throughline": "0"}
