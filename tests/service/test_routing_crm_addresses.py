@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 
 from services.routing.webhooks.domain import Outgoing
-from shared.testing import make_settings
 from shared.webhooks import envelope
 from tests.service.crm_servers import CrmServer, HubSpotServer, ZohoServer
 from tests.service.local_server import reply, serving
-from tests.service.routing_support import Routing, lead_id, routing_service
+from tests.service.routing_support import Routing, lead_id
 from tests.service.test_routing_crm import SERVERS
-from tests.service.test_routing_crm_limits import Delivering, connection_to, known_by, shown, staged, states
+from tests.service.test_routing_crm_limits import Delivering, connection_to, known_by, shown, staged, states, with_kim
 from tests.service.test_routing_webhooks import tell
 
 LOCKED = reply(423, {"status": "error", "message": "Locked"}, retry_after="2")
@@ -23,10 +22,7 @@ MAY_NOT = reply(403, {"status": "error", "category": "MISSING_SCOPES", "message"
 
 @pytest.fixture
 async def routing(database_url: str) -> AsyncIterator[Routing]:
-    settings = make_settings(database_url, outbound_private_hosts=frozenset({"127.0.0.1"}))
-    async with routing_service(settings) as service:
-        await service.hire("ann")
-        await service.qualify("kim", personal=await known_by(service, "kim", email="kim@customer.example"))
+    async with with_kim(database_url) as service:
         yield service
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
@@ -23,12 +24,19 @@ from tests.service.test_routing_webhooks import tell, until_done
 DAY = timedelta(days=1)
 
 
-@pytest.fixture
-async def routing(database_url: str) -> AsyncIterator[Routing]:
+@asynccontextmanager
+async def with_kim(database_url: str) -> AsyncIterator[Routing]:
+    """A service that may write to this machine, whose rep ann has the lead kim."""
     settings = make_settings(database_url, outbound_private_hosts=frozenset({"127.0.0.1"}))
     async with routing_service(settings) as service:
         await service.hire("ann")
         await service.qualify("kim", personal=await known_by(service, "kim", email="kim@customer.example"))
+        yield service
+
+
+@pytest.fixture
+async def routing(database_url: str) -> AsyncIterator[Routing]:
+    async with with_kim(database_url) as service:
         yield service
 
 

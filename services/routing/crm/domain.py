@@ -85,6 +85,11 @@ class Record:
         """The fields, and what the CRM wants of a new record beside them."""
         return {**({} if self.known else wanted[self.kind]), **self.fields}
 
+    def places(self, stage: str, owner: str, pipeline: str | None = None) -> dict[str, str]:
+        """Where the record stands, as far as it is known, under the CRM's names for that."""
+        told = {stage: self.stage, owner: self.owner} | ({pipeline: self.pipeline} if pipeline else {})
+        return {name: value for name, value in told.items() if value is not None}
+
 
 @dataclass(frozen=True, slots=True)
 class Call:

@@ -150,11 +150,4 @@ class HubSpot:
 
 
 def _properties(record: Record) -> dict[str, Any]:
-    properties: dict[str, Any] = dict(record.fields)
-    if record.stage is not None:
-        properties[STAGES[record.kind]] = record.stage
-    if record.pipeline is not None:
-        properties["pipeline"] = record.pipeline
-    if record.owner is not None:
-        properties["hubspot_owner_id"] = record.owner
-    return properties
+    return {**record.fields, **record.places(STAGES[record.kind], "hubspot_owner_id", "pipeline")}

@@ -163,12 +163,7 @@ class Salesforce:
 
 
 def _content(record: Record) -> dict[str, Any]:
-    content = record.filled_up(WANTED)
-    if record.stage is not None:
-        content[STAGES[record.kind]] = record.stage
-    if record.owner is not None:
-        content["OwnerId"] = record.owner
-    return content
+    return {**record.filled_up(WANTED), **record.places(STAGES[record.kind], "OwnerId")}
 
 
 def _query(asked: str) -> Call:

@@ -153,11 +153,5 @@ class Zoho:
 
 
 def _content(record: Record) -> dict[str, Any]:
-    content = record.filled_up(WANTED)
-    if record.stage is not None:
-        content[STAGES[record.kind]] = record.stage
-    if record.pipeline is not None:
-        content["Pipeline"] = record.pipeline
-    if record.owner is not None:
-        content["Owner"] = {"id": record.owner}
-    return content
+    owner = {} if record.owner is None else {"Owner": {"id": record.owner}}
+    return {**record.filled_up(WANTED), **record.places(STAGES[record.kind], "Owner", "Pipeline"), **owner}

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Lock
@@ -133,15 +133,16 @@ def _sides(question: Question, *documents: Mapping[str, Any], apart: bool) -> It
     if not (apart and _alone.acquire(blocking=False)):
         yield [_here(question.trial(document)) for document in documents]
         return
-    pools = [pool(1, _begin, question, document) for document in documents]
-    try:
-        yield [_beside(one) for one in pools]
-    except BrokenProcessPool as exc:
-        raise Unavailable("a process that gave out leads ended, perhaps for want of memory: ask again later") from exc
-    finally:
-        _alone.release()
+    with ExitStack() as at_the_end:
+        at_the_end.callback(_alone.release)
+        pools = [pool(1, _begin, question, document) for document in documents]
         for one in pools:
-            one.shutdown(wait=False, cancel_futures=True)
+            at_the_end.callback(one.shutdown, wait=False, cancel_futures=True)
+        try:
+            yield [_beside(one) for one in pools]
+        except BrokenProcessPool as exc:
+            detail = "a process that gave out leads ended, perhaps for want of memory: ask again later"
+            raise Unavailable(detail) from exc
 
 
 def _here(trial: Trial) -> Side:

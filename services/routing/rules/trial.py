@@ -13,7 +13,7 @@ from services.routing.fairness.domain import LEAD, Books, Entry
 from services.routing.reps.domain import Rep
 from services.routing.rules.answering import Answering
 from services.routing.rules.domain import Rules
-from services.routing.rules.memory import Memory, Values
+from services.routing.rules.memory import Values
 from shared.ids import LeadId, RepId
 
 MOST_REASONS = 20
@@ -64,8 +64,7 @@ class Trial:
 
     def __init__(self, rules: Rules, reps: Sequence[Rep], answering: Answering) -> None:
         self._rules = rules
-        memory = Memory()
-        self._pool = Pool(tuple(replace(rep, open_leads=0, last_assigned_at=None) for rep in reps), memory=memory)
+        self._pool = Pool(tuple(replace(rep, open_leads=0, last_assigned_at=None) for rep in reps))
         self._answering = answering
         self._limited = any(rep.capacity is not None for rep in reps)
         self._counted_until = NEVER if any(rep.most for rep in reps) else FOREVER
