@@ -1,6 +1,7 @@
 """Scoring under other rules: a simulation of the last 90 days, and everybody scored anew, at growing numbers of leads.
 
-Leads with profiles and touches are put into the projection, without scores: what the worker does first is to make them.
+Leads with profiles and touches are put into the projection, without scores: what the worker does first is to make them,
+and to decide where everybody stands.
 Run as `python -m bench.rulesets PEOPLE` it measures one size and prints the figures.
 """
 
@@ -33,7 +34,9 @@ KINDS = ("page_view",) * 12 + ("email_clicked",) * 3 + ("session_started",) * 3
 RARE = ("form_submitted", "content_downloaded", "webinar_attended", "demo_requested", "unsubscribed")
 PAGES = ("/", "/pricing", "/product", "/careers/jobs", "/blog/one", "/blog/two", "/docs", "/about")
 TITLES = ("Head of Sales", "Student", "Analyst", "Manager", "VP Marketing", "Engineer")
-DONE = "SELECT count(*) > 0 FROM scoring.switches"
+SCORED = "SELECT count(*) > 0 FROM scoring.switches"
+STAND = "SELECT bool_and(finished_at IS NOT NULL) FROM scoring.switches"
+NO_LIMIT = {"THROUGHLINE_SCORING_ADVANCES_PER_MINUTE": "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,10 @@ async def _measure(made: Servers, people: int) -> Figures:
     await connection.execute("SET search_path TO scoring_projection, scoring")
     await _seed(environment, connection, people)
     began = time.perf_counter()
-    with role("scoring", ["worker"], environment):
-        await _switched(connection)
-    rescored = time.perf_counter() - began
+    with role("scoring", ["worker"], environment | NO_LIMIT):
+        await _until(connection, SCORED)
+        rescored = time.perf_counter() - began
+        await _until(connection, STAND)
     await connection.execute("VACUUM ANALYZE")
     await connection.close()
     with role("scoring", ["api"], environment) as port:
@@ -68,9 +72,9 @@ async def _measure(made: Servers, people: int) -> Figures:
         return Figures(people, time.perf_counter() - began, peak, rescored)
 
 
-async def _switched(connection: "asyncpg.Connection[Any]") -> None:
+async def _until(connection: "asyncpg.Connection[Any]", done: str) -> None:
     while True:
-        if await connection.fetchval(DONE):
+        if await connection.fetchval(done):
             return
         await asyncio.sleep(0.2)
 

@@ -56,9 +56,9 @@ class Replay:
     """
 
     __slots__ = (
-        *("fit", "spans", "_alike", "_at", "_attempts", "_connected", "_exact", "_lead", "_level", "_limits"),
-        *("_holds_until", "_newest", "_nothing", "_points", "_raised", "_raised_until", "_seen", "_state", "_tariff"),
-        *("_turning", "_types", "_window"),
+        *("fit", "spans", "_alike", "_attempts", "_connected", "_exact", "_holds_until", "_lead", "_level", "_limits"),
+        *("_newest", "_only_falls", "_raised", "_raised_until", "_room", "_seen", "_state", "_tariff", "_types"),
+        "_window",
     )
 
     def __init__(self, tariff: Tariff, window: Window, fit: Fit, lead: Mapping[str, Any]) -> None:
@@ -70,7 +70,6 @@ class Replay:
         self._alike = tariff.alike(fit, lead)
         self._state = tariff.state(self._alike, Verdict())
         self._exact = [[NOTHING] * len(score.buckets) for score in tariff.scores]
-        self._points = [[0.0] * len(score.buckets) for score in tariff.scores]
         self._limits: dict[tuple[int, str], tuple[int, int]] = {}
         self._types = _NO_TYPES
         self._newest: int | None = None
@@ -78,11 +77,10 @@ class Replay:
         self._raised_until: int | None = None
         self._connected: int | None = None
         self._attempts: deque[int] = deque(maxlen=MOST)
-        self._turning = tariff.computes
-        self._nothing = (False, *[_place(bars, 0.0) for bars in self._alike.bars])
         self._level: tuple[Any, ...] = ()
-        self._at = 0
         self._holds_until = 0.0
+        self._only_falls = False
+        self._room = [inf] * len(tariff.scores)
         self._seen: int | None = None
 
     def engagement(self) -> Engagement:
@@ -108,21 +106,19 @@ class Replay:
             "_raised",
             "_raised_until",
             "_connected",
-            "_turning",
             "_level",
-            "_at",
             "_holds_until",
+            "_only_falls",
             "_seen",
         ):
             setattr(other, name, getattr(self, name))
         other.spans, other._limits, other._attempts = [*self.spans], dict(self._limits), self._attempts.copy()
+        other._room = [*self._room]
         other._state = tariff.state(other._alike, self._state.verdict)
         for score, one in enumerate(self._tariff.scores):
             for place, bucket in enumerate(one.buckets):
                 if self._exact[score][place].mantissa:
-                    there = tariff.scores[score].place_of[bucket]
-                    other._exact[score][there] = self._exact[score][place]
-                    other._points[score][there] = self._points[score][place]
+                    other._exact[score][tariff.scores[score].place_of[bucket]] = self._exact[score][place]
         return other
 
     def touch(self, at: int, kind: str | None, payments: Sequence[Payment]) -> None:
@@ -139,8 +135,10 @@ class Replay:
                 self._attempts.clear()
             elif kind in self._tariff.attempts and at != self._connected:
                 self._attempts.append(at)
-        if (payments and self._pay(at, payments)) or anew:
+        if (payments and self._pay(at, payments)) or (anew and at >= self._holds_until):
             self._look(at, anew=anew)
+        elif anew:
+            self._follow(at)
 
     def end(self) -> None:
         """Nothing more happened until now."""
@@ -149,11 +147,11 @@ class Replay:
             self._look(self._window.now)
 
     def _pay(self, at: int, payments: Sequence[Payment]) -> bool:
-        """Whether any of it counts."""
-        counts = False
+        """Whether any of it may matter to the stage."""
+        matters = at >= self._holds_until
         for score, place, points, half_life, rule_id, once, by_place, raises in payments:
             if raises is not None:
-                counts, self._raised = True, at
+                matters, self._raised = True, at
                 self._raised_until = max(self._raised_until or at, at + raises)
             if by_place is not None:
                 day = _EVER if once else at // DAY
@@ -164,40 +162,23 @@ class Replay:
                 self._limits[score, rule_id] = day, nth + 1
                 points = by_place[nth]  # noqa: PLW2901  # what is paid in the end
             if points:
-                if self._at != at:
-                    self._points, self._at = self._points_at(at), at
-                exact = self._exact[score][place] = self._exact[score][place].plus(points, at, half_life)
-                self._points[score][place] = self._points[score][place] + points if exact.mantissa else 0.0
-                counts = True
-        if counts and self._tariff.takes_away:
-            self._turning = self._tariff.computes or self._may_rise()
-        return counts
-
-    def _points_at(self, at: int) -> list[list[float]]:
-        passed = max(at - self._at, 0)  # before the first points there is nothing to decay
-        return [score.decayed(points, passed) for score, points in zip(self._tariff.scores, self._points, strict=True)]
-
-    def _may_rise(self) -> bool:
-        """Whether the whole may rise by time alone: where something is taken away, and not all decays alike."""
-        if not any(one.mantissa < 0 for exact in self._exact for one in exact):
-            return False
-        named = any(one.mantissa for exact in self._exact[1:] for one in exact)
-        main = self._tariff.scores[0]
-        return named or main.half_lives(self._points[0]) > 1 or not main.uncapped(self._points[0])
+                exact = self._exact[score]
+                exact[place] = exact[place].plus(points, at, half_life)
+                self._room[score] -= points
+                matters = matters or points < 0 or self._room[score] <= 0
+        return matters
 
     def _pass_time(self, until: int) -> None:
         """What decays meanwhile may end a stage, or begin one."""
-        if self._seen is None or until <= self._seen:
+        if self._seen is None or until <= self._seen or until < self._holds_until:
             return
-        if not self._turning and (until < self._holds_until or self._level == self._nothing):
-            return  # points that only decay do not come back to a bar
-        level = self._level_at(until)
-        if level == self._level and not self._turning:
+        if self._only_falls and self._level_at(until) == self._level:
             return
         midnights = self._window.midnights(self._seen, until)
-        while midnights:
-            # Points that only decay pass a bar once: of the midnights at one level the last is all that matters.
-            place = 0 if self._turning else bisect_left(midnights, True, key=self._differs)
+        while (place := bisect_left(midnights, self._holds_until)) < len(midnights):
+            # What only falls passes a bar once: of the midnights at one level the last is all that matters.
+            if self._only_falls:
+                place = bisect_left(midnights, True, place, key=self._differs)
             if place < len(midnights):
                 self._look(midnights[place])
             midnights = midnights[place + 1 :]
@@ -207,12 +188,11 @@ class Replay:
         return self._level_at(at) != self._level
 
     def _level_at(self, at: int) -> tuple[Any, ...]:
-        return self._level_of(at, self._values_at(at))
+        return self._level_of(at, [value for value, _, _ in self._shown(at)])
 
-    def _values_at(self, at: int) -> list[float]:
-        points, scores = self._points, self._tariff.scores
-        passed = max(at - self._at, 0)
-        return [scores[one].value(points[one], passed) for one in self._tariff.judged]
+    def _shown(self, at: int) -> list[tuple[float, float, float]]:
+        exact, scores = self._exact, self._tariff.scores
+        return [scores[one].shown(exact[one], at) for one in self._tariff.judged]
 
     def _level_of(self, at: int, values: Sequence[float]) -> tuple[Any, ...]:
         """All of a verdict that time alone changes: the bars that points have reached, and whether a hand is raised."""
@@ -221,33 +201,37 @@ class Replay:
             return raised, *values
         return raised, *map(_place, self._alike.bars, values)
 
-    def _until_when(self, at: int, values: Sequence[float]) -> float:
-        """Before when a level certainly holds that points, which only decay, have at a moment.
-
-        Limits only slow the decay, and nothing decays faster than the shortest half-life.
-        """
-        raised = self._raised_until
+    def _look_ahead(self, at: int, shown: Sequence[tuple[float, float, float]]) -> None:
+        """Before when the level certainly holds by time alone, and how many points more certainly reach no bar."""
+        tariff, raised = self._tariff, self._raised_until
         until = float(raised) if raised is not None and at < raised else inf
-        for bars, value, shortest in zip(self._alike.bars, values, self._tariff.shortest, strict=True):
-            reached = bisect_right(bars, value)
-            if not reached or value <= 0.0:
-                continue
-            below = max(bars[reached - 1], 0.0)
-            if value - below <= 2 * _ROUNDED:
-                return at
-            until = min(until, at + shortest * log2((value - _ROUNDED) / (below + _ROUNDED)))
-        return until
+        self._only_falls = True
+        for place, bars, shortest, (value, falls, rises) in zip(
+            tariff.judged, self._alike.bars, tariff.shortest, shown, strict=True
+        ):
+            above, reached = bisect_left(bars, value), bisect_right(bars, value)
+            room = bars[above] - value - _ROUNDED if above < len(bars) else inf
+            if value > 0 and reached and bars[reached - 1] >= 0:
+                until = min(until, at + shortest * _passed(value - bars[reached - 1] - _ROUNDED, falls))
+            if rises:
+                until = min(until, at + shortest * _passed(room, rises))
+                self._only_falls = False
+            self._room[place] = room - rises
+        self._holds_until = until
 
     def _look(self, at: int, *, anew: bool = False) -> None:
-        values = self._values_at(at)
-        level = self._level_of(at, values)
+        shown = self._shown(at)
+        level = self._level_of(at, [value for value, _, _ in shown])
         self._seen = at
-        if not self._turning:
-            self._holds_until = self._until_when(at, values)
-        if level == self._level and not anew:
-            return
-        self._level = level
-        state = self._state.later.get((level, self._types))
+        if not self._tariff.computes:
+            self._look_ahead(at, shown)
+        if level != self._level or anew:
+            self._level = level
+            self._follow(at)
+
+    def _follow(self, at: int) -> None:
+        """The stage at this level, and whether the person is an MQL by it."""
+        state = self._state.later.get((self._level, self._types))
         if state is None:
             state = self._judged(at)
         self._state = state
@@ -268,6 +252,13 @@ class Replay:
 def _place(bars: Sequence[float], points: float) -> int:
     """How many bars are reached and how many are passed, as one number."""
     return bisect_left(bars, points) + bisect_right(bars, points)
+
+
+def _passed(moved: float, most: float) -> float:
+    """After how many half-lives, at the earliest, points have moved so far that lose `most` as they decay."""
+    if moved >= most:
+        return inf
+    return -log2(1 - moved / most) if moved > 0 else 0.0
 
 
 def _moment(at: int | None) -> datetime | None:

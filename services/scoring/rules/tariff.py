@@ -70,44 +70,33 @@ class Score:
         self.buckets = tuple(dict.fromkeys(Bucket(rule.group, rule.half_life) for rule in rules.rules))
         self.place_of = {bucket: place for place, bucket in enumerate(self.buckets)}
         groups = list(dict.fromkeys(bucket.group for bucket in self.buckets))
-        half_lives = list(dict.fromkeys(bucket.half_life for bucket in self.buckets))
-        self._half_lives = half_lives
-        self.shortest = min(half_lives, default=0)
-        self._group_of = [groups.index(bucket.group) for bucket in self.buckets]
-        self._half_life_of = [half_lives.index(bucket.half_life) for bucket in self.buckets]
+        self.shortest = min([bucket.half_life for bucket in self.buckets], default=0)
+        self._parts = [(groups.index(bucket.group), bucket.half_life) for bucket in self.buckets]
         self._caps = [float(rules.groups.get(group, float("inf"))) for group in groups]
         self._limit = float(rules.limit)
 
-    def decayed(self, points: Sequence[float], passed: int) -> list[float]:
-        """What sums are worth after so many microseconds."""
-        factors = [2.0 ** (-passed / half_life) for half_life in self._half_lives]
-        return [given * factors[place] for given, place in zip(points, self._half_life_of, strict=True)]
+    def shown(self, exact: Sequence[Sum], at: int) -> tuple[float, float, float]:
+        """What is shown at a moment (groups limited, then the whole, at least 0; six decimals), and how it can move.
 
-    def value(self, points: Sequence[float], passed: int) -> float:
-        """What is shown so many microseconds later: groups limited, then the whole, at least 0; six decimals."""
-        whole = 0.0
-        for total, cap in zip(self._by_group(points, passed), self._caps, strict=True):
-            whole += min(cap, total)
-        return round(min(max(whole, 0.0), self._limit), 6)
-
-    def _by_group(self, points: Sequence[float], passed: int) -> list[float]:
-        """The points of each group before its limit."""
-        totals = [0.0] * len(self._caps)
-        factors = [2.0 ** (-passed / half_life) for half_life in self._half_lives]
-        for given, group, place in self._parts(points):
-            totals[group] += given * factors[place]
-        return totals
-
-    def _parts(self, points: Sequence[float]) -> Iterator[tuple[float, int, int]]:
-        return zip(points, self._group_of, self._half_life_of, strict=True)
-
-    def uncapped(self, points: Sequence[float]) -> bool:
-        """Whether no group is beyond its limit."""
-        return all(map(float.__le__, self._by_group(points, 0), self._caps))
-
-    def half_lives(self, points: Sequence[float]) -> int:
-        """How many half-lives the sums that are not 0 have."""
-        return len({place for given, place in zip(points, self._half_life_of, strict=True) if given})
+        By time alone it falls by no more than the second number, and rises by no more than the third; of either, no
+        sooner than points of the shortest half-life would lose it. Limits only slow that.
+        """
+        given, taken = [0.0] * len(self._caps), [0.0] * len(self._caps)
+        for (mantissa, exponent), (group, half_life) in zip(exact, self._parts, strict=True):
+            if mantissa:
+                whole, rest = divmod(at, half_life)
+                worth = ldexp(mantissa, exponent - FRACTION_BITS - whole) * 2.0 ** -(rest / half_life)
+                if mantissa > 0:
+                    given[group] += worth
+                else:
+                    taken[group] -= worth
+        value = falls = rises = 0.0
+        for more, less, cap in zip(given, taken, self._caps, strict=True):
+            limited = min(more, cap)
+            value += min(more - less, cap) if less else limited
+            falls += more if less else limited
+            rises += less
+        return round(min(max(value, 0.0), self._limit), 6), falls, rises
 
     def sums(self, exact: Sequence[Sum]) -> Sums:
         """The sums as they are kept of a person."""
@@ -153,7 +142,6 @@ class Tariff:
         self.computes = stages.computes
         self.remembers = not stages.computes and "attributes" not in stages.lead_fields
         self._qualified = qualified_stages(rules)
-        self.takes_away = any(rule.points < 0 for score in self.scores for rule in score.rules.rules)
         self.attempts, self.connections = main.contact_types
         self._payments: dict[tuple[int, str], Payment] = {}
         self._alike: dict[tuple[Any, ...], Alike] = {}
