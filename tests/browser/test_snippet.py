@@ -45,7 +45,7 @@ async def test_before_consent_nothing_is_stored_and_nothing_sent_and_after_it_al
         await page.evaluate(GRANT)
         assert sorted(await web.kinds(4)) == ["demo_requested", "page_view", "page_view", "session_started"]
         assert {touch.source for touch in await web.touches(4)} == {"news"}
-        kept = json.loads((await stored(page))["throughline"])
+        kept = json.loads((await stored(page))["throughline.v"])
         assert (len(kept["id"]), kept["n"]) == (32, 1)
         assert await context.cookies() == []
 
@@ -162,7 +162,7 @@ async def test_what_happens_offline_is_sent_when_the_line_is_back_by_whichever_p
         assert (played[1].occurred_at - played[0].occurred_at).total_seconds() > 0
 
         async def nothing_waits() -> bool:
-            return set(await stored(page)) == {"throughline"}
+            return set(await stored(page)) == {"throughline.v"}
 
         await eventually(nothing_waits)
 
@@ -174,7 +174,7 @@ async def test_what_waits_is_bounded(web: Web) -> None:
         await web.touches(2)
         web.app.away = True
         await page.evaluate("for (let n = 0; n < 500; n++) throughline('track', 'video_played', {n})")
-        kept = [json.loads(value) for key, value in (await stored(page)).items() if key != "throughline"]
+        kept = [json.loads(value) for key, value in (await stored(page)).items() if ".q." in key]
         assert [len(queue["events"]) for queue in kept] == [100]
 
 
@@ -232,6 +232,62 @@ async def test_tabs_are_one_visitor_in_one_session(web: Web) -> None:
         assert [touch.type for touch in await web.touches(6)].count("too_late") == 0
 
 
+@pytest.mark.parametrize(("consent", "left"), [("required", {}), ("implied", {"throughline": "0"})])
+async def test_a_denial_in_one_tab_outlives_what_another_tab_writes_in_that_moment(
+    web: Web, consent: str, left: dict[str, str]
+) -> None:
+    await web.with_snippet(consent)
+    async with web.visitor() as context:
+        await context.clock.install()
+        page = await opened(context, f"{web.site}/one")
+        await page.evaluate(GRANT)
+        async with page.expect_popup() as opening:
+            await page.evaluate("window.other = window.open('/two')")
+        other = await opening.value
+        await other.wait_for_function(READY)
+        before = len(await web.touches(3))
+        denied_between_reading_and_writing = """() => {
+            const native = Storage.prototype.setItem;
+            Storage.prototype.setItem = function (key, value) {
+                Storage.prototype.setItem = native;
+                other.throughline('consent', 'denied');
+                native.call(this, key, value);
+            };
+            throughline('track', 'too_late');
+        }"""
+        await page.evaluate(denied_between_reading_and_writing)
+
+        async def only_the_word_is_left() -> bool:
+            return await stored(page) == left
+
+        await eventually(only_the_word_is_left)
+        await page.goto(f"{web.site}/next")
+        await page.wait_for_function(READY)
+        await page.evaluate("throughline('track', 'too_late')")
+        await context.clock.run_for("02:00")
+        assert await stored(page) == left
+        assert len(await web.touches(before)) == before
+
+
+async def test_a_page_that_ended_before_it_heard_of_a_denial_leaves_no_id_to_the_next(web: Web) -> None:
+    await web.with_snippet("required")
+    async with web.visitor() as context:
+        page = await opened(context, f"{web.site}/")
+        await page.evaluate(GRANT)
+        first = (await web.touches(2))[0].lead_id
+        left = await stored(page)
+        await page.evaluate(DENY)
+        left = {name: value for name, value in left.items() if name != "throughline"}
+        assert "throughline.v" in left
+        await page.evaluate("left => Object.assign(localStorage, left)", left)
+        await page.goto(f"{web.site}/next")
+        await page.wait_for_function(READY)
+        assert await stored(page) == {}
+        await page.evaluate(GRANT)
+        touches = await web.touches(4)
+        assert [touch.lead_id == first for touch in touches].count(True) == 2
+
+
 async def test_an_id_is_not_kept_for_longer_than_thirteen_months(web: Web) -> None:
     await web.with_snippet("required")
     async with web.visitor() as context:
@@ -239,8 +295,8 @@ async def test_an_id_is_not_kept_for_longer_than_thirteen_months(web: Web) -> No
         await page.evaluate(GRANT)
         first = (await web.touches(2))[0].lead_id
         await page.evaluate(
-            "const kept = JSON.parse(localStorage.throughline); kept.since -= 396 * 864e5;"
-            "localStorage.throughline = JSON.stringify(kept)"
+            "const kept = JSON.parse(localStorage['throughline.v']); kept.since -= 396 * 864e5;"
+            "localStorage['throughline.v'] = JSON.stringify(kept); localStorage.throughline -= 396 * 864e5"
         )
         await page.goto(f"{web.site}/next")
         await page.wait_for_function(READY)

@@ -186,7 +186,8 @@ class HubSpotServer(CrmServer):
         if parts[5] == "gdpr-delete":
             return reply(204) if self.drop(content["objectId"]) else reply(404, {"category": "OBJECT_NOT_FOUND"})
         if parts[5] == "merge":
-            self.drop(content["objectIdToMerge"])
+            if not self.drop(content["objectIdToMerge"]):
+                return reply(404, {"status": "error", "category": "OBJECT_NOT_FOUND", "message": "resource not found"})
             return reply(200, {"id": content["primaryObjectId"], "properties": {}})
         if asked.method == "PATCH":
             return self.changed(parts[5], content["properties"])
@@ -235,10 +236,17 @@ class ZohoServer(CrmServer):
     def work(self, asked: Asked, path: str, query: dict[str, list[str]]) -> bytes:
         if path.endswith("/users"):
             return reply(200, {"users": [{"id": user, "email": email} for email, user in self.users.items()]})
-        _, _, _, kind, crm_id = path.split("/")
+        _, _, _, kind, crm_id, *_ = path.split("/")
         if crm_id == "search":
             known = [{"id": one} for email, one in self.contacts.items() if email == query["email"][0]]
             return reply(200, {"data": known}) if known else reply(204)
+        if path.endswith("/actions/merge"):
+            (one,) = orjson.loads(asked.body)["merge"][0]["data"]
+            if not self.drop(one["id"]):
+                place = {"api_name": "id", "json_path": "$.merge[0].data[0].id"}
+                return reply(400, {"merge": [{"code": "INVALID_DATA", "details": place, "status": "error"}]})
+            done = {"code": "SUCCESS", "details": {"id": crm_id}, "message": "records merged", "status": "success"}
+            return reply(200, {"merge": [done]})
         if asked.method == "DELETE":
             if not self.drop(crm_id):
                 problem = {"code": "INVALID_DATA", "details": {"id": crm_id}, "status": "error"}
@@ -249,8 +257,6 @@ class ZohoServer(CrmServer):
             (one,) = content["data"]
             if "Contact_Name" in one:
                 self.associations.add((crm_id, one["Contact_Name"]["id"]))
-            elif one.keys() == {"Merged_Into__c"}:
-                self.marks[crm_id] = one
             elif not self.change(crm_id, one):
                 problem = {"code": "INVALID_DATA", "details": {"api_name": "id"}, "status": "error"}
                 return reply(202, {"data": [problem]})

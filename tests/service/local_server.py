@@ -26,6 +26,14 @@ class Asked:
     body: bytes
 
 
+class DiesAnswering(Exception):
+    """Instead of an answer the connection ends, with a part of it or without any."""
+
+    def __init__(self, part: bytes) -> None:
+        super().__init__()
+        self.part = part
+
+
 Respond = Callable[[Asked], Awaitable[bytes]]
 
 
@@ -57,6 +65,10 @@ class LocalServer:
                     answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
                 writer.write(answer)
                 await writer.drain()
+        except DiesAnswering as death:
+            writer.write(death.part)
+            if not death.part:
+                writer.transport.abort()
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:

@@ -27,7 +27,7 @@ async def all_applied(service: Harness, number: int) -> None:
         assert sorted(await applied(service.runtime.database)) == sorted(expected)
         return True
 
-    await eventually(are, within=60)
+    await eventually(are)
 
 
 async def all_published(settings: Settings, number: int) -> None:
@@ -36,7 +36,7 @@ async def all_published(settings: Settings, number: int) -> None:
     async def are() -> bool:
         return set(await published(settings)) == {f"touch-ann-{each}" for each in range(number)}
 
-    await eventually(are, within=60)
+    await eventually(are)
 
 
 async def test_topics_made_anew_while_everything_runs(kafka_settings: Settings) -> None:

@@ -337,8 +337,14 @@ async def admin_of(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
 
 async def make_topics_anew(settings: Settings) -> None:
     """Delete the topics and make them again, empty."""
+    names = {settings.topic_prefix + topic.name for topic in TOPICS}
     async with admin_of(settings) as admin:
-        await admin.delete_topics([settings.topic_prefix + topic.name for topic in TOPICS])
+        await admin.delete_topics(list(names))
+
+        async def gone() -> bool:
+            return not names & set(await admin.list_topics())
+
+        await eventually(gone)  # else those that the broker has not forgotten yet would pass for new ones
 
         async def made() -> bool:
             try:

@@ -29,7 +29,7 @@ from services.capture.adapters.bodies import object_at, objects_at, read_object
 from services.capture.adapters.errors import Unmappable
 from services.capture.adapters.fields import ignored
 from services.capture.adapters.mail import OUR_MESSAGE_ID, MailEvent, address, facts_of_many, link, short
-from services.capture.adapters.naming import delivery_name
+from services.capture.adapters.naming import delivery_name, told_apart
 from services.capture.adapters.request import strip_secrets
 from services.capture.adapters.signatures import base64_bytes, keys, require_any
 
@@ -209,7 +209,8 @@ def _facts(body: Mapping[str, Any], envelope: Mapping[str, Any], key: str, reque
         reason = "test" if told == "AmazonSnsSubscriptionSucceeded" else "event_type"
         return (ignored(key, request, reason),)
     recipients: list[str | None] = [*_recipients(body)]
-    keys_of = {recipient: f"{Ses.kind}:{envelope.get('MessageId')}:{recipient}" for recipient in recipients}
+    message = envelope.get("MessageId")
+    keys_of = {one: f"{Ses.kind}:{told_apart(f'{message}:{one}')}" for one in recipients}
     readers = [(keys_of[one], _reader(keys_of[one], one, happened, body, request)) for one in recipients]
     return facts_of_many(readers or [(key, _reader(key, None, happened, body, request))], request)
 

@@ -5,12 +5,13 @@
   var tag = d.currentScript, site = tag && tag.getAttribute('data-site');
   if (!site || (w.throughline && w.throughline.on)) return;
 
-  var KEY = 'throughline', QUEUE = KEY + '.q.', MOST = 100, BATCH = 20, LARGEST = 6e4;
+  var KEY = 'throughline', VISITOR = KEY + '.v', QUEUE = KEY + '.q.', MOST = 100, BATCH = 20, LARGEST = 6e4;
   var SILENCE = 18e5, LIFE = 395 * 864e5, ORPHAN = 5e3, SOON = 1e3, LATEST = 3e5;
   var collector = tag.src.replace(/t\.js(\?.*)?$/, 't/' + site);
   var implied = tag.getAttribute('data-consent') === 'implied', hashes = tag.hasAttribute('data-hash');
-  var tab = QUEUE + random(), memory = null, allowed, waiting = [], queue = [], handed = {};
-  var timer = 0, pause = SOON, busy = 0, current = address(), referrer = d.referrer, moment = 0, said = 0;
+  var tab = QUEUE + random(), memory = null, unkept = null, allowed, waiting = [], queue = [], handed = {};
+  var timer = 0, pause = SOON, busy = 0, current = address(), referrer = d.referrer, moment = 0;
+  var quiet = navigator.globalPrivacyControl || navigator.doNotTrack === '1' || w.doNotTrack === '1';
 
   function now() { return moment || Date.now(); }
   function random() {
@@ -25,9 +26,24 @@
     try { return Object.keys(localStorage).filter(function (k) { return k.indexOf(QUEUE) === 0; }); } catch (e) { return []; }
   }
 
+  // What was said of consent: when it was given, or a bare no. It has a key of its own, which only somebody's word changes,
+  // so that a tab that has not heard of a denial yet cannot write over it, and each looks again before it does anything.
+  function say(word) {
+    if (!word) drop(KEY);
+    unkept = word && !put(KEY, word) ? word : null;
+  }
+  function granted() {
+    var word = get(KEY) || unkept;
+    return word !== '0' && (+word > now() - LIFE || (implied && !quiet));
+  }
+  function open() {
+    if (allowed && !granted()) forget();
+    return allowed;
+  }
+
   // Who this browser is, read anew each time: other tabs are the same visitor in the same session.
   function visitor() {
-    var kept = parsed(get(KEY)) || memory;
+    var kept = parsed(get(VISITOR)) || memory;
     return kept && kept.id && now() - kept.since < LIFE ? kept : null;
   }
   function session() {
@@ -40,8 +56,7 @@
       add(v, 'session_started', {}, v.id + '.' + v.n);
     }
     v.last = now();
-    v.yes = said || v.yes;
-    memory = put(KEY, JSON.stringify(v)) ? null : v;
+    memory = put(VISITOR, JSON.stringify(v)) ? null : v;
     return v;
   }
   function add(v, type, properties, id) {
@@ -57,7 +72,7 @@
     if (queue.length) put(tab, JSON.stringify({ at: now(), events: queue })); else drop(tab);
   }
   function record(type, properties) {
-    if (allowed === false) return;
+    if (open() === false) return;
     if (!allowed) { if (waiting.length < MOST) waiting.push([record, type, properties, current, referrer, now()]); return; }
     add(session(), type, properties);
     keep();
@@ -71,7 +86,7 @@
   }
   function send() {
     timer = 0;
-    if (busy || !queue.length) return;
+    if (busy || !open() || !queue.length) return;
     var batch = queue.slice(0, BATCH), text = body(batch);
     busy = 1;
     fetch(collector, { method: 'POST', body: text, keepalive: true, credentials: 'omit' }).then(function (answer) {
@@ -80,12 +95,13 @@
       pause = SOON;
     }).catch(function () { pause = Math.min(pause * 2, LATEST); }).then(function () {
       busy = 0;
-      if (allowed) keep();
+      if (open()) keep();
       if (queue.length) later(pause);
     });
   }
   // The page may end now. Nobody tells whether a beacon arrived, so what it carried is kept until it was answered once.
   function hand() {
+    if (!open()) return;
     var rest = queue.filter(function (e) { return !handed[e.id]; }), batch, text;
     while (rest.length && navigator.sendBeacon) {
       batch = rest.slice(0, BATCH);
@@ -97,7 +113,7 @@
   }
   // What pages that are gone could not send.
   function adopt() {
-    if (!allowed) return;
+    if (!open()) return;
     queues().forEach(function (key) {
       var left = key !== tab && parsed(get(key));
       if (!left || !left.events || now() - left.at < ORPHAN) return;
@@ -123,13 +139,12 @@
   }
   function forget() {
     allowed = false;
-    said = 0;
     waiting = [];
     queue = [];
     memory = null;
     clearTimeout(timer);
     timer = 0;
-    drop(KEY);
+    drop(VISITOR);
     queues().forEach(drop);
   }
 
@@ -155,12 +170,12 @@
     track: function (type, properties) { record(type, properties); },
     identify: function (person) { record('identify', person); },
     consent: function (word) {
-      if (word === 'granted') { said = 1; grant(); }
+      if (word === 'granted') { say(String(Date.now())); grant(); }
       // Where silence is consent a refusal has to be remembered, as a bare no.
-      else if (word === 'denied') { forget(); if (implied) put(KEY, '0'); }
+      else if (word === 'denied') { say(implied && '0'); forget(); }
     },
     id: function (tell) {
-      if (allowed) { var v = session(); keep(); tell(v.id, { url: v.url, referrer: v.ref }); } else if (allowed !== false) waiting.push([commands.id, tell]);
+      if (open()) { var v = session(); keep(); tell(v.id, { url: v.url, referrer: v.ref }); } else if (allowed !== false) waiting.push([commands.id, tell]);
     }
   };
   function call(args) {
@@ -169,13 +184,15 @@
   }
 
   function begin() {
-    var kept = get(KEY), asked = (w.throughline && w.throughline.q) || [];
-    var quiet = navigator.globalPrivacyControl || navigator.doNotTrack === '1' || w.doNotTrack === '1';
+    var asked = (w.throughline && w.throughline.q) || [];
     w.throughline = function () { call(arguments); };
     w.throughline.on = 1;
-    if (implied && (kept === '0' || (quiet && !(visitor() || {}).yes))) { forget(); if (kept === '0') put(KEY, '0'); }
-    else if (implied || visitor()) allowed = true;
-    else drop(KEY);
+    if (granted()) allowed = true;
+    else {
+      forget();
+      if (get(KEY) !== '0') drop(KEY);
+      if (!implied) allowed = undefined;
+    }
     if (!tag.hasAttribute('data-manual')) record('page_view');
     [].forEach.call(asked, call);
     w.addEventListener('popstate', soon);
@@ -187,9 +204,7 @@
       if (d.visibilityState === 'hidden') hand(); else if (queue.length) later(SOON);
     });
     w.addEventListener('storage', function (e) {
-      if (e.key !== KEY) return;
-      if (!e.newValue || e.newValue === '0') { if (allowed) { allowed = implied ? false : undefined; queue = []; memory = null; } }
-      else if (allowed === undefined) grant();
+      if (e.key === KEY && !open() && granted()) grant();
     });
     adopt();
     setTimeout(adopt, ORPHAN + SOON);

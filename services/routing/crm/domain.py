@@ -30,6 +30,8 @@ TYPES = (
 """The facts that are written back, unless a connection names others."""
 UNKNOWN = "[not provided]"
 """What stands in a field that a CRM wants and nobody knows, as Salesforce's own forms write it."""
+BY_ADDRESS = frozenset({"email", "Email"})
+"""The fields that are filled with the address: it is another one some day, and the record the same."""
 INCOMPLETE = ("REQUIRED_FIELD_MISSING", "MANDATORY_NOT_FOUND")
 """What CRMs say of a new record without a field that they want."""
 UNAUTHORIZED, NOT_FOUND, TIMED_OUT, LOCKED, TOO_MANY = 401, 404, 408, 423, 429

@@ -11,12 +11,14 @@ from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, assert_never
+from weakref import WeakValueDictionary
 
 import orjson
 
 from services.routing.assignments import queries as assignments
 from services.routing.crm import queries
 from services.routing.crm.domain import (
+    BY_ADDRESS,
     DEAL,
     ERASED,
     INCOMPLETE,
@@ -25,13 +27,13 @@ from services.routing.crm.domain import (
     Crm,
     Reading,
     Record,
-    RecordKind,
     Ways,
     deal_values,
     filled,
     stands,
 )
 from services.routing.crm.hubspot import HubSpot
+from services.routing.crm.records import UNDER_WAY, Records
 from services.routing.crm.salesforce import Salesforce
 from services.routing.crm.sessions import NotLetIn, Session, Where, ask, call_with_token, no_answer, token_of, write
 from services.routing.crm.zoho import Zoho
@@ -49,7 +51,6 @@ from shared.webhooks import Verdict, verdict_on_silence, verdict_to_try_again
 
 CRMS: Mapping[str, Crm] = MappingProxyType({"salesforce": Salesforce(), "hubspot": HubSpot(), "zoho": Zoho()})
 USERS_KEPT_S = 600
-BY_ADDRESS = frozenset({"email", "Email"})
 LET_IN_AGAIN = timedelta(minutes=5)
 """So long what a CRM does not let in waits: until somebody mends the credentials, however long that takes."""
 LONGEST_S = 50.0
@@ -62,6 +63,8 @@ class CrmWriter:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._sessions: dict[str, Session] = {}
+        self._records = Records(runtime)
+        self._turns: WeakValueDictionary[tuple[str, LeadId], asyncio.Lock] = WeakValueDictionary()
 
     async def deliver(self, outbound: Outbound, claimed: Claimed, body: bytes) -> Verdict:
         """One fact, as a record of the CRM."""
@@ -90,6 +93,14 @@ class CrmWriter:
             return _verdict(claimed, *await write(outbound, where, where.crm.whoami(), tested=True))
         async with self._runtime.database.reading() as connection:
             who = await person(connection, LeadId(data["lead_id"]), keys=self._runtime.keys)
+        # Facts of one lead come one after the other, those of one person by all their leads do not.
+        async with self._turns.setdefault((where.endpoint_id, who.person_id), asyncio.Lock()):
+            return await self._tell(outbound, where, claimed, told)
+
+    async def _tell(self, outbound: Outbound, where: Where, claimed: Claimed, told: Mapping[str, Any]) -> Verdict:
+        data = told["data"]
+        async with self._runtime.database.reading() as connection:
+            who = await person(connection, LeadId(data["lead_id"]), keys=self._runtime.keys)
         if told["type"] == ERASED:
             return await self._erase(outbound, where, claimed, LeadId(data["lead_id"]))
         if who.erased:
@@ -101,7 +112,7 @@ class CrmWriter:
             return await self._merge(outbound, where, claimed, (who.person_id, lead), LeadId(data["from_lead_id"]))
         if told["type"] != DEAL:
             return _verdict(claimed, *await self._put(outbound, where, who.person_id, lead))
-        crm_id = await self._known(where, "lead", who.person_id)
+        crm_id = await self._records.known(where.endpoint_id, "lead", who.person_id)
         if crm_id is None:
             reading, answer = await self._put(outbound, where, who.person_id, lead)
             if reading.what != "done":
@@ -119,22 +130,28 @@ class CrmWriter:
         gone_id: LeadId,
     ) -> Verdict:
         """The lead that survives is written as it is known now; the other one's record becomes part of its."""
-        gone = await self._known(where, "lead", gone_id)
+        gone = await self._there(outbound, where, claimed, gone_id)
+        if isinstance(gone, Verdict):
+            return gone
         if gone is None:
             return Verdict("delivered", "nothing to merge: one of the two was never written")
         reading, answer = await self._put(outbound, where, *survivor)
-        into = reading.crm_id or await self._known(where, "lead", survivor[0])
+        into = reading.crm_id or await self._records.known(where.endpoint_id, "lead", survivor[0])
         if reading.what != "done" or into is None or into == gone:
             return _verdict(claimed, reading, answer)
         reading, answer = await _merged(outbound, where, into, gone, answer)
         if where.crm.merges and reading.what == "done":
             for our_id in (survivor[0], gone_id):  # a merged record may have a new id
-                await self._note(where, "lead", our_id, reading.crm_id or into)
+                await self._records.note(where.endpoint_id, "lead", our_id, reading.crm_id or into)
         return _verdict(claimed, reading, answer)
 
     async def _erase(self, outbound: Outbound, where: Where, claimed: Claimed, lead_id: LeadId) -> Verdict:
         """The record of an erased lead is deleted; what the CRM said to that is kept with its id."""
-        crm_id = await self._known(where, "lead", lead_id)
+        crm_id = await self._there(outbound, where, claimed, lead_id)
+        if isinstance(crm_id, Verdict):
+            async with self._runtime.database.reading() as connection:
+                await queries.note_erasure(connection, where.endpoint_id, lead_id, None, crm_id.said)
+            return crm_id
         if crm_id is None:
             return Verdict("delivered", "nothing to erase: it was never written")
         reading, answer = await write(outbound, where, where.crm.erase(crm_id))
@@ -192,15 +209,39 @@ class CrmWriter:
         pipeline = where.ways.pipelines.get(str(data.get("pipeline_id")))
         return Record("deal", where.ways.ids["deal"], str(data["deal_id"]), fields, stage, pipeline, owner)
 
-    async def _known(self, where: Where, kind: RecordKind, our_id: str) -> str | None:
-        async with self._runtime.database.reading() as connection:
-            row = await queries.record(connection, where.endpoint_id, kind, our_id)
-        return None if row is None else str(row["crm_id"])
+    async def _there(self, outbound: Outbound, where: Where, claimed: Claimed, lead_id: LeadId) -> str | Verdict | None:
+        """The CRM's id of a lead, also of one whose first write was not answered; a verdict where that cannot be told.
 
-    async def _note(self, where: Where, kind: RecordKind, our_id: str, crm_id: str) -> None:
-        async with self._runtime.database.reading() as connection:
-            at = await agreed_now(connection, self._runtime.clock)
-            await queries.put_record(connection, where.endpoint_id, kind, our_id, crm_id, at)
+        None where it does not stand there.
+        """
+        known = await self._records.known(where.endpoint_id, "lead", lead_id)
+        begun = None if known else await self._records.begun(where.endpoint_id, lead_id, where.ways.ids["lead"])
+        if begun is None:
+            return known
+        if begun.under_way:
+            return Verdict("waiting", "the lead is being written", pause=UNDER_WAY, counts=False)
+        if begun.found_by is None:
+            return Verdict("failed", "it may stand there: it was written, not answered, and its address is forgotten")
+        # What merges makes one of two, whatever stands in the other; else nothing is made that was not there.
+        asked = Record("lead", where.ways.ids["lead"], begun.found_by, {}, known=not where.crm.merges)
+        known, unanswered = await self._look(outbound, where, lead_id, asked)
+        return known if unanswered is None else _verdict(claimed, *unanswered)
+
+    async def _look(
+        self, outbound: Outbound, where: Where, lead_id: LeadId, asked: Record
+    ) -> tuple[str | None, tuple[Reading, Answer] | None]:
+        """The id of a lead whose first write was not answered, by writing once more what finds it.
+
+        None where the CRM does not take it; beside that what it said where that tells neither.
+        """
+        reading, answer = await write(outbound, where, where.crm.upsert(asked))
+        if reading.what in ("later", "expired"):
+            return None, (reading, answer)
+        if reading.crm_id is None:
+            await self._records.not_there(where.endpoint_id, lead_id)
+        else:
+            await self._records.note(where.endpoint_id, "lead", lead_id, reading.crm_id)
+        return reading.crm_id, None
 
     async def _user(self, outbound: Outbound, where: Where, rep_id: RepId) -> str | None:
         """The CRM's user who is this rep: as the connection says, else by the address."""
@@ -226,15 +267,21 @@ class CrmWriter:
 
         Where the CRM does not let us do that, the deal stands there all the same, and the log says so.
         """
-        known = await self._known(where, record.kind, our_id)
+        known = await self._records.known(where.endpoint_id, record.kind, our_id)
+        if known is None and record.kind == "lead":
+            known, unanswered = await self._begin(outbound, where, LeadId(our_id), record)
+            if unanswered is not None:
+                return unanswered
         reading, answer = await self._found(outbound, where, record, known)
         if reading.twin is not None:
             reading, answer = await self._taken(outbound, where, record, known, reading.twin)
         elif reading.what == "refused":
             reading, answer = await self._adopt(outbound, where, record, (reading, answer))
+        if reading.what == "refused" and record.kind == "lead":
+            await self._records.not_there(where.endpoint_id, LeadId(our_id))
         if reading.what != "done" or reading.crm_id is None:
             return reading, answer
-        await self._note(where, record.kind, our_id, reading.crm_id)
+        await self._records.note(where.endpoint_id, record.kind, our_id, reading.crm_id)
         more = where.crm.after(record, reading.crm_id)
         if more is None:
             return reading, answer
@@ -248,6 +295,22 @@ class CrmWriter:
         if then.what in ("refused", "expired"):
             then = Reading("done", f"{reading.said}; its contact: {then.said}")
         return replace(then, crm_id=reading.crm_id), answer
+
+    async def _begin(
+        self, outbound: Outbound, where: Where, lead_id: LeadId, record: Record
+    ) -> tuple[str | None, tuple[Reading, Answer] | None]:
+        """Note that a lead is written; where it was before, under another address, and not answered, look for that."""
+        found_by = await self._records.begin(where.endpoint_id, lead_id, record)
+        if found_by is None:
+            return await self._records.known(where.endpoint_id, "lead", lead_id), None
+        if found_by == record.id_value:
+            return None, None
+        fields = {name: value for name, value in record.fields.items() if name not in BY_ADDRESS}
+        asked = replace(record, id_value=found_by, fields=fields)
+        known, unanswered = await self._look(outbound, where, lead_id, asked)
+        if known is None and unanswered is None:
+            await self._records.begin(where.endpoint_id, lead_id, record)
+        return known, unanswered
 
     async def _found(
         self, outbound: Outbound, where: Where, record: Record, known: str | None
@@ -299,9 +362,12 @@ async def _merged(outbound: Outbound, where: Where, into: str, gone: str, answer
     """One record of two, or a mark that they are one; `answer` is the one before, where neither can be."""
     call = where.crm.merge(into, gone, where.ways.merged)
     if call is None:
-        said = f"{into} is up to date; merge {gone} into it by hand, or name ways.merged_field"
+        said = f"{into} is up to date; merge {gone} into it by hand, or name ways.lead_merged_field"
         return Reading("done", said), answer
-    return await write(outbound, where, call)
+    reading, answer = await write(outbound, where, call)
+    if reading.gone:  # as it is when it was merged before, and the answer to that was lost
+        reading = Reading("done", f"{reading.said}: {gone} is there no more")
+    return reading, answer
 
 
 def label_of(endpoint_id: str) -> str:

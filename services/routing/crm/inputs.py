@@ -108,12 +108,13 @@ class ConnectionOut(BaseModel):
 class RecordOut(BaseModel):
     """Which record of the CRM one of ours is, and when it was written last.
 
+    `crm_id` is absent as long as the first write was not answered: then it may stand there, and is looked for again.
     Once the lead was erased here, `erasure` is what the CRM answered to that; `erased_at` is absent until it did it.
     """
 
     kind: str
     our_id: str
-    crm_id: str
+    crm_id: str | None
     written_at: datetime
     erased_at: datetime | None
     erasure: str | None

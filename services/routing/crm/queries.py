@@ -36,13 +36,21 @@ DROP = "DELETE FROM crm_connections WHERE endpoint_id = $1"
 TO_WRITE = "SELECT crm, base_url, auth_url, ways, sealed, updated_at FROM crm_connections WHERE endpoint_id = $1"
 PUT_RECORD = """
 INSERT INTO crm_records (endpoint_id, kind, our_id, crm_id, written_at) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (endpoint_id, kind, our_id) DO UPDATE SET crm_id = excluded.crm_id, written_at = excluded.written_at
+ON CONFLICT (endpoint_id, kind, our_id)
+    DO UPDATE SET crm_id = excluded.crm_id, written_at = excluded.written_at, sealed = NULL, sealed_for = NULL
 """
+BEGIN_RECORD = """
+INSERT INTO crm_records AS known (endpoint_id, kind, our_id, sealed_for, sealed, written_at)
+VALUES ($1, 'lead', $2, $3, $4, $5)
+ON CONFLICT (endpoint_id, kind, our_id) DO UPDATE SET written_at = excluded.written_at WHERE known.crm_id IS NULL
+RETURNING sealed_for, sealed
+"""
+DROP_BEGUN = "DELETE FROM crm_records WHERE endpoint_id = $1 AND kind = 'lead' AND our_id = $2 AND crm_id IS NULL"
 NOTE_ERASURE = """
 UPDATE crm_records SET erased_at = $3, erasure = $4 WHERE endpoint_id = $1 AND kind = 'lead' AND our_id = $2
 """
 RECORD = """
-SELECT kind, our_id, crm_id, written_at, erased_at, erasure FROM crm_records
+SELECT kind, our_id, crm_id, written_at, erased_at, erasure, sealed_for, sealed FROM crm_records
 WHERE endpoint_id = $1 AND kind = $2 AND our_id = $3
 """
 
@@ -97,6 +105,18 @@ async def put_record(  # noqa: PLR0913  # a row
 ) -> None:
     """Which record of the CRM ours is."""
     await connection.execute(PUT_RECORD, endpoint_id, kind, our_id, crm_id, at)
+
+
+async def begin_record(  # noqa: PLR0913  # a row
+    connection: Connection, endpoint_id: str, lead_id: str, sealed_for: str | None, sealed: str | None, at: datetime
+) -> asyncpg.Record | None:
+    """A lead is about to be written; answers what its first try is found by, sealed. None where its id is known."""
+    return await connection.fetchrow(BEGIN_RECORD, endpoint_id, lead_id, sealed_for, sealed, at)
+
+
+async def drop_begun(connection: Connection, endpoint_id: str, lead_id: str) -> None:
+    """Forget a lead that was about to be written, and does not stand there."""
+    await connection.execute(DROP_BEGUN, endpoint_id, lead_id)
 
 
 async def note_erasure(connection: Connection, endpoint_id: str, lead_id: str, at: datetime | None, said: str) -> None:

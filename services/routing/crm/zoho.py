@@ -1,6 +1,7 @@
 """Zoho CRM's API v6: records are written by a field without duplicates, users found in the list of the active ones.
 
 https://www.zoho.com/crm/developer/docs/api/v6/upsert-records.html,
+https://www.zoho.com/crm/developer/docs/api/v6/merge-records.html,
 https://www.zoho.com/crm/developer/docs/api/v6/refresh.html
 """
 
@@ -34,6 +35,7 @@ LIMITS = {"TOO_MANY_REQUESTS": 60, "LIMIT_EXCEEDED": 3_600}
 EXPIRED = frozenset({"INVALID_TOKEN", "AUTHENTICATION_FAILURE", "OAUTH_SCOPE_MISMATCH"})
 SESSION_S = 3_600
 HURRY = "too many requests"
+SCHEDULED, NO_CONTENT = "SCHEDULED", 204
 
 
 class Zoho:
@@ -52,7 +54,7 @@ class Zoho:
         "deal": {"Deal_Name": "deal.name", "Amount": "deal.amount", "Closing_Date": "deal.close_date"},
     }
     ids: Mapping[RecordKind, str] = {"lead": "Email", "deal": "Throughline_Id"}
-    merges = False
+    merges = True
 
     def token_call(self, base_url: str, credentials: Mapping[str, str], auth_url: str | None) -> Call | None:
         """A token by a refresh token; ten in ten minutes are given at most."""
@@ -122,30 +124,34 @@ class Zoho:
         tied = {"data": [{"Contact_Name": {"id": found[0]["id"]}}], "trigger": []}
         return Call("PUT", f"{API}/Deals/{quote(crm_id, safe='')}", as_json(tied))
 
-    def merge(self, into: str, gone: str, field: str | None) -> Call | None:  # records are merged by hand alone
-        """A mark, in a field made for it."""
-        if field is None:
-            return None
-        return Call("PUT", f"{API}/Leads/{quote(gone, safe='')}", as_json({"data": [{field: into}]}))
+    def merge(self, into: str, gone: str, field: str | None) -> Call | None:
+        """One lead of two, at once or as a job of Zoho's; what the first one has counts."""
+        place = f"{API}/Leads/{quote(into, safe='')}/actions/merge"
+        return Call("POST", place, as_json({"merge": [{"data": [{"id": gone}]}]}))
 
     def erase(self, crm_id: str) -> Call:
         """Into the recycle bin, which is emptied after 60 days."""
         return Call("DELETE", f"{API}/Leads/{quote(crm_id, safe='')}")
 
     def read(self, answer: Answer) -> Reading:
-        """What became of the one record stands in `data`, whatever the status; else what was wrong with the call."""
+        """What became of the record stands in `data`, or `merge`, whatever the status; else what the call lacked."""
         content = content_of(answer)
         told = content if isinstance(content, dict) else {}
-        first = told["data"][0] if isinstance(told.get("data"), list) and told["data"] else told
+        merging = told.get("merge")
+        results = told.get("data") or merging
+        first = results[0] if isinstance(results, list) and results else told
         details = first.get("details")
         details = details if isinstance(details, dict) else {}
         if answer.is_success and first.get("code") == "SUCCESS":
             action = f": {first['action']}" if first.get("action") else ""  # told of an upsert alone
             return Reading("done", f"answered {answer.status}{action}", str(details.get("id")))
+        if answer.is_success and (answer.status == NO_CONTENT or first.get("code") == SCHEDULED):
+            return Reading("done", f"answered {answer.status}" + (f": {SCHEDULED}" if merging else ""))
         code, name = first.get("code"), details.get("api_name")
         if code is None and HURRY in str(told.get("error_description")).casefold():  # to who asks for tokens
             code = "TOO_MANY_REQUESTS"
-        refused = reading_of(answer, [code], LATER, EXPIRED, LIMITS)
+        # A merge tells under the same code that the fields of the one record would not have room for those of two.
+        refused = reading_of(answer, [code], LATER, EXPIRED, {} if merging else LIMITS)
         # A wrong id is told as a wrong value, of the address or of the record.
         gone = refused.gone or (code == "INVALID_DATA" and (name == "id" or (name is None and "id" in details)))
         twin = str(details["id"]) if code == "DUPLICATE_DATA" and name == "Email" and details.get("id") else None

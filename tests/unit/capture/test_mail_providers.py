@@ -1,6 +1,7 @@
 """What mail providers sign, and what became of mails."""
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -202,7 +203,8 @@ def test_postmarks_events_without_a_name_are_named_by_what_they_tell() -> None:
     }
     at = "2026-03-04T12:13:30.2735393+01:00"
     opened = postmark(RecordType="Open", ReceivedAt=at, **told)
-    assert (opened.idempotency_key, opened.event) == ("postmark:Open:p1:a@acme.com:2026-03-04T11:13:30Z", "opened")
+    name = hashlib.sha256(b"Open:p1:a@acme.com:2026-03-04T11:13:30Z").hexdigest()  # who it was stands in no name
+    assert (opened.idempotency_key, opened.event) == (f"postmark:{name}", "opened")
     assert (opened.message_id, opened.occurred_at.isoformat()) == ("p1", "2026-03-04T11:13:30.273539+00:00")
     clicked = postmark(RecordType="Click", ReceivedAt=at, OriginalLink="https://x.example/?utm_medium=email", **told)
     assert (clicked.event, clicked.url, clicked.utm) == (

@@ -1,6 +1,7 @@
 """What Amazon signs, whose topic it is, and what became of mails at SES."""
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -220,7 +221,8 @@ def test_only_the_recipients_listed_have_bounced(name: str, sort: str, permanent
     listed = [{"emailAddress": "B@acme.com"}, {"emailAddress": "Cy <c@acme.com>"}, {"emailAddress": "b@acme.com"}]
     bounce = {"bounceType": sort, "bouncedRecipients": listed, "timestamp": "2026-03-04T12:10:30.101Z"}
     facts = [message(fact) for fact in ses_facts({name: "Bounce", "bounce": bounce})]
-    assert [fact.idempotency_key for fact in facts] == ["ses:m1:b@acme.com", "ses:m1:c@acme.com"]
+    named = [f"ses:{hashlib.sha256(name).hexdigest()}" for name in (b"m1:b@acme.com", b"m1:c@acme.com")]
+    assert [fact.idempotency_key for fact in facts] == named, "who it was stands in no name"
     assert [fact.person.email for fact in facts] == ["b@acme.com", "c@acme.com"]
     assert {(fact.event, fact.permanent, fact.message_id) for fact in facts} == {("bounced", permanent, "p1")}
 
