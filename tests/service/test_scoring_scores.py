@@ -52,6 +52,13 @@ async def test_a_lead_is_scored_graded_and_staged_and_every_point_is_explained(w
     assert by_email.json() == score
 
 
+async def test_points_are_told_at_the_moment_of_the_score_when_a_touch_to_come_meets_no_rule(world: World) -> None:
+    await world.tell(world.touch("lead", "form_submitted", NOW - 10 * DAY), world.touch("lead", "odd", NOW + DAY / 2))
+    score = await world.score("lead")
+    assert score["engagement"] == pytest.approx(25 * 0.5 ** (10.5 / 30), abs=1e-6)
+    assert [one["points"] for one in score["contributions"]] == [score["engagement"]]
+
+
 async def test_the_score_decays_exactly_to_the_moment_of_the_call(world: World) -> None:
     await world.tell(world.touch("lead", "form_submitted", NOW - 10 * DAY))
     for days in (0, 0.5, 20, 333):

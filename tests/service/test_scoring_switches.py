@@ -151,6 +151,21 @@ async def test_facts_that_arrive_during_and_after_a_switch_reach_the_new_rows_an
     assert await world.scoring.parked() == []
 
 
+async def test_only_the_last_two_versions_that_served_are_kept_up(world: World) -> None:
+    await world.tell(world.touch("lead", "form_submitted"))
+    for points in (30, 40, 50, 60):
+        await world.put_rules(document(points))
+        await rescored(world)
+    assert (await progress(world))["kept_versions"] == [3, 4]
+    await world.tell(world.touch("lead", "form_submitted"))
+    for back, kept in ((4, [3, 5]), (3, [4, 5]), (2, [3, 4])):
+        await world.scoring.client.post("/v1/rules:activate", json={"version": back})
+        await rescored(world)
+        assert (await progress(world))["kept_versions"] == kept
+        rows, anew = await rows_and_rows_made_anew(world)
+        assert rows == anew
+
+
 async def test_what_is_simulated_is_what_activation_makes_of_everybody(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from shared.errors import FieldError, Invalid
 
 PLAIN = ("expected_close_on", "contract_starts_on", "contract_ends_on", "rep_id")
 LISTS = ("lines", "stakeholders")
+STANDING = ("stage", "probability", "pipeline_id", "pipeline_version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,12 @@ def change_of(
     sets = {**_terms(told), **_amounts(told, told.value_minor, deal)}
     if told.stage is not None or told.pipeline is not None:
         if then.status != "open":
-            raise _closed(deal)
+            raise _closed(then)
         stage_id = told.stage or stages.pipeline.first
         if (stage_id, stages.pipeline.pipeline_id) != (then.stage, then.pipeline_id):
             sets |= stages.entry_to(stage_id)
+        elif told.occurred_at is not None:  # of the time before it, other moves may be told later
+            sets |= {name: getattr(then, name) for name in STANDING}
     elif told.won or told.lost:
         sets |= _end(deal, then, told, stages.pipeline)
     written = _written(deal, told)

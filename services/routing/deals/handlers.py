@@ -8,13 +8,13 @@ from typing import Any
 from uuid import UUID
 
 from services.routing.deals import queries
-from services.routing.deals.changes import Stages, Teller, change_of, opening_of, reopening_of
+from services.routing.deals.changes import Stages, Teller, change_of, new_entries, opening_of, reopening_of
 from services.routing.deals.domain import Deal, deal_id_of, opened_deal
 from services.routing.deals.gates import Gap, gaps_in, gaps_of_move, reads_lead
 from services.routing.deals.inputs import DealChange, DealInput, Reopening, Stakeholder, Terms
 from services.routing.deals.lines import Line
 from services.routing.deals.pipeline import DEFAULT_ID
-from services.routing.deals.saving import Outcome, opening_outcome, outcome_of, save
+from services.routing.deals.saving import Outcome, keep, opening_outcome, outcome_of, save
 from services.routing.deals.sealing import mark_of, opened
 from services.routing.deals.story import FIELDS, Change, Entry, steps_of
 from services.routing.errors import DealExists, DealNotReady, NoSuchDeal, NoSuchPipeline
@@ -109,6 +109,8 @@ async def change(tx: Tx, parts: Parts, deal_id: DealId, told: DealChange, by: st
     entry, written = change_of(steps_of(before, entries), before, told, stages, teller)
     outcome = outcome_of(before, entries, [entry], written)
     if not outcome.changed:
+        if told.occurred_at is not None and new_entries([entry], entries, entry.number):
+            before = await keep(tx, before, entry)
         return before, before
     gaps = await _gaps(tx.connection, parts, before, outcome.after, stages)
     refuse_gaps(gaps, force=told.force)

@@ -31,6 +31,7 @@ WHERE known.revision < excluded.revision
 UPDATE = f"""
 UPDATE deals SET ({COLUMNS}, rot_told_at) = ROW ({PLACES}, NULL::timestamptz) WHERE deal_id = $1
 """
+NUMBER = "UPDATE deals SET revision = $2 WHERE deal_id = $1"
 ONE = f"SELECT {COLUMNS} FROM deals WHERE deal_id = $1"
 LOCK_ONE = f"{ONE} FOR UPDATE"
 OPENED_WITH = "SELECT opened_with FROM deals WHERE deal_id = $1"
@@ -168,6 +169,11 @@ async def insert_deal(connection: Connection, deal: Deal, opened_with: dict[str,
 async def update_deal(connection: Connection, deal: Deal) -> None:
     """A deal after a change; its row is locked."""
     await connection.execute(UPDATE, *_row(deal))
+
+
+async def number_deal(connection: Connection, deal_id: DealId, revision: int) -> None:
+    """Count what was told of a deal though it stands as it did; its row is locked."""
+    await connection.execute(NUMBER, deal_id, revision)
 
 
 async def put_deal(connection: Connection, deal: Deal) -> None:

@@ -59,7 +59,9 @@ async def save(
     """
     now = await agreed_now(tx.connection, parts.runtime.clock)
     begins, steps = _untold(outcome)
-    first = (outcome.before.revision if outcome.before is not None else 0) + 1
+    known = outcome.before.revision if outcome.before is not None else 0
+    told_last = outcome.told[-1].number if outcome.told else 0
+    first = max(known, told_last - len(steps)) + 1  # what is told next is numbered after all that was told
     after = replace(outcome.after, revision=first + len(steps) - 1, sealed=None)
     stored = await sealed(tx.connection, parts.runtime.keys, after)
     if outcome.before is None:
@@ -78,6 +80,15 @@ async def save(
         tx.emit(conversion)
     _count(outcome.before, after)
     return after
+
+
+async def keep(tx: Tx, deal: Deal, told: Entry) -> Deal:
+    """Keep a change that changes nothing yet: it does once something else is told of the time before it."""
+    if not told.change.model_fields_set:
+        return deal
+    await queries.add_history(tx.connection, deal, [told])
+    await queries.number_deal(tx.connection, deal.deal_id, told.number)
+    return replace(deal, revision=told.number)
 
 
 def _untold(outcome: Outcome) -> tuple[bool, Sequence[Step]]:

@@ -89,7 +89,8 @@ async def explained_score(
     view = await view_of(connection, parts, lead_id, as_of)
     person, rules, place = view.person, view.rules, view.place
     score = rules.stages.score(person.standing(), view.at)
-    newest, earlier = _paid(rules.engagement, view.touches, view.at)
+    moment = person.engagement.moment(view.at)  # touches that meet no rule are not in the view
+    newest, earlier = _paid(rules.engagement, view.touches, moment)
     return ScoreOut(
         lead_id=person.person_id,
         engagement=score.engagement,
@@ -108,7 +109,7 @@ async def explained_score(
         stage_reason=place.reason,
         returns_at=place.returns_at,
         scores={
-            score_id: _named(rules.titles[score_id], beside, person.engagement.of(score_id), view.touches, view.at)
+            score_id: _named(rules.titles[score_id], beside, person.engagement.of(score_id), view.touches, moment)
             for score_id, beside in rules.engagement.named.items()
         },
         as_of=view.at,

@@ -1,6 +1,7 @@
 """Why a lead would move: what each rule gives it now, and what it would give."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from services.scoring.engagement.domain import Touch
@@ -27,8 +28,9 @@ async def why_moved(database: Database, parts: Parts, trial: Trial, changes: Seq
             if person is None:
                 continue
             serving = await parts.rules.at_version(connection, person.rules_version)
-            before = await _given(connection, parts, serving, trial, change.lead_id)
-            after = await _given(connection, parts, trial.candidate, trial, change.lead_id)
+            moment = person.engagement.moment(trial.now)
+            before = await _given(connection, parts, serving, change.lead_id, moment)
+            after = await _given(connection, parts, trial.candidate, change.lead_id, moment)
             before |= {("fit", rule_id): points for rule_id, points in person.fit.rules}
             seen = dict(person.lead)
             if trial.candidate.reads_personal:
@@ -39,8 +41,8 @@ async def why_moved(database: Database, parts: Parts, trial: Trial, changes: Seq
     return told
 
 
-async def _given(connection: Connection, parts: Parts, rules: RuleSet, trial: Trial, lead_id: LeadId) -> Given:
-    """What each engagement rule is worth now, before the limits of groups and of all."""
+async def _given(connection: Connection, parts: Parts, rules: RuleSet, lead_id: LeadId, at: datetime) -> Given:
+    """What each engagement rule is worth at a moment, before the limits of groups and of all."""
     touches: list[Touch] = []
 
     def keep(page: list[Touch]) -> None:
@@ -48,7 +50,7 @@ async def _given(connection: Connection, parts: Parts, rules: RuleSet, trial: Tr
 
     await touches_of_person(connection, parts, rules.engagement, lead_id, keep)
     given: Given = {}
-    for one in rules.engagement.contributions(touches, trial.now):
+    for one in rules.engagement.contributions(touches, at):
         given["engagement", one.rule_id] = given.get(("engagement", one.rule_id), 0.0) + one.points
     return given
 

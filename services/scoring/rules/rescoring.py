@@ -4,6 +4,7 @@ What a planned activation needs is made before its time. Rows that served are ke
 finds them. Each step is one transaction, and what comes next is read from the tables: so the process may die anywhere.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from services.scoring.parts import Parts
@@ -21,6 +22,8 @@ SWITCHED = counter("throughline_rules_switched_total", "Switches of the rules th
 PAGE = 200
 AHEAD = timedelta(hours=1)
 """How long before its time a planned activation is prepared."""
+MOST_KEPT = 2
+"""So many that served are kept up at most: every fact is folded into each of them."""
 
 
 async def rescore(database: Database, parts: Parts, settings: Settings) -> timedelta | None:
@@ -30,7 +33,7 @@ async def rescore(database: Database, parts: Parts, settings: Settings) -> timed
             wanted, at = await _wanted(tx.connection, parts)
             found = await everything_beside(tx.connection)
             serving = await serving_version(tx.connection, parts)
-            surplus = [one.version for one in found if not _is_of_use(one, wanted, serving, settings.rules_kept)]
+            surplus = _surplus(found, wanted, serving, settings.rules_kept)
             missing = wanted is not None and not any(one.version == wanted and one.follows for one in found)
             if surplus or missing:
                 await tx.connection.execute(beside.ALONE)
@@ -62,10 +65,13 @@ async def _wanted(connection: Connection, parts: Parts) -> tuple[int | None, tim
     return planned
 
 
-def _is_of_use(one: Beside, wanted: int | None, serving: int, kept: timedelta) -> bool:
-    if not one.follows or (one.version == serving and one.version != wanted):
-        return False
-    return one.version == wanted or (one.state == "kept" and one.age < kept)
+def _surplus(found: Sequence[Beside], wanted: int | None, serving: int, kept: timedelta) -> list[int]:
+    """What is of no use any more: neither wanted, nor among the last that served."""
+    following = [one for one in found if one.follows and one.version != serving]
+    served = [one for one in following if one.state == "kept" and one.age < kept]
+    last = sorted(served, key=lambda one: one.age)[:MOST_KEPT]
+    of_use = {wanted, *(one.version for one in last)}
+    return [one.version for one in found if not one.follows or one.version not in of_use]
 
 
 async def _filled(database: Database, parts: Parts, version: int) -> bool:
