@@ -135,7 +135,8 @@ class Replay:
                 self._attempts.clear()
             elif kind in self._tariff.attempts and at != self._connected:
                 self._attempts.append(at)
-        if (payments and self._pay(at, payments)) or (anew and at >= self._holds_until):
+        may_matter = anew or self._seen is None
+        if (payments and self._pay(at, payments)) or (may_matter and at >= self._holds_until):
             self._look(at, anew=anew)
         elif anew:
             self._follow(at)

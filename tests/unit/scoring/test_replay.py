@@ -28,6 +28,7 @@ CONDITIONS = (
     "score.engagement >= {bar} && 'form' in touch_types",
     "score.engagement >= {bar} || scores.beside >= 6",
     "score.engagement >= scores.beside + {bar}.0",
+    "score.fit >= 0 && score.engagement <= {bar}",
 )
 
 
@@ -57,17 +58,24 @@ def rule_sets(draw: st.DrawFn) -> RuleSet:
     return rule_set(1, {"engagement": engagement, "scores": [beside], "stages": stages})
 
 
-TOUCHES = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 25 * 24 * 4)), min_size=4, max_size=30)
+TOUCHES = st.lists(
+    st.tuples(st.sampled_from(KINDS), st.integers(0, 25 * 24 * 4), st.sampled_from([False, False, False, True])),
+    min_size=4,
+    max_size=30,
+)
 
 
 @given(rule_sets(), TOUCHES)
-def test_it_is_an_mql_when_a_walk_that_skips_nothing_says_so(rules: RuleSet, told: list[tuple[str, int]]) -> None:
-    moments = sorted((NOW - timedelta(minutes=15 * quarters), kind) for kind, quarters in told)
-    touches = [Touch(EventId(str(n)), at, kind, {"type": kind}) for n, (at, kind) in enumerate(moments)]
+def test_it_is_an_mql_when_a_walk_that_skips_nothing_says_so(rules: RuleSet, told: list[tuple[str, int, bool]]) -> None:
+    moments = sorted((NOW - timedelta(minutes=15 * quarters), kind, robot) for kind, quarters, robot in told)
+    touches = [
+        Touch(EventId(str(n)), at, kind, {"type": kind, "automated": robot})
+        for n, (at, kind, robot) in enumerate(moments)
+    ]
     tariff = Tariff(rules)
     replay = Replay(tariff, Window(NOW, DAYS), rules.nobody, {})
     for touch in touches:
-        replay.touch(micros(touch.occurred_at), touch.type, tariff.of(touch))
+        replay.touch(micros(touch.occurred_at), None if touch.automated else touch.type, tariff.of(touch))
     replay.end()
     assert replay.spans == _spans(_walk(rules, touches), qualified_stages(rules))
 
