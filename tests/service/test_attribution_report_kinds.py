@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from pydantic import BaseModel
 
 from services.attribution.reports import attribution as attribution_report
+from services.attribution.reports.attribution import AttributionReport
+from services.attribution.reports.comparison import ComparisonReport
+from services.attribution.reports.returns import ReturnsReport
 from shared.events import Event
 from shared.settings import Settings
 from shared.testing import Harness, harness
@@ -314,3 +318,30 @@ async def test_a_model_that_gives_the_whole_has_no_total_by_touches(attribution:
     by_country = await report(attribution, model="participation", dimension="country")
     assert [(row["key"], row["value_minor"]) for row in by_country["rows"]] == [("DE", 1_000)]
     assert by_country["total"]["value_minor"] == 1_000
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "declared"),
+    [
+        ("attribution", {"dimension": "channel,campaign", "interval": "week"}, AttributionReport),
+        ("attribution", {"model": "markov"}, AttributionReport),
+        ("attribution", {"compare_to": "previous_period", "from": "2026-01-01", "to": "2027-01-01"}, AttributionReport),
+        ("compare", {"models": "linear,markov"}, ComparisonReport),
+        ("roi", {"dimension": "campaign,channel", "interval": "day", "margin": "0.3"}, ReturnsReport),
+    ],
+)
+async def test_what_is_told_is_what_is_declared(
+    attribution: Harness, teller: Teller, name: str, query: dict[str, str], declared: type[BaseModel]
+) -> None:
+    """Large answers are written without a model for each row."""
+    await attribution.deliver(
+        teller.touch("nora", 5, channel="Email", campaign="autumn"),
+        teller.touch("nora", 4, channel="Direct"),
+        teller.conversion("nora", 1, 1_001),
+        teller.cost(TODAY - timedelta(days=1), "Email", 100, campaign="autumn"),
+    )
+    answer = await attribution.client.get(f"/v1/reports/{name}", params=query)
+    text = answer.text.replace('"previous":{"from":', '"previous":{"first":').replace('"to":', '"end":')
+    told = declared.model_validate_json(text).model_dump_json(exclude_unset=True, by_alias=True)
+    assert told == answer.text
+    assert answer.json()["rows"]

@@ -112,19 +112,18 @@ class Links:
         return f"{self._begin}{chosen}{self._channels(channel)}"
 
 
-def cohort_row(one: Cohort, ages: int, links: Links) -> CohortOut:
-    """A cohort with the first of its ages."""
+def cohort_row(one: Cohort, links: Links) -> CohortOut:
+    """What is told of a cohort."""
     cohort, channel = one.key
-    last = one.ages[-1]
     return CohortOut(
         cohort=cohort,
         channel=channel,
         people=one.people,
-        converted=last.converted_so_far,
-        share=last.share_so_far,
+        converted=one.converted,
+        share=ratio(one.converted, one.people),
         conversions=one.conversions,
-        value_minor=last.value_so_far_minor,
-        ages=one.ages[:ages],
+        value_minor=one.value_minor,
+        ages=one.ages,
         drill_url=links.of_cohort(cohort, channel),
     )
 

@@ -66,9 +66,10 @@ def router(runtime: Runtime, answers: Answers) -> APIRouter:
         async def told(reading: Reading) -> Told:
             async with reading() as connection:
                 read = await _read(connection, wanted, wanted.period, interval, convert_to, convert_through)
-            found = cohorts_of(read.sizes, read.parts, read.settled.money, interval, today, dimension == "channel")
+            by_channel, money = dimension == "channel", read.settled.money
+            found = cohorts_of(read.sizes, read.parts, money, interval, today, by_channel, ages)
             link = Links(wanted.period, interval, read.settled.only)
-            rows = [cohort_row(one, ages, link) for one in found[:MOST_ROWS]]
+            rows = [cohort_row(one, link) for one in found[:MOST_ROWS]]
             if wanted.as_csv:
                 return Told(cohort_sheet(rows, read.settled.currency), None)
             return Told(document(CohortsOut(**read.told(interval, len(found)), rows=rows)), JOURNEYS)

@@ -53,11 +53,13 @@ class Age:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Persons first heard of in one week or month, and how they did since."""
+    """Persons first heard of in one week or month, how they did since, and at the first of their ages."""
 
     key: Key
     people: int
+    converted: int
     conversions: int
+    value_minor: int
     ages: list[Age]
 
 
@@ -79,8 +81,9 @@ def cohorts_of(  # noqa: PLR0913  # what a report is laid out by
     level: Level,
     today: date,
     by_channel: bool,
+    most_ages: int,
 ) -> list[Cohort]:
-    """Cohorts in order of time, the largest first; ages up to the one that they have reached today."""
+    """Cohorts in order of time, the largest first; ages up to the one that they have reached today, or the most."""
     people: dict[Key, int] = defaultdict(int)
     for (cohort, channel), number in sizes.items():
         people[cohort, channel if by_channel else None] += number
@@ -88,26 +91,30 @@ def cohorts_of(  # noqa: PLR0913  # what a report is laid out by
     for part in parts:
         bought[part.cohort, part.channel if by_channel else None][part.age].add(part)
     found = [
-        _cohort(key, number, bought.get(key, {}), money, age_of(key[0], today, level)) for key, number in people.items()
+        _cohort(key, number, bought.get(key, {}), money, age_of(key[0], today, level), most_ages)
+        for key, number in people.items()
     ]
     return sorted(found, key=lambda one: (one.key[0], -one.people, one.key[1] or ""))
 
 
-def _cohort(key: Key, people: int, by_age: Mapping[int, Bought], money: Money, oldest: int) -> Cohort:
+def _cohort(  # noqa: PLR0913  # a line, and what it is laid out by
+    key: Key, people: int, by_age: Mapping[int, Bought], money: Money, oldest: int, most_ages: int
+) -> Cohort:
     ages: list[Age] = []
+    told = min(max([oldest, *by_age]) + 1, most_ages)
     converted, share, conversions, total = 0, ratio(0, people), 0, 0
     value: Amounts = defaultdict(int)
-    for age in range(max([oldest, *by_age]) + 1):
-        now = by_age.get(age)
-        if now is None:
-            ages.append(Age(age, 0, converted, share, 0, 0, total))
-            continue
+    for age in sorted(by_age):
+        ages += [Age(each, 0, converted, share, 0, 0, total) for each in range(len(ages), min(age, told))]
+        now = by_age[age]
         converted, conversions = converted + now.people, conversions + now.conversions
         for place, minor in now.value.items():
             value[place] += minor
         share, total = ratio(converted, people), money.total(value)
-        ages.append(Age(age, now.people, converted, share, now.conversions, money.total(now.value), total))
-    return Cohort(key, people, conversions, ages)
+        if age < told:
+            ages.append(Age(age, now.people, converted, share, now.conversions, money.total(now.value), total))
+    ages += [Age(each, 0, converted, share, 0, 0, total) for each in range(len(ages), told)]
+    return Cohort(key, people, converted, conversions, total, ages)
 
 
 def splits_of(parts: Iterable[Part], money: Money, level: Level, by_channel: bool) -> list[Split]:

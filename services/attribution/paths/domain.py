@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from services.attribution.domain import LOOKBACK, PathRow
-from services.attribution.reports.domain import Period
+from services.attribution.reports.domain import Period, nth_bucket
 
 Subject = Literal["step", "last", "gram", "tail", "set", "part", "assist", "length", "lag", "path", "route"]
 """What a sum is about.
@@ -217,11 +217,12 @@ def collapsed(channels: Sequence[str]) -> Keys:
 
 
 class Span(NamedTuple):
-    """Sums of a level from a day until before another."""
+    """Sums of a level from a day until before another, to be added (`sign` 1) or taken away (-1)."""
 
     level: Level
     first: date
     end: date
+    sign: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,11 +267,29 @@ _EVERYTHING = (Span("all", EPOCH, EPOCH + _DAY),)
 
 
 def reach_of(period: Period, *, by_type: bool) -> Reach:
-    """Whole months where there are some, days at the ends, parts of days in a time zone other than UTC.
+    """Whole months, the days by which the period differs from them, parts of days in a time zone other than UTC.
 
     The sums over all time do not tell types of conversions apart.
     """
     cut = period.cut
     if cut.first is None and cut.end is None and not by_type:
         return Reach(_EVERYTHING)
-    return Reach(tuple(Span(one.level, one.first, one.end) for one in cut.spans()), cut.parts)
+    spans: list[Span] = []
+    for one in cut.spans():
+        spans += [Span("month", one.first, one.end)] if one.level == "month" else _nearest(one.first, one.end)
+    return Reach(tuple(spans), cut.parts)
+
+
+def _nearest(first: date, end: date) -> Iterator[Span]:
+    """Some days as they are, or most of a month as all of it without the rest: what are the fewest days."""
+    while first < end:
+        month = first.replace(day=1)
+        next_month = nth_bucket(month, 1, "month")
+        until = min(end, next_month)
+        if 2 * (until - first) > next_month - month:
+            yield Span("month", month, next_month)
+            rest = (Span("day", month, first, -1), Span("day", until, next_month, -1))
+            yield from (span for span in rest if span.first < span.end)
+        else:
+            yield Span("day", first, until)
+        first = until

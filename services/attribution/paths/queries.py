@@ -71,18 +71,18 @@ SUMS = """
 SELECT subject, currency, key_id, any_value(keys) AS keys, sum(journeys)::bigint AS journeys,
     sum(value_minor)::bigint AS value_minor
 FROM (
-    SELECT sums.subject, sums.currency, sums.key_id, sums.keys, sums.journeys, sums.value_minor
-    FROM unnest($1::text[], $2::date[], $3::date[]) AS span (level, first, until)
-    JOIN path_sums AS sums ON sums.subject = ANY($4) AND sums.level = span.level
+    SELECT sums.subject, sums.currency, sums.key_id, sums.keys, sign * sums.journeys, sign * sums.value_minor
+    FROM unnest($1::text[], $2::date[], $3::date[], $4::integer[]) AS span (level, first, until, sign)
+    JOIN path_sums AS sums ON sums.subject = ANY($5) AND sums.level = span.level
         AND sums.day >= span.first AND sums.day < span.until
-    WHERE ($5::text IS NULL OR sums.currency IN ($5, ''))
-        AND ($6::text[] IS NULL OR sums.currency = '' OR sums.conversion_type = ANY($6))
+    WHERE ($6::text IS NULL OR sums.currency IN ($6, ''))
+        AND ($7::text[] IS NULL OR sums.currency = '' OR sums.conversion_type = ANY($7))
     UNION ALL
     SELECT subject, currency, key_id, keys::text[], journeys, value_minor
-    FROM unnest($7::text[], $8::text[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[])
+    FROM unnest($8::text[], $9::text[], $10::bigint[], $11::text[], $12::bigint[], $13::bigint[])
         AS part_of_day (subject, currency, key_id, keys, journeys, value_minor)
-) AS part
-GROUP BY subject, currency, key_id
+) AS part (subject, currency, key_id, keys, journeys, value_minor)
+GROUP BY subject, currency, key_id HAVING sum(journeys) <> 0 OR sum(value_minor) <> 0
 """
 _AFTER = """
 ({journeys}::bigint IS NULL OR (journeys <= {journeys} AND (
@@ -91,9 +91,9 @@ ORDER BY journeys DESC, value_minor DESC, key_id LIMIT {limit}
 """
 MOST = f"""
 SELECT * FROM ({SUMS}) AS summed
-WHERE {{among}} {_AFTER.format(journeys="$13", value="$14::bigint", key="$15::bigint", limit="$16")}
+WHERE {{among}} {_AFTER.format(journeys="$14", value="$15::bigint", key="$16::bigint", limit="$17")}
 """
-MOST_OF_ALL, MOST_AMONG = MOST.format(among=""), MOST.format(among="key_id = ANY($17::bigint[]) AND")
+MOST_OF_ALL, MOST_AMONG = MOST.format(among=""), MOST.format(among="key_id = ANY($18::bigint[]) AND")
 RANKED = f"""
 SELECT subject, currency, key_id, keys, journeys, value_minor FROM path_ranks WHERE subject = $1 AND currency = $2
 AND {_AFTER.format(journeys="$3", value="$4::bigint", key="$5::bigint", limit="$6")}
@@ -113,7 +113,8 @@ FROM unnest($1::timestamptz[], $2::timestamptz[]) AS part (since, until)
 JOIN remainders ON remainders.last_at >= part.since AND remainders.last_at < part.until
 """
 LOST_ROUTES = """
-SELECT channels, count(*) AS journeys FROM unnest($1::timestamptz[], $2::timestamptz[]) AS part (since, until)
+SELECT channels, sum(sign)::bigint AS journeys
+FROM unnest($1::timestamptz[], $2::timestamptz[], $3::integer[]) AS part (since, until, sign)
 CROSS JOIN LATERAL (
     SELECT * FROM remainders WHERE last_at >= part.since AND last_at < part.until OFFSET 0
 ) AS remainder GROUP BY channels
@@ -121,12 +122,12 @@ CROSS JOIN LATERAL (
 # As far back as an order looks.
 GRAMS = """
 SELECT sums.subject, sums.currency, 0::bigint AS key_id,
-    sums.keys[greatest(1, cardinality(sums.keys) - $4 + CASE sums.subject WHEN 'tail' THEN 1 ELSE 0 END):] AS keys,
-    sum(sums.journeys)::bigint AS journeys, sum(sums.value_minor)::bigint AS value_minor
-FROM unnest($1::text[], $2::date[], $3::date[]) AS span (level, first, until)
+    sums.keys[greatest(1, cardinality(sums.keys) - $5 + CASE sums.subject WHEN 'tail' THEN 1 ELSE 0 END):] AS keys,
+    sum(sign * sums.journeys)::bigint AS journeys, sum(sign * sums.value_minor)::bigint AS value_minor
+FROM unnest($1::text[], $2::date[], $3::date[], $4::integer[]) AS span (level, first, until, sign)
 JOIN path_sums AS sums ON sums.subject IN ('gram', 'tail') AND sums.level = span.level
     AND sums.day >= span.first AND sums.day < span.until
-WHERE sums.currency IN ($5, '') AND ($6::text[] IS NULL OR sums.currency = '' OR sums.conversion_type = ANY($6))
+WHERE sums.currency IN ($6, '') AND ($7::text[] IS NULL OR sums.currency = '' OR sums.conversion_type = ANY($7))
 GROUP BY 1, 2, 4
 """
 
@@ -278,9 +279,10 @@ async def _most_in_period(
 
 
 async def lost_routes(connection: Connection, reach: Reach) -> dict[Keys, int]:
-    """How many journeys through each sequence led to nothing, runs as one visit."""
-    days = [(midnight(span.first), midnight(span.end)) for span in reach.spans]
-    rows = await connection.fetch(LOST_ROUTES, *map(list, zip(*days, *reach.parts_of_days, strict=True)))
+    """How many journeys through each sequence led to nothing, runs as one visit; less than 0 if they are taken away."""
+    days = [(midnight(span.first), midnight(span.end), span.sign) for span in reach.spans]
+    parts = [(*part, 1) for part in reach.parts_of_days]
+    rows = await connection.fetch(LOST_ROUTES, *map(list, zip(*days, *parts, strict=True)))
     return {tuple(row["channels"]): row["journeys"] for row in rows}
 
 

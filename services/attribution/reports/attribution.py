@@ -18,6 +18,7 @@ from services.attribution.standing.answers import Answers, Reading, Told
 from services.attribution.totals.domain import Credit
 from shared.web import Endpoints, document, sheet
 
+Row = dict[str, Any]
 WEIGHED = ("removal_effect", "value_removal_effect", "conversions_error", "value_error")
 
 
@@ -119,70 +120,67 @@ async def _told(reading: Reading, catalogue: Catalogue, question: Question, mode
     rows = [_row(line, before, question, link(line.place), weighed) for line, before in pairs[:MOST_ROWS]]
     if question.as_csv:
         return Told(_sheet(rows, question, settled.currency), None)
-    report = AttributionReport(
-        currency=settled.currency,
-        as_of=None,
-        model=model,
-        model_version=now.runs[model].version,
-        source="sums" if now.from_sums or model in now.totals else "credits",
-        truncated=len(pairs) > MOST_ROWS,
-        total=None if model in now.whole else _figures(total),
-        rows=rows,
-    )
-    more: dict[str, Any] = {}
+    report: Row = {
+        "currency": settled.currency,
+        "as_of": None,
+        "model": model,
+        "model_version": now.runs[model].version,
+        "source": "sums" if now.from_sums or model in now.totals else "credits",
+        "truncated": len(pairs) > MOST_ROWS,
+        "total": None if model in now.whole else _figures(total),
+    }
     if other:
-        more["previous"] = Between(first=other.first, end=other.end)
+        report["previous"] = Between(first=other.first, end=other.end)
     if settled.crossed is not None:
-        more["crossed"] = settled.crossed
-    return Told(document(report.model_copy(update=more)), now.until(model, settled.currency))
+        report["crossed"] = settled.crossed
+    return Told(document(report | {"rows": rows}), now.until(model, settled.currency))
 
 
-def _figures(line: Line) -> Figures:
-    return Figures(conversions=line.conversions, value_minor=line.value_minor, cost_minor=line.cost_minor, roi=line.roi)
+def _figures(line: Line) -> Row:
+    """As `Figures`."""
+    return {
+        "conversions": line.conversions,
+        "value_minor": line.value_minor,
+        "cost_minor": line.cost_minor,
+        "roi": line.roi,
+    }
 
 
-def _row(
-    line: Line, before: Line | None, question: Question, drill_url: str, weighed: Mapping[str, Credit]
-) -> AttributionRow:
+def _row(line: Line, before: Line | None, question: Question, drill_url: str, weighed: Mapping[str, Credit]) -> Row:
+    """As `AttributionRow`."""
     bucket, keys = line.place
-    more: dict[str, Any] = {}
-    if credit := weighed.get(line.key):
-        more |= {name: value for name in WEIGHED if (value := getattr(credit, name)) is not None}
+    row = _figures(line)
+    row["key"] = line.key
     if len(keys) > 1:
-        more["keys"] = list(keys)
+        row["keys"] = list(keys)
     if question.interval is not None:
-        more["period"] = bucket
+        row["period"] = bucket
+    if credit := weighed.get(line.key):
+        row |= {name: value for name in WEIGHED if (value := getattr(credit, name)) is not None}
+    row["drill_url"] = drill_url
     if before is not None:
-        more["previous"] = _figures(before)
-        more["change"] = Change(
-            conversions=round(line.conversions - before.conversions, 6),
-            conversions_ratio=ratio(line.units - before.units, before.units),
-            value_minor=line.value_minor - before.value_minor,
-            value_ratio=ratio(line.value_minor - before.value_minor, before.value_minor),
-        )
-    return AttributionRow(
-        key=line.key,
-        conversions=line.conversions,
-        value_minor=line.value_minor,
-        cost_minor=line.cost_minor,
-        roi=line.roi,
-        drill_url=drill_url,
-        **more,
-    )
+        row["previous"] = _figures(before)
+        row["change"] = {
+            "conversions": round(line.conversions - before.conversions, 6),
+            "conversions_ratio": ratio(line.units - before.units, before.units),
+            "value_minor": line.value_minor - before.value_minor,
+            "value_ratio": ratio(line.value_minor - before.value_minor, before.value_minor),
+        }
+    return row
 
 
-def _sheet(rows: list[AttributionRow], question: Question, currency: str | None) -> Response:
+def _sheet(rows: list[Row], question: Question, currency: str | None) -> Response:
     """The rows as CSV: a column for each dimension if there are two, the other period after this one."""
-    figures, compared = list(Figures.model_fields), any(row.previous for row in rows)
+    figures, compared = list(Figures.model_fields), any("previous" in row for row in rows)
     columns = ["period"] if question.interval else []
     columns += ["key", *(question.dimensions if len(question.dimensions) > 1 else ()), *figures, "currency"]
     if compared:
         columns += [*(f"previous_{name}" for name in figures), *(f"change_{name}" for name in Change.model_fields)]
     lines: list[list[Any]] = []
     for row in rows:
-        line: list[Any] = [row.period] if question.interval else []
-        line += [row.key, *(row.keys or ()), *(getattr(row, name) for name in figures), currency]
-        if row.previous and row.change:
-            line += [*dict(row.previous).values(), *dict(row.change).values()]
-        lines.append([*line, row.drill_url])
+        line: list[Any] = [row["period"]] if question.interval else []
+        line += [row["key"], *row.get("keys", ()), *(row[name] for name in figures), currency]
+        if compared:
+            line += [*row["previous"].values(), *row["change"].values()]
+        lines.append([*line, row["drill_url"]])
     return sheet([*columns, "drill_url"], lines)

@@ -65,21 +65,22 @@ async def _told(reading: Reading, catalogue: Catalogue, question: Question, name
     if question.as_csv:
         return Told(_sheet(lines[:MOST_ROWS], names, question, settled.currency), None)
     links = [link_of(question, found.drilled(name), settled.only) for name in names]
-    report = ComparisonReport(
-        currency=settled.currency,
-        as_of=None,
-        models=list(names),
-        source="sums" if found.from_sums else "credits",
-        truncated=len(lines) > MOST_ROWS,
-        totals={
-            name: None if name in found.whole else {"conversions": total.conversions, "value_minor": total.value_minor}
-            for name, (_, total) in by_model.items()
-        },
-        rows=[_row(place, by, names, links, question) for place, by in lines[:MOST_ROWS]],
-    )
-    crossed = {} if settled.crossed is None else {"crossed": settled.crossed}
     until = reduce(or_, [found.until(name, settled.currency) for name in names])
-    return Told(document(report.model_copy(update=crossed)), until)
+    report: dict[str, Any] = {
+        "currency": settled.currency,
+        "as_of": None,
+        "models": names,
+        "source": "sums" if found.from_sums else "credits",
+        "truncated": len(lines) > MOST_ROWS,
+    }
+    if settled.crossed is not None:
+        report["crossed"] = settled.crossed
+    report["totals"] = {
+        name: None if name in found.whole else {"conversions": total.conversions, "value_minor": total.value_minor}
+        for name, (_, total) in by_model.items()
+    }
+    report["rows"] = [_row(place, by, names, links, question) for place, by in lines[:MOST_ROWS]]
+    return Told(document(report), until)
 
 
 def _row(place: Place, by: list[Line], names: tuple[str, ...], links: list[Link], question: Question) -> dict[str, Any]:

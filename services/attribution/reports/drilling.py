@@ -15,7 +15,7 @@ from services.attribution.domain import SHARE_UNITS
 from services.attribution.models.choosing import serving_run
 from services.attribution.reports import queries
 from services.attribution.reports.domain import Period
-from services.attribution.reports.figures import Place
+from services.attribution.reports.figures import Keys, Place
 from services.attribution.reports.questions import Question, asked_question
 from shared.errors import FieldError, Invalid
 from shared.secrets import Secrets
@@ -84,7 +84,9 @@ def link_of(question: Question, model: str, currency: str | None) -> Link:
     named += [("filter", question.filter)] if question.filter is not None else []
     begin = address(PATH, named, period.zone.key, currency, question.types)
 
-    quoted = cache(quote_plus)
+    @cache
+    def named_by(keys: Keys) -> str:
+        return begin + "".join(f"&key={quote_plus(key)}" for key in keys)
 
     @cache
     def days_of(bucket: date | None) -> str:
@@ -93,7 +95,7 @@ def link_of(question: Question, model: str, currency: str | None) -> Link:
 
     def link(place: Place) -> str:
         bucket, keys = place
-        return "".join([begin, *(f"&key={quoted(key)}" for key in keys), days_of(bucket)])
+        return named_by(keys) + days_of(bucket)
 
     return link
 

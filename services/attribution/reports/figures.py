@@ -75,8 +75,7 @@ Place = tuple[date | None, Keys]
 """Which line: its day, week or month, and its keys."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """What was earned, and what it cost: None where that is not known, which is neither zero nor free."""
 
     place: Place
@@ -103,18 +102,17 @@ class Line:
 @dataclass(slots=True)
 class _Sums:
     units: int = 0
-    earned: dict[tuple[str, date], int] = field(default_factory=lambda: defaultdict(int))
+    earned: dict[tuple[str, date], int] = field(default_factory=dict)
     spent: dict[tuple[str, date], int] | None = None
 
-    def add(self, one: Cell | Cost) -> None:
-        place = (one.currency, one.day or date.min)
-        if isinstance(one, Cell):
-            self.units += one.units
-            self.earned[place] += one.minor
-        else:
-            if self.spent is None:
-                self.spent = defaultdict(int)
-            self.spent[place] += one.minor
+    def earn(self, place: tuple[str, date], units: int, minor: int) -> None:
+        self.units += units
+        self.earned[place] = self.earned.get(place, 0) + minor
+
+    def spend(self, place: tuple[str, date], minor: int) -> None:
+        if self.spent is None:
+            self.spent = {}
+        self.spent[place] = self.spent.get(place, 0) + minor
 
     def line(self, place: Place, money: Money) -> Line:
         cost = None if self.spent is None else money.total(self.spent)
@@ -128,10 +126,14 @@ def lines_of(cells: Iterable[Cell], costs: Iterable[Cost], money: Money) -> tupl
     """
     sums: dict[Place, _Sums] = defaultdict(_Sums)
     total = _Sums()
-    parts: list[Cell | Cost] = [*cells, *costs]
-    for one in parts:
-        sums[one.bucket, one.keys].add(one)
-        total.add(one)
+    for currency, bucket, day, keys, units, minor in cells:
+        place = (currency, day or date.min)
+        sums[bucket, keys].earn(place, units, minor)
+        total.earn(place, units, minor)
+    for currency, bucket, day, keys, minor in costs:
+        place = (currency, day or date.min)
+        sums[bucket, keys].spend(place, minor)
+        total.spend(place, minor)
     lines = [of_one.line(place, money) for place, of_one in sums.items()]
     return sorted(lines, key=in_order), total.line((None, ()), money)
 
@@ -180,3 +182,11 @@ def compared(by_model: Iterable[Iterable[Line]]) -> list[tuple[Place, list[Line]
 def ratio(part: float, whole: float) -> float | None:
     """One number by another, to six places; None where there is nothing to divide by."""
     return round(part / whole, 6) if whole else None
+
+
+def divided(part: int, whole: int) -> int:
+    """One number by another, rounded half to even: exactly, and for a fifth of what a fraction costs."""
+    if whole < 0:
+        part, whole = -part, -whole
+    quotient, rest = divmod(part, whole)
+    return quotient + (2 * rest > whole or (2 * rest == whole and quotient % 2))

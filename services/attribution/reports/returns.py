@@ -1,10 +1,11 @@
 """The ROI report: what came back of what was spent, by channel, campaign or both."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -16,7 +17,7 @@ from services.attribution.models.catalogue import Catalogue
 from services.attribution.reports import queries
 from services.attribution.reports.domain import Interval, bucket_of
 from services.attribution.reports.drilling import link_of
-from services.attribution.reports.figures import Days, Line, Money, Place, lines_of, ratio
+from services.attribution.reports.figures import Days, Line, Money, Place, divided, lines_of, ratio
 from services.attribution.reports.handlers import MOST_ROWS, Read, read_with_costs, settle
 from services.attribution.reports.questions import Question, asked_question
 from services.attribution.standing.answers import Answers, Reading, Told
@@ -24,6 +25,7 @@ from shared.db import Connection
 from shared.errors import FieldError, Invalid
 from shared.web import Endpoints, document, sheet
 
+Row = dict[str, Any]
 Margin = Annotated[
     Decimal, Query(gt=0, le=1, max_digits=12, description="What of the value is left before advertising")
 ]
@@ -103,42 +105,52 @@ async def _told(reading: Reading, catalogue: Catalogue, question: Question, mode
         settled = await settle(connection, question, found)
     share = Fraction(margin)
     lines, total = lines_of(found.models[model], found.costs, settled.money)
-    days = _days(*daily, question.interval, settled.money)
+    earned, spent = (_days(parts, question.interval, settled.money) for parts in daily)
     link = link_of(question, found.drilled(model), settled.only)
-    rows = [_row(line, share, days.get(line.place, {}), question, link(line.place)) for line in lines[:MOST_ROWS]]
+    rows = [
+        _row(
+            line,
+            share,
+            paid_back(earned.get(line.place, {}), spent.get(line.place, {}), share),
+            question,
+            link(line.place),
+        )
+        for line in lines[:MOST_ROWS]
+    ]
     if question.as_csv:
         return Told(_sheet(rows, question, settled.currency), None)
-    report = ReturnsReport(
-        currency=settled.currency,
-        as_of=None,
-        model=model,
-        model_version=found.runs[model].version,
-        source="sums" if found.from_sums else "credits",
-        truncated=len(lines) > MOST_ROWS,
-        total=None if model in found.whole else Returns(**_returns(total, share)),
-        rows=rows,
-    )
-    crossed = {} if settled.crossed is None else {"crossed": settled.crossed}
-    return Told(document(report.model_copy(update=crossed)), found.until(model, settled.currency))
+    report: Row = {
+        "currency": settled.currency,
+        "as_of": None,
+        "model": model,
+        "model_version": found.runs[model].version,
+        "source": "sums" if found.from_sums else "credits",
+        "truncated": len(lines) > MOST_ROWS,
+        "total": None if model in found.whole else _returns(total, share),
+    }
+    if settled.crossed is not None:
+        report["crossed"] = settled.crossed
+    return Told(document(report | {"rows": rows}), found.until(model, settled.currency))
 
 
-Day = tuple[int | Fraction, int | Fraction]
-"""What was earned and what was spent on a day, in minor units."""
-NOTHING: Day = (0, 0)
+Daily = dict[date, int | Fraction]
+"""Minor units by day."""
 
 
-def paid_back(days: Mapping[date, Day], margin: Fraction) -> tuple[date, int] | None:
+def paid_back(
+    earned: Mapping[date, int | Fraction], spent: Mapping[date, int | Fraction], margin: Fraction
+) -> tuple[date, int] | None:
     """The first day at whose end what was earned so far, times the margin, covers what was spent so far.
 
     And how many days that is after the first one with a cost. None if that never happened, or nothing was spent.
     """
-    earned: int | Fraction = 0
-    spent: int | Fraction = 0
+    value: int | Fraction = 0
+    cost: int | Fraction = 0
     first: date | None = None
-    for day in sorted(days):
-        earned, spent = earned + days[day][0], spent + days[day][1]
-        first = day if first is None and spent else first
-        if first is not None and earned * margin.numerator >= spent * margin.denominator:
+    for day in sorted({*earned, *spent}):
+        value, cost = value + earned.get(day, 0), cost + spent.get(day, 0)
+        first = day if first is None and cost else first
+        if first is not None and value * margin.numerator >= cost * margin.denominator:
             return day, (day - first).days
     return None
 
@@ -158,24 +170,22 @@ async def _read_days(
     return await queries.credited_days(connection, run.run, about), await queries.spent_days(connection, about)
 
 
-def _days(
-    credited: Sequence[Days], spent: Sequence[Days], interval: Interval | None, money: Money
-) -> dict[Place, dict[date, Day]]:
-    """What was earned and spent day by day, on each line."""
-    found: dict[Place, dict[date, Day]] = defaultdict(dict)
-    for parts, earns in ((credited, True), (spent, False)):
-        for currency, keys, buckets, days, amounts in parts:
-            of_line = found[None, keys] if interval is None else {}
-            for bucket, day, minor in zip(buckets, days, amounts, strict=True):
-                if interval is not None:
-                    of_line = found[bucket_of(bucket, interval), keys]
-                amount = minor if day is None else money.exactly({(currency, day): minor})
-                earned, cost = of_line.get(bucket, NOTHING)
-                of_line[bucket] = (earned + amount, cost) if earns else (earned, cost + amount)
+def _days(parts: Iterable[Days], interval: Interval | None, money: Money) -> dict[Place, Daily]:
+    """What was earned or spent day by day, on each line."""
+    found: dict[Place, Daily] = defaultdict(dict)
+    first_of = cache(bucket_of)
+    for currency, keys, buckets, days, amounts in parts:
+        of_line = found[None, keys] if interval is None else {}
+        for bucket, day, minor in zip(buckets, days, amounts, strict=True):
+            if interval is not None:
+                of_line = found[first_of(bucket, interval), keys]
+            amount = minor if day is None else money.exactly({(currency, day): minor})
+            of_line[bucket] = of_line.get(bucket, 0) + amount
     return found
 
 
-def _returns(line: Line, margin: Fraction) -> dict[str, Any]:
+def _returns(line: Line, margin: Fraction) -> Row:
+    """As `Returns`."""
     cost, units = line.cost_minor or None, line.units
     return {
         "cost_minor": line.cost_minor,
@@ -183,36 +193,35 @@ def _returns(line: Line, margin: Fraction) -> dict[str, Any]:
         "conversions": line.conversions,
         "roas": ratio(line.value_minor, cost) if cost else None,
         "roi": line.roi,
-        "cpa_minor": round(Fraction(cost * SHARE_UNITS, units)) if cost and units else None,
-        "break_even_roas": round(float(1 / margin), 6),
-        "break_even_cpa_minor": round(margin * line.value_minor * SHARE_UNITS / units) if units else None,
+        "cpa_minor": divided(cost * SHARE_UNITS, units) if cost and units else None,
+        "break_even_roas": round(margin.denominator / margin.numerator, 6),
+        "break_even_cpa_minor": divided(margin.numerator * line.value_minor * SHARE_UNITS, margin.denominator * units)
+        if units
+        else None,
     }
 
 
-def _row(line: Line, margin: Fraction, days: Mapping[date, Day], question: Question, drill_url: str) -> ReturnsRow:
-    more: dict[str, Any] = {}
-    if len(question.dimensions) > 1:
-        more["keys"] = list(line.place[1])
+def _row(line: Line, margin: Fraction, paid: tuple[date, int] | None, question: Question, drill_url: str) -> Row:
+    """As `ReturnsRow`."""
+    bucket, keys = line.place
+    row = _returns(line, margin)
+    row["key"] = line.key
+    if len(keys) > 1:
+        row["keys"] = list(keys)
     if question.interval is not None:
-        more["period"] = line.place[0]
-    on, after = paid_back(days, margin) or (None, None)
-    return ReturnsRow(
-        key=line.key,
-        **_returns(line, margin),
-        break_even_on=on,
-        days_to_break_even=after,
-        drill_url=drill_url,
-        **more,
-    )
+        row["period"] = bucket
+    row["break_even_on"], row["days_to_break_even"] = paid or (None, None)
+    row["drill_url"] = drill_url
+    return row
 
 
-def _sheet(rows: list[ReturnsRow], question: Question, currency: str | None) -> Response:
+def _sheet(rows: list[Row], question: Question, currency: str | None) -> Response:
     figures = [*Returns.model_fields, "break_even_on", "days_to_break_even"]
     columns = ["period"] if question.interval else []
     columns += ["key", *(question.dimensions if len(question.dimensions) > 1 else ()), *figures, "currency"]
     lines: list[list[Any]] = []
     for row in rows:
-        line: list[Any] = [row.period] if question.interval else []
-        line += [row.key, *row.keys, *(getattr(row, name) for name in figures), currency, row.drill_url]
+        line: list[Any] = [row["period"]] if question.interval else []
+        line += [row["key"], *row.get("keys", ()), *(row[name] for name in figures), currency, row["drill_url"]]
         lines.append(line)
     return sheet([*columns, "drill_url"], lines)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from services.attribution.domain import SHARE_UNITS, TotalsModel, split
 from services.attribution.paths.domain import Keys, Subject
@@ -37,8 +37,7 @@ def takes_long(model: TotalsModel, channels: int) -> bool:
     return channels > _MANY_PLAYERS
 
 
-@dataclass(frozen=True, slots=True)
-class PathSum:
+class PathSum(NamedTuple):
     """Journeys with the same keys of a subject; those that ended in nothing apart, in `lost`."""
 
     subject: Subject
@@ -99,6 +98,19 @@ def credits_of(model: TotalsModel, sums: Iterable[PathSum]) -> list[Credit]:
         )
         for index, channel in enumerate(channels)
     ]
+
+
+def added(sums: Iterable[PathSum]) -> list[PathSum]:
+    """One of each keys, without what comes to nothing."""
+    found: dict[tuple[Subject, Keys], list[int]] = {}
+    for subject, keys, *counts in sums:
+        known = found.get((subject, keys))
+        if known is None:
+            found[subject, keys] = counts
+        else:
+            for place, count in enumerate(counts):
+                known[place] += count
+    return [PathSum(*key, *counts) for key, counts in found.items() if any(counts)]
 
 
 def grams_of(routes: Iterable[PathSum], order: int) -> list[PathSum]:

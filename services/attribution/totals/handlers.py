@@ -4,17 +4,27 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from zoneinfo import ZoneInfo
 
 from services.attribution.domain import TotalsModel
 from services.attribution.errors import TooManyChannels
 from services.attribution.models.catalogue import Catalogue
-from services.attribution.paths.domain import Amount, Counted, Keys, Reach, Subject, Wanted
+from services.attribution.paths.domain import Amount, Counted, Keys, Reach, Wanted
 from services.attribution.paths.queries import counted, grams, lost_routes
 from services.attribution.remainders.queries import as_of
 from services.attribution.reports.domain import Period
 from services.attribution.totals import queries
-from services.attribution.totals.domain import MOST_CHANNELS, Credit, PathSum, credits_of, grams_of, name_of, takes_long
+from services.attribution.totals.domain import (
+    MOST_CHANNELS,
+    Credit,
+    PathSum,
+    added,
+    credits_of,
+    grams_of,
+    name_of,
+    takes_long,
+)
 from services.attribution.totals.queries import Totals
 from shared.db import Connection, Database, have_patience
 from shared.errors import FieldError
@@ -70,11 +80,11 @@ async def _divide(model: TotalsModel, read: _Read) -> Totals:
 
 
 def _credits(model: TotalsModel, read: _Read) -> list[Credit]:
-    sums = _path_sums(read.counted)
+    parts = _path_sums(read.counted)
     routes = _path_sums(read.routes)
     routes += [PathSum("route", keys, 0, times, 0) for keys, times in read.lost_routes.items()]
-    if routes:
-        sums += grams_of(routes, model.order)
+    sums = added(chain(parts, grams_of(added(routes), model.order))) if routes else parts
+    sums = [one for one in sums if one.converted or one.lost]  # not what is only in days that were taken away again
     number = len({channel for one in sums for channel in one.keys})
     if number > MOST_CHANNELS:
         detail = f"{model.base} is for up to {MOST_CHANNELS} channels, and there are {number}; group them"
@@ -102,13 +112,13 @@ async def _read(connection: Connection, model: TotalsModel, wanted: Wanted) -> _
 
 
 def _path_sums(rows: Iterable[Counted]) -> list[PathSum]:
-    """Sums of a currency and of lost journeys, brought together by their keys."""
-    found: dict[tuple[Subject, Keys], list[int]] = {}
-    for row in rows:
-        counts = found.setdefault((row.subject, tuple(row.keys)), [0, 0, 0])
-        counts[0 if row.currency else 1] += row.journeys
-        counts[2] += row.value_minor
-    return [PathSum(subject, keys, *counts) for (subject, keys), counts in found.items()]
+    """Sums of all currencies, those of lost journeys apart."""
+    return added(
+        PathSum(one.subject, tuple(one.keys), one.journeys, 0, one.value_minor)
+        if one.currency
+        else PathSum(one.subject, tuple(one.keys), 0, one.journeys, one.value_minor)
+        for one in rows
+    )
 
 
 async def keep_totals(database: Database, catalogue: Catalogue) -> None:

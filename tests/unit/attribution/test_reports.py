@@ -11,8 +11,8 @@ import pytest
 from services.attribution.domain import SHARE_UNITS
 from services.attribution.errors import SeveralCurrencies
 from services.attribution.reports.domain import Against, Interval, Period, Span, choose_currency, midnight, spans_of
-from services.attribution.reports.figures import Cell, Cost, Line, OneCurrency, beside, compared, lines_of
-from services.attribution.reports.returns import paid_back
+from services.attribution.reports.figures import Cell, Cost, Line, OneCurrency, beside, compared, divided, lines_of
+from services.attribution.reports.returns import Daily, paid_back
 from shared.errors import Invalid
 
 QUARTER = timedelta(minutes=15)
@@ -162,16 +162,17 @@ def test_a_bucket_at_an_end_of_the_period_is_cut_off_there() -> None:
 
 
 def test_costs_are_paid_back_on_the_first_day_that_covers_them() -> None:
-    days = {
-        date(2026, 3, 1): (50, 0),
-        date(2026, 3, 2): (0, 100),
-        date(2026, 3, 5): (149, 100),
-        date(2026, 3, 9): (1, 0),
-        date(2026, 3, 10): (0, 500),
-    }
-    assert paid_back(days, Fraction(1)) == (date(2026, 3, 9), 7)
-    assert paid_back(days, Fraction(1, 2)) is None
-    assert paid_back({date(2026, 3, 1): (50, 0)}, Fraction(1)) is None
+    earned: Daily = {date(2026, 3, 1): 50, date(2026, 3, 5): 149, date(2026, 3, 9): 1}
+    spent: Daily = {date(2026, 3, 2): 100, date(2026, 3, 5): 100, date(2026, 3, 10): 500}
+    assert paid_back(earned, spent, Fraction(1)) == (date(2026, 3, 9), 7)
+    assert paid_back(earned, spent, Fraction(1, 2)) is None
+    assert paid_back(earned, {}, Fraction(1)) is None
+
+
+def test_whole_numbers_are_divided_as_fractions_are() -> None:
+    numbers = (-7, -5, -3, -2, -1, 1, 2, 3, 4, 5, 6, 10**13 + 1)
+    pairs = [(part, whole) for part in (0, *numbers) for whole in numbers]
+    assert [divided(*pair) for pair in pairs] == [round(Fraction(*pair)) for pair in pairs]
 
 
 @pytest.mark.parametrize(

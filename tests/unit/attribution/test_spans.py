@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.attribution.paths.domain import Span, reach_of
 from services.attribution.pipeline.spans import midnight, pieces, shifted, spans
 from services.attribution.reports.domain import Interval, Period
 
@@ -45,6 +46,29 @@ def test_a_year_is_read_from_twelve_months_and_the_days_at_its_ends() -> None:
     assert found.months == ((date(2025, 4, 1), date(2026, 4, 1)),)
     assert found.days == ((date(2025, 3, 31), date(2025, 4, 1)), (date(2026, 4, 1), date(2026, 4, 2)))
     assert found.moments == ((datetime(2025, 3, 30, 22, tzinfo=UTC), datetime(2025, 3, 31, tzinfo=UTC)),)
+
+
+@given(DAYS, st.integers(1, 120), DAYS, st.integers(-40, 40))
+def test_sums_of_months_and_days_count_each_day_of_a_period_once(
+    first: date, days: int, any_day: date, off: int
+) -> None:
+    end = first + timedelta(days=days)
+    found = reach_of(Period(first, end, ZoneInfo("UTC")), by_type=False).spans
+    for day in (any_day, first + timedelta(days=off), end + timedelta(days=off)):
+        named = {"day": day, "month": day.replace(day=1)}
+        times = sum(span.sign for span in found if span.first <= named[span.level] < span.end)
+        assert times == (first <= day < end)
+    assert all((span.end - span.first).days <= 16 for span in found if span.level == "day")
+
+
+def test_most_of_a_month_is_all_of_it_without_the_rest() -> None:
+    found = reach_of(Period(date(2026, 1, 2), date(2026, 4, 3), ZoneInfo("UTC")), by_type=False)
+    assert found.spans == (
+        Span("month", date(2026, 1, 1), date(2026, 2, 1)),
+        Span("day", date(2026, 1, 1), date(2026, 1, 2), -1),
+        Span("month", date(2026, 2, 1), date(2026, 4, 1)),
+        Span("day", date(2026, 4, 1), date(2026, 4, 3)),
+    )
 
 
 @given(DAYS, st.integers(1, 120), st.sampled_from(ZONES), st.sampled_from(["day", "week", "month"]))
