@@ -158,7 +158,7 @@ async def test_embedded_by_its_script_a_form_is_as_high_as_it_is_and_knows_the_v
         (touch,) = await web.touches(1, "form_submitted")
         assert (touch.source, touch.page) == ("news", f"{web.site}/contact")
         personal = await web.opened(touch)
-        assert personal.anonymous_id == json.loads((await stored(page))["throughline"])["id"]
+        assert personal.anonymous_id == json.loads((await stored(page))["throughline.v"])["id"]
 
 
 async def test_embedded_by_an_iframe_alone_a_form_is_sent_without_scripts(web: Web) -> None:
