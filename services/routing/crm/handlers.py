@@ -33,7 +33,7 @@ from services.routing.crm.domain import (
     stands,
 )
 from services.routing.crm.hubspot import HubSpot
-from services.routing.crm.records import UNDER_WAY, Records
+from services.routing.crm.records import Records
 from services.routing.crm.salesforce import Salesforce
 from services.routing.crm.sessions import NotLetIn, Session, Where, ask, call_with_token, no_answer, token_of, write
 from services.routing.crm.zoho import Zoho
@@ -41,8 +41,10 @@ from services.routing.deals.handlers import deal_by_id
 from services.routing.people.domain import Person
 from services.routing.people.handlers import person
 from services.routing.reps.queries import reps_of
+from services.routing.webhooks.domain import CLAIM_FOR
 from services.routing.webhooks.queries import Claimed
 from shared.db import Connection, agreed_now
+from shared.identity import resolve
 from shared.ids import DealId, LeadId, RepId
 from shared.outbound import AddressRefused, Answer, NoAnswer, Outbound
 from shared.personal import KeysAwaited
@@ -92,9 +94,9 @@ class CrmWriter:
         if "lead_id" not in data:
             return _verdict(claimed, *await write(outbound, where, where.crm.whoami(), tested=True))
         async with self._runtime.database.reading() as connection:
-            who = await person(connection, LeadId(data["lead_id"]), keys=self._runtime.keys)
+            person_id = await resolve(connection, LeadId(data["lead_id"]))
         # Facts of one lead come one after the other, those of one person by all their leads do not.
-        async with self._turns.setdefault((where.endpoint_id, who.person_id), asyncio.Lock()):
+        async with self._turns.setdefault((where.endpoint_id, person_id), asyncio.Lock()):
             return await self._tell(outbound, where, claimed, told)
 
     async def _tell(self, outbound: Outbound, where: Where, claimed: Claimed, told: Mapping[str, Any]) -> Verdict:
@@ -219,7 +221,7 @@ class CrmWriter:
         if begun is None:
             return known
         if begun.under_way:
-            return Verdict("waiting", "the lead is being written", pause=UNDER_WAY, counts=False)
+            return Verdict("waiting", "the lead is being written", pause=CLAIM_FOR, counts=False)
         if begun.found_by is None:
             return Verdict("failed", "it may stand there: it was written, not answered, and its address is forgotten")
         # What merges makes one of two, whatever stands in the other; else nothing is made that was not there.

@@ -4,16 +4,13 @@ It stands under the address that it was first written with, though the person ma
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from services.routing.crm import queries
 from services.routing.crm.domain import BY_ADDRESS, Record, RecordKind
+from services.routing.webhooks.domain import CLAIM_FOR
 from shared.db import agreed_now
 from shared.ids import LeadId
 from shared.service import Runtime
-
-UNDER_WAY = timedelta(seconds=60)
-"""As long as a claim lasts: before that who began to write may still be about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ class Records:
             row = await queries.record(connection, endpoint_id, "lead", lead_id)
             if row is None or row["crm_id"] is not None:
                 return None
-            under_way = await agreed_now(connection, self._runtime.clock) < row["written_at"] + UNDER_WAY
+            under_way = await agreed_now(connection, self._runtime.clock) < row["written_at"] + CLAIM_FOR
             if id_field not in BY_ADDRESS:
                 return Begun(lead_id, under_way)
             (opened,) = await self._runtime.keys.open_many(connection, [(row["sealed_for"], row["sealed"])])

@@ -9,6 +9,8 @@ from shared.ids import LeadId
 
 EndpointState = Literal["active", "suspended", "ended"]
 EndpointKind = Literal["webhook", "crm"]
+CLAIM_FOR = timedelta(seconds=60)
+"""So long a delivery belongs to whoever took it: before that they may still be about it."""
 KEPT = timedelta(days=7)
 """How long what could not be delivered is kept, and what became of the rest is told."""
 MOST_FAILURES = 100

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from services.routing.webhooks import queries
-from services.routing.webhooks.domain import KEPT, EndpointKind, Outgoing
+from services.routing.webhooks.domain import CLAIM_FOR, KEPT, EndpointKind, Outgoing
 from services.routing.webhooks.queries import Claimed
 from shared.db import Connection, agreed_now
 from shared.ids import new_id
@@ -25,7 +25,6 @@ TRIED = counter("throughline_routing_webhook_tries_total", "Tries to deliver web
 SUSPENDED = counter(
     "throughline_routing_webhooks_suspended_total", "Endpoints suspended after failures: somebody must look at them"
 )
-CLAIM_FOR = timedelta(seconds=60)
 AT_ONCE = 20
 PATIENCE_S = 1.0
 """So long a round waits for the first endpoint that it began with; those that are slow go on behind it."""

@@ -61,9 +61,14 @@ class Decaying:
 
     def value(self, at: int, half_life: int) -> float:
         """What the sum is worth at a moment that is not before its newest term."""
-        whole, rest = divmod(at, half_life)
-        factor: float = 2.0 ** -(rest / half_life)
-        return ldexp(float(self.mantissa), self.exponent - whole) * factor
+        return worth(self.mantissa, self.exponent, at, half_life)
+
+
+def worth(mantissa: int, exponent: int, at: int, half_life: int) -> float:
+    """What mantissa · 2^exponent · 2^(−t / half_life) comes to at a moment."""
+    whole, rest = divmod(at, half_life)
+    factor: float = 2.0 ** -(rest / half_life)
+    return ldexp(float(mantissa), exponent - whole) * factor
 
 
 def _normal(mantissa: int, exponent: int) -> Decaying:

@@ -189,15 +189,16 @@ class Replay:
         return self._level_at(at) != self._level
 
     def _level_at(self, at: int) -> tuple[Any, ...]:
-        return self._level_of(at, [value for value, _, _ in self._shown(at)])
+        return self._level_of(at, self._shown(at))
 
     def _shown(self, at: int) -> list[tuple[float, float, float]]:
         exact, scores = self._exact, self._tariff.scores
         return [scores[one].shown(exact[one], at) for one in self._tariff.judged]
 
-    def _level_of(self, at: int, values: Sequence[float]) -> tuple[Any, ...]:
+    def _level_of(self, at: int, shown: Sequence[tuple[float, float, float]]) -> tuple[Any, ...]:
         """All of a verdict that time alone changes: the bars that points have reached, and whether a hand is raised."""
         raised = self._raised_until is not None and at < self._raised_until
+        values = [value for value, _, _ in shown]
         if self._tariff.computes:
             return raised, *values
         return raised, *map(_place, self._alike.bars, values)
@@ -222,7 +223,7 @@ class Replay:
 
     def _look(self, at: int, *, anew: bool = False) -> None:
         shown = self._shown(at)
-        level = self._level_of(at, [value for value, _, _ in shown])
+        level = self._level_of(at, shown)
         self._seen = at
         if not self._tariff.computes:
             self._look_ahead(at, shown)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import ldexp
 from typing import Any, NamedTuple
 
-from services.scoring.engagement.decay import FRACTION_BITS, KEPT_BITS, Decaying
+from services.scoring.engagement.decay import FRACTION_BITS, KEPT_BITS, Decaying, worth
 from services.scoring.engagement.domain import Bucket, Engagement, EngagementRules, Rule, Sums, Touch
 from services.scoring.fit.domain import Fit
 from services.scoring.rules.document import RuleSet
@@ -84,12 +84,11 @@ class Score:
         given, taken = [0.0] * len(self._caps), [0.0] * len(self._caps)
         for (mantissa, exponent), (group, half_life) in zip(exact, self._parts, strict=True):
             if mantissa:
-                whole, rest = divmod(at, half_life)
-                worth = ldexp(mantissa, exponent - FRACTION_BITS - whole) * 2.0 ** -(rest / half_life)
+                points = worth(mantissa, exponent - FRACTION_BITS, at, half_life)
                 if mantissa > 0:
-                    given[group] += worth
+                    given[group] += points
                 else:
-                    taken[group] -= worth
+                    taken[group] -= points
         value = falls = rises = 0.0
         for more, less, cap in zip(given, taken, self._caps, strict=True):
             limited = min(more, cap)
