@@ -69,7 +69,11 @@ def import_file(  # noqa: PLR0913  # the options
     }
     with connected(url, token, data_dir) as client, _progress() as progress:
         job = answered(client.post("imports", json=asked))
-        _send(file, job, client, progress)
+        try:
+            _send(file, job, client, progress)
+        except CommandFailed:
+            client.post(f"imports/{job['import_id']}:cancel")  # nobody would send it any more
+            raise
         if preview:
             print(json.dumps(answered(client.get(f"imports/{job['import_id']}:preview")), ensure_ascii=False, indent=2))
             answered(client.post(f"imports/{job['import_id']}:cancel"))

@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
+from services.capture.hooks import retrying
 from shared.settings import Settings
 from shared.testing import harness
 from tests.service.capture_world import Capture, ago
@@ -109,3 +111,27 @@ async def test_a_preview_says_what_a_body_would_become_and_why_a_field_did_not_m
     assert broken.json()["problem"]
     assert (await capture.get("leads", email=ANN)).json()["items"] == []
     assert (await summary(capture, source))["received"] == 0
+
+
+async def test_who_was_not_found_by_a_wrong_mapping_is_found_by_the_right_one(
+    capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrying, "MOST_AT_ONCE", 1)
+    source = await capture.source(mapping={"email": "who.mail"})
+    path = f"sources/{source['source_id']}/deliveries"
+    for body in ({"company": "Acme"}, {"company": "Bolt"}, {"person": {"mail": "ann@example.com"}}):
+        await capture.hook(source, body)
+    await capture.map_deliveries()
+    kept = [item["delivery_id"] for item in (await capture.get(path, state="ignored")).json()["items"]]
+    assert len(kept) == 3
+    assert (await capture.get(f"{path}/{kept[0]}")).json()["request"]["body"]
+    await capture.harness.client.patch(f"/v1/sources/{source['source_id']}", json={"mapping": {"email": "person.mail"}})
+    tried = [(await capture.post(f"{path}:retry", None)).json() for _ in kept]
+    assert sum(one["still_quarantined"] for one in tried) == 2
+    assert len((await capture.get("leads", email="ann@example.com")).json()["items"]) == 1
+    (mapped,) = (await capture.get(path, state="mapped")).json()["items"]
+    for delivery_id in kept:
+        status = 404 if delivery_id == mapped["delivery_id"] else 204
+        answer = await capture.post(f"{path}/{delivery_id}:discard", {"reason": "nobody"})
+        assert answer.status_code == status
+    assert (await capture.post(f"{path}:retry", None)).json() == {"tried": 0, "still_quarantined": 0}

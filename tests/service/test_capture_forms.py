@@ -312,6 +312,16 @@ async def test_multipart_and_json_are_taken_as_well(forms: Forms) -> None:
     assert {item["state"] for item in await forms.submissions(form_id)} == {"accepted"}
 
 
+async def test_a_number_in_json_keeps_all_its_digits(forms: Forms) -> None:
+    budget = {"id": "budget", "type": "number", "label": "Budget"}
+    form_id = await forms.made(fields=[*FORM["fields"], budget])
+    token = (await forms.client.get(f"/f/{form_id}", headers={"accept": "application/json"})).json()["token"]
+    forms.clock.move(timedelta(seconds=3))
+    body = {"email": ANN, "budget": 1_234_567.0, "_token": token, "_proof": int(proof_for(token))}
+    assert (await forms.client.post(f"/f/{form_id}", json=body)).status_code == 200
+    assert (await forms.lead(ANN) or {})["attributes"]["budget"] == 1_234_567
+
+
 async def test_a_redirect_leads_where_the_form_says_and_nowhere_else(forms: Forms) -> None:
     form_id = await forms.made(redirect=f"{ACME}/thanks?x=1")
     answer = await forms.filled(form_id, email=ANN, _redirect="https://evil.example", redirect="https://evil.example")

@@ -251,11 +251,28 @@ async def test_rows_of_every_kind_are_what_the_api_makes_of_them(capture: Import
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-async def test_files_come_in_many_encodings_and_packed(capture: Importing, encoding: str) -> None:
+@pytest.mark.parametrize("said", [False, True])
+async def test_files_come_in_many_encodings_and_packed(capture: Importing, encoding: str, said: bool) -> None:
     text = "email;first_name\r\nann@example.com;Jürgen\r\n"
-    job = await capture.send(gzip.compress(text.encode(encoding)), headers={"content-encoding": "gzip"})
+    how = {"encoding": encoding} if said else {}
+    job = await capture.send(gzip.compress(text.encode(encoding)), headers={"content-encoding": "gzip"}, **how)
     assert counts(job) == (1, 0, 0, 0), await capture.errors(job)
     assert (await capture.by_email(ANN))["first_name"] == "Jürgen"
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+async def test_a_file_is_read_the_same_however_the_network_cuts_it(capture: Importing, cut: int) -> None:
+    file = "email;first_name\r\nann@example.com;Jürgen\r\n".encode("utf-16")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield file[:cut]
+        yield file[cut:]
+
+    job = await capture.made()
+    assert (await capture.put(job, pieces())).status_code == 200
+    assert (await capture.post(f"imports/{job['import_id']}:start", {})).status_code == 200
+    await capture.work()
+    assert counts(await capture.job(job["import_id"])) == (1, 0, 0, 0)
 
 
 async def test_an_expression_can_say_where_a_field_stands(capture: Importing) -> None:
@@ -283,6 +300,9 @@ async def test_an_expression_can_say_where_a_field_stands(capture: Importing) ->
         ({"format": "xlsx"}, 422, "/format"),
         ({"delimiter": '"'}, 422, "/delimiter"),
         ({"encoding": "klingon"}, 422, "/encoding"),
+        ({"encoding": "utf-7"}, 422, "/encoding"),
+        ({"encoding": "raw_unicode_escape"}, 422, "/encoding"),
+        ({"encoding": "idna"}, 422, "/encoding"),
         ({"mapping": {"nonsense": "a"}}, 422, "/mapping/nonsense"),
         ({"mapping": {"email": {"cel": "body."}}}, 422, "/mapping/email/cel"),
         ({"defaults": {"phone_country": "XX"}}, 422, "/defaults/phone_country"),

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
@@ -81,12 +82,17 @@ async def test_a_file_goes_in_with_its_bad_rows_told_and_comes_out_again(through
 
 
 @pytest.mark.slow
-async def test_what_cannot_be_imported_is_said_in_a_sentence(throughline: Command, tmp_path: Path) -> None:
+async def test_what_cannot_be_imported_is_said_in_a_sentence_and_leaves_nothing_waiting(
+    throughline: Command, tmp_path: Path, settings: Settings
+) -> None:
     file = tmp_path / "colors.csv"
     file.write_text("color\nred\n")
+    empty = tmp_path / "empty.csv"
+    empty.touch()
     for words, status, sentence in (
         (("import", str(file)), 1, "no field says whom"),
         (("import", str(tmp_path / "none.csv")), 1, "cannot be read"),
+        (("import", str(empty)), 1, "is empty"),
         (("import", str(file), "--mapping", str(file)), 1, "is not JSON"),
         (("import", str(file), "--url", "http://127.0.0.1:1"), 1, "did not answer"),
         (("import", str(file), "--token", "wrong"), 1, "token"),
@@ -97,3 +103,9 @@ async def test_what_cannot_be_imported_is_said_in_a_sentence(throughline: Comman
         assert code == status, err
         assert sentence in err
         assert "Traceback" not in err
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    try:
+        rows = await connection.fetch("SELECT state FROM capture.imports")
+        assert [row["state"] for row in rows] == ["cancelled"] * 3
+    finally:
+        await connection.close()

@@ -96,7 +96,7 @@ async def handle_delivery(
         tx.take_back(mark)
         handled = Handled("quarantined", reason=f"{exc.slug}: {exc.detail}"[:500])
         log.warning("delivery_quarantined", source_id=event.source_id, kind=event.kind, slug=exc.slug)
-    sealed = event.sealed if handled.state in ("quarantined", "pending") else None
+    sealed = event.sealed if handled.unmapped or handled.state == "pending" else None
     try_at = runtime.clock.now() if handled.state == "pending" else None
     await queries.record_handled(
         tx.connection, event.source_id, event.delivery_id, event.kind, handled, sealed, event.received_at, try_at
@@ -159,7 +159,7 @@ class _Mapping:
             case BookingFact():
                 return await self._on_lead(replace(fact, touch=meeting(fact)))
             case MessageFact() | ConversionFact() if not fact.person.identified:
-                return "no_identifier"
+                return queries.NO_IDENTIFIER
             case CrmFact():
                 return await self._on_crm(fact)
             case MessageFact():
@@ -195,7 +195,7 @@ class _Mapping:
                 await told_with_contact(fact, self._lead_id, self._source_id, at, connection)
             return unused
         if not fact.deal:
-            return "no_identifier"
+            return queries.NO_IDENTIFIER
         tied = await whose(fact, self._source_id, self._event.delivery_id, at, connection)
         if tied.lead_id is None:
             self._untied.append(f"the deal {fact.external_id} is nobody's: {WORDS[tied.reason]}")

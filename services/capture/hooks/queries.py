@@ -18,7 +18,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT (source_id, delivery_id) DO UPDATE SET state = excluded.state, facts = excluded.facts,
     told = excluded.told, lead_id = excluded.lead_id, reason = excluded.reason, sealed = excluded.sealed,
     try_at = excluded.try_at, handled_at = clock_timestamp()
-WHERE known.state IN ('quarantined', 'pending')
+WHERE known.state IN ('quarantined', 'pending') OR known.sealed IS NOT NULL
 """
 AGAIN = """
 UPDATE deliveries SET received = received + again.times
@@ -49,7 +49,8 @@ WHERE source_id = $1 AND delivery_id = $2
 """
 DISCARD = """
 UPDATE deliveries SET state = 'ignored', reason = $3, sealed = NULL, try_at = NULL, handled_at = clock_timestamp()
-WHERE source_id = $1 AND delivery_id = $2 AND state IN ('quarantined', 'pending') RETURNING delivery_id
+WHERE source_id = $1 AND delivery_id = $2 AND (state IN ('quarantined', 'pending') OR sealed IS NOT NULL)
+RETURNING delivery_id
 """
 AUDIT = "INSERT INTO audit_entries (actor, action, target, detail) VALUES ($1, 'delivery.discarded', $2, $3)"
 # One statement, so that all counts are of one moment: what was taken in and is not in the table yet is pending too.
@@ -74,13 +75,13 @@ SELECT coalesce((SELECT sum(deliveries) FROM known WHERE state = 'mapped'), 0) A
     coalesce((SELECT sum(deliveries) FROM known WHERE state = 'pending'), 0)
         + (SELECT deliveries FROM under_way) AS pending
 """
-QUARANTINED = """
+UNMAPPED = """
 SELECT delivery_id FROM deliveries
-WHERE source_id = $1 AND state = 'quarantined' AND sealed IS NOT NULL ORDER BY received_at LIMIT $2
+WHERE source_id = $1 AND state <> 'pending' AND sealed IS NOT NULL ORDER BY handled_at, delivery_id LIMIT $2
 """
-TAKE_QUARANTINED = """
+TAKE_UNMAPPED = """
 SELECT source_id, delivery_id, kind, sealed, received_at FROM deliveries
-WHERE source_id = $1 AND delivery_id = $2 AND state = 'quarantined' AND sealed IS NOT NULL FOR UPDATE SKIP LOCKED
+WHERE source_id = $1 AND delivery_id = $2 AND state <> 'pending' AND sealed IS NOT NULL FOR UPDATE SKIP LOCKED
 """
 EMPTY_OLD = "UPDATE deliveries SET sealed = NULL WHERE sealed IS NOT NULL AND received_at < $1"
 DROP_OLD = "DELETE FROM deliveries WHERE received_at < $1"
@@ -93,6 +94,9 @@ WHERE purchase_names.external_id <> excluded.external_id
 """
 
 
+NO_IDENTIFIER = "no_identifier"
+
+
 @dataclass(frozen=True, slots=True)
 class Handled:
     """What became of a delivery."""
@@ -102,6 +106,11 @@ class Handled:
     lead_id: LeadId | None = None
     reason: str | None = None
     told: tuple[dict[str, str], ...] = ()
+
+    @property
+    def unmapped(self) -> bool:
+        """Whether another mapping could make something of it; so it does not where it names nobody."""
+        return self.state == "quarantined" or (self.state == "ignored" and self.reason == NO_IDENTIFIER)
 
 
 async def handled_already(
@@ -148,9 +157,9 @@ async def count_again(connection: Connection, times: Mapping[tuple[SourceId, str
         )
 
 
-async def quarantined(connection: Connection, source_id: SourceId, limit: int) -> list[str]:
-    """The quarantined deliveries of a source, the oldest first."""
-    return [row["delivery_id"] for row in await connection.fetch(QUARANTINED, source_id, limit)]
+async def unmapped(connection: Connection, source_id: SourceId, limit: int) -> list[str]:
+    """The deliveries of a source that are not mapped yet, those first that were looked at the longest ago."""
+    return [row["delivery_id"] for row in await connection.fetch(UNMAPPED, source_id, limit)]
 
 
 async def drop_old_deliveries(connection: Connection, sealed_before: datetime, before: datetime) -> None:

@@ -43,6 +43,7 @@ LARGEST = 131_072
 MOST_FIELDS = 400
 LONGEST_AGENT = 300
 JSON = "application/json"
+_EXACT = 2.0**53  # up to here doubles hold every whole number
 CARRIED = ("_url", "_referrer", "_visitor", "_session_url", "_session_referrer", "_lang", "_embed")
 OPENING = {"_url": "url", "_referrer": "referrer", "_lang": "lang", "_embed": "embed"}
 
@@ -110,7 +111,10 @@ async def _multipart_fields(request: Request) -> dict[str, list[str]]:
 
 def _json_fields(body: bytes) -> dict[str, list[str]]:
     refuse_bad_text(body)
-    content = orjson.loads(body)
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:  # a number beyond all bounds
+        raise Malformed("the body is not valid JSON", [FieldError("", "is not valid JSON")]) from exc
     if not isinstance(content, dict) or len(content) > MOST_FIELDS:
         raise Malformed("send one object with the answers by the names of the fields")
     fields: dict[str, list[str]] = {}
@@ -129,7 +133,7 @@ def _text(value: object) -> str | None:
         case True:
             return "on"
         case float():
-            return f"{value:g}" if value.is_integer() else repr(value)
+            return str(int(value)) if value.is_integer() and abs(value) < _EXACT else repr(value)
         case _:
             return str(value)
 

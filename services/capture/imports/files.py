@@ -26,6 +26,7 @@ _WIDE = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
+_LONGEST_MARK = max(map(len, _WIDE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ async def _store(file_id: str, body: AsyncIterator[bytes], encoding: str | None,
     decoder: codecs.IncrementalDecoder | None = None
     taken, position, lines = 0, 0, 0
     sample, waiting = b"", bytearray()
-    async for data in body:
+    async for data in _begun(body):
         if taken == 0:
             decoder = _decoder_of(data, encoding)
         digest.update(data)
@@ -92,6 +93,18 @@ async def _store(file_id: str, body: AsyncIterator[bytes], encoding: str | None,
     if sample.startswith(_ARCHIVE):
         raise Malformed("this is a workbook or an archive; save the sheet as CSV and send that")
     return StoredFile(file_id, position, lines, digest.hexdigest(), sample)
+
+
+async def _begun(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A body whose pieces are each long enough to show a mark, however the network has cut it."""
+    held = b""
+    async for data in body:
+        held += data
+        if len(held) >= _LONGEST_MARK:
+            yield held
+            held = b""
+    if held:
+        yield held
 
 
 def _decoder_of(beginning: bytes, encoding: str | None) -> codecs.IncrementalDecoder | None:

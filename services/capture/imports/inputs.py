@@ -19,12 +19,17 @@ def _is_delimiter(text: str) -> str:
     return text
 
 
+_NOT_OF_FILES = ("idna", "raw-unicode-escape", "utf-7")  # of host names and mail; halves of characters come out of them
+
+
 def _is_encoding(text: str) -> str:
     """The encoding by its one name. What is neither like ASCII nor two or four bytes a character is refused."""
     try:
         name = codecs.lookup(text.lower()).name
-        if name.startswith(("utf-16", "utf-32")) or "a,\n".encode(name) == b"a,\n":
-            return "utf-8" if name == "utf-8-sig" else name
+        if name == "utf-8-sig":
+            return "utf-8"
+        if name.startswith(("utf-16", "utf-32")) or ("a,\n".encode(name) == b"a,\n" and name not in _NOT_OF_FILES):
+            return name
     except (LookupError, UnicodeError, ValueError):
         pass
     raise ValueError("is no encoding of text known here, such as utf-8, utf-16 or cp1252")

@@ -15,7 +15,7 @@ from services.capture.adapters.told import told
 from services.capture.deciding import decided
 from services.capture.errors import LastSecret, NoSuchDelivery, NoSuchSecret, NoSuchSource, TwoSecretsLive
 from services.capture.hooks import queries as deliveries
-from services.capture.hooks.retrying import retry_quarantined
+from services.capture.hooks.retrying import retry_unmapped
 from services.capture.hooks.sealing import request_in
 from services.capture.lately import Lately
 from services.capture.mapping import explain, validate_mapping
@@ -187,11 +187,11 @@ def sources_router(runtime: Runtime, known: Lately[Source]) -> APIRouter:
         "/v1/sources/{source_id}/deliveries:retry", openapi_extra=described_body(RetryInput), dependencies=may_write
     )
     async def retry_deliveries(request: Request, source_id: str) -> RetriedOut:
-        """Try quarantined deliveries again, those named or all, for instance after the mapping was corrected."""
+        """Try deliveries again that are quarantined or name nobody, for instance after the mapping was corrected."""
         asked = read_body(RetryInput, await request.body() or b"{}")
         async with runtime.database.reading() as connection:
             await _source_out(connection, source_id)
-        return await retry_quarantined(SourceId(source_id), runtime, asked.delivery_ids)
+        return await retry_unmapped(SourceId(source_id), runtime, asked.delivery_ids)
 
     @router.get(
         "/v1/sources/{source_id}/deliveries/{delivery_id:path}", dependencies=[Depends(requires("capture:admin"))]

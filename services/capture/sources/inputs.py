@@ -101,7 +101,7 @@ class DeliveryOut(BaseModel):
 
 
 class ShownDelivery(DeliveryOut):
-    """The same with the request, as long as it is kept: while it waits, or is quarantined."""
+    """The same with the request, as long as it is kept: while it waits, is quarantined, or names nobody."""
 
     request: dict[str, Any] | None = None
 
@@ -113,7 +113,7 @@ class Discard(Strict):
 
 
 class RetryInput(Strict):
-    """Which deliveries to try again; without any, all that are quarantined."""
+    """Which deliveries to try again; without any, those not mapped yet, the longest untried first, 1,000 a call."""
 
     delivery_ids: Annotated[list[str], Field(max_length=1_000)] | None = None
 
@@ -148,7 +148,7 @@ class Preview(BaseModel):
 
 
 class RetriedOut(BaseModel):
-    """How many quarantined deliveries were tried again, and how many still cannot be mapped."""
+    """How many deliveries were tried again, and how many still cannot be mapped or name nobody."""
 
     tried: int
     still_quarantined: int
