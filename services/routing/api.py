@@ -1,5 +1,6 @@
 """Routing over HTTP."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -35,10 +36,10 @@ from shared.web import invalid
 
 def routers(runtime: Runtime) -> tuple[APIRouter, ...]:
     """Reps, rules, assignments, deals and their pipeline, webhooks."""
-    parts = make_parts(runtime)
+    parts, turn = make_parts(runtime), asyncio.Lock()
 
     async def try_rules(document: dict[str, Any], days: int) -> dict[str, Any]:
-        return await simulate_rules(parts, document, days)
+        return await simulate_rules(parts, turn, document, days)
 
     async def try_pipeline(document: dict[str, Any], days: int) -> dict[str, Any]:
         return await simulate_pipeline(parts, pipeline_of(0, document), days)

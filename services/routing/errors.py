@@ -174,6 +174,13 @@ class NoSuchConnection(NotFound):
     slug = "routing/no-such-crm-connection"
 
 
+class DealChangedMeanwhile(Conflict):
+    """The deal is not as it was when the caller read it; the detail says what it is by now."""
+
+    slug = "routing/deal-changed-meanwhile"
+    title = "The deal was changed meanwhile"
+
+
 class NoSuchSubscription(NotFound):
     """There is no subscription with this id."""
 

@@ -114,6 +114,7 @@ class LeadHandedOff(Event):
 
     `owner_id` is the rep who has the customer now, None while nobody could be found; `gaps` names what the hand-off
     should tell and does not, `due_at` is when the last of its tasks is due. `withdrawn` when the deal was reopened.
+    `first_won_at` is the time of the win as it was told first, where that was put right since.
     """
 
     ce_type: ClassVar[str] = "throughline.lead.handed_off.v1"
@@ -126,6 +127,7 @@ class LeadHandedOff(Event):
     won_at: Moment
     due_at: Moment | None = None
     withdrawn: bool = False
+    first_won_at: Moment | None = None
 
 
 class HandoffTaskChanged(Event):

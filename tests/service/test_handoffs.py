@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -10,9 +10,10 @@ import pytest
 
 from shared.events import DealChanged, HandoffTaskChanged, LeadHandedOff
 from shared.settings import Settings
-from tests.service.routing_support import Routing, captured, erased, lead_id, read_back, routing_service
+from tests.service.routing_support import NOON, Routing, captured, erased, lead_id, read_back, routing_service
 from tests.service.test_deal_pipelines import SEATS, change, open_deal, pointers
 
+HOUR = timedelta(hours=1)
 STAGES = [{"id": "talk", "name": "Talk", "probability": 30}]
 KNOWN = {
     "notes": {
@@ -47,6 +48,14 @@ async def handoff(routing: Routing, deal_id: str) -> dict[str, Any]:
     answer = await routing.client.get(f"/v1/deals/{deal_id}/handoff")
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
+
+
+async def deal(routing: Routing, deal_id: str) -> dict[str, Any]:
+    return dict((await routing.client.get(f"/v1/deals/{deal_id}")).json())
+
+
+def after_win(shown: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(shown["won_at"])
 
 
 async def pipeline(routing: Routing, **handoff: Any) -> None:
@@ -163,6 +172,22 @@ async def test_a_reopened_deal_takes_its_hand_off_back_and_winning_it_again_hand
     assert (shown["status"], [bool(task["completed_at"]) for task in shown["tasks"]]) == ("open", [True, *[False] * 3])
     told = await routing.service.told(LeadHandedOff)
     assert [(fact.revision, fact.withdrawn) for fact in told] == [(1, False), (2, True), (3, False)]
+
+
+async def test_a_win_put_right_in_time_moves_what_is_due_with_it(routing: Routing) -> None:
+    deal_id = await win(routing)
+    before = await handoff(routing, deal_id)
+    await routing.client.post(f"/v1/deals/{deal_id}/handoff/tasks/introduction:complete")
+    for _ in range(2):
+        assert (await change(routing, deal_id, won=True, occurred_at=(NOON + HOUR).isoformat())).status_code == 200
+    after = await handoff(routing, deal_id)
+    assert (after["won_at"], after["status"]) == ((await deal(routing, deal_id))["closed_at"], "open")
+    due = [[datetime.fromisoformat(task["due_at"]) for task in one["tasks"]] for one in (before, after)]
+    assert {later - earlier for earlier, later in zip(*due, strict=True)} == {after_win(after) - after_win(before)}
+    told = await routing.service.told(LeadHandedOff)
+    assert [(fact.won_at, fact.first_won_at) for fact in told] == [
+        (after_win(before), None), (NOON + HOUR, after_win(before)),
+    ]  # fmt: skip
 
 
 async def test_a_past_by_which_a_deal_is_not_won_takes_its_hand_off_back(routing: Routing) -> None:

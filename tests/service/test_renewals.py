@@ -88,6 +88,25 @@ async def test_a_renewal_of_a_deal_that_is_not_won_any_more_is_lost_and_comes_ag
     assert sorted(one["status"] for one in await renewals(routing)) == ["lost", "open"]
 
 
+async def test_a_deal_won_again_at_the_time_of_its_first_win_is_renewed_again_but_not_one_that_sales_lost(
+    routing: Routing,
+) -> None:
+    deal_id = await won(routing)
+    at = (await routing.client.get(f"/v1/deals/{deal_id}")).json()["closed_at"]
+    for times in (1, 2):
+        routing.clock.move(timedelta(days=1))
+        again = await routing.client.post(f"/v1/deals/{deal_id}:reopen", json={"reason": "typo", "occurred_at": at})
+        assert again.status_code == 200, again.text
+        assert (await change(routing, deal_id, won=True, occurred_at=at)).status_code == 200
+        for _ in range(2):
+            await routing.service.run_timers()
+        assert sorted(one["status"] for one in await renewals(routing)) == [*["lost"] * times, "open"]
+    (last,) = [one for one in await renewals(routing) if one["status"] == "open"]
+    assert (await change(routing, last["deal_id"], lost=True, reason="pricing")).status_code == 200
+    await routing.service.run_timers()
+    assert [one["status"] for one in await renewals(routing)] == ["lost"] * 3
+
+
 async def test_a_renewal_that_has_ended_stays_as_it_is(routing: Routing) -> None:
     deal_id = await won(routing)
     (renewal,) = await renewals(routing)

@@ -128,6 +128,22 @@ IMPOSSIBLE_CHANGES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+async def test_of_two_changes_from_the_same_revision_one_is_told_that_it_is_not_so_any_more(routing: Routing) -> None:
+    deal_id = (await open_deal(routing)).json()["deal_id"]
+    address = f"/v1/deals/{deal_id}"
+    read = (await routing.client.get(address)).headers["etag"]
+    guarded = [routing.client.patch(address, json={"value_minor": n}, headers={"If-Match": read}) for n in (7, 8)]
+    answers = await asyncio.gather(*guarded)
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    (done,) = [answer for answer in answers if answer.status_code == 200]
+    reopened: dict[str, Any] = {"json": {"reason": "too soon"}, "headers": {"If-Match": read}}
+    assert (await routing.client.patch(address, json={"won": True}, headers={"If-Match": "nothing"})).status_code == 422
+    won = await routing.client.patch(address, json={"won": True}, headers={"If-Match": done.headers["etag"]})
+    assert won.status_code == 200, won.text
+    assert (await routing.client.post(f"{address}:reopen", **reopened)).status_code == 409
+    assert (await routing.client.get(address)).json()["status"] == "won"
+
+
 async def test_a_change_that_means_nothing_names_the_field(routing: Routing) -> None:
     deal_id = (await open_deal(routing)).json()["deal_id"]
     for fields, pointer in IMPOSSIBLE_CHANGES:

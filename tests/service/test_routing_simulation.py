@@ -1,5 +1,6 @@
 """Other rules tried on the leads of the last days: who would have got what, held, late, and how fairly."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
@@ -7,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from services.routing.rules.simulation import in_turn
+from shared.errors import QuotaExceeded
 from shared.processes import pool
 from shared.settings import Settings
 from tests.service.routing_accounts import ACCOUNT_OWNER, account, account_id
@@ -90,6 +93,38 @@ async def test_a_draft_is_compared_with_the_rules_in_force_and_nothing_changes(
     monkeypatch.setattr("services.routing.rules.simulation.processes_beside", lambda most: 0)
     assert await simulate(routing, document=TERRITORIES, days=7) == found
     assert begun == [1, 1] * 2, "by this process alone"
+
+
+async def test_two_simulations_at_once_take_turns_so_that_neither_runs_where_others_are_answered(
+    routing: Routing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.routing.rules.simulation.AT_ONCE", 3)
+    monkeypatch.setattr("services.routing.rules.simulation.processes_beside", lambda most: most)
+    begun: list[int] = []
+
+    def counted(processes: int, *told: Any) -> ProcessPoolExecutor:
+        begun.append(processes)
+        return pool(processes, *told)
+
+    monkeypatch.setattr("services.routing.rules.simulation.pool", counted)
+    await routing.hire("ann", territories=["AT"])
+    await routing.put_rules()
+    await come_in(routing, *["AT"] * 7)
+    first, second = await asyncio.gather(*(simulate(routing, document=TERRITORIES, days=7) for _ in range(2)))
+    assert first == second
+    assert begun == [1, 1] * 2
+
+
+async def test_a_simulation_whose_turn_does_not_come_says_when_to_ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.routing.rules.simulation.PATIENCE", timedelta())
+    turn = asyncio.Lock()
+    async with in_turn(turn):
+        with pytest.raises(QuotaExceeded) as refused:
+            async with in_turn(turn):
+                pytest.fail("two at once")
+    assert "ask again" in refused.value.detail
+    async with in_turn(turn):  # the one before is over
+        assert turn.locked()
 
 
 async def test_leads_that_came_in_together_are_given_out_in_the_order_in_which_they_were(

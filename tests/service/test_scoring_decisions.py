@@ -221,6 +221,21 @@ async def test_decisions_go_with_people_when_they_are_merged_and_parted(world: W
     assert (await world.score("one"))["stage"] == "mql"
 
 
+async def test_the_furthest_stage_of_either_is_that_of_both_until_they_are_parted(world: World) -> None:
+    await world.tell(world.touch("one", "demo_requested"), world.touch("two", "page_view"))
+    await call(world, "one", "disqualify", reason="spam")
+
+    async def furthest() -> list[str]:
+        return [(await world.score(lead))["furthest_stage"] for lead in ("one", "two")]
+
+    assert await furthest() == ["mql", "subscriber"]
+    await world.tell(world.merged("one", "two", NOW + timedelta(minutes=1)))
+    assert (await world.score("two"))["stage"] == "disqualified"
+    assert await furthest() == ["mql", "mql"]
+    await world.tell(world.unmerged("one", "two", NOW + timedelta(minutes=2)))
+    assert await furthest() == ["mql", "subscriber"]
+
+
 async def test_an_erased_persons_stage_and_decisions_vanish(world: World) -> None:
     anna = world.lead_id(ANNA)
     await world.tell(await world.captured(ANNA, **GOOD_FIT), world.touch(anna, "demo_requested"))

@@ -70,7 +70,8 @@ def acceptance_fact(event: AssignmentAccepted) -> Fact:
 
 def handoff_fact(event: LeadHandedOff) -> Fact:
     """A customer was handed over when the deal was won. However often that is told anew, it is one fact."""
-    event_id = EventId(f"handed-off:{event.deal_id}:{event.won_at.isoformat()}")
+    won_at = event.first_won_at or event.won_at
+    event_id = EventId(f"handed-off:{event.deal_id}:{won_at.isoformat()}")
     fields = {"type": WITHDRAWN if event.withdrawn else HANDED_OFF}
     return Fact(event_id, event.lead_id, event.won_at, event.received_at, fields)
 

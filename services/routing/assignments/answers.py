@@ -48,8 +48,8 @@ async def latest_assignment(connection: Connection, lead_id: LeadId) -> Assignme
 
 async def accept(tx: Tx, parts: Parts, lead_id: LeadId, assignment_id: AssignmentId | None) -> Assignment:
     """The rep takes the lead; a second time changes nothing. Raises NotCurrent when the offer is over."""
-    at = await agreed_now(tx.connection, parts.runtime.clock)
     offered = await latest_assignment(tx.connection, lead_id)
+    at = await agreed_now(tx.connection, parts.runtime.clock)  # after it was made
     if assignment_id is not None and assignment_id != offered.assignment_id:
         raise _not_current(f"the lead's assignment is {offered.assignment_id}")
     accepted = await queries.accept(tx.connection, offered.assignment_id, at)
@@ -77,8 +77,9 @@ async def reject(  # noqa: PLR0913  # what an answer is made of
 
     A `bad_lead` does not count as one that the rep received. `states` are those in which this is an answer.
     """
-    at = await agreed_now(tx.connection, parts.runtime.clock)
-    async with dispatching(tx, await parts.rules.current(tx.connection), parts.runtime.keys, at) as dispatcher:
+    rules = await parts.rules.current(tx.connection)
+    async with dispatching(tx, rules, parts) as dispatcher:
+        at = dispatcher.at
         latest = await latest_assignment(tx.connection, lead_id)
         if assignment_id is not None and assignment_id != latest.assignment_id:
             raise _not_current(f"the lead's assignment is {latest.assignment_id}")
@@ -102,7 +103,7 @@ async def reassign(tx: Tx, parts: Parts, lead_id: LeadId, rep_id: RepId | None, 
     Raises Invalid for a rep who cannot be given leads, NobodyElse when the rules find nobody.
     """
     keys, rules = parts.runtime.keys, await parts.rules.current(tx.connection)
-    async with dispatching(tx, rules, keys, await agreed_now(tx.connection, parts.runtime.clock)) as dispatcher:
+    async with dispatching(tx, rules, parts) as dispatcher:
         who = await known_person(tx.connection, lead_id, keys)
         current = await queries.current(tx.connection, who.person_id)
         if current is not None and current.rep_id == rep_id:

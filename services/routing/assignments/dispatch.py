@@ -17,13 +17,14 @@ from services.routing.fairness.domain import Books, Entry, Kind
 from services.routing.fairness.entries import gave_back
 from services.routing.fairness.queries import Line
 from services.routing.notifications.queries import Notice, notice
+from services.routing.parts import Parts
 from services.routing.people.domain import Person
 from services.routing.reps.domain import Rep
 from services.routing.reps.queries import active_reps, ready_calendars
 from services.routing.rules.domain import Rules
 from services.routing.sla import domain as sla
 from services.routing.sla.queries import start
-from shared.db import Tx
+from shared.db import Tx, agreed_now
 from shared.ids import AssignmentId, EventId, LeadId, RepId
 from shared.personal import PersonKeys
 from shared.telemetry import counter, log
@@ -306,11 +307,12 @@ class Dispatcher:
 
 
 @asynccontextmanager
-async def dispatching(tx: Tx, rules: Rules, keys: PersonKeys, at: datetime) -> AsyncIterator[Dispatcher]:
-    """Wait for the turn, look at the pool (what others decided before is committed by then), decide, write."""
+async def dispatching(tx: Tx, rules: Rules, parts: Parts) -> AsyncIterator[Dispatcher]:
+    """Wait for the turn, look at the clock and the pool (what others decided is committed by then), decide, write."""
     await ready_calendars(tx.connection)
     number = await fairness.lock_dispatcher(tx.connection)
+    at = await agreed_now(tx.connection, parts.runtime.clock)
     pool = Pool(await active_reps(tx.connection, at), await fairness.all_books(tx.connection))
-    dispatcher = Dispatcher(tx, rules, pool, keys, at, number)
+    dispatcher = Dispatcher(tx, rules, pool, parts.runtime.keys, at, number)
     yield dispatcher
     await dispatcher.save()

@@ -48,7 +48,7 @@ async def on_stages_changed(events: Sequence[StageChanged], tx: Tx, *, parts: Pa
         await holds.retry(tx.connection, persons, at)
     if not concerned:
         return
-    async with dispatching(tx, rules, parts.runtime.keys, at) as dispatcher:
+    async with dispatching(tx, rules, parts) as dispatcher:
         known = await people(
             tx.connection, [(event.lead_id, event.occurred_at) for event in concerned], parts.runtime.keys
         )
@@ -63,9 +63,7 @@ async def on_leads_captured(events: Sequence[LeadCaptured], tx: Tx, *, parts: Pa
     if not waiting:
         return
     rules = await parts.rules.current(tx.connection)
-    async with dispatching(
-        tx, rules, parts.runtime.keys, await agreed_now(tx.connection, parts.runtime.clock)
-    ) as dispatcher:
+    async with dispatching(tx, rules, parts) as dispatcher:
         for hold in waiting:
             who = await person(tx.connection, hold.lead_id, keys=parts.runtime.keys)
             if hold.awaits is None or hold.awaits <= who.revision:
@@ -75,8 +73,8 @@ async def on_leads_captured(events: Sequence[LeadCaptured], tx: Tx, *, parts: Pa
 async def on_lead_erased(event: LeadErased, tx: Tx, *, parts: Parts) -> None:
     """Nobody works on an erased person; what the rules saw of them is forgotten, that they decided stays."""
     connection = tx.connection
-    at = await agreed_now(connection, parts.runtime.clock)
     await lock_dispatcher(connection)
+    at = await agreed_now(connection, parts.runtime.clock)
     current = await queries.current(connection, event.lead_id)
     if current is not None:
         await queries.end(connection, current.assignment_id, at, "erased")
@@ -96,7 +94,7 @@ async def retry_holds(parts: Parts) -> datetime | None:
         return due
     async with parts.runtime.database.transaction() as tx:
         rules = await parts.rules.current(tx.connection)
-        async with dispatching(tx, rules, parts.runtime.keys, at) as dispatcher:
+        async with dispatching(tx, rules, parts) as dispatcher:
             await holds.retry_under_other_rules(tx.connection, rules.version, at)
             await holds.retry_arrived(tx.connection, at)
             for hold in await holds.due(tx.connection, at, AT_ONCE):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from services.routing.assignments.dispatch import dispatching
 from services.routing.parts import Parts
 from services.routing.people.handlers import people
-from shared.db import Tx, agreed_now
+from shared.db import Tx
 from shared.events import SegmentEntered, SegmentLeft
 
 
@@ -17,12 +17,11 @@ async def on_changed(events: Sequence[SegmentEntered | SegmentLeft], tx: Tx, *, 
     rules = await parts.rules.current(tx.connection)
     if not rules.route_when.reads("segments"):
         return
-    keys, at = parts.runtime.keys, await agreed_now(tx.connection, parts.runtime.clock)
-    async with dispatching(tx, rules, keys, at) as dispatcher:
+    async with dispatching(tx, rules, parts) as dispatcher:
         for event in [one for one in events if not one.initial]:
-            [who] = await people(tx.connection, [(event.lead_id, None)], keys)
+            [who] = await people(tx.connection, [(event.lead_id, None)], parts.runtime.keys)
             toggled = who.segments ^ {event.segment_id}
-            before = {"lead": {}, **who.values(), "segments": sorted(toggled), "now": at}
+            before = {"lead": {}, **who.values(), "segments": sorted(toggled), "now": dispatcher.at}
             if not dispatcher.routes(who) or rules.route_when.holds(before)[0]:
                 continue
             situation = await dispatcher.situation(who, event.event_id, event.event_id)

@@ -129,8 +129,8 @@ def router(runtime: Runtime) -> APIRouter:
         """Say anew which days are free in the company. Leads that wait are tried again at once."""
 
         async def make(tx: Tx) -> Response:
-            at = await agreed_now(tx.connection, runtime.clock)
             await lock_dispatcher(tx.connection)
+            at = await agreed_now(tx.connection, runtime.clock)
             await queries.put_days(tx.connection, told.as_json(), at)
             await holds.retry_all(tx.connection, at)
             return Response(_days_out(told.as_json(), at).model_dump_json(), media_type="application/json")

@@ -37,10 +37,7 @@ def stretches(calendar: Calendar, start: datetime, end: datetime) -> list[Stretc
 
 def _edges(calendar: Calendar, start: datetime, end: datetime) -> Iterator[datetime]:
     """Every moment at which something may change."""
-    for window in calendar.windows(start, end):
-        yield window.start
-        yield window.end
-    for span in (*calendar.off, *calendar.busy):
+    for span in (*calendar.on_duty(start, end), *calendar.windows(start, end), *calendar.off, *calendar.busy):
         yield span.start
         yield span.end
     if calendar.holidays:

@@ -9,7 +9,7 @@ from services.routing.errors import NotClaimable
 from services.routing.parts import Parts
 from services.routing.rules.domain import sla_of_queue
 from services.routing.sla.answering import answered
-from shared.db import Tx, agreed_now
+from shared.db import Tx
 from shared.errors import FieldError, Invalid
 from shared.ids import LeadId, RepId
 
@@ -20,7 +20,7 @@ async def claim(tx: Tx, parts: Parts, lead_id: LeadId, rep_id: RepId) -> Assignm
     Claims wait for one another under the dispatcher's lock, so that one wins. Raises NotClaimable, Invalid.
     """
     keys, rules = parts.runtime.keys, await parts.rules.current(tx.connection)
-    async with dispatching(tx, rules, keys, await agreed_now(tx.connection, parts.runtime.clock)) as dispatcher:
+    async with dispatching(tx, rules, parts) as dispatcher:
         who = await known_person(tx.connection, lead_id, keys)
         current = await queries.current(tx.connection, who.person_id)
         if current is not None:

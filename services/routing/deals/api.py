@@ -22,6 +22,7 @@ from services.routing.people.handlers import person
 from services.routing.reps.inputs import TimeZone
 from shared.db import Tx, agreed_now
 from shared.ids import DealId
+from shared.rules import etag, expected_version
 from shared.web import CalendarDay, Endpoints, Limit, Page, Principal, idempotent, make_cursor, read_cursor, requires
 
 NEWEST = (datetime.max.replace(tzinfo=UTC), "\U0010ffff")
@@ -52,12 +53,16 @@ def _add_writing(routes: APIRouter, parts: Parts) -> None:
 
     @routes.patch("/{deal_id}", response_model=DealOut)
     async def change_deal(deal_id: PathId, told: DealChange, request: Request, principal: Writer) -> Response:
-        """Change a deal, win it or lose it. A closed deal moves on only once it is reopened (409 until then)."""
+        """Change a deal, win it or lose it. A closed deal moves on only once it is reopened (409 until then).
+
+        `If-Match` with the ETag of the deal, its revision, guards the change against others' changes.
+        """
+        expected = expected_version(request.headers.get("if-match"))
 
         async def make(tx: Tx) -> Response:
             if told.won:
                 await prepare(tx, parts, DealId(deal_id))
-            before, after = await handlers.change(tx, parts, DealId(deal_id), told, principal.subject)
+            before, after = await handlers.change(tx, parts, DealId(deal_id), told, principal.subject, expected)
             await follow(tx, parts, before, after)
             await follow_contract(tx, parts, before, after)
             return _answer(after, 200)
@@ -67,9 +72,10 @@ def _add_writing(routes: APIRouter, parts: Parts) -> None:
     @routes.post("/{deal_id}:reopen", response_model=DealOut)
     async def reopen_deal(deal_id: PathId, told: Reopening, request: Request, principal: Writer) -> Response:
         """Open a closed deal again: what it earned is taken back, and winning it again makes the same conversion."""
+        expected = expected_version(request.headers.get("if-match"))
 
         async def make(tx: Tx) -> Response:
-            before, after = await handlers.reopen(tx, parts, DealId(deal_id), told, principal.subject)
+            before, after = await handlers.reopen(tx, parts, DealId(deal_id), told, principal.subject, expected)
             await follow(tx, parts, before, after)
             await follow_contract(tx, parts, before, after)
             return _answer(after, 200)
@@ -128,9 +134,10 @@ def _add_reading(routes: APIRouter, parts: Parts) -> None:
         )
 
     @routes.get("/{deal_id}", dependencies=reading)
-    async def get_deal(deal_id: PathId) -> DealWithHistory:
-        """One deal, with its history."""
+    async def get_deal(deal_id: PathId, response: Response) -> DealWithHistory:
+        """One deal, with its history. Its ETag, sent back as If-Match, guards a change."""
         deal, steps = await told(deal_id)
+        response.headers["ETag"] = etag(deal.revision)
         return DealWithHistory(**DealOut.of(deal).model_dump(), history=[DealStep.of(step) for step in steps])
 
     @routes.get("/{deal_id}/history", dependencies=reading)
@@ -149,4 +156,5 @@ def _add_reading(routes: APIRouter, parts: Parts) -> None:
 
 
 def _answer(deal: Deal, status: int) -> Response:
-    return Response(DealOut.of(deal).model_dump_json(), status, media_type="application/json")
+    shown = DealOut.of(deal).model_dump_json()
+    return Response(shown, status, {"ETag": etag(deal.revision)}, media_type="application/json")

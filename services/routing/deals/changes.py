@@ -7,6 +7,7 @@ from typing import Any
 
 from services.routing.deals.domain import Deal, amounts
 from services.routing.deals.inputs import DealChange, PastChange, Reopening, Terms
+from services.routing.deals.lines import Line
 from services.routing.deals.pipeline import LOST, OTHER, WON
 from services.routing.deals.stages import Passed, Pipeline, chance
 from services.routing.deals.story import Change, Entry, Step, standing_at
@@ -81,7 +82,7 @@ def change_of(
     """
     at = told.occurred_at or teller.now
     then = standing_at(steps, at)
-    sets = {**_terms(told), **_amounts(told, told.value_minor, deal)}
+    sets = {**_terms(told), **_amounts(told, told.value_minor, then)}
     if told.stage is not None or told.pipeline is not None:
         if then.status != "open":
             raise _closed(then)
@@ -115,12 +116,22 @@ def reopening_of(
     return Entry(deal.revision + 1, at, change, teller.by), Written(deal.name, None, deal.notes, told.reason)
 
 
-def past_entries(told: Sequence[PastChange], stages: Stages, first: int, by: str) -> list[Entry]:
-    """The changes of an imported past, numbered from `first` on in order of time. Raises Invalid with the place."""
-    entries = []
+def past_entries(
+    told: Sequence[PastChange], stages: Stages, first: int, by: str, lines: Sequence[Line] = ()
+) -> list[Entry]:
+    """The changes of an imported past, numbered from `first` on in order of time. Raises Invalid with the place.
+
+    `lines` are those with which the deal was opened.
+    """
+    entries: list[Entry] = []
     places = sorted(range(len(told)), key=lambda index: (told[index].occurred_at, index))
     for number, index in enumerate(places, start=first):
         change = told[index]
+        if change.lines is None and lines and (change.value_minor, change.recurring_minor) != (None, None):
+            name = "recurring_minor" if change.value_minor is None else "value_minor"
+            pointer = f"/changes/{index}/{name}"
+            raise Invalid(f"look at {pointer}", [FieldError(pointer, "follows from the lines")])
+        lines = lines if change.lines is None else change.lines
         sets = {**_terms(change), **_amounts(change, change.value_minor, None)}
         if change.stage is not None:
             sets |= stages.entry_to(change.stage, f"/changes/{index}/stage")

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Literal
 
 from services.routing.deals.inputs import DealInput, Stakeholder, Terms
-from services.routing.deals.lines import MOST_MINOR, Line, annual_minor, monthly_minor, total_minor
+from services.routing.deals.lines import MOST_MINOR, Line, amounts_of, annual_minor
 from services.routing.deals.stages import Pipeline
 from shared.errors import FieldError, Invalid
 from shared.events import ConversionRecorded, DealChanged, DealLine, DealStakeholder
@@ -76,7 +76,7 @@ def amounts(terms: Terms, value_minor: int | None, before: Deal | None = None) -
     """
     lines = terms.lines if terms.lines is not None else before.lines if before is not None else ()
     if lines:
-        recurring = monthly_minor(lines) if any(line.recurring for line in lines) else None
+        value, recurring = amounts_of(lines)
         takes_away = terms.lines is None and recurring is not None and "recurring_minor" in terms.model_fields_set
         told = {
             "value_minor": value_minor is not None,
@@ -84,7 +84,6 @@ def amounts(terms: Terms, value_minor: int | None, before: Deal | None = None) -
         }
         if faults := [FieldError(f"/{name}", "follows from the lines") for name, is_told in told.items() if is_told]:
             raise Invalid(f"look at {faults[0].pointer}", faults)
-        value = total_minor(lines)
         if value > MOST_MINOR or annual_minor(lines) > MOST_MINOR:
             raise Invalid("look at /lines", [FieldError("/lines", f"come to more than {MOST_MINOR}")])
         return value, recurring

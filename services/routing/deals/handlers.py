@@ -17,7 +17,7 @@ from services.routing.deals.pipeline import DEFAULT_ID
 from services.routing.deals.saving import Outcome, keep, opening_outcome, outcome_of, save
 from services.routing.deals.sealing import mark_of, opened
 from services.routing.deals.story import FIELDS, Change, Entry, steps_of
-from services.routing.errors import DealExists, DealNotReady, NoSuchDeal, NoSuchPipeline
+from services.routing.errors import DealChangedMeanwhile, DealExists, DealNotReady, NoSuchDeal, NoSuchPipeline
 from services.routing.parts import Parts
 from services.routing.people.handlers import person
 from services.routing.people.queries import is_known
@@ -97,12 +97,14 @@ async def open_new_deal(tx: Tx, parts: Parts, told: DealInput, by: str) -> tuple
     return known, False
 
 
-async def change(tx: Tx, parts: Parts, deal_id: DealId, told: DealChange, by: str) -> tuple[Deal, Deal]:
+async def change(  # noqa: PLR0913  # what a change is made of
+    tx: Tx, parts: Parts, deal_id: DealId, told: DealChange, by: str, expected: int | None = None
+) -> tuple[Deal, Deal]:
     """Change a deal; the same change again changes nothing. What a won deal made is told as one conversion.
 
-    Answers how it stood and stands.
+    Answers how it stood and stands. Raises DealChangedMeanwhile where `expected` is not its revision.
     """
-    before, entries = await locked_deal(tx, parts, deal_id)
+    before, entries = await locked_deal(tx, parts, deal_id, expected)
     stages = await _stages_told(tx.connection, parts, told.pipeline, before)
     await rep_of(tx.connection, told)
     teller = Teller(by, await agreed_now(tx.connection, parts.runtime.clock))
@@ -124,9 +126,11 @@ async def change(tx: Tx, parts: Parts, deal_id: DealId, told: DealChange, by: st
     return before, after
 
 
-async def reopen(tx: Tx, parts: Parts, deal_id: DealId, told: Reopening, by: str) -> tuple[Deal, Deal]:
+async def reopen(  # noqa: PLR0913  # the same
+    tx: Tx, parts: Parts, deal_id: DealId, told: Reopening, by: str, expected: int | None = None
+) -> tuple[Deal, Deal]:
     """Open a closed deal again; the money that it made is taken back. Answers how it stood and stands."""
-    before, entries = await locked_deal(tx, parts, deal_id)
+    before, entries = await locked_deal(tx, parts, deal_id, expected)
     stages = await stages_of(tx.connection, parts, before.pipeline_id)
     teller = Teller(by, await agreed_now(tx.connection, parts.runtime.clock))
     entry, written = reopening_of(steps_of(before, entries), before, told, stages, teller)
@@ -135,11 +139,17 @@ async def reopen(tx: Tx, parts: Parts, deal_id: DealId, told: Reopening, by: str
     return before, after
 
 
-async def locked_deal(tx: Tx, parts: Parts, deal_id: DealId) -> tuple[Deal, list[Entry]]:
-    """A deal, locked and opened, and all that was told of it. Raises NoSuchDeal."""
+async def locked_deal(tx: Tx, parts: Parts, deal_id: DealId, expected: int | None = None) -> tuple[Deal, list[Entry]]:
+    """A deal, locked and opened, and all that was told of it.
+
+    Raises NoSuchDeal, and DealChangedMeanwhile where it has another revision than is `expected`.
+    """
     deal = await deal_by_id(tx.connection, parts.runtime.keys, deal_id, locked=True)
     if deal is None:
         raise NoSuchDeal(f"there is no deal {deal_id[:100]}")
+    if expected is not None and deal.revision != expected:
+        detail = f"the deal is at revision {deal.revision}, you started from {expected}: read it, then send it again"
+        raise DealChangedMeanwhile(detail)
     return deal, await queries.entries(tx.connection, deal)
 
 

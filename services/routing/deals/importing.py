@@ -169,7 +169,7 @@ async def import_deal(tx: Tx, importing: Importing, told: PastDeal) -> tuple[Dea
     at = await agreed_now(connection, parts.runtime.clock)
     blank = opened_deal(deal_id, told, stages.pipeline, rep_id, at)
     blank = replace(blank, lead_id=lead_id, reason=told.reason)
-    past = [opening_of(blank, stages, by), *past_entries(told.changes, stages, 2, by)]
+    past = [opening_of(blank, stages, by), *past_entries(told.changes, stages, 2, by, blank.lines)]
     if await deal_by_id(connection, parts.runtime.keys, deal_id) is None:
         deal = await save(tx, parts, opening_outcome(blank, new_entries(past, (), 1)), stages.pipeline)
         if deal is not None:

@@ -45,6 +45,11 @@ def total_minor(lines: Sequence[Line]) -> int:
     return sum(line.amount_minor * (line.recurring.payments if line.recurring else 1) for line in lines)
 
 
+def amounts_of(lines: Sequence[Line]) -> tuple[int, int | None]:
+    """The value of lines, and what recurs of them every month; None where nothing recurs."""
+    return total_minor(lines), monthly_minor(lines) if any(line.recurring for line in lines) else None
+
+
 def annual_minor(lines: Sequence[Line]) -> int:
     """What recurs in a year of 12 months, 52 weeks or 365 days (ARR), rounded to whole minor units once."""
     return round(_annual(lines))

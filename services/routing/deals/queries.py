@@ -108,17 +108,21 @@ ROT_TOLD = "UPDATE deals SET rot_told_at = $2 WHERE deal_id = ANY($1)"
 ROT_TOLD_BEFORE = """
 UPDATE deals SET rot_told_at = $3 WHERE deal_id = $1 AND changed_at = $2 AND rot_told_at IS NULL
 """
-# A renewal that was lost before the deal was won again is of a contract that is over.
+# A renewal that was lost before the deal was won again is of a contract that is over; so is one that was lost since
+# there was no contract ($5 tells who says so), whatever time the win has that was told then.
 RENEWABLE = f"""
 SELECT {COLUMNS} FROM deals
 WHERE status = 'won' AND pipeline_id = $1 AND contract_ends_on BETWEEN $2 AND $3
     AND NOT EXISTS (
         SELECT 1 FROM deals AS renewal WHERE renewal.renewal_of = deals.deal_id
-            AND NOT (renewal.status = 'lost' AND renewal.closed_at <= deals.closed_at)
+            AND NOT (renewal.status = 'lost' AND (renewal.closed_at <= deals.closed_at OR $5 = (
+                SELECT by_whom FROM deal_history AS loss WHERE loss.deal_id = renewal.deal_id AND told ? 'lost'
+                ORDER BY revision DESC LIMIT 1)))
     )
     AND NOT EXISTS (SELECT 1 FROM identity_erased AS gone WHERE gone.lead_id = deals.lead_id)
 ORDER BY contract_ends_on, deal_id LIMIT $4 FOR UPDATE SKIP LOCKED
 """
+RENEWALS = "SELECT count(*) FROM deals WHERE renewal_of = $1"
 OPEN_RENEWALS = f"""
 SELECT {COLUMNS} FROM deals WHERE renewal_of = $1 AND status = 'open' ORDER BY deal_id FOR UPDATE
 """
@@ -323,9 +327,20 @@ async def rot_was_told(connection: Connection, deal_id: DealId, since: datetime,
     await connection.execute(ROT_TOLD_BEFORE, deal_id, since, at)
 
 
-async def renewable(connection: Connection, pipeline_id: str, ends: tuple[date, date], limit: int) -> list[Deal]:
-    """Won deals whose contract ends within these days, both included, that nobody renews yet; locked."""
-    return [deal_of(row) for row in await connection.fetch(RENEWABLE, pipeline_id, *ends, limit)]
+async def renewable(
+    connection: Connection, pipeline_id: str, ends: tuple[date, date], limit: int, by: str
+) -> list[Deal]:
+    """Won deals whose contract ends within these days, both included, that nobody renews yet; locked.
+
+    `by` is who loses renewals of deals that are not won any more.
+    """
+    return [deal_of(row) for row in await connection.fetch(RENEWABLE, pipeline_id, *ends, limit, by)]
+
+
+async def renewals(connection: Connection, deal_id: DealId) -> int:
+    """How many deals were opened to renew a deal."""
+    found: int = await connection.fetchval(RENEWALS, deal_id)
+    return found
 
 
 async def open_renewals(connection: Connection, deal: Deal) -> list[Deal]:

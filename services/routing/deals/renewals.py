@@ -51,7 +51,7 @@ async def open_renewals(parts: Parts) -> timedelta | None:
                 continue
             today = renewal.today(now)
             until = today + timedelta(days=renewal.days_before)
-            stored = await queries.renewable(tx.connection, name, (today - LATE, until), AT_ONCE - made)
+            stored = await queries.renewable(tx.connection, name, (today - LATE, until), AT_ONCE - made, BY)
             deals = await opened(tx.connection, parts.runtime.keys, stored)
             for deal in deals:
                 await _renew(tx, parts, deal, renewal)
@@ -153,7 +153,7 @@ def _last_day(began: date | None, starts: date | None) -> date | None:
 
 
 async def _renew(tx: Tx, parts: Parts, deal: Deal, renewal: RenewalShape) -> None:
-    """Open the renewal of a deal: its id follows from the deal and when it was won, so that there is one."""
+    """Open the renewal of a deal: its id follows from the deal, when it was won, and those before: so there is one."""
     try:
         await parts.pipelines.current(tx.connection, renewal.pipeline)
         stages: Stages = await stages_of(tx.connection, parts, renewal.pipeline)
@@ -161,7 +161,9 @@ async def _renew(tx: Tx, parts: Parts, deal: Deal, renewal: RenewalShape) -> Non
         stages = await stages_of(tx.connection, parts, deal.pipeline_id)
     told = DealInput.model_validate(_told(deal))
     at = await agreed_now(tx.connection, parts.runtime.clock)
-    renewal_id = DealId(derived_id("renewal", deal.deal_id, str(deal.closed_at)))
+    before = await queries.renewals(tx.connection, deal.deal_id)
+    names = (str(deal.closed_at), str(before)) if before else (str(deal.closed_at),)
+    renewal_id = DealId(derived_id("renewal", deal.deal_id, *names))
     blank = opened_deal(renewal_id, told, stages.pipeline, deal.rep_id, at)
     await save(tx, parts, opening_outcome(blank, [opening_of(blank, stages, BY)]), stages.pipeline)
 

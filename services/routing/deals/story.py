@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from services.routing.deals.domain import Deal, conversion_id_of
 from services.routing.deals.inputs import Stakeholder
-from services.routing.deals.lines import Line
+from services.routing.deals.lines import Line, amounts_of
 from services.routing.deals.pipeline import LOST, WON
 from shared.ids import RepId
 
@@ -28,6 +28,8 @@ FIELDS = (
     "rep_id",
 )
 """What a change sets as it is told."""
+AMOUNTS = ("lines", "value_minor", "recurring_minor")
+"""What follows from lines, where there are any, whatever was told besides before they were told of."""
 ENDS = {WON: 100, LOST: 0}
 
 
@@ -123,6 +125,9 @@ def standing_at(steps: Iterable[Step], at: datetime) -> Deal:
 def _after(deal: Deal, entry: Entry, closed_by: int) -> Deal:
     change = entry.change
     deal = replace(deal, **{name: getattr(change, name) for name in FIELDS if name in change.model_fields_set})
+    if deal.lines and not change.model_fields_set.isdisjoint(AMOUNTS):
+        value_minor, recurring_minor = amounts_of(deal.lines)
+        deal = replace(deal, value_minor=value_minor, recurring_minor=recurring_minor)
     if change.reopened and deal.status != "open":
         deal = replace(deal, status="open", closed_at=None, lost_reason=None, conversion_id=None)
         return _in_stage(deal, change)

@@ -45,8 +45,8 @@ async def deactivate(tx: Tx, parts: Parts, rep_id: RepId, reason: str) -> None:
 
 async def activate(tx: Tx, parts: Parts, rep_id: RepId) -> None:
     """The rep works again; what was not given to others yet stays with them. Raises NoSuchRep."""
-    at = await agreed_now(tx.connection, parts.runtime.clock)
     await lock_dispatcher(tx.connection)
+    at = await agreed_now(tx.connection, parts.runtime.clock)
     await _the_rep(tx.connection, rep_id)
     await queries.reroute_no_more(tx.connection, rep_id)
     if await queries.come_back(tx.connection, rep_id, at):
@@ -105,9 +105,7 @@ async def _reroute_some(tx: Tx, parts: Parts, rep_id: RepId, reason: str, after:
     persons = await people(connection, [(one.person_id, None) for one in held], parts.runtime.keys)
     moved: list[Moved] = []
     rules = await parts.rules.current(connection)
-    async with dispatching(
-        tx, rules, parts.runtime.keys, await agreed_now(tx.connection, parts.runtime.clock)
-    ) as dispatcher:
+    async with dispatching(tx, rules, parts) as dispatcher:
         causes = [EventId(derived_id("rerouted", one.assignment_id)) for one in held]
         situations = await dispatcher.situations(
             [(who, one.entry_id, None) for who, one in zip(persons, held, strict=True)]

@@ -42,7 +42,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """A won deal handed to customer success. `required` is what it should tell; reopening the deal withdraws it."""
+    """A won deal handed to customer success. `required` is what it should tell; reopening the deal withdraws it.
+
+    `first_won_at` is when it was won by what was told first, where that was put right since.
+    """
 
     deal_id: DealId
     lead_id: LeadId
@@ -57,6 +60,7 @@ class Handoff:
     opened_at: datetime
     withdrawn_at: datetime | None = None
     retry_at: datetime | None = None
+    first_won_at: datetime | None = None
 
     def status(self, tasks: Sequence[Task]) -> Status:
         """How far it is: done when every task is."""
@@ -120,6 +124,7 @@ def handed_off(handoff: Handoff, gaps: Sequence[str], tasks: Sequence[Task], now
         queue=handoff.queue,
         gaps=tuple(gaps),
         won_at=handoff.won_at,
+        first_won_at=handoff.first_won_at,
         due_at=max((task.due_at for task in tasks), default=None),
         withdrawn=handoff.withdrawn_at is not None,
     )

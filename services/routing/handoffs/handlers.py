@@ -42,6 +42,8 @@ async def follow(tx: Tx, parts: Parts, before: Deal, after: Deal) -> None:
         await _hand_off(tx, parts, after)
     elif before.status == "won" and after.status != "won":
         await _withdraw(tx, parts, after)
+    elif after.status == "won" and before.closed_at != after.closed_at:
+        await _move(tx, parts, after)
 
 
 async def complete(tx: Tx, parts: Parts, deal_id: DealId, task_id: str, by: str) -> Handoff:
@@ -122,6 +124,7 @@ async def on_handed_off(events: Sequence[LeadHandedOff], tx: Tx, *, parts: Parts
             won_at=event.won_at,
             opened_at=event.occurred_at,
             withdrawn_at=event.occurred_at if event.withdrawn else None,
+            first_won_at=event.first_won_at,
         )
         if await queries.put_handoff(tx.connection, handoff):
             log.warning("handoff_recovered", deal_id=event.deal_id)
@@ -151,6 +154,16 @@ async def _withdraw(tx: Tx, parts: Parts, deal: Deal) -> None:
     if known is not None and known.withdrawn_at is None:
         now = await agreed_now(tx.connection, parts.runtime.clock)
         await _save(tx, parts, replace(known, revision=known.revision + 1, withdrawn_at=now, retry_at=None), deal)
+
+
+async def _move(tx: Tx, parts: Parts, deal: Deal) -> None:
+    """The deal was won at another time than was told: what is to be done is due as long after that."""
+    known = await queries.handoff_of_deal(tx.connection, deal.deal_id, locked=True)
+    if known is not None and known.withdrawn_at is None and deal.closed_at is not None:
+        await queries.move_tasks(tx.connection, deal.deal_id, deal.closed_at - known.won_at)
+        first = known.first_won_at or known.won_at
+        moved = replace(known, revision=known.revision + 1, won_at=deal.closed_at, first_won_at=first)
+        await _save(tx, parts, moved, deal)
 
 
 async def _find_owner(tx: Tx, parts: Parts, handoff: Handoff) -> None:

@@ -44,11 +44,10 @@ async def _of_queue(tx: Tx, parts: Parts, deal: Deal, shape: OwnerShape, at: dat
     queue = rules.queues.get(shape.queue or "")
     if queue is None:
         return Owner(None, f"the rules have no queue {shape.queue}", shape.queue, shape.strategy, at + AGAIN)
-    keys = parts.runtime.keys
-    who = await person(tx.connection, deal.lead_id, keys=keys)
-    case = Case({**who.values(), "deal": values_of(deal)}, at)
+    who = await person(tx.connection, deal.lead_id, keys=parts.runtime.keys)
     one = Rules(rules.version, rules.route_when, (), Rule(RULE, shape.strategy, queue))
-    async with dispatching(tx, rules, keys, at) as dispatcher:
+    async with dispatching(tx, rules, parts) as dispatcher:
+        case = Case({**who.values(), "deal": values_of(deal)}, dispatcher.at)
         decision = choose(case, one, dispatcher.pool)
         match decision:
             case Choice():

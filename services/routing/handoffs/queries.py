@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import astuple, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import asyncpg
 
@@ -29,6 +29,7 @@ SELECT $1, * FROM unnest($2::text[], $3::integer[], $4::text[], $5::timestamptz[
 ON CONFLICT (deal_id, task_id) DO UPDATE SET title = excluded.title, due_at = excluded.due_at
 WHERE known.completed_at IS NULL
 """
+MOVE_TASKS = "UPDATE handoff_tasks SET due_at = due_at + $2 WHERE deal_id = $1"
 TASKS = f"SELECT deal_id, {TASK} FROM handoff_tasks WHERE deal_id = ANY($1) ORDER BY deal_id, place"
 CHANGE_TASK = """
 WITH known AS (
@@ -91,6 +92,11 @@ async def put_tasks(connection: Connection, deal_id: DealId, tasks: Sequence[Tas
         [task.title for task in tasks],
         [task.due_at for task in tasks],
     )
+
+
+async def move_tasks(connection: Connection, deal_id: DealId, by: timedelta) -> None:
+    """All tasks are due so much later."""
+    await connection.execute(MOVE_TASKS, deal_id, by)
 
 
 async def tasks_of_deals(connection: Connection, deal_ids: Sequence[DealId]) -> dict[DealId, list[Task]]:

@@ -9,8 +9,9 @@ from services.routing.assignments.domain import Assignment
 from services.routing.assignments.handlers import try_again
 from services.routing.assignments.holds import Hold
 from services.routing.errors import NotHeld
+from services.routing.fairness.queries import lock_dispatcher
 from services.routing.parts import Parts
-from shared.db import Connection, Tx, agreed_now
+from shared.db import Connection, Tx
 from shared.ids import LeadId, RepId
 
 
@@ -20,9 +21,7 @@ async def release(tx: Tx, parts: Parts, lead_id: LeadId, *, ask_again: bool) -> 
     Raises NoSuchLead, NotHeld.
     """
     rules = await parts.rules.current(tx.connection)
-    async with dispatching(
-        tx, rules, parts.runtime.keys, await agreed_now(tx.connection, parts.runtime.clock)
-    ) as dispatcher:
+    async with dispatching(tx, rules, parts) as dispatcher:
         who = await known_person(tx.connection, lead_id, parts.runtime.keys)
         hold = await _held(tx.connection, who.person_id)
         no_more_open = replace(hold, retry_at=dispatcher.at)  # a lead to be claimed goes by the strategy of its queue
@@ -32,6 +31,7 @@ async def release(tx: Tx, parts: Parts, lead_id: LeadId, *, ask_again: bool) -> 
 
 async def assign(tx: Tx, parts: Parts, lead_id: LeadId, rep_id: RepId, reason: str) -> Assignment:
     """Give a lead that waits to this rep. Raises NoSuchLead, NotHeld, and Invalid for who cannot be given leads."""
+    await lock_dispatcher(tx.connection)  # before the hold: whoever decides takes them in this order
     who = await known_person(tx.connection, lead_id)
     await _held(tx.connection, who.person_id)
     return await reassign(tx, parts, lead_id, rep_id, reason)

@@ -69,8 +69,8 @@ def router(runtime: Runtime) -> APIRouter:
         """A new rep. Leads that wait for one are tried again at once."""
 
         async def make(tx: Tx) -> Response:
-            rep_id, at = RepId(new_id()), await agreed_now(tx.connection, runtime.clock)
             await lock_dispatcher(tx.connection)
+            rep_id, at = RepId(new_id()), await agreed_now(tx.connection, runtime.clock)
             await queries.insert_rep(tx.connection, rep_id, told.columns(), at)
             await holds.retry_all(tx.connection, at)
             return _answer(await _rep(tx.connection, rep_id, runtime), 201)
@@ -109,8 +109,8 @@ def router(runtime: Runtime) -> APIRouter:
         """Change what is named; null takes away what may be absent. Leads that wait are tried again at once."""
 
         async def make(tx: Tx) -> Response:
-            at = await agreed_now(tx.connection, runtime.clock)
             await lock_dispatcher(tx.connection)
+            at = await agreed_now(tx.connection, runtime.clock)
             row = await queries.rep_row(tx.connection, RepId(rep_id), locked=True)
             if row is None:
                 raise no_such_rep(rep_id)

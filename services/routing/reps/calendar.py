@@ -60,7 +60,7 @@ class Calendar:
             return "on leave"
         if self.holidays and self.holidays.on(at.astimezone(self.zone).date()) is not None:
             return "on holiday"
-        if not any(span.start <= at for span in self._on_duty(at, at + MINUTE)):
+        if not any(span.start <= at for span in self.on_duty(at, at + MINUTE)):
             return "outside working hours"
         return None if self._taken.at(at) is None else "busy by their calendar"
 
@@ -86,7 +86,7 @@ class Calendar:
     def windows(self, at: datetime, until: datetime | None = None) -> Iterator[Span]:
         """The stretches of working time from this moment on, in order; those that begin before `until`."""
         last_end = at
-        for span in self._on_duty(at, until or at + HORIZON):
+        for span in self.on_duty(at, until or at + HORIZON):
             start = max(span.start, last_end)  # where clocks are put back, hours can reach into those of the next day
             if start < span.end:
                 last_end = span.end
@@ -128,7 +128,7 @@ class Calendar:
             self._closing[day] = spans[-1].end if worked else None
         return self._closing[day]
 
-    def _on_duty(self, at: datetime, until: datetime) -> Iterator[Span]:
+    def on_duty(self, at: datetime, until: datetime) -> Iterator[Span]:
         """Working hours without holidays, as if there were no time off; they may overlap where clocks are put back."""
         if self.hours is None and not self.holidays:
             yield Span(at, until)

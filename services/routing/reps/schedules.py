@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from services.routing.reps.calendar import Calendar
+from services.routing.reps.calendar import DAY, Calendar
 from services.routing.reps.holidays import NO_HOLIDAYS, CompanyDay, holidays_of
 from services.routing.reps.inputs import WEEKDAYS, minutes_of, moment_at
 from services.routing.reps.local_time import local_midnight
@@ -96,8 +96,10 @@ def calendar_of(stored: Stored, company: Sequence[CompanyDay] = (), busy: Busy |
     holidays = holidays_of(place.get("country"), place.get("subdivision"), company)
     spans = busy or {}
     off += [_span(stretch, zone, BY_FEED) for stretch in spans.get("away", ())]
-    taken = tuple(_span(stretch, zone, BY_FEED) for stretch in spans.get("busy", ()))
-    return Calendar(zone, hours, tuple(off), holidays or NO_HOLIDAYS, taken)
+    taken = [_span(stretch, zone, BY_FEED) for stretch in spans.get("busy", ())]
+    off += [span for span in taken if _is_a_day(span, zone)]
+    busy_only = tuple(span for span in taken if not _is_a_day(span, zone))
+    return Calendar(zone, hours, tuple(off), holidays or NO_HOLIDAYS, busy_only)
 
 
 def company_days(told: Sequence[Mapping[str, Any]]) -> tuple[CompanyDay, ...]:
@@ -117,6 +119,12 @@ def company_days(told: Sequence[Mapping[str, Any]]) -> tuple[CompanyDay, ...]:
 def _span(stretch: Sequence[str], zone: ZoneInfo, name: str) -> Span:
     start, end = (_moment(text, zone) for text in stretch)
     return Span(start, end, name)
+
+
+def _is_a_day(span: Span, zone: ZoneInfo) -> bool:
+    """Whether a stretch is a day of the rep's own clock, also of one that clocks put forward have made shorter."""
+    start, end = (moment.astimezone(zone).replace(tzinfo=None) for moment in (span.start, span.end))
+    return end - start >= DAY
 
 
 def _moment(text: str, zone: ZoneInfo) -> datetime:

@@ -26,10 +26,9 @@ OWNER = "owner"
 
 async def on_assignment_requested(event: AssignmentRequested, tx: Tx, *, parts: Parts) -> None:
     """Find a rep for a lead that has none, whatever its stage."""
-    keys, at = parts.runtime.keys, await agreed_now(tx.connection, parts.runtime.clock)
     rules = await parts.rules.current(tx.connection)
-    async with dispatching(tx, rules, keys, at) as dispatcher:
-        who = await person(tx.connection, event.lead_id, keys=keys)
+    async with dispatching(tx, rules, parts) as dispatcher:
+        who = await person(tx.connection, event.lead_id, keys=parts.runtime.keys)
         situation = await dispatcher.situation(who, event.event_id, event.event_id)
         if not who.erased and situation.current is None and not situation.decided:
             await dispatcher.place(who, situation, event.event_id, event.event_id)

@@ -1,17 +1,16 @@
 """What other rules, or another pipeline, would have made of the last days: computed, never stored.
 
 Each of two sets of rules goes through the leads in their order; the two need not wait for each other. Where there are
-many leads each has a process of its own, and this one goes on answering.
+many leads each has a process of its own, and this one goes on answering; such simulations run one after the other.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from threading import Lock
 from typing import Any
 
 from services.routing.assignments import inputs
@@ -25,12 +24,14 @@ from services.routing.reps.queries import active_reps
 from services.routing.rules.answering import FEWEST_ANSWERS, Answering, answering
 from services.routing.rules.trial import Outcome, Sums, Trial, compared
 from shared.db import agreed_now
-from shared.errors import Unavailable
+from shared.errors import QuotaExceeded, Unavailable
 from shared.processes import pool, processes_beside
 
 MOST_LEADS = 200_000
 AT_ONCE = 2_000
 MOST_LISTED = 1_000
+PATIENCE = timedelta(seconds=20)
+"""So long a simulation waits for the one before it; whoever asked may then ask again."""
 MOST_ANSWERS = 5_000
 """So many answers of reps, the latest of each, tell how fast they answer."""
 
@@ -60,10 +61,11 @@ Side = Callable[[Sequence[PastLead]], Awaitable[tuple[list[Outcome], Sums]]]
 """Gives out the next leads by one set of rules, and tells what all so far came to."""
 
 
-async def simulate_rules(parts: Parts, document: Mapping[str, Any], days: int) -> dict[str, Any]:
+async def simulate_rules(parts: Parts, turn: asyncio.Lock, document: Mapping[str, Any], days: int) -> dict[str, Any]:
     """The leads that came in during the last days, given out once by the active rules and once by a draft.
 
-    Read and worked off page by page, so that memory does not grow with the leads. `MODEL` says what is assumed.
+    Read and worked off page by page, so that memory does not grow with the leads. `MODEL` says what is assumed. Of many
+    leads one simulation runs at a time, by its `turn`. Raises QuotaExceeded where it does not come, Unavailable.
     """
     async with parts.runtime.database.reading() as connection:
         since = await agreed_now(connection, parts.runtime.clock) - timedelta(days=days)
@@ -78,8 +80,12 @@ async def simulate_rules(parts: Parts, document: Mapping[str, Any], days: int) -
     pages = _pages(parts, since)
     page: list[PastLead] = await anext(pages, [])
     following: list[PastLead] = await anext(pages, [])
-    apart = bool(following) and processes_beside(2) == 2
-    with _sides(Question(reps, answering(reps, answers)), active.document, document, apart=apart) as (give, give_anew):
+    question = Question(reps, answering(reps, answers))
+    async with AsyncExitStack() as at_the_end:
+        if following:
+            await at_the_end.enter_async_context(in_turn(turn))
+        sides = _sides(question, active.document, document, apart=bool(following) and processes_beside(2) == 2)
+        give, give_anew = at_the_end.enter_context(sides)
         while page:
             given = asyncio.gather(give(page), give_anew(page))
             later: list[PastLead] = await anext(pages, [])
@@ -127,14 +133,28 @@ def _in_order(leads: Sequence[PastLead]) -> list[PastLead]:
     return sorted(leads, key=lambda lead: (lead.assigned_at, lead.number))
 
 
+@asynccontextmanager
+async def in_turn(turn: asyncio.Lock) -> AsyncIterator[None]:
+    """Alone among those that wait for this turn. Raises QuotaExceeded when it does not come soon."""
+    try:
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            await turn.acquire()
+    except TimeoutError as exc:
+        detail = "another simulation of many leads is under way; ask again when it is done, or for fewer days"
+        raise QuotaExceeded(detail, int(PATIENCE.total_seconds())) from exc
+    try:
+        yield
+    finally:
+        turn.release()
+
+
 @contextmanager
 def _sides(question: Question, *documents: Mapping[str, Any], apart: bool) -> Iterator[list[Side]]:
-    """What gives out leads by each of these rules; `apart`: in a process of its own, one simulation at a time."""
-    if not (apart and _alone.acquire(blocking=False)):
+    """What gives out leads by each of these rules; `apart`: in a process of its own."""
+    if not apart:
         yield [_here(question.trial(document)) for document in documents]
         return
     with ExitStack() as at_the_end:
-        at_the_end.callback(_alone.release)
         pools = [pool(1, _begin, question, document) for document in documents]
         for one in pools:
             at_the_end.callback(one.shutdown, wait=False, cancel_futures=True)
@@ -153,7 +173,6 @@ def _beside(process: ProcessPoolExecutor) -> Side:
     return lambda leads: asyncio.wrap_future(process.submit(_give_out, leads))
 
 
-_alone = Lock()
 _own: list[Trial] = []
 
 

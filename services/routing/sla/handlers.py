@@ -48,7 +48,7 @@ async def run_clocks(parts: Parts) -> datetime | None:
         due = await queries.next_due(connection)
     if due is None or due > at:
         return due
-    await _reroute(parts, at)
+    await _reroute(parts)
     looked_at = 0
     for _ in range(ROUNDS):
         async with database.transaction() as tx:
@@ -57,15 +57,15 @@ async def run_clocks(parts: Parts) -> datetime | None:
         if found < AT_ONCE:
             break
     if looked_at:
-        await _reroute(parts, at)
+        await _reroute(parts)
     return at
 
 
-async def _reroute(parts: Parts, at: datetime) -> None:
+async def _reroute(parts: Parts) -> None:
     for _ in range(ROUNDS):
         async with parts.runtime.database.transaction() as tx:
             rules = await parts.rules.current(tx.connection)
-            async with dispatching(tx, rules, parts.runtime.keys, at) as dispatcher:
+            async with dispatching(tx, rules, parts) as dispatcher:
                 if await _take_reroutes(dispatcher, parts) < REROUTES_AT_ONCE:
                     break
 

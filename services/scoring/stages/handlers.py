@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import reduce
 from itertools import chain
 from typing import Any
 
@@ -17,7 +18,7 @@ from services.scoring.segments.domain import BY_PROFILE, BY_SALES, EVERYTHING
 from services.scoring.segments.handlers import reconsider, with_segments
 from services.scoring.stages import queries
 from services.scoring.stages.causes import touch_behind
-from services.scoring.stages.domain import Check, StageRules, Standing, Step
+from services.scoring.stages.domain import FIRST, Check, StageRules, Standing, Step
 from services.scoring.stages.queries import Stood, Told
 from shared.db import Connection, Tx
 from shared.events import (
@@ -42,6 +43,7 @@ from shared.telemetry import counter
 
 STAGE_CHANGES = counter("throughline_stage_changes_total", "Stage changes by the stage entered", ["stage"])
 PAGE = 200
+_EVER = datetime.max.replace(tzinfo=UTC)
 LeadFact = (
     LeadCaptured
     | ConsentChanged
@@ -108,13 +110,19 @@ async def settle_before(events: Sequence[LeadFact], tx: Tx, *, parts: Parts) -> 
 
 
 async def settle_identified(event: LeadMerged | LeadUnmerged | IdentityLinked, tx: Tx, *, parts: Parts) -> None:
-    """Judge those whose facts became others'. The survivor of a merge keeps what either had reached."""
+    """Judge those whose facts became others'. The survivor of a merge keeps what either had reached, until parted."""
     if isinstance(event, LeadMerged):
         stood = await queries.lock_stood(tx.connection, [event.from_lead_id, event.lead_id])
-        survivor, held = stood[event.lead_id], stood[event.from_lead_id].verdict.held
-        if held - survivor.verdict.held:
-            verdict = replace(survivor.verdict, held=survivor.verdict.held | held)
-            await queries.save_stood(tx.connection, [replace(survivor, verdict=verdict)])
+        survivor, gone = stood[event.lead_id], stood[event.from_lead_id]
+        verdict = replace(survivor.verdict, held=survivor.verdict.held | gone.verdict.held)
+        either = replace(survivor, verdict=verdict, furthest=further(survivor.furthest, gone.furthest))
+        if either != survivor:
+            await queries.save_stood(tx.connection, [either])
+    elif isinstance(event, LeadUnmerged):
+        parted = (await queries.lock_stood(tx.connection, [event.lead_id]))[event.lead_id]
+        own = reduce(further, await queries.reached_before(tx.connection, event.lead_id, _EVER), FIRST)
+        if further(own, parted.furthest) != own:
+            await queries.save_stood(tx.connection, [replace(parted, furthest=own)])
     await settle_unsettled(tx, parts, event.event_id)
 
 

@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from services.routing.availability.domain import stretches
 from services.routing.reps.calendar import Calendar
 from services.routing.reps.local_time import local_midnight
 from services.routing.reps.spans import Span
@@ -94,3 +95,17 @@ def test_a_local_day_begins_at_its_own_midnight() -> None:
     assert local_midnight(date(2026, 9, 6), ZoneInfo("America/Santiago")) == utc(
         "2026-09-06T04:00"
     )  # 00:00 is left out
+
+
+def test_what_is_in_the_way_is_told_by_its_own_hours_also_where_it_reaches_out_of_working_time() -> None:
+    """An hour around noon, where lunch is from twelve to half past."""
+    hours = (((540, 720), (750, 1020)),) * 7
+    rep = Calendar(BERLIN, hours, busy=(Span(berlin("2026-11-25T11:30"), berlin("2026-11-25T13:00")),))
+    shown = stretches(rep, berlin("2026-11-25T11:00"), berlin("2026-11-25T14:00"))
+    assert [(each.start, each.why_not) for each in shown] == [
+        (berlin("2026-11-25T11:00"), None),
+        (berlin("2026-11-25T11:30"), "busy by their calendar"),
+        (berlin("2026-11-25T12:00"), "outside working hours"),
+        (berlin("2026-11-25T12:30"), "busy by their calendar"),
+        (berlin("2026-11-25T13:00"), None),
+    ]

@@ -132,3 +132,19 @@ def test_a_feed_that_fails_is_asked_rarer_and_never_sooner_than_it_wants() -> No
     minutes = [wait_after(failures).total_seconds() / 60 for failures in (0, 1, 2, 3, 20, 10_000)]
     assert minutes == [5, 10, 20, 40, 360, 360]
     assert wait_after(1, 3_600).total_seconds() == 3_600
+
+
+@pytest.mark.parametrize("written", ["TZID=Europe/Vienna:{}", "{}Z"])
+def test_midnight_to_midnight_is_a_whole_day_also_when_clocks_take_an_hour_from_it(written: str) -> None:
+    days = {
+        "TZID=Europe/Vienna:{}": ("20270328T000000", "20270329T000000"),
+        "{}Z": ("20270327T230000", "20270328T220000"),
+    }
+    start, end = (written.format(moment) for moment in days[written])
+    mark = ";" if written.startswith("TZID") else ":"
+    spans = busy(f"DTSTART{mark}{start}\nDTEND{mark}{end}", "DTSTART:20270329T080000Z\nDTEND:20270329T090000Z")
+    rep = calendar_of(Stored("Europe/Vienna", None, "[]", None, None, None), busy=spans)
+    assert [(span.start.isoformat(), span.end.isoformat()) for span in rep.off] == [
+        ("2027-03-27T23:00:00+00:00", "2027-03-28T22:00:00+00:00")
+    ]
+    assert len(rep.busy) == 1

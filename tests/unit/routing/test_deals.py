@@ -165,6 +165,38 @@ def test_a_past_told_in_any_order_and_in_parts_is_the_same_deal(told: Sequence[d
     assert steps[-1].deal.passed == ("qualification", "needs_confirmed", "negotiation")
 
 
+LINE = {"product": "seat", "unit_minor": 200}
+AMOUNTS: list[dict[str, Any]] = [
+    {"occurred_at": "2026-01-05T00:00:00Z", "value_minor": 60},
+    {"occurred_at": "2026-01-10T00:00:00Z", "lines": [LINE]},
+    {"occurred_at": "2026-01-20T00:00:00Z", "value_minor": 70, "recurring_minor": 7},
+    {"occurred_at": "2026-01-30T00:00:00Z", "lines": [], "value_minor": 80},
+]
+
+
+@given(st.permutations(AMOUNTS))
+def test_lines_make_the_value_in_any_order_also_of_an_amount_told_before_they_were(told: list[dict[str, Any]]) -> None:
+    story = Story(occurred_at="2026-01-01T00:00:00Z")
+    refused = []
+    for change in told:
+        try:
+            story.change(**change)
+        except Invalid as exc:
+            refused.append((change["occurred_at"], exc.errors[0].pointer))
+    assert refused in ([], [(AMOUNTS[2]["occurred_at"], "/value_minor")])  # whoever knows of the lines is told
+    steps = steps_of(story.deal, story.entries)
+    assert [(step.deal.value_minor, step.deal.recurring_minor) for step in steps] == [
+        (100, None), (60, None), (200, None), (80, None),
+    ]  # fmt: skip
+
+
+def test_an_imported_past_whose_amounts_contradict_its_lines_names_the_place() -> None:
+    told = [PastChange.model_validate(AMOUNTS[index]) for index in (2, 1)]
+    with pytest.raises(Invalid) as refused:
+        past_entries(told, STAGES, 2, "ann")
+    assert refused.value.errors[0].pointer == "/changes/0/value_minor"
+
+
 def test_what_recurs_is_normalised_once_and_totals_are_exact() -> None:
     lines = [
         Line(product="setup", unit_minor=10_000),
