@@ -53,6 +53,23 @@ async def test_a_win_that_is_taken_back_earns_nobody_anything_in_whatever_order_
     assert await attribution.parked() == []
 
 
+async def test_a_deal_whose_win_was_taken_back_goes_on(attribution: Harness) -> None:
+    """Also where the win was taken back before anything of the deal was told here: topics have no order."""
+    for name in ("goes-on", "unheard-of"):
+        teller = PipelineTeller(name)
+        won = teller.conversion("ann", 4, 500, external_id=name, deal_id=name)
+        gone = won.model_copy(update={"event_id": f"{name}-gone", "position": 99, "withdrawn": True, "value_minor": 0})
+        opened = teller.deal_step("ann", 6, name, "first", 1)
+        given = teller.deal_step("ann", 2, name, "late", 2, opened=6, rep_id="rosa")
+        await attribution.deliver(*([opened] if name == "goes-on" else []), won, gone)
+        await attribution.deliver(given)
+        assert await attribution.parked() == []
+        again = won.model_copy(update={"event_id": f"{name}-again", "position": 100})
+        await attribution.deliver(again)
+        credits = await attribution.client.get(f"/v1/conversions/{won.conversion_id}/explain")
+        assert credits.json()["rep"] == "rosa"
+
+
 async def test_the_sums_are_those_without_the_win_and_that_is_told(attribution: Harness) -> None:
     teller = PipelineTeller("never")
     opened = teller.deal_step("ann", 4, "deal", "first", 1)
