@@ -85,6 +85,19 @@ async def test_the_sums_are_those_without_the_win_and_that_is_told(attribution: 
     assert sorted(told) == [("last_touch", 0), ("last_touch", 500), ("linear", 0), ("linear", 500)]
 
 
+async def test_a_win_taken_back_is_told_before_anything_of_its_deal_is_known(attribution: Harness) -> None:
+    teller = PipelineTeller("early")
+    won = teller.conversion("ann", 2, 500, external_id="deal", deal_id="deal")
+    gone = won.model_copy(update={"event_id": "gone", "position": 99, "withdrawn": True, "value_minor": 0})
+    await attribution.deliver(teller.touch("ann", 5), won)
+    await attribution.run_timers()
+    await attribution.deliver(gone)
+    await attribution.run_timers()
+    told = [(fact.model, fact.lead_id, fact.value_minor) for fact in await attribution.told(CreditsChanged)]
+    ann = teller.lead("ann")
+    assert set(told) == {(model, ann, minor) for model in ("last_touch", "linear") for minor in (0, 500)}
+
+
 async def test_win_taken_back_under_another_id_waits_for_who_credits_it(attribution: Harness) -> None:
     teller = PipelineTeller("moved")
     won = teller.conversion("ann", 2, 500, external_id="deal", deal_id="deal")
