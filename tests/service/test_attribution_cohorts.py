@@ -209,6 +209,25 @@ async def test_what_is_behind_a_cohort_sums_to_it(attribution: Harness, zone: st
         assert cohorts["source"] == ("sums" if zone == "UTC" else "people")
 
 
+async def test_what_is_behind_a_converted_cohort_is_converted(attribution: Harness, teller: Teller) -> None:
+    await told(
+        attribution,
+        teller.touch("nora", 3, channel="Email"),
+        teller.conversion("nora", 2, 1_000, currency="USD"),
+        teller.conversion("nora", 2, 30),
+    )
+    rates = [{"date": str(TODAY - timedelta(days=2)), "base": "USD", "quote": "EUR", "rate": "0.5"}]
+    assert (await attribution.client.put("/v1/rates", json={"rates": rates})).status_code == 200
+    (row,) = (await report(attribution, convert_to="EUR"))["rows"]
+    (split,) = (await report(attribution, "new-and-returning", convert_to="EUR"))["rows"]
+    both = (await behind(attribution, split["new"]["drill_url"])) + (
+        await behind(attribution, split["returning"]["drill_url"])
+    )
+    for items in (await behind(attribution, row["drill_url"]), both):
+        assert sorted(item["converted_minor"] for item in items) == [30, 500]
+    assert row["value_minor"] == 530
+
+
 async def test_people_say_the_same_as_sums(attribution: Harness) -> None:
     await told(attribution, *[fact for seed in range(740, 748) for fact in random_history(seed)])
     for interval in LEVELS:

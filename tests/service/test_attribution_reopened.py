@@ -53,6 +53,23 @@ async def test_a_win_that_is_taken_back_earns_nobody_anything_in_whatever_order_
     assert await attribution.parked() == []
 
 
+async def test_a_deal_whose_win_was_taken_back_goes_on(attribution: Harness) -> None:
+    """Also where the win was taken back before anything of the deal was told here: topics have no order."""
+    for name in ("goes-on", "unheard-of"):
+        teller = PipelineTeller(name)
+        won = teller.conversion("ann", 4, 500, external_id=name, deal_id=name)
+        gone = won.model_copy(update={"event_id": f"{name}-gone", "position": 99, "withdrawn": True, "value_minor": 0})
+        opened = teller.deal_step("ann", 6, name, "first", 1)
+        given = teller.deal_step("ann", 2, name, "late", 2, opened=6, rep_id="rosa")
+        await attribution.deliver(*([opened] if name == "goes-on" else []), won, gone)
+        await attribution.deliver(given)
+        assert await attribution.parked() == []
+        again = won.model_copy(update={"event_id": f"{name}-again", "position": 100})
+        await attribution.deliver(again)
+        credits = await attribution.client.get(f"/v1/conversions/{won.conversion_id}/explain")
+        assert credits.json()["rep"] == "rosa"
+
+
 async def test_the_sums_are_those_without_the_win_and_that_is_told(attribution: Harness) -> None:
     teller = PipelineTeller("never")
     opened = teller.deal_step("ann", 4, "deal", "first", 1)
@@ -66,6 +83,19 @@ async def test_the_sums_are_those_without_the_win_and_that_is_told(attribution: 
     assert await sums(attribution) == before
     told = [(fact.model, fact.value_minor) for fact in await attribution.told(CreditsChanged)]
     assert sorted(told) == [("last_touch", 0), ("last_touch", 500), ("linear", 0), ("linear", 500)]
+
+
+async def test_a_win_taken_back_is_told_before_anything_of_its_deal_is_known(attribution: Harness) -> None:
+    teller = PipelineTeller("early")
+    won = teller.conversion("ann", 2, 500, external_id="deal", deal_id="deal")
+    gone = won.model_copy(update={"event_id": "gone", "position": 99, "withdrawn": True, "value_minor": 0})
+    await attribution.deliver(teller.touch("ann", 5), won)
+    await attribution.run_timers()
+    await attribution.deliver(gone)
+    await attribution.run_timers()
+    told = [(fact.model, fact.lead_id, fact.value_minor) for fact in await attribution.told(CreditsChanged)]
+    ann = teller.lead("ann")
+    assert set(told) == {(model, ann, minor) for model in ("last_touch", "linear") for minor in (0, 500)}
 
 
 async def test_win_taken_back_under_another_id_waits_for_who_credits_it(attribution: Harness) -> None:

@@ -162,6 +162,13 @@ async def test_amounts_are_converted_by_the_rate_of_their_day_and_rounded_once(
     assert (await refused(attribution, convert_to="EUR"))[1] == "several-crossings"
     through = await report(attribution, convert_to="EUR", convert_through="CHF")
     assert through["crossed"] == {"JPY": ["CHF"]}
+    behind = await attribution.client.get(through["rows"][0]["drill_url"].removeprefix("/attribution"))
+    # 50.5 of two conversions each, rounded to the even 50 for itself
+    parts = sorted((item["credited_minor"], item["converted_minor"]) for item in behind.json()["items"])
+    assert parts == [(101, 50), (101, 50), (1_000, 500)]
+    for unasked in ("format=csv", "interval=day"):
+        refusal = await attribution.client.get(f"/v1/reports/attribution/conversions?{unasked}")
+        assert (refusal.status_code, refusal.json()["errors"][0]["pointer"]) == (422, f"query:{unasked.split('=')[0]}")
     assert (await refused(attribution, convert_to="EUR", currency="USD"))[2][0]["pointer"] == "query:currency"
     compared = await report(
         attribution, "compare", models="first_touch,last_touch", convert_to="EUR", convert_through="USD"

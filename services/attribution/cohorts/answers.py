@@ -77,7 +77,10 @@ class SplitsOut(BaseModel):
 
 
 class BoughtOut(BaseModel):
-    """A conversion of a cohort; `channel` is that of the person's first touch, `first` whether it was their first."""
+    """A conversion of a cohort; `channel` is that of the person's first touch, `first` whether it was their first.
+
+    With `convert_to`, `converted_minor` is its value by the rate of its day, each rounded for itself.
+    """
 
     conversion_id: str
     lead_id: str
@@ -86,15 +89,16 @@ class BoughtOut(BaseModel):
     occurred_at: datetime
     currency: str
     value_minor: int
+    converted_minor: int | None = None
     first: bool
 
 
 class Links:
     """Makes the addresses of the conversions behind the rows of a report."""
 
-    def __init__(self, period: Period, interval: Level, currency: str | None) -> None:
+    def __init__(self, period: Period, interval: Level, currency: str | None, converted: list[tuple[str, str]]) -> None:
         self._interval = interval
-        self._begin = address(PATH, [("interval", interval)], period.zone.key, currency)
+        self._begin = address(PATH, [("interval", interval), *converted], period.zone.key, currency)
         self._channels = cache(lambda channel: "" if channel is None else f"&channel={quote_plus(channel)}")
 
     def of_cohort(self, cohort: date, channel: str | None) -> str:

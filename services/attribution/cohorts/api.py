@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Literal
 
+import asyncpg
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from services.attribution.cohorts import queries
@@ -21,15 +22,15 @@ from services.attribution.cohorts.answers import (
 from services.attribution.cohorts.domain import Level, Part
 from services.attribution.cohorts.laying import cohorts_of, splits_of
 from services.attribution.rates.queries import exchange
-from services.attribution.reports.asking import Asked, Day, NameQuery, asked
+from services.attribution.reports.asking import Asked, Day, NameQuery, asked, asked_plainly
 from services.attribution.reports.domain import Period, bucket_of, choose_currency, nth_bucket
-from services.attribution.reports.drilling import page_of, place_after
+from services.attribution.reports.drilling import converting, page_of, place_after, worth_of
 from services.attribution.reports.figures import OneCurrency
 from services.attribution.reports.handlers import MOST_ROWS, Settled
+from services.attribution.reports.questions import not_both
 from services.attribution.standing.answers import Answers, Reading, Told
 from services.attribution.standing.domain import JOURNEYS
 from shared.db import Connection
-from shared.errors import FieldError, Invalid
 from shared.money import Currency
 from shared.service import Runtime
 from shared.web import Endpoints, Limit, Page, document, requires
@@ -68,7 +69,7 @@ def router(runtime: Runtime, answers: Answers) -> APIRouter:
                 read = await _read(connection, wanted, wanted.period, interval, convert_to, convert_through)
             by_channel, money = dimension == "channel", read.settled.money
             found = cohorts_of(read.sizes, read.parts, money, interval, today, by_channel, ages)
-            link = Links(wanted.period, interval, read.settled.only)
+            link = Links(wanted.period, interval, read.settled.only, converting(convert_to, convert_through))
             rows = [cohort_row(one, link) for one in found[:MOST_ROWS]]
             if wanted.as_csv:
                 return Told(cohort_sheet(rows, read.settled.currency), None)
@@ -101,7 +102,7 @@ def router(runtime: Runtime, answers: Answers) -> APIRouter:
                 if (period.first is None or one.key[0] >= period.first)
                 and (period.end is None or one.key[0] < period.end)
             ]
-            link = Links(wanted.period, interval, read.settled.only)
+            link = Links(wanted.period, interval, read.settled.only, converting(convert_to, convert_through))
             rows = [split_row(one, link) for one in splits[:MOST_ROWS]]
             if wanted.as_csv:
                 return Told(split_sheet(rows, read.settled.currency), None)
@@ -111,15 +112,18 @@ def router(runtime: Runtime, answers: Answers) -> APIRouter:
 
     @made.get(PATH)
     async def conversions(  # noqa: PLR0913  # what a cell is, and a place in its list
-        wanted: Annotated[Asked, Depends(asked)],
+        wanted: Annotated[Asked, Depends(asked_plainly)],
         interval: IntervalQuery = "month",
         cohort: Day = None,
         channel: NameQuery | None = None,
         first: Annotated[bool | None, Query(description="Only first conversions, or only later ones")] = None,
+        convert_to: ConvertQuery = None,
+        convert_through: ThroughQuery = None,
         limit: Limit = 50,
         cursor: str | None = None,
     ) -> Page[BoughtOut]:
         """The conversions of cohorts, the newest first; `from` and `to` are about the day of the conversion."""
+        not_both(wanted.currency, convert_to)
         zone = wanted.period.zone
         begin = bucket_of(cohort, interval) if cohort else None
         known = Period(begin, nth_bucket(begin, 1, interval) if begin else None, zone)
@@ -127,7 +131,12 @@ def router(runtime: Runtime, answers: Answers) -> APIRouter:
         after = place_after(runtime.secrets, CURSOR, cursor)
         async with runtime.database.reading() as connection:
             found = await queries.bought(connection, chosen, after=after, limit=limit + 1)
-        return page_of(runtime.secrets, CURSOR, found, limit, lambda row: BoughtOut(**row))
+            worth = await worth_of(connection, found, convert_to, convert_through)
+
+        def bought(row: asyncpg.Record) -> BoughtOut:
+            return BoughtOut(converted_minor=worth(row, row["value_minor"]), **row)
+
+        return page_of(runtime.secrets, CURSOR, found, limit, bought)
 
     return made
 
@@ -161,9 +170,7 @@ async def _read(  # noqa: PLR0913  # what was asked
     through: str | None,
 ) -> _Read:
     """The cohorts that begin in the period. Raises Invalid, SeveralCurrencies, MissingRates, SeveralCrossings."""
-    if convert_to is not None and wanted.currency is not None:
-        fault = FieldError("query:currency", "send currency for the amounts in it, or convert_to for all of them")
-        raise Invalid("currency and convert_to exclude each other", [fault])
+    not_both(wanted.currency, convert_to)
     by_days = convert_to is not None
     sizes, parts = await queries.cohorts(connection, interval, period, wanted.currency, by_days=by_days)
     if convert_to is None:

@@ -101,7 +101,9 @@ WHERE known.revision < excluded.revision
 RETURNING deal_id, old.opened_at IS DISTINCT FROM new.opened_at OR old.rep_id IS DISTINCT FROM new.rep_id AS changed
 """
 DEALS = "SELECT deal_id, opened_at, rep_id FROM deals WHERE deal_id = ANY($1)"
-OF_DEALS = "SELECT conversion_id, lead_id, occurred_at FROM conversions WHERE deal_id = ANY($1)"
+OF_DEALS = """
+SELECT conversion_id, lead_id, occurred_at FROM conversions WHERE deal_id = ANY($1) AND lead_id IS NOT NULL
+"""
 REFUNDED = """
 LEFT JOIN LATERAL (
     SELECT array_agg(refund.amount_minor) AS amounts FROM refunds AS refund
@@ -205,7 +207,7 @@ async def deals(connection: Connection, deal_ids: Iterable[DealId]) -> dict[Deal
 
 
 async def conversions_of_deals(connection: Connection, deal_ids: Iterable[DealId]) -> list[Placed]:
-    """The conversions that deals were won with."""
+    """The conversions that deals were won with; what was withdrawn is nobody's."""
     rows = await connection.fetch(OF_DEALS, sorted(set(deal_ids)))
     return [Placed(row["conversion_id"], row["lead_id"], row["occurred_at"]) for row in rows]
 

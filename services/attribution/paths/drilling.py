@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from services.attribution.paths import queries
 from services.attribution.paths.domain import Sequenced, Wanted
 from services.attribution.paths.queries import Way
-from services.attribution.reports.asking import Asked, NameQuery, asked, asked_types
+from services.attribution.reports.asking import Asked, NameQuery, asked_plainly, asked_types
 from services.attribution.reports.drilling import Behind, address, days, page_of, place_after
 from shared.service import Runtime
 from shared.web import Endpoints, Limit, Page
@@ -58,7 +58,7 @@ def router(runtime: Runtime) -> APIRouter:
 
     @made.get(PATH)
     async def conversions(  # noqa: PLR0913  # what a cell can be named by
-        common: Annotated[Asked, Depends(asked)],
+        common: Annotated[Asked, Depends(asked_plainly)],
         types: Annotated[tuple[str, ...], Depends(asked_types)],
         sequence_id: SequenceId = None,
         collapse: Annotated[bool, Query(description="Whether a run of one channel is one visit")] = False,

@@ -21,8 +21,11 @@ STANDING: tuple[Kind, ...] = ("open", "recurring")
 MONTHS = 12
 PERCENT = 100
 
+ALL = ""
+"""The step that stands for all steps of a kind together."""
+
 Totals = Mapping[tuple[Kind, str], Total]
-"""By kind and step, in the currency of the report."""
+"""By kind and step, and of what stands also by kind alone, in the currency of the report. Recurring: in a year."""
 
 
 class Sum(BaseModel):
@@ -140,13 +143,14 @@ class Tally:
 
     def told(self, worth: Worth) -> Totals:
         """The same in the currency of the report; each sum is rounded once."""
-        found: dict[tuple[Kind, str], dict[str, Total]] = defaultdict(dict)
+        found: dict[tuple[Kind, str], dict[str, Total]] = defaultdict(lambda: defaultdict(Total))
         for (kind, step, currency), total in self.totals.items():
-            found[kind, step][currency] = total
+            for name in dict.fromkeys((step, ALL)):
+                found[kind, name][currency] = found[kind, name][currency].plus(total)
         return {
             name: Total(
                 number=sum(total.number for total in by_currency.values()),
-                value_minor=worth({currency: total.value_minor for currency, total in by_currency.items()}),
+                value_minor=worth({currency: _in_a_year(name, total) for currency, total in by_currency.items()}),
                 weighted_minor=worth({currency: total.weighted_minor for currency, total in by_currency.items()}),
                 microseconds=sum(total.microseconds for total in by_currency.values()),
             )
@@ -215,10 +219,12 @@ def _figures(began: Tally, tally: Tally, stages: Sequence[str], worth: Worth) ->
 
 def _of(totals: Totals, kind: Kind) -> Total:
     """All of a kind."""
-    total = Total()
-    for (one, _), each in totals.items():
-        total = total.plus(each) if one == kind else total
-    return total
+    return totals.get((kind, ALL), Total())
+
+
+def _in_a_year(name: tuple[Kind, str], total: Total) -> int:
+    """What an amount is told as: what recurs comes every month."""
+    return MONTHS * total.value_minor if name[0] == "recurring" else total.value_minor
 
 
 def velocity(opportunities: int, won: Total, lost: int) -> int | None:
@@ -238,7 +244,7 @@ def _open(total: Total) -> Open:
 
 def _by_stage(totals: Totals, stages: Sequence[str]) -> list[OpenInStage]:
     """In the order of the pipeline; stages of an earlier one come first."""
-    there = {stage: total for (kind, stage), total in totals.items() if kind == "open" and any(total)}
+    there = {stage: total for (kind, stage), total in totals.items() if kind == "open" and stage != ALL and any(total)}
     former = sorted(there.keys() - set(stages))
     return [OpenInStage(**_open(there.get(stage, Total())).model_dump(), stage=stage) for stage in (*former, *stages)]
 
@@ -256,12 +262,9 @@ def _days(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds / DAY_S, 4)
 
 
-def _recurring(monthly_before: int, totals: Totals) -> Recurring:
+def _recurring(before: int, totals: Totals) -> Recurring:
     steps = ("new", "expansion", "contraction", "churn")
-    new, expansion, contraction, churn = (
-        MONTHS * totals.get(("recurring", step), Total()).value_minor for step in steps
-    )
-    before = MONTHS * monthly_before
+    new, expansion, contraction, churn = (totals.get(("recurring", step), Total()).value_minor for step in steps)
     gained = new + expansion + contraction + churn
     return Recurring(
         arr_before_minor=before,

@@ -1,10 +1,10 @@
 """What reports can be asked for: the parameters that they share, each checked once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from fastapi import Query, Request
+from fastapi import Depends, Query, Request
 
 from services.attribution.reports.domain import Period
 from shared.clock import time_zones
@@ -24,23 +24,30 @@ class Asked:
 
     period: Period
     currency: str | None
-    as_csv: bool
+    as_csv: bool = False
 
 
-def asked(  # noqa: PLR0913  # the parameters of a report
-    request: Request,
+def asked_plainly(
     first: Annotated[Day, Query(alias="from", description="First day")] = None,
     end: Annotated[Day, Query(alias="to", description="The day after the last")] = None,
     tz: Annotated[str, Query(description="Time zone of the days, as in `Europe/Berlin`")] = "UTC",
     currency: Annotated[Currency | None, Query(description="Needed when there are several")] = None,
-    format: Annotated[Format | None, Query(description="`csv`, also by `Accept: text/csv`")] = None,
 ) -> Asked:
-    """The parameters that all reports share. Raises Invalid."""
+    """The parameters that reports share with the lists behind their cells, which are no sheets. Raises Invalid."""
     if tz not in time_zones():
         raise Invalid("tz is not a time zone", [FieldError("query:tz", "is not the name of an IANA time zone")])
     if first is not None and end is not None and first >= end:
         raise Invalid("the period is empty", [FieldError("query:to", "must be after from; the day itself is excluded")])
-    return Asked(Period(first, end, ZoneInfo(tz)), currency, wants_sheet(request, format))
+    return Asked(Period(first, end, ZoneInfo(tz)), currency)
+
+
+def asked(
+    request: Request,
+    wanted: Annotated[Asked, Depends(asked_plainly)],
+    format: Annotated[Format | None, Query(description="`csv`, also by `Accept: text/csv`")] = None,
+) -> Asked:
+    """The parameters that all reports share. Raises Invalid."""
+    return replace(wanted, as_csv=wants_sheet(request, format))
 
 
 def asked_types(

@@ -1,7 +1,7 @@
 """From a cell of a report to the conversions behind it, whose shares sum to what the cell says."""
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from typing import Annotated, TypeVar
 from urllib.parse import quote_plus, urlencode
@@ -13,10 +13,12 @@ from pydantic import BaseModel, StringConstraints
 from services.attribution.conversions.api import DEFAULT_MODEL, ModelQuery
 from services.attribution.domain import SHARE_UNITS
 from services.attribution.models.choosing import serving_run
+from services.attribution.rates.queries import exchange
 from services.attribution.reports import queries
 from services.attribution.reports.domain import Period
 from services.attribution.reports.figures import Keys, Place
-from services.attribution.reports.questions import Question, asked_question
+from services.attribution.reports.questions import Question, asked_credits
+from shared.db import Connection
 from shared.errors import FieldError, Invalid
 from shared.secrets import Secrets
 from shared.service import Runtime
@@ -28,10 +30,16 @@ Item = TypeVar("Item")
 Name = Annotated[str, StringConstraints(max_length=10_000)]
 
 Link = Callable[[Place], str]
+Worth = Callable[[asyncpg.Record, int], int | None]
+"""What an amount of a conversion comes to in the currency of the report, if it is converted."""
 
 
 class Behind(BaseModel):
-    """A conversion and the part of it that counts in the cell; `value_minor` is all of it."""
+    """A conversion and the part of it that counts in the cell; `value_minor` is all of it.
+
+    With `convert_to`, `converted_minor` is that part by the rate of the conversion's day, each rounded for itself: the
+    sum of a list may differ from its cell, which is rounded once.
+    """
 
     conversion_id: str
     lead_id: str
@@ -41,6 +49,7 @@ class Behind(BaseModel):
     value_minor: int
     share: float
     credited_minor: int
+    converted_minor: int | None = None
     country: str
     account: str
     rep: str
@@ -55,6 +64,11 @@ def address(
     asked += [("conversion_type", ",".join(types))] if types else []
     asked += [("currency", currency)] if currency is not None else []
     return f"/attribution{path}?{urlencode(asked)}"
+
+
+def converting(convert_to: str | None, through: str | None) -> list[tuple[str, str]]:
+    """How amounts are converted, as an address names it."""
+    return [(name, code) for name, code in (("convert_to", convert_to), ("convert_through", through)) if code]
 
 
 def days(period: Period) -> list[tuple[str, date]]:
@@ -82,6 +96,7 @@ def link_of(question: Question, model: str, currency: str | None) -> Link:
     period = question.period
     named = [("model", model), ("dimension", ",".join(question.dimensions)), ("date_basis", question.basis)]
     named += [("filter", question.filter)] if question.filter is not None else []
+    named += converting(question.convert_to, question.through)
     begin = address(PATH, named, period.zone.key, currency, question.types)
 
     @cache
@@ -106,7 +121,7 @@ def router(runtime: Runtime) -> APIRouter:
 
     @made.get(PATH)
     async def conversions(
-        question: Annotated[Question, Depends(asked_question)],
+        question: Annotated[Question, Depends(asked_credits)],
         key: Annotated[list[Name] | None, Query(description="One for each dimension, in their order")] = None,
         model: ModelQuery = DEFAULT_MODEL,
         limit: Limit = 50,
@@ -122,11 +137,30 @@ def router(runtime: Runtime) -> APIRouter:
             found = await queries.conversions_behind(
                 connection, run.run, question, key or (), after=after, limit=limit + 1
             )
-        return page_of(runtime.secrets, CURSOR, found, limit, _behind)
+            worth = await worth_of(connection, found, question.convert_to, question.through)
+        return page_of(runtime.secrets, CURSOR, found, limit, lambda row: _behind(row, worth))
 
     return made
 
 
-def _behind(row: asyncpg.Record) -> Behind:
+async def worth_of(
+    connection: Connection, found: Sequence[asyncpg.Record], convert_to: str | None, through: str | None
+) -> Worth:
+    """What amounts of conversions come to by the rates of their days; nothing where nothing is to be converted.
+
+    Raises MissingRates, SeveralCrossings.
+    """
+    if convert_to is None:
+        return lambda _row, _minor: None
+    rates = await exchange(connection, convert_to, [_place(row) for row in found], through)
+    return lambda row, minor: rates.total({_place(row): minor})
+
+
+def _place(row: asyncpg.Record) -> tuple[str, date]:
+    return row["currency"], row["occurred_at"].astimezone(UTC).date()
+
+
+def _behind(row: asyncpg.Record, worth: Worth) -> Behind:
     fields = dict(row)
-    return Behind(share=int(fields.pop("units")) / SHARE_UNITS, **fields)
+    share = int(fields.pop("units")) / SHARE_UNITS
+    return Behind(share=share, converted_minor=worth(row, row["credited_minor"]), **fields)

@@ -5,15 +5,16 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Annotated, Literal
 
-from fastapi import Depends, Query
+from fastapi import Depends, Query, Request
 
 from services.attribution.domain import DIMENSIONS as TOUCH_FIELDS
-from services.attribution.reports.asking import Asked, asked, asked_types, listed
+from services.attribution.reports.asking import Asked, Format, asked_plainly, asked_types, listed
 from services.attribution.reports.domain import Cut, Interval, Period, bucket_of, nth_bucket
 from services.attribution.reports.filters import Condition, fields_of, parse_filter
 from shared.errors import FieldError, Invalid
 from shared.money import Currency
 from shared.rules import INTEGER, TEXT, Vocabulary
+from shared.web import wants_sheet
 
 Basis = Literal["conversion", "touch"]
 PERSON_FIELDS = ("country", "account", "rep")
@@ -135,30 +136,37 @@ def not_both(currency: str | None, convert_to: str | None) -> None:
         raise Invalid("currency and convert_to exclude each other", [fault])
 
 
-def asked_question(  # noqa: PLR0913  # the parameters of a report
-    wanted: Annotated[Asked, Depends(asked)],
+def asked_credits(  # noqa: PLR0913  # the parameters of a report
+    wanted: Annotated[Asked, Depends(asked_plainly)],
     dimensions: Annotated[tuple[str, ...], Depends(asked_dimensions)],
     types: Annotated[tuple[str, ...], Depends(asked_types)],
     date_basis: Annotated[Basis, Query(description="Whose day counts, the conversion's or the touch's")] = "conversion",
-    interval: Annotated[Interval | None, Query(description="A row for each of these; weeks begin on Mondays")] = None,
     filter: Annotated[str | None, Query(description='As in `channel == "Email" && value_minor >= 1000`')] = None,
     convert_to: Annotated[
         Currency | None, Query(description="Convert by the posted rates, instead of one `currency`")
     ] = None,
     convert_through: Annotated[Currency | None, Query(description="To cross by, where a pair has no rates")] = None,
 ) -> Question:
-    """What a report of credits is asked. Raises Invalid and InvalidFilter."""
+    """Which credits a report is about, or the list behind one of its cells. Raises Invalid and InvalidFilter."""
     not_both(wanted.currency, convert_to)
     return Question(
         dimensions=dimensions,
         period=wanted.period,
         basis=date_basis,
-        interval=interval,
         types=types,
         filter=filter,
         condition=parse_filter(filter, VOCABULARY) if filter is not None else None,
         currency=wanted.currency,
         convert_to=convert_to,
         through=convert_through,
-        as_csv=wanted.as_csv,
     )
+
+
+def asked_question(
+    request: Request,
+    credits: Annotated[Question, Depends(asked_credits)],
+    interval: Annotated[Interval | None, Query(description="A row for each of these; weeks begin on Mondays")] = None,
+    format: Annotated[Format | None, Query(description="`csv`, also by `Accept: text/csv`")] = None,
+) -> Question:
+    """What a report of credits is asked. Raises Invalid and InvalidFilter."""
+    return replace(credits, interval=interval, as_csv=wants_sheet(request, format))

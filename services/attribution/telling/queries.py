@@ -47,12 +47,18 @@ ORDER BY path.conversion_id, runs.model, part.place
 """
 
 
-# Of a conversion that was taken back nothing is left but what it was; whose it was the deal tells.
+# Of a conversion that was taken back nothing is left but what it was; whose it was the deal tells, or, where nothing of
+# the deal has been heard yet, the conversion as it was before.
 WITHDRAWN = """
-SELECT deals.lead_id AS person_id, conversion.conversion_id, conversion.type AS conversion_type,
-    conversion.occurred_at AS converted_at, runs.model, runs.version, conversion.currency
-FROM conversions AS conversion JOIN deals USING (deal_id) CROSS JOIN model_runs AS runs
+SELECT coalesce(deals.lead_id, before.lead_id) AS person_id, conversion.conversion_id,
+    conversion.type AS conversion_type, conversion.occurred_at AS converted_at, runs.model, runs.version,
+    conversion.currency
+FROM conversions AS conversion LEFT JOIN deals USING (deal_id) LEFT JOIN LATERAL (
+    SELECT lead_id FROM conversion_versions AS version WHERE version.conversion_id = conversion.conversion_id
+    ORDER BY position DESC, received_at DESC LIMIT 1
+) AS before ON true CROSS JOIN model_runs AS runs
 WHERE conversion.conversion_id = ANY($1) AND conversion.lead_id IS NULL AND runs.run = ANY($2)
+    AND coalesce(deals.lead_id, before.lead_id) IS NOT NULL
 """
 
 
