@@ -161,6 +161,8 @@ def _event(block: list[str], email: str, since: date) -> list[str]:
     names = set(lines.values())
     if any(name == "ATTENDEE" and _declined(line, email) for line, name in lines.items()):
         return []
+    if not names & {"DTSTART", "RECURRENCE-ID"}:  # begins never; the rest of the calendar is as good
+        return []
     ending = [line for line, name in lines.items() if name == ("DTEND" if "DTEND" in names else "DTSTART")]
     over = ending and (day := _DAY.search(ending[0])) and day[1] < since.strftime("%Y%m%d")
     if over and not names & {"RRULE", "RDATE", "DURATION", "RECURRENCE-ID"}:

@@ -61,6 +61,7 @@ def test_what_is_free_cancelled_or_declined_takes_no_time() -> None:
         f"{at}X-MICROSOFT-CDO-BUSYSTATUS:FREE",
         f"{at}ATTENDEE;CN=Ann;PARTSTAT=DECLINED:mailto:Ann@Sales.example.com",
         "DTSTART:20261126T090000Z\nDTEND:20261126T090000Z",
+        "DTEND:20261126T100000Z",
     ) == {"away": [], "busy": []}
     assert len(busy(f"{at}ATTENDEE;PARTSTAT=DECLINED:mailto:bob@sales.example.com")["busy"]) == 1
 
