@@ -15,7 +15,7 @@ from shared.web import ReportDay, wants_sheet
 MOST_TYPES = 50
 Day = Annotated[ReportDay | None, Query()]
 NameQuery = Annotated[str, Query(max_length=10_000)]
-Format = Literal["json", "csv"]
+FormatQuery = Annotated[Literal["json", "csv"] | None, Query(description="`csv`, also by `Accept: text/csv`")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def asked_plainly(
 def asked(
     request: Request,
     wanted: Annotated[Asked, Depends(asked_plainly)],
-    format: Annotated[Format | None, Query(description="`csv`, also by `Accept: text/csv`")] = None,
+    format: FormatQuery = None,
 ) -> Asked:
     """The parameters that all reports share. Raises Invalid."""
     return replace(wanted, as_csv=wants_sheet(request, format))

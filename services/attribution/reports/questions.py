@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import Depends, Query, Request
 
 from services.attribution.domain import DIMENSIONS as TOUCH_FIELDS
-from services.attribution.reports.asking import Asked, Format, asked_plainly, asked_types, listed
+from services.attribution.reports.asking import Asked, FormatQuery, asked_plainly, asked_types, listed
 from services.attribution.reports.domain import Cut, Interval, Period, bucket_of, nth_bucket
 from services.attribution.reports.filters import Condition, fields_of, parse_filter
 from shared.errors import FieldError, Invalid
@@ -166,7 +166,7 @@ def asked_question(
     request: Request,
     credits: Annotated[Question, Depends(asked_credits)],
     interval: Annotated[Interval | None, Query(description="A row for each of these; weeks begin on Mondays")] = None,
-    format: Annotated[Format | None, Query(description="`csv`, also by `Accept: text/csv`")] = None,
+    format: FormatQuery = None,
 ) -> Question:
     """What a report of credits is asked. Raises Invalid and InvalidFilter."""
     return replace(credits, interval=interval, as_csv=wants_sheet(request, format))
