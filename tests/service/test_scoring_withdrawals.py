@@ -51,6 +51,21 @@ async def test_a_robots_demo_request_loses_its_points_its_raised_hand_and_its_st
     assert (await world.scoring.told(LeadScored))[-1].total == 1
 
 
+async def test_what_is_left_of_the_furthest_stage_is_none_at_which_a_lead_was_set_aside(world: World) -> None:
+    await world.tell(world.touch("lead", "page_view"))
+    for decided in ("disqualify", "requalify"):
+        reason = {"reason": "spam" if decided == "disqualify" else "mistake"}
+        answer = await world.scoring.client.post(f"/v1/leads/lead:{decided}", json=reason)
+        assert answer.status_code == 200, answer.text
+    world.clock.move(DAY)
+    robot = world.touch("lead", "demo_requested", NOW + DAY)
+    await world.tell(robot)
+    assert (await world.score("lead"))["furthest_stage"] == "mql"
+    await world.tell(world.withdrawn(robot))
+    score = await world.score("lead")
+    assert (score["stage"], score["furthest_stage"]) == ("subscriber", "subscriber")
+
+
 async def test_a_stage_that_was_only_held_on_to_goes_with_the_touch_that_brought_it(world: World) -> None:
     """Forty points of people keep an MQL above the bar that ends one, but never made one."""
     anna = world.lead_id(ANNA)

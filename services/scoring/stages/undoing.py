@@ -8,8 +8,9 @@ have come to is let go, and then judged as ever.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import get_args
+from functools import reduce
 
+from services.scoring.decisions.domain import further
 from services.scoring.engagement.domain import Day, DayKey, Engagement, Touch
 from services.scoring.parts import Parts
 from services.scoring.people.handlers import touches_of_person
@@ -21,8 +22,6 @@ from services.scoring.stages.handlers import personal_parts, settle
 from shared.db import Connection, Tx
 from shared.events import Stage
 from shared.ids import LeadId
-
-_ORDER = {stage: place for place, stage in enumerate(get_args(Stage))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ async def settle_undone(
         furthest = before.furthest
         if furthest not in past.entered and furthest == before.verdict.stage:
             reached = await queries.reached_before(tx.connection, person_id, undone[person_id].since)
-            furthest = max({FIRST} | past.entered | reached, key=lambda one: _ORDER[one])
+            furthest = reduce(further, past.entered | reached, FIRST)
         stages = undone[person_id].stages
         may_go = before.verdict.held if stages is None else before.verdict.held & stages
         verdict = replace(before.verdict, held=before.verdict.held - (may_go - past.held))
