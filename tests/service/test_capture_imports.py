@@ -151,6 +151,19 @@ async def test_a_dry_run_counts_and_changes_nothing(capture: Importing) -> None:
     assert counts(await capture.send(table(*rows))) == (1_199, 0, 2, 1)
 
 
+async def test_a_dry_run_knows_people_of_earlier_batches_by_any_of_their_identifiers(capture: Importing) -> None:
+    known = ("known@example.com", "", "")
+    await capture.lead(email=known[0])
+    first = [(ANN, "+4915112345678", ""), (known[0], "+4915112345679", ""), (BEN, "", "b-1"), ("", "", "c-1")]
+    others = [(f"p{number}@example.com", "", "") for number in range(600)]
+    again = [("", "+4915112345678", ""), ("", "+4915112345679", "k-1"), ("", "", "b-1"), ("cid@example.com", "", "c-1")]
+    other_person = ("other@example.com", "+4915112345678", "")
+    file = table(("email", "phone", "external_id"), *first, *others, *again, other_person)
+    dry = counts(await capture.send(file, dry_run="true"))
+    assert (dry[0], dry[3]) == (604, 0)
+    assert counts(await capture.send(file))[0] == dry[0]
+
+
 @pytest.mark.parametrize("form", ["csv", "ndjson"])
 async def test_bad_rows_are_told_with_their_lines_and_reasons_and_the_others_are_taken(
     capture: Importing, form: str

@@ -4,7 +4,7 @@ import asyncio
 import time
 import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 import orjson
@@ -15,9 +15,11 @@ from services.capture.imports.files import piece_at
 from services.capture.imports.queries import Counts, Import
 from services.capture.imports.rows import Place, Row
 from services.capture.imports.telling import Outcome, Teller
+from services.capture.leads.domain import Identifier
+from services.capture.leads.queries import identifiers_of
 from shared.db import Tx
 from shared.faults import failpoint
-from shared.ids import new_id
+from shared.ids import LeadId, new_id
 from shared.service import Runtime
 from shared.telemetry import counter, log
 
@@ -156,23 +158,29 @@ class _Turn:
         if not self._job.dry_run:
             return await self._teller.tell(said, tx)
         outcomes: list[Outcome] = []
+        held: dict[LeadId, list[Identifier]] = {}
         mark = tx.mark()
         try:
             async with tx.connection.transaction():
                 outcomes = await self._teller.tell(said, tx)
+                if self._job.kind == "leads":
+                    held = await identifiers_of(
+                        tx.connection, sorted({each.lead_id for each in outcomes if each.lead_id})
+                    )
                 raise _TakenBack
         except _TakenBack:
             tx.take_back(mark)
-        return await self._without_repetitions(outcomes, tx)
+        return await self._without_repetitions(outcomes, held, tx)
 
-    async def _without_repetitions(self, outcomes: Sequence[Outcome], tx: Tx) -> list[Outcome]:
-        """Whom an earlier batch of a dry run made, this one only updates."""
-        if self._job.kind != "leads":
-            return list(outcomes)
-        made = sorted({str(each.lead_id) for each in outcomes if each.state == "created"})
-        fresh = await queries.first_of_dry_run(tx.connection, self._job.import_id, made) if made else set()
+    async def _without_repetitions(
+        self, outcomes: Sequence[Outcome], held: Mapping[LeadId, Sequence[Identifier]], tx: Tx
+    ) -> list[Outcome]:
+        """Whom an earlier batch of a dry run made, this one only updates: the identifiers `held` by leads tell."""
+        own_ids = sorted({identifier.own_id for identifiers in held.values() for identifier in identifiers})
+        known = set(own_ids) - await queries.first_of_dry_run(tx.connection, self._job.import_id, own_ids)
+        met = {lead_id for lead_id, identifiers in held.items() if _are_known(identifiers, known)}
         return [
-            Outcome("updated", lead_id=each.lead_id) if each.state == "created" and each.lead_id not in fresh else each
+            Outcome("updated", lead_id=each.lead_id) if each.state == "created" and each.lead_id in met else each
             for each in outcomes
         ]
 
@@ -198,6 +206,12 @@ class _Turn:
                     return
                 await queries.end(tx.connection, job.import_id, "done")
                 log.info("import_done", import_id=job.import_id, kind=job.kind)
+
+
+def _are_known(identifiers: Sequence[Identifier], known: Collection[LeadId]) -> bool:
+    """Whether any of these names somebody; a phone number does not, beside an email."""
+    has_email = any(identifier.kind == "email" for identifier in identifiers)
+    return any(each.own_id in known and not (has_email and each.kind == "phone") for each in identifiers)
 
 
 def _counted(outcomes: Sequence[Outcome]) -> Counts:

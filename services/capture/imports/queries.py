@@ -11,6 +11,7 @@ from services.capture.imports.columns import Kind
 from services.capture.imports.rows import Format, Place, Shape
 from services.capture.reading import looks_like_id
 from shared.db import Connection
+from shared.ids import LeadId
 
 State = Literal["waiting", "ready", "queued", "running", "done", "cancelled", "failed"]
 ADD = """
@@ -86,7 +87,7 @@ LET_GO = "UPDATE imports SET owner = NULL, lease_until = NULL WHERE import_id = 
 ADD_BAD = "INSERT INTO import_bad_rows (import_id, line, sealed) VALUES ($1, $2, $3)"
 BAD = "SELECT line, sealed FROM import_bad_rows WHERE import_id = $1 AND line > $2 ORDER BY line LIMIT $3"
 ADD_DRY = """
-INSERT INTO import_dry_leads (import_id, lead_id) SELECT $1, lead_id FROM unnest($2::text[]) AS lead_id ORDER BY lead_id
+INSERT INTO import_dry_leads (import_id, lead_id) SELECT $1, own_id FROM unnest($2::text[]) AS own_id ORDER BY own_id
 ON CONFLICT DO NOTHING RETURNING lead_id
 """
 DROP_DRY = "DELETE FROM import_dry_leads WHERE import_id = $1"
@@ -228,9 +229,9 @@ async def end(connection: Connection, import_id: str, state: State, reason: str 
         await connection.execute(DROP_FILE, file_id)
 
 
-async def first_of_dry_run(connection: Connection, import_id: str, lead_ids: Sequence[str]) -> set[str]:
-    """Those of these leads that a dry run has not made before."""
-    return {row["lead_id"] for row in await connection.fetch(ADD_DRY, import_id, lead_ids)}
+async def first_of_dry_run(connection: Connection, import_id: str, own_ids: Sequence[LeadId]) -> set[LeadId]:
+    """Those of these identifiers that a dry run has not given to anybody before."""
+    return {LeadId(row["lead_id"]) for row in await connection.fetch(ADD_DRY, import_id, own_ids)}
 
 
 def _import(row: asyncpg.Record) -> Import:

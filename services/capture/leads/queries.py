@@ -51,6 +51,7 @@ LEFT JOIN LATERAL (SELECT wrapped_key FROM person_keys WHERE lead_id = down.lead
 ORDER BY down.root, leads.lead_id
 """
 EMAILS = "SELECT own_id, lead_id FROM identifiers WHERE lead_id = ANY($1) AND kind = 'email'"
+IDENTIFIERS = "SELECT own_id, kind, lead_id FROM identifiers WHERE lead_id = ANY($1)"
 SEPARATED = """
 SELECT lead_id, other_id FROM separations WHERE lead_id = ANY($1) AND other_id = ANY($1)
 """
@@ -205,6 +206,14 @@ async def attached_leads(connection: Connection, own_ids: Sequence[LeadId]) -> d
     """The lead that each identifier was given to, before any merge."""
     rows = await connection.fetch(ATTACHED, own_ids)
     return {LeadId(row["own_id"]): LeadId(row["lead_id"]) for row in rows}
+
+
+async def identifiers_of(connection: Connection, lead_ids: Sequence[LeadId]) -> dict[LeadId, list[Identifier]]:
+    """The identifiers that were given to leads, before any merge."""
+    held: dict[LeadId, list[Identifier]] = {}
+    for row in await connection.fetch(IDENTIFIERS, lead_ids):
+        held.setdefault(LeadId(row["lead_id"]), []).append(Identifier(row["kind"], LeadId(row["own_id"])))
+    return held
 
 
 async def save_lead(  # noqa: PLR0913  # a row

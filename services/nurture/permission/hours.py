@@ -41,10 +41,14 @@ def next_open(week: Week, zone: ZoneInfo, at: datetime) -> datetime | None:
 
 
 def closes_after(week: Week, zone: ZoneInfo, opens: datetime) -> timedelta:
-    """How long the window that is open at `opens` stays open."""
+    """How long the window that is open at `opens` stays open; a clock that is set back may end it."""
     ends = max(window.ends for window in _open_windows(week, opens.astimezone(zone)))
-    closes = _midnight(opens, zone) + timedelta(minutes=ends)
-    return min(one for one in _instants(closes, zone) if one > opens) - opens
+    shown = _midnight(opens, zone) + timedelta(minutes=ends)
+    closes = min(one for one in _instants(shown, zone) if one > opens)
+    if _offset(closes, zone) < _offset(opens, zone):
+        changed = _clock_change(opens, closes, zone)
+        closes = closes if is_open(week, zone, changed) else changed
+    return closes - opens
 
 
 def _open_windows(week: Week, local: datetime) -> list[Window]:

@@ -59,6 +59,10 @@ def test_a_window_that_the_clock_is_set_back_into_is_open_again_in_its_middle() 
     assert closes_after(week, NEW_YORK, at("2026-11-01T01:00", fold=1)) == timedelta(minutes=15)
 
 
+def test_a_window_out_of_which_the_clock_is_set_back_ends_there() -> None:
+    assert closes_after(daily("01:30", "04:00"), NEW_YORK, at("2026-11-01T01:30")) == timedelta(minutes=30)
+
+
 @pytest.mark.parametrize(("day", "hours"), [("2026-03-08", 5), ("2026-03-09", 6), ("2026-11-01", 7)])
 def test_a_window_over_a_change_of_the_clock_is_as_long_as_it_really_is(day: str, hours: int) -> None:
     assert closes_after(daily("00:00", "06:00"), NEW_YORK, at(f"{day}T00:00")) == timedelta(hours=hours)
