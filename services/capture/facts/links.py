@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from shared.ids import LeadId
 
 WITHIN = timedelta(seconds=60)
-REMEMBERED = 50_000
+REMEMBERED = 10_000
 
 
 class ToldLinks:
