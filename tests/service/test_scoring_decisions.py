@@ -236,6 +236,30 @@ async def test_the_furthest_stage_of_either_is_that_of_both_until_they_are_parte
     assert await furthest() == ["mql", "subscriber"]
 
 
+async def test_as_of_a_past_instant_merged_people_had_come_as_far_as_any_of_them(world: World) -> None:
+    await world.tell(world.touch("one", "demo_requested"), world.touch("two", "page_view"))
+    await world.scoring.run_timers()
+    await pass_time(world, DAY)
+    await world.tell(world.merged("zero", "one", NOW + DAY))
+    await world.tell(world.merged("one", "two", NOW + DAY))
+    await pass_time(world, 60 * DAY)
+
+    async def then(lead: str, days: float) -> tuple[str, str]:
+        when = (NOW + timedelta(days=days)).isoformat()
+        told = (await world.scoring.client.get(f"/v1/leads/{lead}", params={"as_of": when})).json()
+        return told["stage"], told["furthest_stage"]
+
+    assert [await then("one", days) for days in (0.5, 2, 59)] == [
+        ("mql", "mql"),
+        ("mql", "mql"),
+        ("lead", "mql"),
+    ]
+    await world.tell(world.unmerged("one", "two", NOW + 61 * DAY))
+    await pass_time(world, DAY)
+    assert [await then("one", days) for days in (0.5, 2)] == [("mql", "mql"), ("mql", "mql")]
+    assert await then("two", 0.5) == ("subscriber", "subscriber")
+
+
 async def test_an_erased_persons_stage_and_decisions_vanish(world: World) -> None:
     anna = world.lead_id(ANNA)
     await world.tell(await world.captured(ANNA, **GOOD_FIT), world.touch(anna, "demo_requested"))
