@@ -46,7 +46,8 @@ CREATE TABLE assignments (
     lead_id text NOT NULL,
     revision bigint NOT NULL,
     state text NOT NULL,
-    settled_at timestamptz
+    settled_at timestamptz,
+    id_from bigint NOT NULL DEFAULT 0
 );
 CREATE INDEX assignments_lead ON assignments (lead_id);
 

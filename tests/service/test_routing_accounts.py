@@ -100,7 +100,8 @@ async def test_without_an_owner_the_rep_of_the_same_company_gets_the_lead_else_t
     await routing.qualify("one", company="Acme", account_id=account_id("acme"))
     await routing.qualify("other")
     await routing.qualify("two", company="Acme", account_id=account_id("acme"))
-    assert [await routing.owner(name) for name in ("one", "other", "two")] == [ann, bob, ann]
+    await routing.qualify("three", account_id=account_id("acme"))
+    assert [await routing.owner(name) for name in ("one", "other", "two", "three")] == [ann, bob, ann, ann]
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))

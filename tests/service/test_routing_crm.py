@@ -242,3 +242,27 @@ async def test_a_deal_whose_contact_may_not_be_looked_for_is_written_and_says_so
 
         await eventually(said)
         assert (there.tokens_given, there.next_answers) == (1, [])
+
+
+async def test_a_stage_that_overtakes_the_profile_is_written_once_that_is_here(routing: Routing) -> None:
+    there = HubSpotServer(users={})
+    async with serving(there.server) as address:
+        told = {"crm": "hubspot", "name": "ours", "base_url": address, "auth_url": address, "credentials": CREDENTIALS}
+        answer = await routing.client.post("/v1/crm-connections", json={**told, "ways": {"stages": {"lead": "New"}}})
+        place = f"/v1/webhooks/{answer.json()['connection_id']}/deliveries"
+        async with routing.service.runtime.database.transaction() as tx:
+            tx.emit(entered("kim", "lead", "subscriber", at=datetime.now(UTC)))
+
+        async def waits() -> str:
+            items = (await routing.client.get(place)).json()["items"]
+            assert [(one["state"], one["said"]) for one in items] == [("waiting", "the lead's profile is on its way")]
+            return str(items[0]["delivery_id"])
+
+        waiting = await eventually(waits)
+        await known(routing, "kim", email="kim@customer.example")
+        await routing.client.post(f"{place}/{waiting}:retry")
+
+        async def written() -> None:
+            assert [contact.get("email") for contact in there.records.values()] == ["kim@customer.example"]
+
+        await eventually(written)

@@ -48,6 +48,36 @@ async def test_of_two_owners_the_one_who_accepted_stays_and_is_told_anew(routing
     assert await routing.counted_loads() == {ann: (0, 0), bob: (1, 1)}
 
 
+async def test_who_has_the_lead_is_told_above_what_the_other_lead_had_before(routing: Routing) -> None:
+    await routing.hire("ann")
+    await routing.hire("bob")
+    await routing.qualify("one", "two")
+    await routing.answer("one", "reject", reason="a duplicate")
+    await routing.service.deliver(entered("one", "disqualified", "mql"))
+    accepted = (await routing.answer("two", "accept")).json()
+    await routing.service.deliver(merged("two", into="one"))
+    last = (await routing.service.told(LeadAssigned))[-1]
+    assert (last.assignment_id, last.lead_id, last.revision) == (accepted["assignment_id"], lead_id("one"), 3)
+    assert (await routing.assignment("one"))["assignment_id"] == accepted["assignment_id"]
+
+
+async def test_a_merged_lead_that_comes_back_goes_to_whoever_had_either_last(routing: Routing) -> None:
+    ann, bob = await routing.hire("ann"), await routing.hire("bob")
+    await routing.qualify("one", "two")
+    await routing.answer("one", "accept")
+    await routing.service.deliver(entered("one", "recycled", "sal"), entered("one", "mql", "recycled"))
+    await routing.answer("one", "accept")
+    await routing.service.deliver(entered("one", "recycled", "sal"))
+    routing.clock.move(timedelta(days=1))
+    await routing.answer("two", "accept")
+    await routing.service.deliver(entered("two", "recycled", "sal"))
+    assert [(await routing.assignment(name))["rep_id"] for name in ("one", "two")] == [ann, bob]
+    await routing.service.deliver(merged("two", into="one"))
+    assert (await routing.assignment("one"))["rep_id"] == bob, "the last one"
+    await routing.service.deliver(entered("one", "mql", "recycled"))
+    assert await routing.owner("one") == bob
+
+
 async def test_two_offers_leave_the_earlier_one_and_undoing_the_merge_brings_the_other_back(routing: Routing) -> None:
     ann, bob = await routing.hire("ann"), await routing.hire("bob")
     await routing.qualify("one")

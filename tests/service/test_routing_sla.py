@@ -225,6 +225,10 @@ async def test_after_an_outage_reps_have_a_grace_and_what_was_missed_is_spread(r
     await routing.service.run_timers()
     assert {await routing.owner(name) for name in names} == {ann}
     assert (await said(routing)) == []
+    stuck = (await routing.client.get("/v1/stuck")).json()["items"]
+    graces = [datetime.fromisoformat(one["grace_until"]) - routing.clock.now() for one in stuck]
+    assert len(graces) == 40
+    assert timedelta(minutes=15) <= min(graces) < max(graces) <= timedelta(minutes=30)
     assert (await routing.answer(names[0], "accept")).status_code == 200
     parts, moved = make_parts(routing.service.consumer_runtime), []
     for _ in range(35):

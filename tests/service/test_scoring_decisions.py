@@ -221,6 +221,22 @@ async def test_decisions_go_with_people_when_they_are_merged_and_parted(world: W
     assert (await world.score("one"))["stage"] == "mql"
 
 
+async def test_a_duplicate_that_stands_for_both_after_the_merge_is_no_duplicate_any_more(world: World) -> None:
+    first, second, third = (world.lead_id(f"{name}@x.example.com") for name in ("first", "second", "third"))
+    for name, lead in (("first", first), ("second", second), ("third", third)):
+        await world.tell(await world.captured(f"{name}@x.example.com", **GOOD_FIT), world.touch(lead, "demo_requested"))
+    await world.tell(world.merged(third, second, NOW - timedelta(minutes=1)))
+    await call(world, second, "disqualify", reason="duplicate")
+    await world.tell(world.touch(second, "page_view", NOW + timedelta(seconds=1)))
+    assert (await world.score(second))["stage"] == "disqualified", "of a lead that it was not merged with"
+    await world.tell(world.merged(first, second, NOW + timedelta(minutes=1)))
+    await world.scoring.run_timers()
+    assert (await world.score(second))["stage"] == "mql"
+    await world.tell(world.unmerged(first, second, NOW + timedelta(minutes=2)))
+    await world.scoring.run_timers()
+    assert [(await world.score(lead))["stage"] for lead in (first, second)] == ["mql", "disqualified"]
+
+
 async def test_the_furthest_stage_of_either_is_that_of_both_until_they_are_parted(world: World) -> None:
     await world.tell(world.touch("one", "demo_requested"), world.touch("two", "page_view"))
     await call(world, "one", "disqualify", reason="spam")
@@ -234,6 +250,30 @@ async def test_the_furthest_stage_of_either_is_that_of_both_until_they_are_parte
     assert await furthest() == ["mql", "mql"]
     await world.tell(world.unmerged("one", "two", NOW + timedelta(minutes=2)))
     assert await furthest() == ["mql", "subscriber"]
+
+
+async def test_as_of_a_past_instant_merged_people_had_come_as_far_as_any_of_them(world: World) -> None:
+    await world.tell(world.touch("one", "demo_requested"), world.touch("two", "page_view"))
+    await world.scoring.run_timers()
+    await pass_time(world, DAY)
+    await world.tell(world.merged("zero", "one", NOW + DAY))
+    await world.tell(world.merged("one", "two", NOW + DAY))
+    await pass_time(world, 60 * DAY)
+
+    async def then(lead: str, days: float) -> tuple[str, str]:
+        when = (NOW + timedelta(days=days)).isoformat()
+        told = (await world.scoring.client.get(f"/v1/leads/{lead}", params={"as_of": when})).json()
+        return told["stage"], told["furthest_stage"]
+
+    assert [await then("one", days) for days in (0.5, 2, 59)] == [
+        ("mql", "mql"),
+        ("mql", "mql"),
+        ("lead", "mql"),
+    ]
+    await world.tell(world.unmerged("one", "two", NOW + 61 * DAY))
+    await pass_time(world, DAY)
+    assert [await then("one", days) for days in (0.5, 2)] == [("mql", "mql"), ("mql", "mql")]
+    assert await then("two", 0.5) == ("subscriber", "subscriber")
 
 
 async def test_an_erased_persons_stage_and_decisions_vanish(world: World) -> None:

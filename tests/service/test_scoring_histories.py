@@ -5,6 +5,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -218,3 +219,29 @@ async def test_the_survivor_of_a_merge_keeps_a_stage_that_either_had_reached(wor
     assert [one.lead_id for one in await world.scoring.told(StageChanged) if one.stage == "mql"] == [b, a]
     await world.tell(world.unmerged(b, a))
     assert ((await world.score(a))["stage"], (await world.score(b))["stage"]) == ("lead", "mql")
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+async def test_an_assignment_told_anew_after_merges_is_its_first_leads_in_any_order(
+    world: World, order: tuple[int, ...]
+) -> None:
+    one, two, three = (world.lead_id(who) for who in PEOPLE)
+    for who in (one, two, three):
+        await world.tell(world.touch(who, "demo_requested"))
+    await world.tell(world.merged(one, two), world.merged(two, three), world.assigned(three, "other", 3))
+    told = [world.assigned(one, "a"), world.assigned(two, "a", 2), world.assigned(three, "a", 4)]
+    for place in order:
+        await world.tell([*told, world.accepted(one, "a")][place])
+    assert (await world.score(three))["stage"] == "sal"
+    (first, _) = (await world.projection())["assignments"]
+    assert [first[0]] == [f'(a,{one},4,accepted,"2026-11-20 12:00:00+00",0)']
+    await world.tell(world.unmerged(one, two, NOW + timedelta(minutes=1)))
+    assert [(await world.score(who))["stage"] for who in (one, three)] == ["sal", "mql"]
+
+
+async def test_tellings_of_an_assignment_in_one_batch_count_as_one_after_the_other(world: World) -> None:
+    one, two = world.lead_id(PEOPLE[0]), world.lead_id(PEOPLE[1])
+    await world.tell(world.touch(one, "demo_requested"), world.merged(one, two))
+    await world.tell(world.assigned(two, "a", 4), world.assigned(one, "a"), world.assigned(two, "b", 3))
+    rows = [row[0] for row in (await world.projection())["assignments"]]
+    assert rows == [f"(a,{one},4,offered,,1)", f"(b,{two},3,offered,,3)"]

@@ -25,7 +25,8 @@ Group = list[tuple[Assignment, bool]]
 async def on_identity_changed(event: LeadMerged | LeadUnmerged | IdentityLinked, tx: Tx, *, parts: Parts) -> None:
     """Assignments and holds follow the person: of two current owners one goes on, told anew; see `one_owner`.
 
-    The other's assignment ends, and lives again when the merge is undone.
+    The other's assignment ends, and lives again when the merge is undone. Whoever reads goes by the highest revision,
+    so that a current assignment is also told anew where the other lead had more of them.
     """
     other = event.anonymous_lead_id if isinstance(event, IdentityLinked) else event.from_lead_id
     connection = tx.connection
@@ -40,8 +41,9 @@ async def on_identity_changed(event: LeadMerged | LeadUnmerged | IdentityLinked,
     left = {one.person_id for group in groups.values() for one, moved in group if moved}
     for owner, group in groups.items():
         kept = await _revive(tx, group, at, some_left=owner in left)
-        if kept is not None and owner in crowded:
-            await queries.raise_revision(connection, kept.assignment_id, max(one.revision for one, _ in group) + 1)
+        highest = max(one.revision for one, _ in group)
+        if kept is not None and (owner in crowded or kept.revision < highest):
+            await queries.raise_revision(connection, kept.assignment_id, highest + 1)
             told = await queries.one(connection, kept.assignment_id)
             assert told is not None
             tx.emit(lead_assigned(told, await teams_of(connection, told.rep_id), kept_by=event.event_id))

@@ -33,13 +33,13 @@ from services.routing.crm.domain import (
     stands,
 )
 from services.routing.crm.hubspot import HubSpot
+from services.routing.crm.profiles import person_told
 from services.routing.crm.records import Records
 from services.routing.crm.salesforce import Salesforce
 from services.routing.crm.sessions import NotLetIn, Session, Where, ask, call_with_token, no_answer, token_of, write
 from services.routing.crm.zoho import Zoho
 from services.routing.deals.handlers import deal_by_id
 from services.routing.people.domain import Person
-from services.routing.people.handlers import person
 from services.routing.reps.queries import reps_of
 from services.routing.webhooks.domain import CLAIM_FOR
 from services.routing.webhooks.queries import Claimed
@@ -101,8 +101,10 @@ class CrmWriter:
 
     async def _tell(self, outbound: Outbound, where: Where, claimed: Claimed, told: Mapping[str, Any]) -> Verdict:
         data = told["data"]
-        async with self._runtime.database.reading() as connection:
-            who = await person(connection, LeadId(data["lead_id"]), keys=self._runtime.keys)
+        who = await person_told(self._runtime, data)
+        if who is None:
+            why = "the lead's profile is on its way"
+            return verdict_to_try_again(why, None, claimed.attempts, claimed.delivery_id)
         if told["type"] == ERASED:
             return await self._erase(outbound, where, claimed, LeadId(data["lead_id"]))
         if who.erased:

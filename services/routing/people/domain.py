@@ -112,8 +112,10 @@ class Person:
 
     @property
     def company(self) -> str | None:
-        """The company's name as it is compared: without case and surplus spaces."""
-        name = self.lead.get("company")
+        """The company's name, or that of the account where the lead tells none, as it is compared: without case and
+        surplus spaces.
+        """
+        name = self.lead.get("company") or (self.companies[0].name if self.companies else None)
         return " ".join(str(name).split()).casefold() or None if name else None
 
     def values(self) -> dict[str, Any]:

@@ -27,7 +27,8 @@ class FixOut(BaseModel):
 class StuckOut(BaseModel):
     """A lead that does not move, why, since when, and the call that moves it.
 
-    `fix` is null only where there is no rep at all to give the lead to.
+    `fix` is null only where there is no rep at all to give the lead to. `grace_until` is when the clock of an offer, or
+    of the first contact, goes on by itself, where an outage put it off.
     """
 
     lead_id: str
@@ -35,6 +36,7 @@ class StuckOut(BaseModel):
     detail: str
     since: datetime
     rep_id: str | None
+    grace_until: datetime | None
     fix: FixOut | None
 
 
@@ -65,6 +67,7 @@ def router(parts: Parts) -> APIRouter:
                     detail=one.detail,
                     since=one.since,
                     rep_id=one.rep_id,
+                    grace_until=one.grace_until,
                     fix=None if fix is None else FixOut(method=fix.method, path=fix.path, body=fix.body),
                 )
             )

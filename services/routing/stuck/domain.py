@@ -13,7 +13,10 @@ Reason = Literal["held", "profile", "offer_overdue", "untouched", "owner_inactiv
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """A lead that does not move; `place` is its own within the list, `rep_id` who has it."""
+    """A lead that does not move; `place` is its own within the list, `rep_id` who has it.
+
+    `grace_until` is when the next step of its clock is taken, where an outage put that off.
+    """
 
     lead_id: LeadId
     reason: Reason
@@ -22,6 +25,7 @@ class Stuck:
     place: str
     rep_id: RepId | None = None
     assignment_id: str | None = None
+    grace_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,10 @@ PATIENCE = timedelta(minutes=1)
 """So long a lead may wait for its profile, or a clock for its turn, before it is stuck."""
 # Each part ends after a page of its own; what is open to be claimed is not stuck.
 STUCK = """
-SELECT * FROM (
+SELECT every.*, (
+    SELECT c.due_at FROM clocks AS c WHERE c.assignment_id = every.assignment_id AND c.graces > 0
+        AND c.clock = CASE reason WHEN 'offer_overdue' THEN 'accept' WHEN 'untouched' THEN 'touch' END
+) AS grace_until FROM (
     (SELECT person_id AS lead_id, 'held' AS reason, reason AS detail, since, person_id AS place,
         NULL::text AS rep_id, NULL::text AS assignment_id
     FROM holds WHERE awaits IS NULL AND claimants IS NULL AND (since, 'held' || person_id) > ($2, $3)

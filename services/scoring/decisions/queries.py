@@ -22,11 +22,15 @@ END = """
 UPDATE stage_decisions SET ended_at = $3, end_reason = $4, ended_by = $5
 WHERE lead_id = $1 AND decision_id = $2 AND ended_at IS NULL
 """
-# What stands goes before what has ended, then the latest; what is about a record stays with it when it is merged.
+# What stands goes before what has ended, then the latest. What is about a record, as that it is a duplicate, stays with
+# it when it is merged, and is settled where another lead was merged into it since.
 LATEST = f"""{IDS}
 SELECT DISTINCT ON (ids.person_id) ids.person_id, decision.*
 FROM ids JOIN stage_decisions AS decision ON decision.lead_id = ids.id
-WHERE NOT (decision.of_record AND decision.lead_id <> ids.person_id)
+WHERE NOT (decision.of_record AND (decision.lead_id <> ids.person_id OR EXISTS (
+    SELECT 1 FROM identity_aliases AS alias JOIN profiles USING (lead_id)
+    WHERE alias.into_id = decision.lead_id AND alias.active AND alias.at >= decision.since
+)))
 ORDER BY ids.person_id, decision.ended_at IS NOT NULL, coalesce(decision.ended_at, decision.since) DESC,
     decision.since DESC, decision.decision_id
 """

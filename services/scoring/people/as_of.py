@@ -128,10 +128,15 @@ async def _past(connection: Connection, parts: Parts, person: Person, at: dateti
 
 
 async def _stood_at(connection: Connection, person_id: LeadId, at: datetime) -> Place:
-    place = Place()
+    """Where the person stood. The furthest stage is that of all who are the person today; who has only become so later
+    also says where the person stood, until the survivor's own word.
+    """
+    place, furthest = Place(), FIRST
     for row in await stages_until(connection, person_id, at):
-        place = Place(row["stage"], further(place.furthest, row["stage"]), row["at"], row["reason"], row["until"])
-    return place
+        furthest = further(furthest, row["stage"])
+        if row["merged_at"] is None or row["merged_at"] > at:
+            place = Place(row["stage"], FIRST, row["at"], row["reason"], row["until"])
+    return replace(place, furthest=furthest)
 
 
 async def _touches(connection: Connection, parts: Parts, rules: RuleSet, person_id: LeadId) -> list[Touch]:

@@ -92,7 +92,10 @@ class StatusOut(BaseModel):
 
 
 class ContributionOut(BaseModel):
-    """What a feature of the lead adds to its log-odds, above (or below) somebody of whom everything is usual."""
+    """What a feature of the lead adds to its log-odds, above (or below) somebody of whom everything is usual.
+
+    `value` is as the model takes it: a category, or a number, which but for `channels` is log(1 + n).
+    """
 
     feature: str
     value: float | str

@@ -12,18 +12,20 @@ from shared.events import AssignmentAccepted, AssignmentExpired, AssignmentRejec
 
 async def on_assigned(events: Sequence[LeadAssigned], tx: Tx, *, parts: Parts) -> None:
     """Keep who is responsible."""
-    await queries.save_assignments(tx.connection, events)
-    await reconsider_sales(tx, parts, [event.lead_id for event in events])
+    known = await queries.save_assignments(tx.connection, events)
+    await reconsider_sales(tx, parts, known | {event.lead_id for event in events})
 
 
 async def on_assignment_settled(
     events: Sequence[AssignmentAccepted | AssignmentRejected | AssignmentExpired], tx: Tx, *, parts: Parts
 ) -> None:
     """Keep what became of assignments."""
+    concerned = {event.lead_id for event in events}
     for event in events:
-        state = _state_after(event)
-        await queries.settle_assignment(tx.connection, event.assignment_id, event.lead_id, state, event.occurred_at)
-    await reconsider_sales(tx, parts, [event.lead_id for event in events])
+        settled = (event.assignment_id, event.lead_id, _state_after(event), event.occurred_at)
+        if (known := await queries.settle_assignment(tx.connection, *settled)) is not None:
+            concerned.add(known)
+    await reconsider_sales(tx, parts, concerned)
 
 
 async def on_deals(events: Sequence[DealChanged], tx: Tx, *, parts: Parts) -> None:

@@ -7,15 +7,24 @@ from shared.db import Connection
 from shared.events import DealChanged, LeadAssigned
 from shared.ids import AssignmentId, LeadId
 
+# An assignment that goes on after a merge is told anew, with the survivor's id and a higher revision, and by another
+# partition. It stays its first lead's, who has it again once the merge is undone: `id_from` is the revision that
+# `lead_id` was told with, 0 for what became of it, which always comes with the first one.
 ASSIGN = """
-INSERT INTO assignments AS known (assignment_id, lead_id, revision, state)
-SELECT *, 'offered' FROM unnest($1::text[], $2::text[], $3::bigint[])
-ON CONFLICT (assignment_id) DO UPDATE SET revision = excluded.revision
+INSERT INTO assignments AS known (assignment_id, lead_id, id_from, revision, state)
+SELECT *, 'offered' FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+ON CONFLICT (assignment_id) DO UPDATE SET revision = greatest(known.revision, excluded.revision),
+    lead_id = CASE WHEN excluded.id_from < known.id_from THEN excluded.lead_id ELSE known.lead_id END,
+    id_from = least(known.id_from, excluded.id_from)
+RETURNING old.lead_id
 """
 SETTLE = """
 INSERT INTO assignments AS known (assignment_id, lead_id, revision, state, settled_at) VALUES ($1, $2, 0, $3, $4)
-ON CONFLICT (assignment_id) DO UPDATE SET state = excluded.state, settled_at = excluded.settled_at
-WHERE known.settled_at IS NULL OR (known.settled_at, known.state) < (excluded.settled_at, excluded.state)
+ON CONFLICT (assignment_id) DO UPDATE SET lead_id = excluded.lead_id, id_from = 0,
+    state = CASE WHEN (known.settled_at, known.state) >= (excluded.settled_at, excluded.state)
+        THEN known.state ELSE excluded.state END,
+    settled_at = greatest(known.settled_at, excluded.settled_at)
+RETURNING old.lead_id
 """
 SAVE_DEALS = """
 INSERT INTO deals AS known (deal_id, lead_id, revision, status, opened_at, closed_at)
@@ -26,22 +35,29 @@ WHERE known.revision < excluded.revision
 """
 
 
-async def save_assignments(connection: Connection, events: Sequence[LeadAssigned]) -> None:
-    """Keep assignments; what became of one may have been told before."""
-    ordered = sorted({event.assignment_id: event for event in events}.values(), key=lambda event: event.assignment_id)
-    await connection.execute(
+async def save_assignments(connection: Connection, events: Sequence[LeadAssigned]) -> set[LeadId]:
+    """Keep assignments; what became of one may have been told before. Answers the ids that they were known by."""
+    highest: dict[AssignmentId, int] = {}
+    first: dict[AssignmentId, LeadAssigned] = {}
+    for event in sorted(events, key=lambda event: (event.assignment_id, event.revision)):
+        highest[event.assignment_id] = event.revision
+        first.setdefault(event.assignment_id, event)
+    rows = await connection.fetch(
         ASSIGN,
-        [event.assignment_id for event in ordered],
-        [event.lead_id for event in ordered],
-        [event.revision for event in ordered],
+        list(first),
+        [event.lead_id for event in first.values()],
+        [event.revision for event in first.values()],
+        list(highest.values()),
     )
+    return {LeadId(row["lead_id"]) for row in rows if row["lead_id"] is not None}
 
 
 async def settle_assignment(
     connection: Connection, assignment_id: AssignmentId, lead_id: LeadId, state: str, at: datetime
-) -> None:
-    """Keep what became of an assignment; the latest word counts."""
-    await connection.execute(SETTLE, assignment_id, lead_id, state, at)
+) -> LeadId | None:
+    """Keep what became of an assignment; the latest word counts. Answers the id that it was known by."""
+    known: LeadId | None = await connection.fetchval(SETTLE, assignment_id, lead_id, state, at)
+    return known
 
 
 async def save_deals(connection: Connection, events: Sequence[DealChanged]) -> None:

@@ -70,10 +70,18 @@ WHERE change.person_id = $1 AND revision < $2
     AND NOT EXISTS (SELECT 1 FROM standings WHERE standings.person_id = $1 AND erased)
 ORDER BY revision DESC LIMIT $3
 """
+# Of all that were merged into the person, the person's own last; `merged_at` is when another became the person.
 STAGES_UNTIL = """
-SELECT stage, reason, at, until FROM stage_changes WHERE person_id = $1 AND at <= $2
-    AND NOT EXISTS (SELECT 1 FROM standings WHERE standings.person_id = $1 AND erased)
-ORDER BY revision
+WITH RECURSIVE part AS (
+    SELECT $1::text AS person_id, NULL::timestamptz AS merged_at
+    UNION
+    SELECT alias.lead_id, alias.at
+    FROM part JOIN identity_aliases AS alias ON alias.into_id = part.person_id AND alias.active
+)
+SELECT change.stage, change.reason, change.at, change.until, part.merged_at
+FROM part JOIN stage_changes AS change ON change.person_id = part.person_id AND change.at <= $2
+WHERE NOT EXISTS (SELECT 1 FROM standings WHERE standings.person_id = change.person_id AND erased)
+ORDER BY part.merged_at IS NULL, change.at, change.revision
 """
 
 
@@ -225,7 +233,9 @@ async def stage_changes(connection: Connection, person_id: LeadId, before: int, 
 
 
 async def stages_until(connection: Connection, person_id: LeadId, at: datetime) -> list[asyncpg.Record]:
-    """A person's stage changes up to an instant, the oldest first."""
+    """The stage changes of a person and of whom was merged into it up to an instant, the person's own last, each oldest
+    first; `merged_at` is when another became the person.
+    """
     return await connection.fetch(STAGES_UNTIL, person_id, at)
 
 
