@@ -21,7 +21,7 @@ from shared.events import EVENT_OF, TOPIC_OF, Event, decoder
 from shared.faults import failpoint
 from shared.kafka._guard import Guard
 from shared.kafka._positions import Fenced, move_positions, put_watermarks
-from shared.kafka._records import Decoded, Watermark
+from shared.kafka._records import Decoded, Letter, Watermark, decode
 from shared.kafka._routes import Route
 from shared.personal import newest_fact_ms
 from shared.telemetry import counter, describe, log, set_trace, span
@@ -53,6 +53,8 @@ BURY = """
 INSERT INTO dead_letters (consumer, topic, partition, "offset", key, headers, value, error)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
 """
+LETTER = "SELECT * FROM dead_letters WHERE consumer = $1 AND id = $2"
+READ_LETTER = "DELETE FROM dead_letters WHERE id = $1"
 PARKED_OF_KEY = """
 SELECT id, type, value, folded, slug FROM parked_events WHERE consumer = $1 AND key = $2 ORDER BY id LIMIT $3 FOR UPDATE
 """
@@ -201,6 +203,22 @@ class Processor:
             await tx.connection.execute(STILL_PARKED, rows[0]["id"], slug, error)
             return False
         await tx.connection.execute(UNPARK, [row["id"] for row in rows])
+        return True
+
+    async def read_letter(self, letter_id: int) -> bool:
+        """Read a dead letter again, and carry it out if it is a fact by now. Whether it is none any more."""
+        connection = await self._database.connect()
+        try:
+            row = await connection.fetchrow(LETTER, self._consumer, letter_id)
+            if row is None:
+                return True
+            record = decode(row["topic"], Letter(dict(row)), self.kinds)
+            if record.error:
+                return False
+            await self.process(connection, Batch([record]))
+            await connection.execute(READ_LETTER, letter_id)
+        finally:
+            await connection.close()
         return True
 
     async def _take_in(self, connection: Connection, batch: Batch) -> tuple[list[Decoded], set[str]]:
