@@ -5,21 +5,25 @@ ARG BASE=python:3.13-slim
 FROM ${BASE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
-COPY requirements-runtime.txt /tmp/
-RUN /opt/venv/bin/python -m pip install --require-hashes --only-binary :all: -r /tmp/requirements-runtime.txt
+COPY requirements-build.txt requirements-runtime.txt /tmp/
+# dkimpy is published as source alone; what builds it is locked as well.
+RUN set -e; \
+    pip="/opt/venv/bin/python -m pip"; \
+    $pip install --require-hashes --only-binary :all: -r /tmp/requirements-build.txt; \
+    $pip install --require-hashes --only-binary :all: --no-binary dkimpy --no-build-isolation -r /tmp/requirements-runtime.txt
 COPY shared /opt/throughline/shared
 COPY services /opt/throughline/services
 COPY throughline /opt/throughline/throughline
 COPY deploy/__init__.py /opt/throughline/deploy/__init__.py
 COPY deploy/embedded /opt/throughline/deploy/embedded
-# The checkout's packages stand beside the venv's; pip itself is of no use to a running service.
+# The checkout's packages stand beside the venv's; what installs is of no use to a running service.
 RUN set -e; \
     site=$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
     echo /opt/throughline >"$site/throughline.pth"; \
     printf '#!/opt/venv/bin/python\nfrom throughline.main import app\n\napp(prog_name="throughline")\n' >/opt/venv/bin/throughline; \
     chmod 755 /opt/venv/bin/throughline; \
     /opt/venv/bin/python -m compileall -q /opt/throughline; \
-    /opt/venv/bin/python -m pip uninstall --quiet --yes pip
+    /opt/venv/bin/python -m pip uninstall --quiet --yes setuptools pip
 
 FROM ${BASE}
 ARG REVISION=unknown

@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SECRET_FILES = Path("/run/secrets")
@@ -19,6 +19,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         secrets_dir=SECRET_FILES if SECRET_FILES.is_dir() else None,
         frozen=True,
+        hide_input_in_errors=True,
         extra="ignore",
     )
 
@@ -79,3 +80,19 @@ class Settings(BaseSettings):
     oidc_issuer: str | None = None
     oidc_jwks_url: str | None = None
     oidc_audience: str = "throughline"
+
+    @field_validator("secret")
+    @classmethod
+    def _is_hexadecimal(cls, secret: SecretStr) -> SecretStr:
+        try:
+            bytes.fromhex(secret.get_secret_value())
+        except ValueError:
+            raise ValueError("is not hexadecimal") from None
+        return secret
+
+    @model_validator(mode="after")
+    def _knows_issuer_and_keys(self) -> Self:
+        """With keys alone every issuer that they belong to would be believed, and an issuer alone has none."""
+        if (self.oidc_issuer is None) != (self.oidc_jwks_url is None):
+            raise ValueError("OIDC_ISSUER and OIDC_JWKS_URL are set together or not at all")
+        return self

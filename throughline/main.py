@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from deploy.embedded.errors import CannotStart
-from throughline import backups, exports, hooks, imports, operations, parked, stack, tokens
+from throughline import backups, dead, exports, hooks, imports, operations, parked, stack, tokens
 from throughline.errors import FAILED, USAGE, CommandFailed
 
 _UsageError: Any = typer.BadParameter.__base__  # the class of every wrong call; only its children are exported
@@ -67,6 +67,13 @@ parked_app.command("show")(parked.show)
 parked_app.command("retry")(parked.retry)
 parked_app.command("discard")(parked.discard)
 app.add_typer(parked_app, name="parked")
+
+dead_app = typer.Typer(help="Records of Kafka that could not be read.", no_args_is_help=True)
+dead_app.command("list")(dead.list_dead)
+dead_app.command("show")(dead.show)
+dead_app.command("retry")(dead.retry)
+dead_app.command("discard")(dead.discard)
+app.add_typer(dead_app, name="dead")
 
 hooks_app = typer.Typer(help="Recorded webhook requests.", no_args_is_help=True)
 hooks_app.command("check")(hooks.check)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 ROLE_NAMES = ("api", "consumer", "worker")
+WIDEST = 2_000
 
 
 def service_name(text: str) -> str:
@@ -216,11 +217,13 @@ def servers(settings: "Settings") -> Iterator[None]:
 
 
 def print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    """Rows for a person to read."""
+    """Rows for a person to read, each a line, whole: what is shown here is given to other commands."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, box=None)
+    table = Table(box=None)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
-    Console(soft_wrap=True).print(table)
+    Console(width=WIDEST).print(table, soft_wrap=True)

@@ -33,7 +33,7 @@ AUDIT = "INSERT INTO audit_entries (actor, action, target, detail) VALUES ('cli'
 
 T = TypeVar("T")
 Lead = Annotated[str | None, typer.Option("--lead", help="Only what is parked for this lead.")]
-ParkedId = Annotated[int, typer.Argument(metavar="ID", help="As `parked list` shows it.")]
+ParkedId = Annotated[int, typer.Argument(metavar="ID", min=1, max=2**63 - 1, help="As `parked list` shows it.")]
 
 
 def list_parked(
@@ -53,7 +53,7 @@ def list_parked(
             found = await connection.fetch(LIST, lead, limit)
         return [{"service": runtime.service, **row} for row in found]
 
-    rows = [row for name in ((service,) if service else SERVICES) for row in _with(name, data_dir, work)]
+    rows = [row for name in ((service,) if service else SERVICES) for row in with_runtime(name, data_dir, work)]
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
@@ -71,7 +71,7 @@ def show(service: Service, parked_id: ParkedId, data_dir: DataDir = DEFAULT_DATA
             raise CommandFailed(f"Nothing is parked in {service} under {parked_id}.")
         return {**row, "value": json.loads(row["value"])}
 
-    print(json.dumps(_with(service, data_dir, work), indent=2))
+    print(json.dumps(with_runtime(service, data_dir, work), indent=2))
 
 
 def retry(service: Service, lead: Lead = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> int:
@@ -82,7 +82,7 @@ def retry(service: Service, lead: Lead = None, data_dir: DataDir = DEFAULT_DATA_
             keys = [row["key"] for row in await connection.fetch(KEYS, lead)]
         return [(key, await _retry(runtime, key)) for key in keys]
 
-    done = _with(service, data_dir, work)
+    done = with_runtime(service, data_dir, work)
     for key, carried_out in done:
         print(f"{key}: {'carried out' if carried_out else 'still parked'}")
     if not done:
@@ -114,7 +114,7 @@ def discard(
             left = await connection.fetchval(LEFT, row["lead_id"])
         return f"Discarded {row['type']} of lead {row['lead_id']}; {left} of its facts are still parked."
 
-    print(_with(service, data_dir, work))
+    print(with_runtime(service, data_dir, work))
 
 
 async def _retry(runtime: "Runtime", key: str) -> bool:
@@ -129,7 +129,7 @@ async def _retry(runtime: "Runtime", key: str) -> bool:
     return done
 
 
-def _with(service: str, data_dir: Path, work: "Callable[[Runtime], Awaitable[T]]") -> T:
+def with_runtime(service: str, data_dir: Path, work: "Callable[[Runtime], Awaitable[T]]") -> T:
     """Do something with a service's runtime."""
     settings = load_settings(data_dir)
     from shared.service import build_runtime

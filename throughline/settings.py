@@ -35,7 +35,7 @@ def load_settings(data_dir: Path) -> "Settings":
         return Settings.model_validate({})  # the environment gives the values
     except ValidationError as exc:
         faults = "; ".join(
-            f"THROUGHLINE_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in exc.errors()
+            "_".join(("THROUGHLINE", *map(str, fault["loc"]))).upper() + f": {fault['msg']}" for fault in exc.errors()
         )
         raise BadSettings(f"The settings cannot be used: {faults}.") from exc
 

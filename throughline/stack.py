@@ -70,18 +70,14 @@ def ps(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     if not processes:
         _say(f"Nothing runs on {data_dir}.")
         return
-    from rich.console import Console
-    from rich.table import Table
+    from throughline.operations import print_table
 
-    table = Table("name", "roles", "pid", "state", "restarts", "port", "management port", box=None)
-    for process in processes:
-        row = _row(process)
-        table.add_row(
-            *(str(cell) if cell is not None else "" for cell in (process.name, " ".join(process.roles), row["pid"])),
-            *(str(cell) if cell is not None else "" for cell in (process.state, process.restarts, process.port)),
-            str(process.management_port or ""),
-        )
-    Console().print(table)
+    columns = ("name", "roles", "pid", "state", "restarts", "port", "management port")
+    rows = [_row(process) for process in processes]
+    print_table(
+        columns,
+        [(row["name"], " ".join(row["roles"]), *(row[name.replace(" ", "_")] for name in columns[2:])) for row in rows],
+    )
 
 
 def _supervise(port: int, folder: DataFolder, **hooks: Any) -> None:

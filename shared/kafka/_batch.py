@@ -21,7 +21,7 @@ from shared.events import EVENT_OF, TOPIC_OF, Event, decoder
 from shared.faults import failpoint
 from shared.kafka._guard import Guard
 from shared.kafka._positions import Fenced, move_positions, put_watermarks
-from shared.kafka._records import Decoded, Watermark
+from shared.kafka._records import Decoded, Letter, Watermark, decode
 from shared.kafka._routes import Route
 from shared.personal import newest_fact_ms
 from shared.telemetry import counter, describe, log, set_trace, span
@@ -41,7 +41,7 @@ FROM projections
 """
 PARKED_KEYS = "SELECT DISTINCT key FROM parked_events WHERE consumer = $1 AND key = ANY($2)"
 AWAIT_RETRIES = """
-SELECT 1 FROM parked_events
+SELECT key FROM parked_events
 WHERE id IN (SELECT min(id) FROM parked_events WHERE consumer = $1 AND key = ANY($2) GROUP BY key)
 ORDER BY id FOR KEY SHARE
 """
@@ -53,12 +53,16 @@ BURY = """
 INSERT INTO dead_letters (consumer, topic, partition, "offset", key, headers, value, error)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
 """
-PARKED_OF_KEY = (
-    "SELECT id, type, value, folded FROM parked_events WHERE consumer = $1 AND key = $2 ORDER BY id FOR UPDATE"
-)
+LETTER = "SELECT * FROM dead_letters WHERE consumer = $1 AND id = $2"
+READ_LETTER = "DELETE FROM dead_letters WHERE id = $1"
+PARKED_OF_KEY = """
+SELECT id, type, value, folded, slug FROM parked_events WHERE consumer = $1 AND key = $2 ORDER BY id LIMIT $3 FOR UPDATE
+"""
 STILL_PARKED = "UPDATE parked_events SET slug = $2, error = $3, attempts = attempts + 1 WHERE id = $1"
-UNPARK = "DELETE FROM parked_events WHERE id = $1"
+UNPARK = "DELETE FROM parked_events WHERE id = ANY($1)"
 WAITING_SLUG = "parked/waits-behind-parked"
+RETRIED_TOGETHER = 200
+"""Facts of a lead that are tried again in one transaction: new ones of that lead, and all that came with them, wait."""
 
 
 class Superseded(Fenced):
@@ -170,31 +174,51 @@ class Processor:
         """Try the parked facts of a key again, in order. True when none is left."""
         while True:
             async with self._database.transaction() as tx:
-                rows = await tx.connection.fetch(PARKED_OF_KEY, self._consumer, key)
-                if not rows:
-                    return True
-                for row in rows:
-                    if not await self._retry(tx, row):
+                rows = await tx.connection.fetch(PARKED_OF_KEY, self._consumer, key, RETRIED_TOGETHER)
+                if not rows and not await tx.connection.fetch(PARKED_KEYS, self._consumer, [key]):
+                    return True  # else somebody else had tried those
+                for _, run in groupby(rows, key=lambda row: (row["type"], row["folded"], row["slug"])):
+                    if not await self._retry(tx, list(run)):
                         return False
 
-    async def _retry(self, tx: Tx, row: asyncpg.Record) -> bool:
+    async def _retry(self, tx: Tx, rows: Sequence[asyncpg.Record]) -> bool:
+        """Try facts of one kind again, where that fails half by half up to the one at fault. Whether all went well."""
         mark = tx.mark()
         try:
             async with tx.connection.transaction():
-                kind = EVENT_OF[row["type"]]
-                event = decoder(kind)(row["value"])
+                kind = EVENT_OF[rows[0]["type"]]
+                events = [decoder(kind)(row["value"]) for row in rows]
                 for route in self._handlers[kind]:
-                    if route.decides or not row["folded"]:
-                        await route.handle([event], tx)
+                    if route.decides or not rows[0]["folded"]:
+                        await route.handle(events, tx)
                 await tx.make_up()
         except (Unavailable, *TRANSIENT):
             raise
         except Exception as exc:  # noqa: BLE001  # written down beside the fact
             tx.take_back(mark)
+            if len(rows) > 1:
+                half = len(rows) // 2
+                return await self._retry(tx, rows[:half]) and await self._retry(tx, rows[half:])
             slug, error = _fault(exc)
-            await tx.connection.execute(STILL_PARKED, row["id"], slug, error)
+            await tx.connection.execute(STILL_PARKED, rows[0]["id"], slug, error)
             return False
-        await tx.connection.execute(UNPARK, row["id"])
+        await tx.connection.execute(UNPARK, [row["id"] for row in rows])
+        return True
+
+    async def read_letter(self, letter_id: int) -> bool:
+        """Read a dead letter again, and carry it out if it is a fact by now. Whether it is none any more."""
+        connection = await self._database.connect()
+        try:
+            row = await connection.fetchrow(LETTER, self._consumer, letter_id)
+            if row is None:
+                return True
+            record = decode(row["topic"], Letter(dict(row)), self.kinds)
+            if record.error:
+                return False
+            await self.process(connection, Batch([record]))
+            await connection.execute(READ_LETTER, letter_id)
+        finally:
+            await connection.close()
         return True
 
     async def _take_in(self, connection: Connection, batch: Batch) -> tuple[list[Decoded], set[str]]:
@@ -303,9 +327,15 @@ class Processor:
         return _key(record)
 
     async def _parked(self, connection: Connection, keys: Sequence[str]) -> set[str]:
-        """Which of these keys have parked facts; waits for those that are being tried again."""
-        await connection.execute(AWAIT_RETRIES, self._consumer, keys)
-        return {row["key"] for row in await connection.fetch(PARKED_KEYS, self._consumer, keys)}
+        """Which of these keys have parked facts; waits for those that are being tried again.
+
+        The first fact of each is held, so that nothing joins behind facts that are carried out meanwhile.
+        """
+        while True:
+            held = {row["key"] for row in await connection.fetch(AWAIT_RETRIES, self._consumer, keys)}
+            parked = {row["key"] for row in await connection.fetch(PARKED_KEYS, self._consumer, keys)}
+            if parked <= held:
+                return parked
 
     async def _park(self, connection: Connection, record: Decoded, slug: str, error: str, attempts: int) -> None:
         assert record.event is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -57,6 +57,16 @@ class Watermark:
     def place(self) -> tuple[str, int, str]:
         """Where it stands, and whose it is."""
         return self.topic, self.partition, self.source
+
+
+class Letter:
+    """A dead letter as the record it was; `row` has the columns of the table."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self.partition, self.offset = row["partition"], row["offset"]
+        self.key, self.value = row["key"], row["value"]
+        self.headers = [(name, value and bytes.fromhex(value)) for name, value in row["headers"]]
+        self.timestamp = int(row["received_at"].timestamp() * 1000)
 
 
 def decode(topic: str, record: Any, kinds: Collection[str] = EVENT_OF.keys()) -> Decoded:

@@ -22,6 +22,8 @@ ISSUER = "throughline"
 SERVICES = ("capture", "scoring", "routing", "nurture", "attribution")
 SCOPES = frozenset(f"{service}:{right}" for service in SERVICES for right in ("read", "write", "admin"))
 _CACHED = 1_000
+_KEYS_WITHIN_S = 5
+"""Tokens wait one behind another for an issuer that does not answer."""
 TIMES_APART: Options = {"require": ["exp"], "verify_exp": False, "verify_iat": False, "verify_nbf": False}
 """Times are looked at here: the library goes by the machine's clock, which may be set wrong."""
 
@@ -66,7 +68,7 @@ class Authenticator:
         self._settings = settings
         self._good: OrderedDict[str, Principal] = OrderedDict()
         self.limits = Limits(settings)
-        self._jwks = jwt.PyJWKClient(settings.oidc_jwks_url) if settings.oidc_jwks_url else None
+        self._jwks = jwt.PyJWKClient(settings.oidc_jwks_url, timeout=_KEYS_WITHIN_S) if settings.oidc_jwks_url else None
 
     async def principal(self, authorization: str | None) -> Principal:
         """Who a request's Authorization header speaks for. Raises Unauthenticated."""

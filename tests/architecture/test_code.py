@@ -30,7 +30,6 @@ LONGER_THAN_LONG = {
     "shared/kafka/_consumer.py",
     "tests/service/test_embedded_gateway.py",
     "tests/service/test_nurture_sending.py",
-    "tests/service/test_runtime_batches.py",
     "tests/service/test_runtime_web.py",
 }
 HAND_ON_THE_ENVIRONMENT = {
@@ -42,7 +41,9 @@ HAND_ON_THE_ENVIRONMENT = {
 }
 LOOKS_BEHIND = {
     "shared/testing/_harness.py": "stands in for the consumer",
+    "tests/service/batches_world.py": "a batch is made by hand",
     "tests/service/test_runtime_batches.py": "tries the consumer's parts one by one",
+    "tests/service/test_runtime_parked.py": "a guard stops a partition, and nothing shows it",
     "tests/service/test_runtime_consumer.py": "aims at a partition",
     "tests/service/test_runtime_hurry.py": "aims at a partition, and makes a record by hand",
     "tests/service/test_runtime_idle.py": "has a statement explained",

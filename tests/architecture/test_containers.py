@@ -15,6 +15,8 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 CONTAINERS: dict[str, dict[str, Any]] = COMPOSE["services"]
 NGINX = (ROOT / "deploy" / "nginx" / "nginx.conf").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+RUNTIME = (ROOT / "requirements-runtime.txt").read_text()
+IGNORED = (ROOT / ".dockerignore").read_text()
 ENVIRONMENT_EXAMPLE = (ROOT / ".env.example").read_text()
 ROLES = [(service, role) for service in SERVICES for role in ("api", "consumer", "worker")]
 JOBS = ("secret", "migrate", "topics")
@@ -111,6 +113,27 @@ def test_the_gateway_knows_every_service() -> None:
         assert f'"/{service}/openapi.json"' in NGINX
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/capture/v1/imports",
+        "/capture/v1/imports/1/file",
+        "/capture/v1/imports/1:start",
+        "/routing/v1/deals:import",
+        "/nurture/v1/suppressions:import",
+    ],
+)
+def test_files_pass_the_gateway_as_large_as_their_service_takes_them(path: str) -> None:
+    places = re.findall(r"location ~ (\S+) \{(.*?)\}", NGINX.replace("${service}", "service"), flags=re.DOTALL)
+    taken = next(within for pattern, within in places if re.search(pattern.replace("?<", "?P<"), path))
+    assert "client_max_body_size 0;" in taken
+    assert "proxy_request_buffering off;" in taken
+
+
+def test_answers_do_not_wait_in_the_memory_of_the_gateway() -> None:
+    assert "proxy_max_temp_file_size 0;" in NGINX
+
+
 def test_the_gateway_writes_no_query_down() -> None:
     written = NGINX[NGINX.index("log_format") : NGINX.index("access_log /dev/stdout")]
     assert set(re.findall(r"\$(\w+)", written)) == {
@@ -134,3 +157,14 @@ def test_the_image_is_built_without_a_newer_builder_and_runs_as_nobody() -> None
     assert user
     assert all(int(number) > 0 for number in user[-1])
     assert 'ENTRYPOINT ["throughline"]' in DOCKERFILE
+
+
+def test_the_image_installs_what_comes_as_source_alone_and_nothing_else_that_way() -> None:
+    installs = re.findall(r"pip install (.*)", DOCKERFILE)
+    assert installs
+    assert all("--require-hashes --only-binary :all:" in install for install in installs)
+    by_source = set(re.findall(r"--no-binary (\S+)", DOCKERFILE))
+    locked = re.findall(r"^([a-z0-9-]+)==\S+ \\\n((?:    --hash=\S+(?: \\)?\n?)+)", RUNTIME, flags=re.MULTILINE)
+    assert by_source <= {name for name, hashes in locked if hashes.count("--hash") == 1}
+    for file in re.findall(r"-r /tmp/(\S+?)[;\s]", DOCKERFILE):
+        assert f"!{file}\n" in IGNORED

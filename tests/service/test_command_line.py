@@ -4,8 +4,10 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import jwt
+import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -87,6 +89,9 @@ def test_parked_facts_are_listed_and_shown_with_their_fault(given: Settings) -> 
     shown = json.loads(throughline("parked", "show", "scoring", str(first["id"])).stdout)
     assert shown["error"].startswith("ValueError at ")
     assert shown["value"]["touch_id"] == "t1"
+    listed = throughline("parked", "list", "--service", "scoring").stdout.splitlines()
+    assert [LEAD in line and "throughline.touch.recorded.v1" in line for line in listed] == [False, True, True]
+    assert throughline("parked", "show", "scoring", "9" * 20).exit_code == 64
     assert throughline("parked", "show", "scoring", "999999").exit_code == 1
 
 
@@ -97,6 +102,51 @@ def test_a_retry_carries_parked_facts_out(given: Settings) -> None:
     assert (retried.exit_code, retried.stdout) == (0, f"{LEAD}: carried out\n")
     assert parked() == []
     assert throughline("parked", "retry", "scoring").stdout == "Nothing is parked in scoring.\n"
+
+
+BURY = """
+INSERT INTO scoring.dead_letters (consumer, topic, partition, "offset", key, headers, value, error)
+VALUES ('scoring.v1', 'touches', 3, %s, 'k', %s::jsonb, %s, 'unknown')
+"""
+
+
+def sql(settings: Settings, statement: str, *values: Any) -> Any:
+    """A statement; answers its first value, if it has any."""
+    with psycopg.connect(settings.database_url.get_secret_value()) as connection:
+        cursor = connection.execute(statement.encode(), values)
+        row = cursor.fetchone() if cursor.description else None
+        return row and row[0]
+
+
+def bury(settings: Settings) -> None:
+    """Scoring has met bytes that are no fact, and a fact under a name that it does not know."""
+    for offset, (name, value) in enumerate([("", b"\xff{"), ("throughline.touch.recorded.v9", touch(1).encode())]):
+        sql(settings, BURY, offset, json.dumps([["ce_type", name.encode().hex()]]), value)
+
+
+def dead() -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = json.loads(throughline("dead", "list", "--service", "scoring", "--json").stdout)
+    return rows
+
+
+def test_dead_letters_are_listed_read_again_once_they_can_be_and_discarded(given: Settings) -> None:
+    bury(given)
+    broken, later = dead()
+    assert (broken["topic"], broken["partition"], broken["offset"]) == ("touches", 3, 0)
+    shown = json.loads(throughline("dead", "show", "scoring", str(broken["id"])).stdout)
+    assert (shown["key"], shown["value"]) == ("k", "\\xff{")
+    assert throughline("dead", "retry", "scoring").exit_code == 1
+    assert len(dead()) == 2
+    known = "UPDATE scoring.dead_letters SET headers = replace(headers::text, '7639', '7631')::jsonb WHERE id = %s"
+    sql(given, known, later["id"])
+    assert throughline("dead", "retry", "scoring", str(later["id"])).stdout == f"{later['id']}: read\n"
+    assert sql(given, "SELECT count(*) FROM scoring.inbox") == 1
+    asked = throughline("dead", "discard", "scoring", str(broken["id"]))
+    assert (asked.exit_code, dead()) == (3, [broken])
+    assert throughline("dead", "discard", "scoring", str(broken["id"]), "--yes").exit_code == 0
+    assert dead() == []
+    assert throughline("dead", "show", "scoring", str(broken["id"])).exit_code == 1
+    assert sql(given, "SELECT count(*) FROM scoring.audit_entries WHERE starts_with(action, 'dead.')") == 4
 
 
 def test_a_discard_is_told_first_and_frees_what_waited(given: Settings) -> None:

@@ -63,3 +63,17 @@ def test_a_wrong_value_stops_the_start(secret_file: Path, monkeypatch: pytest.Mo
 def test_what_is_nowhere_is_not_given(secret_file: Path) -> None:
     secret_file.unlink()
     assert given("THROUGHLINE_SECRET") is None
+
+
+def test_a_secret_is_hexadecimal(secret_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THROUGHLINE_SECRET", "no" * 32)
+    with pytest.raises(ValidationError, match="is not hexadecimal") as refused:
+        read(secret_file.parent)
+    assert "nono" not in str(refused.value)
+
+
+@pytest.mark.parametrize("half", ["OIDC_ISSUER", "OIDC_JWKS_URL"])
+def test_an_issuer_and_its_keys_go_together(secret_file: Path, monkeypatch: pytest.MonkeyPatch, half: str) -> None:
+    monkeypatch.setenv(f"THROUGHLINE_{half}", "https://issuer.example")
+    with pytest.raises(ValidationError, match="set together"):
+        read(secret_file.parent)
