@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from services.attribution.accounts import handlers as accounts
 from services.attribution.channels import handlers as channels
 from services.attribution.channels.groupings import active_grouping
 from services.attribution.conversions import handlers as conversions
@@ -14,6 +15,7 @@ from services.attribution.pipeline import handlers as pipeline
 from services.attribution.privacy import handlers as privacy
 from shared.db import Tx
 from shared.events import (
+    AccountChanged,
     AssignmentAccepted,
     AssignmentExpired,
     AssignmentRejected,
@@ -79,4 +81,5 @@ def routes(runtime: Runtime) -> tuple[Route, ...]:
         on_batch(AssignmentRejected, pipeline.on_answers),
         on_batch(AssignmentExpired, pipeline.on_answers),
         on_batch(CostRecorded, costs.on_costs),
+        on_batch(AccountChanged, lambda events, tx: accounts.on_accounts_changed(events, tx, catalogue)),
     )

@@ -100,7 +100,7 @@ TOPICS = (
         name="accounts",
         carries=(AccountChanged,),
         writers=frozenset({"capture"}),
-        readers=frozenset({"capture", "scoring", "routing", "nurture"}),
+        readers=frozenset({"capture", "scoring", "routing", "nurture", "attribution"}),
     ),
     Topic(
         name="touches",

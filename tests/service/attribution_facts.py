@@ -1,6 +1,5 @@
 """Facts for attribution's tests, and its answers computed plainly from the whole set of them."""
 
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -19,6 +18,7 @@ from services.attribution.domain import (
     longest_lookback,
 )
 from shared.events import (
+    AccountChanged,
     ConversionRecorded,
     CostRecorded,
     DealChanged,
@@ -38,7 +38,6 @@ from shared.ids import AccountId, AssignmentId, ConversionId, DealId, EventId, L
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 E = TypeVar("E", bound=Event)
-CHANNELS = ("Email", "Paid Search", "Direct", "Organic Social", None)
 
 
 @dataclass
@@ -185,6 +184,16 @@ class Teller:
         _, envelope = self._envelope(who, 0)
         return LeadErased(**envelope)  # type: ignore[arg-type]  # fields by name
 
+    def account(self, name: str, revision: int = 1, *, merged_into: str | None = None) -> AccountChanged:
+        """An account as it stands, or another one from now on."""
+        _, envelope = self._envelope("", 0)
+        return AccountChanged(
+            **envelope | {"lead_id": LeadId(name)},  # type: ignore[arg-type]  # fields by name
+            account_id=AccountId(name),
+            revision=revision,
+            merged_into=AccountId(merged_into) if merged_into else None,
+        )
+
     def cost(
         self, day: date, channel: str, amount_minor: int, *, campaign: str | None = None, currency: str = "EUR"
     ) -> CostRecorded:
@@ -208,82 +217,6 @@ class Teller:
             "received_at": NOW + timedelta(seconds=number),
             "position": number,
         }
-
-
-def random_history(seed: int, length: int = 45) -> list[Event]:
-    """Everything that can happen to a few people and browsers, with corrections, in the order it was told."""
-    dice = random.Random(seed)
-    teller = Teller(f"h{seed}")
-    people, browsers = ["p0", "p1", "p2", "p3"], ["b0", "b1"]
-    facts: list[Event] = []
-    for _ in range(length):
-        who, days = dice.choice([*people, *browsers]), round(dice.uniform(0, 120), 3)
-        match dice.choices(
-            ["touch", "conversion", "refund", "link", "merge", "captured", "deal", "assigned", "withdrawn", "erased"],
-            [18, 8, 4, 4, 4, 3, 2, 2, 1, 0.3],
-        )[0]:
-            case "touch":
-                facts.append(
-                    teller.touch(
-                        who,
-                        days,
-                        touch_id=f"h{seed}-{dice.randrange(25)}",
-                        channel=dice.choice(CHANNELS),
-                        kind=dice.choice(["page_view", "email_opened", "demo_requested"]),
-                        source=dice.choice([None, "google", "news"]),
-                        content=dice.choice([None, None, "banner"]),
-                        page=dice.choice([None, "https://shop.example/?id=1", "/pricing"]),
-                        automated=dice.random() < 0.1,
-                    )
-                )
-            case "withdrawn":
-                facts.append(teller.withdrawn(f"h{seed}-{dice.randrange(25)}"))
-            case "conversion":
-                facts.append(
-                    teller.conversion(
-                        who,
-                        round(days / 3, 3),
-                        dice.choice([0, 1, 100, 9_999, 100_001]),
-                        external_id=f"c{dice.randrange(6)}",
-                        currency=dice.choice(["EUR", "EUR", "USD"]),
-                        deal_id=dice.choice([None, f"h{seed}-d0"]),
-                        kind=dice.choice(["purchase", "signup"]),
-                    )
-                )
-            case "refund":
-                facts.append(
-                    teller.refund(
-                        f"c{dice.randrange(6)}",
-                        dice.choice([1, 50, 5_000]),
-                        refund_id=f"r{dice.randrange(3)}",
-                        currency=dice.choice(["EUR", "USD"]),
-                    )
-                )
-            case "link":
-                facts.append(teller.linked(dice.choice(browsers), dice.choice(people), days))
-            case "merge":
-                into, source = sorted(dice.sample(range(len(people)), 2))
-                tell = teller.merged if dice.random() < 0.7 else teller.unmerged
-                facts.append(tell(people[source], people[into], days))
-            case "captured":
-                facts.append(
-                    teller.captured(
-                        dice.choice(people),
-                        days,
-                        revision=len(facts),
-                        country=dice.choice([None, "DE", "FR"]),
-                        account=dice.choice([None, f"h{seed}-acme"]),
-                    )
-                )
-            case "deal":
-                rep = dice.choice([None, "rosa", "rolf"])
-                facts.append(teller.deal(f"h{seed}-d0", dice.choice(people), days, revision=len(facts), rep=rep))
-            case "assigned":
-                rep = dice.choice(["rosa", "rolf"])
-                facts.append(teller.assigned(dice.choice(people), days, rep, revision=len(facts)))
-            case "erased":
-                facts.append(teller.erased(dice.choice([*people, *browsers])))
-    return facts
 
 
 @dataclass
@@ -335,7 +268,19 @@ class World:
         if not theirs:
             return None
         told = theirs.get(person) or theirs[min(theirs)]
-        return Profile(min(fact.captured_at for fact in theirs.values()), told.country, told.account_id)
+        created_at = min(fact.captured_at for fact in theirs.values())
+        return Profile(created_at, told.country, self._account(told))
+
+    def _account(self, told: LeadCaptured) -> AccountId | None:
+        """An erased person's account is what it became; everybody else is told theirs."""
+        account = told.account_id
+        if told.lead_id not in {one.lead_id for one in self._of(LeadErased)}:
+            return account
+        ordered = sorted(self._of(AccountChanged), key=lambda fact: fact.revision)
+        accounts = {fact.account_id: fact.merged_into for fact in ordered}
+        while account and (into := accounts.get(account)):
+            account = into
+        return account
 
     def _reps(self, person: LeadId) -> list[tuple[datetime, RepId]]:
         ordered = sorted(self._of(LeadAssigned), key=lambda fact: (fact.occurred_at, fact.revision, fact.assignment_id))

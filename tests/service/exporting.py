@@ -12,7 +12,7 @@ from pyarrow import parquet
 from services.attribution.exports.handlers import Exporter
 from shared.db import Connection, Database
 from shared.testing import Harness
-from tests.service.attribution_facts import random_history
+from tests.service.attribution_random import random_history
 
 
 def rows_in(content: bytes, form: str) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ from shared.events import (
 )
 from shared.ids import AssignmentId, DealId, LeadId, RepId
 from tests.service.attribution_facts import DAY, NOW, Teller, World
+from tests.service.attribution_random import ACCOUNTS, random_account
 
 STAGES: tuple[Stage, ...] = ("subscriber", "lead", "mql", "sal", "sql", "opportunity", "customer")
 PIPELINE = ("first", "middle", "late")
@@ -148,9 +149,10 @@ def random_pipeline(seed: int, length: int = 60) -> list[Event]:
         "link",
         "merge",
         "erased",
+        "account",
     ]
     for _ in range(length):
-        kind = dice.choices(kinds, [8, 8, 5, 4, 6, 3, 3, 1, 2, 3, 0.4])[0]
+        kind = dice.choices(kinds, [8, 8, 5, 4, 6, 4, 3, 1, 2, 3, 0.8, 3])[0]
         facts.append(_random_fact(kind, dice, teller, people, browsers, len(facts) + 1))
     return facts
 
@@ -204,8 +206,8 @@ def _random_fact(  # noqa: PLR0913  # what decides it
                 opened=days + dice.choice([0, 5]),
             )
         case "captured":
-            country, account = dice.choice([(None, "acme"), ("DE", None), ("FR", "globex")])
-            return teller.captured(who, days, revision, country=country, account=account)
+            country, account = dice.choice([(None, ACCOUNTS[2]), ("DE", None), ("FR", ACCOUNTS[1])])
+            return teller.captured(who, days, revision, country=country, account=account and f"{name}-{account}")
         case "conversion":
             value, deal = dice.choice([0, 100, 7_000]), dice.choice([None, f"{name}-d0"])
             external_id, currency = f"c{dice.randrange(4)}", dice.choice(["EUR", "USD"])
@@ -218,6 +220,8 @@ def _random_fact(  # noqa: PLR0913  # what decides it
             into, source = sorted(dice.sample(range(len(people)), 2))
             merge = teller.merged if dice.random() < 0.7 else teller.unmerged
             return merge(people[source], people[into], days)
+        case "account":
+            return random_account(dice, teller, revision)
         case _:
             return teller.erased(anyone)
 

@@ -17,7 +17,8 @@ from shared.events import Event
 from shared.ids import ConversionId, LeadId
 from shared.settings import Settings
 from shared.testing import Harness, harness
-from tests.service.attribution_facts import NOW, Teller, World, random_history
+from tests.service.attribution_facts import NOW, Teller, World
+from tests.service.attribution_random import random_history
 from throughline.services import service_code
 
 TODAY = NOW.date()

@@ -1,8 +1,8 @@
 """A person with a great many touches and conversions: credited piece by piece, with nobody held up."""
 
-import asyncio
 import random
 import signal
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -11,10 +11,12 @@ import pytest
 import pytest_asyncio
 
 from services.attribution.credits import crediting
+from services.attribution.credits import queries as written
 from services.attribution.credits.domain import Credited, credit
 from services.attribution.debts import handlers, queries
 from services.attribution.debts.handlers import PIECE, pay_debts
 from services.attribution.models.catalogue import Catalogue
+from shared.db import Connection
 from shared.events import Event
 from shared.settings import Settings
 from shared.testing import Harness, eventually, harness
@@ -161,29 +163,29 @@ async def test_no_report_claims_to_hold_what_is_owed(attribution: Harness, asked
     assert await as_of() == after
 
 
-async def test_others_have_their_turn_while_long_paths_are_credited(
+async def test_others_have_their_turn_and_the_transaction_is_used_while_long_paths_are_credited(
     attribution: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns, seen = 0, set[int]()
+    used = threading.Event()
 
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
+    async def stay_awake(connection: Connection) -> None:
+        await awake(connection)
+        used.set()
 
     def credited(*arguments: Any) -> Credited:
-        seen.add(turns)
+        assert used.wait(60)
         return credit(*arguments)
 
-    monkeypatch.setattr(crediting, "AT_A_STRETCH", 5 * TOUCHES)
-    monkeypatch.setattr(crediting, "credit", credited)
+    awake = written.stay_awake
+    monkeypatch.setattr(written, "stay_awake", stay_awake)
+    monkeypatch.setattr(crediting, "AWAKE_S", 0.01)
+    monkeypatch.setattr(crediting, "AT_A_STRETCH", TOUCHES)
     touches, conversions = a_great_many(Teller())
     await attribution.deliver(*touches)
-    busy = asyncio.create_task(others())
+    monkeypatch.setattr(crediting, "credit", credited)
     await attribution.deliver(*conversions)
-    busy.cancel()
-    assert len(seen) == CONVERSIONS // 5
+    assert await attribution.parked() == []
+    assert len(await stored_credits(attribution)) == CONVERSIONS
 
 
 @pytest.mark.usefixtures("_little_at_once")

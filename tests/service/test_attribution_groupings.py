@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from itertools import count
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from services.attribution.channels import handlers
 from services.attribution.channels.groupings import active_grouping
 from services.attribution.channels.handlers import regroup_touches
 from services.attribution.journeys.handlers import on_touches
@@ -262,6 +264,37 @@ async def test_walk_that_was_cut_short_goes_on_where_it_was(
         progress = await regrouped(another)
     assert progress["done"] == 200
     assert (await report(attribution))["Partners"] > 0
+
+
+async def test_walk_tells_how_far_it_is_and_goes_on_from_there_also_within_a_look(
+    attribution: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers, "STEP", 10)
+    await attribution.deliver(*varied(Teller()))
+    await put(attribution, PARTNERS)
+    steps = count(1)
+
+    async def cut_short(*told: Any) -> None:
+        if next(steps) == 3:
+            raise RuntimeError
+        await regroup(*told)
+
+    async def dies() -> bool:
+        try:
+            await regroup_touches(attribution.runtime.database, Catalogue(), active_grouping())
+        except RuntimeError:
+            return True
+        return False
+
+    regroup = handlers.regroup
+    with monkeypatch.context() as dying:
+        dying.setattr(handlers, "regroup", cut_short)
+        await eventually(dies)
+    part = (await state(attribution))["regrouping"]
+    assert part["changed"] == 20
+    assert 20 <= part["done"] < part["total"] == 200
+    progress = await regrouped(attribution)
+    assert progress["done"] == 200
 
 
 async def test_erasure_takes_the_page_and_what_followed_from_it_in_any_order(attribution: Harness) -> None:

@@ -20,7 +20,8 @@ from shared.events import Event
 from shared.ids import ConversionId
 from shared.settings import Settings
 from shared.testing import Harness, eventually, harness
-from tests.service.attribution_facts import Teller, World, random_history
+from tests.service.attribution_facts import Teller, World
+from tests.service.attribution_random import random_history
 from tests.service.runtime_world import anybody_waits
 from throughline.services import service_code
 
@@ -217,6 +218,21 @@ def pairs(teller: Teller) -> dict[str, tuple[list[Event], Event, Event]]:
             teller.conversion("nora", 1, 900, deal_id="d"),
         ),
         "assignment and conversion": ([touch], teller.assigned("nora", 4, "rosa"), hers),
+        "erasure and merge of accounts": (
+            [teller.captured("nora", 4, account="acme"), hers],
+            teller.erased("nora"),
+            teller.account("acme", 2, merged_into="globex"),
+        ),
+        "merge of accounts and erasure": (
+            [teller.captured("nora", 4, account="acme"), hers],
+            teller.account("acme", 2, merged_into="globex"),
+            teller.erased("nora"),
+        ),
+        "merge of accounts and profile": (
+            [teller.erased("nora"), hers],
+            teller.account("acme", 2, merged_into="globex"),
+            teller.captured("nora", 4, account="acme"),
+        ),
         "profile and conversion": (
             [teller.touch("nora", 5), teller.touch("nora", 3)],
             teller.captured("nora", 4),

@@ -7,7 +7,8 @@ from services.attribution.debts import handlers as debts
 from shared.service import rebuild
 from shared.settings import Settings
 from shared.testing import eventually, harness
-from tests.service.attribution_facts import Teller, random_history
+from tests.service.attribution_facts import Teller
+from tests.service.attribution_random import random_history
 from tests.service.test_attribution_histories import expected_credits, stored_credits
 from throughline.services import service_code
 

@@ -10,7 +10,8 @@ from services.attribution.models.columns import divides
 from services.attribution.models.domain import BUILT_IN
 from shared.settings import Settings
 from shared.testing import Harness, harness
-from tests.service.attribution_facts import Teller, random_history
+from tests.service.attribution_facts import Teller
+from tests.service.attribution_random import random_history
 from throughline.services import service_code
 
 RECENT = {"title": "Only the last week", "rules": [{"when": "age_days > 7.0", "multiply": 0}]}

@@ -14,8 +14,9 @@ from shared.events import Event
 from shared.service import Runtime, rebuild
 from shared.settings import Settings
 from shared.testing import Harness, eventually, harness
-from tests.service.attribution_facts import Teller, random_history
+from tests.service.attribution_facts import Teller
 from tests.service.attribution_late import draw_move, told
+from tests.service.attribution_random import random_history
 from tests.service.runtime_world import environment_of
 from throughline.services import service_code
 

@@ -19,7 +19,8 @@ from shared.ids import ConversionId
 from shared.rules import compile_expression
 from shared.settings import Settings
 from shared.testing import Harness, harness
-from tests.service.attribution_facts import NOW, World, random_history
+from tests.service.attribution_facts import NOW, World
+from tests.service.attribution_random import random_history
 from throughline.services import service_code
 
 TODAY = NOW.date()

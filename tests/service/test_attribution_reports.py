@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from shared.settings import Settings
 from shared.testing import Harness, harness, token
-from tests.service.attribution_facts import NOW, Teller, random_history
+from tests.service.attribution_facts import NOW, Teller
+from tests.service.attribution_random import random_history
 from throughline.services import service_code
 
 TODAY = NOW.date()

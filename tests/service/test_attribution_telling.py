@@ -11,7 +11,8 @@ from services.attribution.telling.handlers import tell_credits
 from shared.events import CreditsChanged, TouchCredit
 from shared.settings import Settings
 from shared.testing import Harness, harness
-from tests.service.attribution_facts import Teller, random_history
+from tests.service.attribution_facts import Teller
+from tests.service.attribution_random import random_history
 from throughline.services import service_code
 
 UNITS = 10**10

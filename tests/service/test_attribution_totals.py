@@ -18,7 +18,7 @@ from services.attribution.totals.games import SetCount
 from services.attribution.totals.handlers import keep_totals
 from shared.settings import Settings
 from shared.testing import Harness, harness
-from tests.service.attribution_facts import NOW, Teller
+from tests.service.attribution_facts import DAY, NOW, Teller
 from tests.service.paths_world import PathWorld
 from tests.service.test_attribution_histories import histories
 from tests.service.test_attribution_path_reports import arrivals
@@ -173,6 +173,31 @@ async def test_removal_effects_stand_beside_the_credits(attribution: Harness) ->
     for row in found["rows"]:
         behind = (await attribution.client.get(row["drill_url"].removeprefix("/attribution"))).json()["items"]
         assert len(behind) == 1
+
+
+async def test_totals_that_are_kept_are_as_new_as_the_sums_until_these_move(attribution: Harness) -> None:
+    async def told_until(at: datetime) -> None:
+        async with attribution.runtime.database.transaction() as tx:
+            await tx.connection.execute("DELETE FROM feed_watermarks")
+            await tx.connection.execute("INSERT INTO feed_watermarks VALUES ('touches', 0, 'capture', $1)", at)
+
+    async def as_of() -> datetime:
+        return datetime.fromisoformat((await report(attribution, model="markov_3"))["as_of"])
+
+    teller = Teller()
+    await attribution.deliver(teller.touch("nora", 5, channel="Email"), teller.conversion("nora", 1, 1_000))
+    await settle(attribution.consumer_runtime)
+    await told_until(NOW)
+    await put_models(attribution)
+    assert await as_of() == NOW
+    await told_until(NOW + DAY)
+    assert await as_of() == NOW + DAY
+    await attribution.deliver(teller.touch("otto", 5, channel="Direct"), teller.conversion("otto", 1, 500))
+    await settle(attribution.consumer_runtime)
+    await told_until(NOW + 2 * DAY)
+    assert await as_of() <= NOW + DAY
+    await keep_totals(attribution.consumer_runtime.database, Catalogue())
+    assert await as_of() == NOW + 2 * DAY
 
 
 async def test_totals_that_take_long_are_kept_and_renewed(attribution: Harness) -> None:

@@ -7,6 +7,7 @@ walk waits until no such transaction is left, and so misses none of their touche
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from services.attribution.channels import queries
@@ -40,10 +41,19 @@ async def regroup_touches(
         return None
     if not walk.ready:
         return timedelta(milliseconds=50)
-    page, changed = await _regroup_after(database, catalogue, grouping, (walk.after_touch, walk.after_origin))
-    async with database.transaction() as tx:
-        last = page[-1] if len(page) == PAGE else None
-        await queries.advance(tx.connection, walk, last=last, done=len(page), changed=changed)
+    page, differing = await _look_after(database, grouping, (walk.after_touch, walk.after_origin))
+    done = 0
+    for start in range(0, len(differing), STEP):
+        some = differing[start : start + STEP]
+        place, last = some[-1]
+        async with database.transaction() as tx:
+            await regroup(tx, catalogue, grouping, [touch for _, touch in some])
+            await queries.advance(tx.connection, walk, last=last, done=place - done, changed=len(some))
+        walk, done = replace(walk, after_touch=last.touch_id, after_origin=last.origin), place
+    if done < PAGE:
+        async with database.transaction() as tx:
+            rest = page[-1] if len(page) == PAGE else None
+            await queries.advance(tx.connection, walk, last=rest, done=len(page) - done, changed=0)
     return timedelta(0)
 
 
@@ -65,22 +75,26 @@ async def settle_groupings(
         grouping = await groupings.current(tx.connection)
         if await queries.only_version(tx.connection):
             return
-    page, _ = await _regroup_after(database, catalogue, grouping, ("", ""))
-    while len(page) == PAGE:
-        page, _ = await _regroup_after(database, catalogue, grouping, (page[-1].touch_id, page[-1].origin))
+    place = ("", "")
+    while True:
+        page, differing = await _look_after(database, grouping, place)
+        for start in range(0, len(differing), STEP):
+            some = [touch for _, touch in differing[start : start + STEP]]
+            async with database.transaction() as tx:
+                await regroup(tx, catalogue, grouping, some)
+        if len(page) < PAGE:
+            return
+        place = (page[-1].touch_id, page[-1].origin)
 
 
-async def _regroup_after(
-    database: Database, catalogue: Catalogue, grouping: ChannelGrouping, place: tuple[str, str]
-) -> tuple[list[StoredTouch], int]:
-    """Group the touches anew whose names come next; answers these, and how many of them changed."""
+async def _look_after(
+    database: Database, grouping: ChannelGrouping, place: tuple[str, str]
+) -> tuple[list[StoredTouch], list[tuple[int, StoredTouch]]]:
+    """The touches whose names come next, and those that come out otherwise, each with how many come until it."""
     async with database.reading() as connection:
         page = await queries.touches_after(connection, *place, PAGE)
-    differing = [touch for touch, _ in _differing(page, grouping)]
-    for start in range(0, len(differing), STEP):
-        async with database.transaction() as tx:
-            await regroup(tx, catalogue, grouping, differing[start : start + STEP])
-    return page, len(differing)
+    places = {(touch.touch_id, touch.origin): number for number, touch in enumerate(page, 1)}
+    return page, [(places[touch.touch_id, touch.origin], touch) for touch, _ in _differing(page, grouping)]
 
 
 async def on_lead_erased(

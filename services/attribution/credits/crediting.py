@@ -32,7 +32,12 @@ AT_ONCE = 20_000
 """Touches on paths, one time for each conversion, that one transaction credits: some tenths of a second."""
 
 AT_A_STRETCH = 1_000
-"""Touches on paths after which others have their turn: leases and heartbeats are kept, and whoever asks is answered."""
+"""Touches on paths beyond which they are credited beside what others do: leases and heartbeats are kept, and whoever
+asks is answered."""
+
+AWAKE_S = 1.0
+"""How often the transaction is used meanwhile: PostgreSQL ends one that is idle for long, and own models take their
+time for a path of thousands of touches."""
 
 Window = tuple[datetime, datetime]
 """The first and the last time at which something changed in a person's journey."""
@@ -202,19 +207,23 @@ async def credit_people(
     reps = await assigned_reps(connection, those)
     deal_ids = {c.deal_id for theirs in chosen.values() for c in theirs if c.deal_id is not None}
     deals = await conversions.deals(connection, deal_ids) if deal_ids else {}
-    found: dict[ConversionId, Credited] = {}
-    stretch = 0
-    for person_id, theirs in chosen.items():
-        times = [conversion.occurred_at for conversion in conversions_of[person_id]]
-        person = Person(person_id, touches[person_id], times, reps.get(person_id, ()), profiles.get(person_id))
-        for conversion in theirs:
-            deal = deals.get(conversion.deal_id) if conversion.deal_id is not None else None
-            found[conversion.conversion_id] = credited = credit(person, conversion, deal, runs, lookback)
-            stretch += 1 + len(credited.path.touches)
-            if stretch > AT_A_STRETCH:
-                stretch = 0
-                await asyncio.sleep(0)
-    return found
+
+    def credited() -> dict[ConversionId, Credited]:
+        found: dict[ConversionId, Credited] = {}
+        for person_id, theirs in chosen.items():
+            times = [conversion.occurred_at for conversion in conversions_of[person_id]]
+            person = Person(person_id, touches[person_id], times, reps.get(person_id, ()), profiles.get(person_id))
+            for conversion in theirs:
+                deal = deals.get(conversion.deal_id) if conversion.deal_id is not None else None
+                found[conversion.conversion_id] = credit(person, conversion, deal, runs, lookback)
+        return found
+
+    if sum(len(theirs) * (1 + len(touches[person])) for person, theirs in chosen.items()) <= AT_A_STRETCH:
+        return credited()
+    task = asyncio.create_task(asyncio.to_thread(credited))
+    while not (await asyncio.wait([task], timeout=AWAKE_S))[0]:
+        await queries.stay_awake(connection)
+    return task.result()
 
 
 def _spans(

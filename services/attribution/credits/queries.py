@@ -56,6 +56,7 @@ TAKE_CREDITS = """
 DELETE FROM credits USING unnest($1::integer[], $2::text[]) AS gone (run, conversion_id)
 WHERE credits.run = gone.run AND credits.conversion_id = gone.conversion_id
 """
+AWAKE = "SELECT 1"
 # Rows that many share are locked in one order everywhere. Each statement answers the keys that come to nothing: these
 # leave no trace, so that the sums are the same however they came about.
 ADD_COMBOS = """
@@ -208,6 +209,11 @@ class CreditRow(NamedTuple):
     touch_type: str
     units: int
     value_minor: int
+
+
+async def stay_awake(connection: Connection) -> None:
+    """Use the transaction, which the server would end if it were idle for long."""
+    await connection.execute(AWAKE)
 
 
 async def credits_of(

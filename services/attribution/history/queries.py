@@ -6,6 +6,7 @@ from datetime import datetime
 
 import asyncpg
 
+from services.attribution.accounts.queries import KEPT_ACCOUNT
 from services.attribution.channels.groupings import ChannelGrouping
 from services.attribution.channels.queries import traffic_in
 from services.attribution.conversions.queries import CONVERSION_COLUMNS, REFUND_COLUMNS
@@ -105,8 +106,10 @@ SELECT {", ".join(TOUCH_COLUMNS)} FROM touch_versions
 WHERE lead_id = ANY($1) AND occurred_at <= $3 AND ($2::timestamptz IS NULL OR occurred_at >= $2)
 ORDER BY occurred_at DESC, touch_id, position LIMIT $4
 """
-PROFILES_TOLD = """
-SELECT lead_id, revision, captured_at, country, account_id, received_at FROM profile_log WHERE lead_id = ANY($1)
+PROFILES_TOLD = f"""
+SELECT lead_id, told.revision, told.captured_at, told.country, {KEPT_ACCOUNT.format(account="told.account_id")},
+    told.received_at
+FROM profile_log AS told JOIN leads USING (lead_id) WHERE lead_id = ANY($1)
 """
 DEALS_TOLD = "SELECT deal_id, revision, opened_at, rep_id, received_at FROM deal_log WHERE deal_id = ANY($1)"
 ASSIGNMENTS_TOLD = """

@@ -95,9 +95,10 @@ async def on_identity_changed(
 
 
 async def on_lead_erased(event: LeadErased, tx: Tx, catalogue: Catalogue) -> None:
-    """Take away what might tell who it was; counts and credit stay."""
-    if stripped := await queries.strip_lead(tx.connection, event.lead_id):
-        await recredit(tx.connection, catalogue, [(event.lead_id, at) for at in stripped])
+    """Take away what might tell who it was; counts and credit stay, under the account that theirs became."""
+    stripped = await queries.strip_lead(tx.connection, event.lead_id)
+    if await queries.converting_among(tx.connection, [event.lead_id]):
+        await recredit(tx.connection, catalogue, [(event.lead_id, at) for at in (None, *stripped)])
 
 
 def _named(event: IdentityLinked | LeadMerged | LeadUnmerged) -> tuple[LeadId, LeadId]:

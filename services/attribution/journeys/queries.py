@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 
+from services.attribution.accounts.queries import KEPT_ACCOUNT, share_merges
 from services.attribution.domain import Profile, Touch
 from shared.db import Connection
 from shared.events import LeadCaptured, TouchWithdrawn
@@ -110,7 +111,7 @@ ON CONFLICT (lead_id) DO UPDATE SET
     account_id = excluded.account_id
 WHERE known.revision IS NULL OR known.revision < excluded.revision
 RETURNING lead_id, old.captured_at IS DISTINCT FROM new.captured_at OR old.country IS DISTINCT FROM new.country
-    OR old.account_id IS DISTINCT FROM new.account_id AS changed
+    OR old.account_id IS DISTINCT FROM new.account_id AS changed, erased
 """
 STRIP_LEAD = """
 INSERT INTO leads (lead_id, erased) VALUES ($1, true)
@@ -120,8 +121,9 @@ STRIP_TOUCHES = """
 UPDATE {table} SET page = NULL, content = NULL
 WHERE lead_id = $1 AND (page IS NOT NULL OR content IS NOT NULL) RETURNING occurred_at
 """
-PROFILES = """
-SELECT member.person_id, leads.lead_id, leads.captured_at, leads.country, leads.account_id
+PROFILES = f"""
+SELECT member.person_id, leads.lead_id, leads.captured_at, leads.country,
+    {KEPT_ACCOUNT.format(account="leads.account_id")} AS account_id
 FROM unnest($1::text[], $2::text[]) AS member (person_id, lead_id) JOIN leads USING (lead_id)
 WHERE leads.captured_at IS NOT NULL ORDER BY leads.lead_id <> member.person_id, leads.lead_id
 """
@@ -221,20 +223,21 @@ async def put_captured(connection: Connection, events: Sequence[LeadCaptured]) -
         [event.country for event in events],
         [event.account_id for event in events],
     )
+    if any(row["erased"] for row in found):
+        await share_merges(connection)
     return [row["lead_id"] for row in found if row["changed"]]
 
 
 async def strip_lead(connection: Connection, lead_id: LeadId) -> list[datetime]:
     """Take from an erased id's touches what might tell who it was; their channels and times stay.
 
-    Answers when those occurred that may concern a conversion, since a shared browser's belong to several persons.
+    Answers when those occurred, since a shared browser's belong to several persons.
     """
     await connection.execute(STRIP_LEAD, lead_id)
+    await share_merges(connection)
     stripped, _ = [  # in this order: who waits for a touch meanwhile makes a version of it
         await connection.fetch(STRIP_TOUCHES.format(table=table), lead_id) for table in ("touches", "touch_versions")
     ]
-    if not stripped or not await converting_among(connection, [lead_id]):
-        return []
     return [row["occurred_at"] for row in stripped]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from services.attribution.journeys.queries import lock_leads
-from services.attribution.pipeline import queries
+from services.attribution.pipeline import queries, sums
 from services.attribution.pipeline.counting import marks_of
 from services.attribution.pipeline.queries import People
 from services.attribution.pipeline.stories import stories_of
@@ -22,11 +22,11 @@ AT_ONCE = 200
 """Persons who are computed without a statement between: PostgreSQL ends a transaction that is idle for long."""
 
 
-async def follow(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
-    """Count anew what there is to count of the persons behind these ids.
+async def follow(connection: Connection, lead_ids: Iterable[LeadId], *, summed: bool = True) -> People:
+    """Count anew what there is to count of the persons behind these ids; answers these persons.
 
     The caller has stored what was told of them; the locks of all their ids are taken here. Who is no person any more,
-    having turned out to be somebody else, is no longer counted.
+    having turned out to be somebody else, is no longer counted. What is not `summed` the caller sums up later.
     """
     named = set(lead_ids)
     people = await _lock_people(connection, named)
@@ -38,7 +38,12 @@ async def follow(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
         for person, story in (await stories_of(connection, some)).items():
             if marks := marks_of(story):
                 after[person] = (story.circumstances, frozenset(marks))
-    await replace_counted(connection, before, after)
+    await replace_counted(connection, before, after, summed=summed)
+    return people
+
+
+async def _followed(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
+    await follow(connection, lead_ids)
 
 
 def put_off(tx: Tx, lead_ids: Iterable[LeadId]) -> None:
@@ -49,17 +54,28 @@ def put_off(tx: Tx, lead_ids: Iterable[LeadId]) -> None:
     if tx.muted:
         tx.put_off("owe", lambda named: queries.owe(tx.connection, named), lead_ids)
     else:
-        tx.put_off("follow", lambda named: follow(tx.connection, named), lead_ids)
+        tx.put_off("follow", lambda named: _followed(tx.connection, named), lead_ids)
 
 
 async def settle_followed(database: Database) -> None:
-    """Follow whom a rebuild has put off, some at a time."""
+    """Follow whom a rebuild has put off, some at a time; sums that there are none of yet are made at the end, at once.
+
+    Who is owed under several ids is followed once.
+    """
+    async with database.reading() as connection:
+        summed = await sums.any_sums(connection)
+    last: LeadId | None = None
     while True:
         async with database.transaction() as tx:
-            named = await queries.take_owed(tx.connection, AT_ONCE)
+            named = await queries.take_owed(tx.connection, last, AT_ONCE)
             if not named:
-                return
-            await follow(tx.connection, named)
+                break
+            people = await follow(tx.connection, named, summed=summed)
+            await queries.forgive(tx.connection, _whole(people))
+        last = max(named)
+    if last is not None and not summed:
+        async with database.transaction() as tx:
+            await sums.sum_up(tx.connection)
 
 
 async def follow_touches(
@@ -97,6 +113,12 @@ def _earliest(events: Iterable[TouchRecorded]) -> dict[LeadId, datetime]:
 def ids_of(people: People) -> set[LeadId]:
     """All ids of persons."""
     return {*people, *(member.lead_id for ids in people.values() for member in ids)}
+
+
+def _whole(people: People) -> set[LeadId]:
+    """The ids of which all facts are those of one of these persons."""
+    members = (member for ids in people.values() for member in ids)
+    return {member.lead_id for member in members if member.since is None and member.until is None}
 
 
 async def _lock_people(connection: Connection, lead_ids: set[LeadId]) -> People:

@@ -67,9 +67,11 @@ ON CONFLICT (deal_id, revision) DO NOTHING
 """
 OWE = "INSERT INTO people_owed SELECT * FROM unnest($1::text[]) ON CONFLICT DO NOTHING"
 TAKE_OWED = """
-DELETE FROM people_owed WHERE lead_id = ANY(ARRAY(SELECT lead_id FROM people_owed ORDER BY lead_id LIMIT $1))
-RETURNING lead_id
+DELETE FROM people_owed WHERE lead_id = ANY(ARRAY(
+    SELECT lead_id FROM people_owed WHERE $1::text IS NULL OR lead_id > $1 ORDER BY lead_id LIMIT $2
+)) RETURNING lead_id
 """
+FORGIVE = "DELETE FROM people_owed WHERE lead_id = ANY($1)"
 COUNTED_FOR = "SELECT DISTINCT person_id FROM marks WHERE ref = ANY($1) AND ref <> ''"
 FOLLOWED = "SELECT person_id FROM circumstances WHERE person_id = ANY($1)"
 # Of most touches, those of visitors of whom nothing is counted, three looks into indexes tell it.
@@ -200,9 +202,14 @@ async def owe(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
     await connection.execute(OWE, sorted(lead_ids))
 
 
-async def take_owed(connection: Connection, limit: int) -> set[LeadId]:
-    """Some of the ids whose persons are to be counted, which the caller does."""
-    return {row["lead_id"] for row in await connection.fetch(TAKE_OWED, limit)}
+async def take_owed(connection: Connection, after: LeadId | None, limit: int) -> set[LeadId]:
+    """The next ids whose persons are to be counted, which the caller does."""
+    return {row["lead_id"] for row in await connection.fetch(TAKE_OWED, after, limit)}
+
+
+async def forgive(connection: Connection, lead_ids: Iterable[LeadId]) -> None:
+    """Whoever is behind these ids has been counted."""
+    await connection.execute(FORGIVE, sorted(lead_ids))
 
 
 async def followed_among(connection: Connection, persons: Iterable[LeadId]) -> set[LeadId]:

@@ -8,7 +8,7 @@ from fastapi import Depends, Query
 
 from services.attribution.pipeline.domain import Dimension
 from services.attribution.pipeline.reading import Moments, Question
-from services.attribution.pipeline.spans import pieces, shifted
+from services.attribution.pipeline.spans import pieces
 from services.attribution.reports.asking import Asked, asked
 from services.attribution.reports.domain import Against, Interval, Period
 from shared.errors import FieldError, Invalid
@@ -62,7 +62,7 @@ def wanted(  # noqa: PLR0913  # the parameters of a report
     if len(now) > MOST_PIECES:
         fault = FieldError("query:interval", f"send a longer one, or a shorter period: at most {MOST_PIECES} fit")
         raise Invalid("the period has too many intervals", [fault])
-    other = shifted(period, compare_to) if compare_to is not None else None
+    other = period.before(compare_to) if compare_to is not None else None
     return Wanted(
         question=Question(dimension, only),
         asked=shared,

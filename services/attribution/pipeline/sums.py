@@ -3,15 +3,16 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
-from typing import Any
+from typing import Any, get_args
 
 import asyncpg
 
 from services.attribution.pipeline.counting import Cell, cells_of, total_of
-from services.attribution.pipeline.domain import Circumstances, Mark, Owner
+from services.attribution.pipeline.domain import TIMED, Circumstances, Kind, Mark, Owner
 from shared.db import Connection
 from shared.ids import LeadId
 
+LONG_S = 24 * 3600.0
 Counted = tuple[Circumstances, frozenset[Mark]]
 """What is counted of a person, and under what."""
 
@@ -64,6 +65,28 @@ RETURNING kind, dimension, level, day, key, step, bucket, currency, number, valu
 SELECT kind, dimension, level, day, key, step, bucket, currency FROM added
 WHERE number = 0 AND value_minor = 0 AND weighted_minor = 0 AND microseconds = 0
 """
+ANY_SUMS = "SELECT EXISTS (SELECT 1 FROM mark_sums)"
+WITHOUT_HASTE = "SET LOCAL statement_timeout = 0"
+# What `cells_of` says of one mark, of all marks of a kind.
+SUM_UP = """
+INSERT INTO mark_sums
+SELECT $1, keys.dimension, days.level, days.day, keys.key, mark.step, mark.bucket, mark.currency,
+    sum(mark.number), sum(mark.value_minor), sum(mark.weighted_minor), sum(coalesce(mark.lapse, 0))
+FROM marks AS mark JOIN circumstances AS person USING (person_id)
+CROSS JOIN LATERAL (
+    VALUES ('day', (mark.at AT TIME ZONE 'UTC')::date), ('month', date_trunc('month', mark.at AT TIME ZONE 'UTC')::date)
+) AS days (level, day)
+CROSS JOIN LATERAL (
+    VALUES ('all', ''), ('rep', mark.rep), ('channel', person.channel), ('source', person.source),
+        ('campaign', person.campaign), ('country', person.country), ('account', person.account)
+    UNION ALL
+    SELECT 'team', unnest(CASE WHEN mark.teams = '{}' THEN ARRAY['(not set)'] ELSE mark.teams END)
+) AS keys (dimension, key)
+WHERE mark.kind = $1 AND (days.level = 'month' OR keys.dimension = 'all' OR NOT $2)
+GROUP BY keys.dimension, days.level, days.day, keys.key, mark.step, mark.bucket, mark.currency
+HAVING sum(mark.number) <> 0 OR sum(mark.value_minor) <> 0 OR sum(mark.weighted_minor) <> 0
+    OR sum(coalesce(mark.lapse, 0)) <> 0
+"""
 SWEEP = """
 DELETE FROM mark_sums AS known USING unnest(
     $1::text[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::smallint[], $8::text[])
@@ -87,10 +110,22 @@ async def counted_of(connection: Connection, ids: Iterable[LeadId]) -> dict[Lead
     }
 
 
+async def any_sums(connection: Connection) -> bool:
+    """Whether anything has been summed."""
+    return bool(await connection.fetchval(ANY_SUMS))
+
+
+async def sum_up(connection: Connection) -> None:
+    """Make the sums of all marks, where there are none yet. Nobody else counts meanwhile."""
+    await connection.execute(WITHOUT_HASTE)
+    for kind in get_args(Kind):
+        await connection.execute(SUM_UP, kind, kind in TIMED, timeout=LONG_S)
+
+
 async def replace_counted(
-    connection: Connection, before: Mapping[LeadId, Counted], after: Mapping[LeadId, Counted]
+    connection: Connection, before: Mapping[LeadId, Counted], after: Mapping[LeadId, Counted], *, summed: bool = True
 ) -> None:
-    """Count this in place of that: by the difference."""
+    """Count this in place of that: by the difference. What is not `summed` the caller sums up later."""
     gone: list[tuple[LeadId, Mark]] = []
     new: list[tuple[LeadId, Mark]] = []
     moved: dict[Cell, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
@@ -100,7 +135,7 @@ async def replace_counted(
         gone += ((person, mark) for mark in (was[1] if was else ()) if mark not in kept)
         new += ((person, mark) for mark in (now[1] if now else ()) if mark not in kept)
         # under other circumstances, what stays counts elsewhere
-        for sign, side in ((-1, was), (1, now)):
+        for sign, side in ((-1, was), (1, now)) if summed else ():
             if side is not None:
                 _move(moved, side[1] - kept if was and now and was[0] == now[0] else side[1], side[0], sign)
     if gone:

@@ -123,7 +123,8 @@ class Period:
         """The period to set this one against, which must have both ends.
 
         `previous_period` has as many whole months, if this one consists of whole months, else as many days, and ends
-        where this one begins. `previous_year` has the same days of the year before. Raises Invalid.
+        where this one begins. `previous_year` has the same days of the year before, none for a 29 February alone.
+        Raises Invalid.
         """
         if self.first is None or self.end is None:
             fault = FieldError(
@@ -208,8 +209,9 @@ def _month(months: int) -> date:
 
 
 def _a_year_before(day: date) -> date:
-    leap_day = (day.month, day.day) == (2, 29)
-    return day.replace(year=day.year - 1, day=28 if leap_day else day.day)
+    if (day.month, day.day) == (2, 29):  # so that a period that ends before it keeps the 28th
+        return date(day.year - 1, 3, 1)
+    return day.replace(year=day.year - 1)
 
 
 def choose_currency(present: Iterable[str], asked: str | None) -> str | None:

@@ -36,7 +36,7 @@ NOWHERE = Reach(())
 async def totals_of(connection: Connection, model: TotalsModel, wanted: Wanted) -> Totals:
     """What channels earned by a model in one currency, read in the open transaction. Raises TooManyChannels.
 
-    Over all time what is kept answers; its `as_of` is when it was computed.
+    Over all time what is kept answers, also where the sums moved since; then `as_of` is when it was computed.
     """
     assert wanted.currency is not None
     if wanted.reach.is_everything:

@@ -9,8 +9,10 @@ from services.attribution.standing.domain import JOURNEYS, Until
 from services.attribution.totals.domain import Credit
 from shared.db import Connection
 
+# What the sums have not moved since is as new as they are.
 STORED = """
-SELECT as_of, result FROM channel_totals WHERE projection = current_schema() AND model = $1 AND currency = $2
+SELECT as_of, result, moves <> coalesce((SELECT moves FROM path_moves WHERE projection = current_schema()), 0) AS behind
+FROM channel_totals WHERE projection = current_schema() AND model = $1 AND currency = $2
 """
 # Of two that computed at once the one that saw more stays.
 STORE = """
@@ -41,12 +43,12 @@ class Totals:
     credits: list[Credit]
     unattributed: Amount
     as_of: datetime | None
-    is_kept: bool = False
+    is_behind: bool = False
 
     @property
     def until(self) -> Until:
-        """Until when all that was told is in it: what is computed holds what was read, what is kept what it did."""
-        return Until(known=frozenset({self.as_of})) if self.is_kept else JOURNEYS
+        """Until when all that was told is in it: what was read, or what was when the sums had not moved yet."""
+        return Until(known=frozenset({self.as_of})) if self.is_behind else JOURNEYS
 
 
 async def stored(connection: Connection, model: str, currency: str) -> Totals | None:
@@ -56,7 +58,7 @@ async def stored(connection: Connection, model: str, currency: str) -> Totals | 
         return None
     result = row["result"]
     return Totals(
-        [Credit(*one) for one in result["credits"]], Amount(*result["unattributed"]), row["as_of"], is_kept=True
+        [Credit(*one) for one in result["credits"]], Amount(*result["unattributed"]), row["as_of"], row["behind"]
     )
 
 

@@ -4,12 +4,11 @@ import itertools
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.attribution.paths.domain import Span, reach_of
-from services.attribution.pipeline.spans import midnight, pieces, shifted, spans
+from services.attribution.pipeline.spans import midnight, pieces, spans
 from services.attribution.reports.domain import Interval, Period
 
 ZONES = ("UTC", "Europe/Berlin", "America/St_Johns", "Pacific/Apia", "Asia/Kathmandu")
@@ -81,24 +80,11 @@ def test_the_pieces_of_a_period_meet_and_cover_it(first: date, days: int, zone: 
     assert all(one.moments[1] == other.moments[0] for one, other in itertools.pairwise(cut))
 
 
-def test_weeks_begin_on_mondays() -> None:
+def test_weeks_begin_on_mondays_and_are_named_by_these_also_where_the_period_begins_later() -> None:
     cut = pieces(Period(date(2026, 11, 1), date(2026, 11, 12), ZoneInfo("UTC")), "week")
-    assert [label for label, _ in cut] == [date(2026, 11, 1), date(2026, 11, 2), date(2026, 11, 9)]
-
-
-@pytest.mark.parametrize(
-    ("period", "before", "year_before"),
-    [
-        (("2026-03-01", "2026-05-01"), ("2026-01-01", "2026-03-01"), ("2025-03-01", "2025-05-01")),
-        (("2026-03-03", "2026-03-10"), ("2026-02-24", "2026-03-03"), ("2025-03-03", "2025-03-10")),
-        (("2026-01-01", "2026-02-01"), ("2025-12-01", "2026-01-01"), ("2025-01-01", "2025-02-01")),
-        (("2024-02-29", "2024-03-31"), ("2024-01-29", "2024-02-29"), ("2023-03-01", "2023-03-31")),
-    ],
-)
-def test_the_period_before(period: tuple[str, str], before: tuple[str, str], year_before: tuple[str, str]) -> None:
-    asked = Period(date.fromisoformat(period[0]), date.fromisoformat(period[1]), ZoneInfo("UTC"))
-    told = [shifted(asked, "previous_period"), shifted(asked, "previous_year")]
-    assert [(str(one.first), str(one.end)) for one in told] == [before, year_before]
+    assert [label for label, _ in cut] == [date(2026, 10, 26), date(2026, 11, 2), date(2026, 11, 9)]
+    months = pieces(Period(date(2026, 11, 30), date(2026, 12, 12), ZoneInfo("UTC")), "month")
+    assert [label for label, _ in months] == [date(2026, 11, 1), date(2026, 12, 1)]
 
 
 def test_a_day_begins_at_midnight_where_it_is() -> None:
