@@ -1,1 +1,1 @@
-"""What runs Throughline: images, chart, dashboards, the embedded stack."""
+"""What runs Throughline: the embedded stack, and what the containers need beside their image."""
