@@ -88,6 +88,8 @@ async def test_two_offers_leave_the_earlier_one_and_undoing_the_merge_brings_the
     assert await routing.owner("two") == ann
     await routing.service.deliver(unmerged("one", into="two"))
     assert [await routing.owner("one"), await routing.owner("two")] == [ann, bob]
+    told = sorted(await routing.service.told(LeadAssigned), key=lambda fact: fact.revision)
+    assert {fact.rep_id: fact.lead_id for fact in told} == {ann: lead_id("one"), bob: lead_id("two")}
     assert all(kept == counted for kept, counted in (await routing.counted_loads()).values())
 
 

@@ -26,7 +26,8 @@ async def on_identity_changed(event: LeadMerged | LeadUnmerged | IdentityLinked,
     """Assignments and holds follow the person: of two current owners one goes on, told anew; see `one_owner`.
 
     The other's assignment ends, and lives again when the merge is undone. Whoever reads goes by the highest revision,
-    so that a current assignment is also told anew where the other lead had more of them.
+    so that a current assignment is also told anew where the other lead had more of them, and where its lead is parted
+    from the one that it was told of.
     """
     other = event.anonymous_lead_id if isinstance(event, IdentityLinked) else event.from_lead_id
     connection = tx.connection
@@ -41,8 +42,11 @@ async def on_identity_changed(event: LeadMerged | LeadUnmerged | IdentityLinked,
     left = {one.person_id for group in groups.values() for one, moved in group if moved}
     for owner, group in groups.items():
         kept = await _revive(tx, group, at, some_left=owner in left)
+        if kept is None:
+            continue
         highest = max(one.revision for one, _ in group)
-        if kept is not None and (owner in crowded or kept.revision < highest):
+        parted = isinstance(event, LeadUnmerged) and (kept, True) in group
+        if owner in crowded or kept.revision < highest or parted:
             await queries.raise_revision(connection, kept.assignment_id, highest + 1)
             told = await queries.one(connection, kept.assignment_id)
             assert told is not None
