@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
+from starlette.responses import Response
 
 from services.attribution.channels.groupings import active_grouping
 from services.attribution.conversions import explaining, queries
@@ -146,8 +147,8 @@ def router(runtime: Runtime) -> APIRouter:
         ]
         return Page(items=items, next_cursor=more)
 
-    @made.get("/v1/conversions/{conversion_id}/explain")
-    async def explain(conversion_id: ConversionIdPath, model: HistoryQuery = DEFAULT_MODEL) -> explaining.Explanation:
+    @made.get("/v1/conversions/{conversion_id}/explain", response_model=explaining.Explanation)
+    async def explain(conversion_id: ConversionIdPath, model: HistoryQuery = DEFAULT_MODEL) -> Response:
         """Which touches counted and what each earned by every model; which did not, and why; what came late."""
         async with _snapshot(runtime) as connection:
             if model != explaining.ALL_MODELS:
@@ -155,7 +156,9 @@ def router(runtime: Runtime) -> APIRouter:
             found = await _conversion(connection, conversion_id)
             grouping = await groupings.current(connection)
             material = await explaining.material_of(connection, catalogue, grouping, found)
-        return await asyncio.to_thread(explaining.explain, material, model)  # it may take long, and needs no database
+        # it may take long, and needs no database
+        told = await asyncio.to_thread(lambda: explaining.explain(material, model).model_dump_json())
+        return Response(told, media_type="application/json")
 
     return made
 
