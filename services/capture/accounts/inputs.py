@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from services.capture.accounts.domain import MatchedBy
-from services.capture.facts.inputs import LeadIdText, Name
+from services.capture.facts.inputs import IdText, Name
 from services.capture.leads.inputs import Text, Whole
 from services.capture.reading import FreeObject, Strict
 from shared.emails import Email, is_free, registrable_domain
@@ -52,7 +52,7 @@ class AccountFields(Strict):
     name: FilledText | None = None
     domains: Annotated[list[Domain], Field(max_length=MOST_DOMAINS)] | None = None
     external_id: Name | None = None
-    parent_id: LeadIdText | None = None
+    parent_id: IdText | None = None
     owner_id: Annotated[FilledText | None, Field(description="A rep's id or email address")] = None
     industry: Text | None = None
     employees: Whole | None = None
@@ -75,8 +75,8 @@ class AccountPatch(AccountFields):
 class AccountMergeInput(Strict):
     """The account that is the same company; `into` says which of the two stays."""
 
-    into: LeadIdText | None = None
-    with_account: Annotated[LeadIdText, Field(alias="with")]
+    into: IdText | None = None
+    with_account: Annotated[IdText, Field(alias="with")]
 
 
 class MatchInput(Strict):
@@ -92,7 +92,7 @@ class MatchInput(Strict):
 class ChoiceInput(Strict):
     """The account that a lead belongs to from now on, whatever matches."""
 
-    account_id: LeadIdText
+    account_id: IdText
 
 
 class AccountRef(BaseModel):

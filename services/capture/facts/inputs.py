@@ -18,13 +18,8 @@ Name = Annotated[str, Field(min_length=1, max_length=255)]
 TypeName = Annotated[
     str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$", description="snake_case", examples=["page_view", "demo_requested"])
 ]
-LeadIdText = Annotated[
-    str,
-    Field(
-        pattern=r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$",
-        description="A lead id; of a touch it may be one that is not known here yet",
-    ),
-]
+IdText = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$")]
+LeadIdText = Annotated[IdText, Field(description="A lead id; of a touch it may be one that is not known here yet")]
 Minor = Annotated[int, Field(ge=0, le=MOST_MINOR, description="Whole minor units of the currency")]
 Address = Annotated[str, Field(max_length=8_192)]
 
