@@ -55,7 +55,7 @@ REPORTS = (
     "pipeline?currency=EUR",
 )
 # `as_of` alone follows from them, and is read each time.
-MOMENTS = {"credit_debts", "feed_watermarks", "path_turns"}
+MOMENTS = {"credit_debts", "feed_watermarks", "path_moves", "path_turns"}
 TABLES = """
 SELECT relname, EXISTS (SELECT FROM pg_trigger WHERE tgrelid = pg_class.oid AND tgname = 'moved') AS counts
 FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition
