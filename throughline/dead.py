@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from throughline.errors import CommandFailed, NotDone
-from throughline.operations import Service, print_table, service_name
+from throughline.operations import Service
 from throughline.options import DEFAULT_DATA_DIR, AsJson, DataDir
-from throughline.parked import AUDIT, with_runtime
-from throughline.services import SERVICES, service_code
+from throughline.refused import AUDIT, LARGEST_ID, Limit, MaybeService, list_refused, processor_of, with_runtime
 
 if TYPE_CHECKING:
     from shared.service import Runtime
@@ -24,32 +23,19 @@ FROM dead_letters WHERE id = $1
 IDS = 'SELECT id FROM dead_letters WHERE $1::bigint IS NULL OR id = $1 ORDER BY topic, partition, "offset"'
 DISCARD = 'DELETE FROM dead_letters WHERE id = $1 RETURNING topic, partition, "offset", error'
 
-LetterId = Annotated[int, typer.Argument(metavar="ID", min=1, max=2**63 - 1, help="As `dead list` shows it.")]
-MaybeId = Annotated[int | None, typer.Argument(metavar="[ID]", min=1, max=2**63 - 1, help="Only this one.")]
+LetterId = Annotated[int, typer.Argument(metavar="ID", min=1, max=LARGEST_ID, help="As `dead list` shows it.")]
+MaybeId = Annotated[int | None, typer.Argument(metavar="[ID]", min=1, max=LARGEST_ID, help="Only this one.")]
 
 
 def list_dead(
-    service: Annotated[
-        str | None,
-        typer.Option(parser=service_name, metavar="SERVICE", help="Only this one."),
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many of a service.")] = 200,
+    service: MaybeService = None,
+    limit: Limit = 200,
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """List what could not be read, and why."""
-
-    async def work(runtime: "Runtime") -> list[dict[str, Any]]:
-        async with runtime.database.reading() as connection:
-            found = await connection.fetch(LIST, limit)
-        return [{"service": runtime.service, **row} for row in found]
-
-    rows = [row for name in ((service,) if service else SERVICES) for row in with_runtime(name, data_dir, work)]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-    else:
-        columns = ("service", "id", "topic", "partition", "offset", "error", "received_at")
-        print_table(columns, [tuple(row[column] for column in columns) for row in rows])
+    columns = ("id", "topic", "partition", "offset", "error", "received_at")
+    list_refused(service, data_dir, columns, LIST, limit, as_json=as_json)
 
 
 def show(service: Service, letter_id: LetterId, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
@@ -70,12 +56,9 @@ def retry(service: Service, letter_id: MaybeId = None, data_dir: DataDir = DEFAU
     """Read dead letters again, as after an update that knows their type; ends with status 1 where some stay."""
 
     async def work(runtime: "Runtime") -> list[tuple[int, bool]]:
-        from shared.service import make_processor, projection_version
-
         async with runtime.database.reading() as connection:
             ids = [row["id"] for row in await connection.fetch(IDS, letter_id)]
-            version = await projection_version(connection)
-        processor = make_processor(service_code(runtime.service), runtime, version)
+        processor = await processor_of(runtime)
         done = [(number, await processor.read_letter(number)) for number in ids]
         async with runtime.database.transaction() as tx:
             for number, read in done:

@@ -1,18 +1,14 @@
 """`throughline parked`: facts that could not be carried out. Whatever is done to one is written to the audit log."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from throughline.errors import CommandFailed, NotDone
-from throughline.operations import Service, print_table, servers, service_name
+from throughline.operations import Service
 from throughline.options import DEFAULT_DATA_DIR, AsJson, DataDir
-from throughline.services import SERVICES, service_code
-from throughline.settings import load_settings
+from throughline.refused import AUDIT, LARGEST_ID, Limit, MaybeService, list_refused, processor_of, with_runtime
 
 if TYPE_CHECKING:
     from shared.service import Runtime
@@ -29,36 +25,21 @@ FROM parked_events WHERE id = $1
 KEYS = "SELECT DISTINCT key FROM parked_events WHERE $1::text IS NULL OR key = $1 ORDER BY key"
 LEFT = "SELECT count(*) FROM parked_events WHERE key = $1"
 DISCARD = "DELETE FROM parked_events WHERE id = $1 RETURNING key, event_id, type, slug"
-AUDIT = "INSERT INTO audit_entries (actor, action, target, detail) VALUES ('cli', $1, $2, $3)"
 
-T = TypeVar("T")
 Lead = Annotated[str | None, typer.Option("--lead", help="Only what is parked for this lead.")]
-ParkedId = Annotated[int, typer.Argument(metavar="ID", min=1, max=2**63 - 1, help="As `parked list` shows it.")]
+ParkedId = Annotated[int, typer.Argument(metavar="ID", min=1, max=LARGEST_ID, help="As `parked list` shows it.")]
 
 
 def list_parked(
-    service: Annotated[
-        str | None,
-        typer.Option(parser=service_name, metavar="SERVICE", help="Only this one."),
-    ] = None,
+    service: MaybeService = None,
     lead: Lead = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many of a service.")] = 200,
+    limit: Limit = 200,
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """List what is parked: the cause first, then what waits behind it."""
-
-    async def work(runtime: "Runtime") -> list[dict[str, Any]]:
-        async with runtime.database.reading() as connection:
-            found = await connection.fetch(LIST, lead, limit)
-        return [{"service": runtime.service, **row} for row in found]
-
-    rows = [row for name in ((service,) if service else SERVICES) for row in with_runtime(name, data_dir, work)]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-    else:
-        columns = ("service", "id", "lead_id", "type", "slug", "attempts", "parked_at")
-        print_table(columns, [tuple(row[column] for column in columns) for row in rows])
+    columns = ("id", "lead_id", "type", "slug", "attempts", "parked_at")
+    list_refused(service, data_dir, columns, LIST, lead, limit, as_json=as_json)
 
 
 def show(service: Service, parked_id: ParkedId, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
@@ -119,27 +100,7 @@ def discard(
 
 async def _retry(runtime: "Runtime", key: str) -> bool:
     """Try a lead's facts again, through the same handlers as a batch."""
-    from shared.service import make_processor, projection_version
-
-    async with runtime.database.reading() as connection:
-        version = await projection_version(connection)
-    done = await make_processor(service_code(runtime.service), runtime, version).retry(key)
+    done = await (await processor_of(runtime)).retry(key)
     async with runtime.database.transaction() as tx:
         await tx.connection.execute(AUDIT, "parked.retried", key, {"carried_out": done})
     return done
-
-
-def with_runtime(service: str, data_dir: Path, work: "Callable[[Runtime], Awaitable[T]]") -> T:
-    """Do something with a service's runtime."""
-    settings = load_settings(data_dir)
-    from shared.service import build_runtime
-
-    async def run() -> T:
-        runtime = build_runtime(service, settings)
-        try:
-            return await work(runtime)
-        finally:
-            await runtime.database.close()
-
-    with servers(settings):
-        return asyncio.run(run())

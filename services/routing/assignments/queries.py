@@ -13,21 +13,22 @@ from shared.ids import AssignmentId, EventId, LeadId, RepId
 COLUMNS = ", ".join(column.name for column in fields(Assignment))
 PLACES = ", ".join(f"${index}" for index in range(1, len(fields(Assignment)) + 1))
 # Of leads that were merged revisions say nothing about which came later; when they ended does.
-SITUATIONS = """
+LATEST_FIRST = "coalesce(ended_at, 'infinity') DESC, revision DESC"
+SITUATIONS = f"""
 SELECT
     (SELECT assignment_id FROM assignments WHERE person_id = asked.person_id AND ended_at IS NULL) AS current_id,
     (SELECT rep_id FROM assignments
         WHERE person_id = asked.person_id AND state = 'accepted'
             AND (end_reason IS NULL OR end_reason NOT IN ('reassigned', 'untouched'))
-        ORDER BY coalesce(ended_at, 'infinity') DESC, revision DESC LIMIT 1) AS previous_owner,
+        ORDER BY {LATEST_FIRST} LIMIT 1) AS previous_owner,
     (SELECT greatest(assigned_at, settled_at, ended_at) FROM assignments
         WHERE person_id = asked.person_id AND state = 'accepted' AND end_reason IS DISTINCT FROM 'reassigned'
-        ORDER BY coalesce(ended_at, 'infinity') DESC, revision DESC LIMIT 1) AS previous_at,
+        ORDER BY {LATEST_FIRST} LIMIT 1) AS previous_at,
     (SELECT rep_id FROM assignments
         WHERE company = asked.company AND person_id <> asked.person_id AND (state = 'accepted' OR ended_at IS NULL)
         ORDER BY assigned_at DESC LIMIT 1) AS account_owner,
     (SELECT coalesce(max(revision), 0) FROM assignments WHERE person_id = asked.person_id) AS revision,
-    (SELECT coalesce(array_agg(rep_id), '{}') FROM assignments
+    (SELECT coalesce(array_agg(rep_id), '{{}}') FROM assignments
         WHERE person_id = asked.person_id AND entry_id = asked.entry_id
             AND (state IN ('rejected', 'expired') OR end_reason = 'untouched')
     ) AS passed_by,
@@ -43,7 +44,7 @@ LOCK_MANY = f"{MANY} FOR UPDATE"
 CURRENT = f"SELECT {COLUMNS} FROM assignments WHERE person_id = $1 AND ended_at IS NULL"
 LATEST = f"""
 SELECT {COLUMNS} FROM assignments WHERE person_id = ANY($1)
-ORDER BY coalesce(ended_at, 'infinity') DESC, revision DESC LIMIT 1
+ORDER BY {LATEST_FIRST} LIMIT 1
 """
 OF_PERSONS = f"""
 SELECT {COLUMNS} FROM assignments WHERE person_id = ANY($1) OR lead_id = ANY($1) ORDER BY assignment_id
