@@ -5,10 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
+
+from shared.kafka._sessions import fetch_in_sessions
+from shared.settings import Settings
 
 STARTED_WITHIN_S = 1
 ENDED_WITHIN_S = 1
+LONGEST_FETCH_MS = 4_000
+"""How long a broker keeps a fetch that it has nothing for: each costs it watchers of every partition."""
 
 
 class Client(Protocol):
@@ -19,6 +25,30 @@ class Client(Protocol):
 
     async def stop(self) -> Any:
         """Disconnect."""
+
+
+def member_of(settings: Settings, group: str, gather_ms: int) -> AIOKafkaConsumer:
+    """A client that is to join a group, not started. While records flow its broker gathers them for so long."""
+    client = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        client_id=f"throughline-{group}",
+        group_id=settings.topic_prefix + group,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_uncommitted",
+        session_timeout_ms=int(settings.consumer_session_timeout.total_seconds() * 1000),
+        heartbeat_interval_ms=int(settings.consumer_session_timeout.total_seconds() * 250),
+        rebalance_timeout_ms=30_000,
+        max_poll_interval_ms=600_000,
+        max_partition_fetch_bytes=1_048_576,
+        fetch_max_bytes=16_777_216,
+        fetch_max_wait_ms=LONGEST_FETCH_MS,
+        request_timeout_ms=30_000,
+        metadata_max_age_ms=10_000,
+    )
+    # The client names all partitions in every fetch.
+    fetch_in_sessions(client._client, gather_ms)  # noqa: SLF001
+    return client
 
 
 @asynccontextmanager

@@ -24,27 +24,24 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 from shared.clock import Clock
 from shared.db import TRANSIENT, Database, KeptConnection
 from shared.errors import Unavailable
-from shared.events import WATERMARK_TYPE
-from shared.kafka._batch import Batch, Span, Superseded
-from shared.kafka._clients import started
+from shared.kafka._batch import Batch, Superseded
+from shared.kafka._clients import member_of, started
+from shared.kafka._committing import Committer
 from shared.kafka._guard import PartitionStopped
-from shared.kafka._pending import Chunk, Pending
+from shared.kafka._pending import Chunk, Pending, read_chunk
+from shared.kafka._places import Places
 from shared.kafka._positions import Fenced, go_back, known_repairs, starting_offsets
-from shared.kafka._records import Decoded, Watermark, decode, event_id_of, watermark_in
-from shared.kafka._sessions import fetch_in_sessions
+from shared.kafka._records import Decoded
 from shared.kafka._watchdog import Watchdog
 from shared.personal import KeysAwaited
 from shared.settings import Settings
 from shared.telemetry import counter, gauge, histogram, log
 
-LAG_RECORDS = gauge("throughline_consumer_lag_records", "Records behind Kafka", ["group", "topic", "partition"])
 LAG_SECONDS = gauge("throughline_consumer_lag_seconds", "Seconds behind the source", ["group", "topic", "partition"])
 BATCH_SECONDS = histogram("throughline_consumer_batch_seconds", "Time of a batch's transaction", ["group"])
 BACKED_OFF = counter("throughline_consumer_backed_off_total", "Batches tried again", ["group", "error"])
 FETCH_RECORDS = 500
 TRIES_TOGETHER = 4
-LONGEST_FETCH_MS = 4_000
-"""How long a broker keeps a fetch that it has nothing for: each costs it watchers of every partition."""
 IDLE_S = 0.25
 START_PATIENCE_S = 30
 BATCH_PATIENCE_S = 15.0
@@ -93,10 +90,7 @@ class Consumer:
         self._processor = processor
         self._keys_arrived = keys_arrived
         self._gather_ms = int(gather / timedelta(milliseconds=1))
-        self._expected: dict[TopicPartition, int] = {}
-        self._reading: dict[TopicPartition, int] = {}
-        self._committed: dict[TopicPartition, int] = {}
-        self._stopped: set[TopicPartition] = set()
+        self._places = Places(settings.topic_prefix)
         self._repairs: dict[tuple[str, int, str], int] = {}
         self._pending = Pending(settings.consumer_batch, patient=bool(gather) or not processor.serving)
         self._arrived = asyncio.Event()
@@ -107,11 +101,10 @@ class Consumer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._watchdog = Watchdog(
-            settings, group, self._progress, serving=processor.serving, busy=lambda: not self._idle.is_set()
+            settings, group, self._places.progress, serving=processor.serving, busy=lambda: not self._idle.is_set()
         )
         self._client: AIOKafkaConsumer | None = None
         self._finding: asyncio.Task[None] | None = None
-        self._committing: asyncio.Task[None] | None = None
         self._writer = KeptConnection(database)
 
     @property
@@ -122,7 +115,7 @@ class Consumer:
     @property
     def stopped_partitions(self) -> list[str]:
         """Partitions that were stopped because they refused too much."""
-        return sorted(f"{place.topic}/{place.partition}" for place in self._stopped)
+        return self._places.stopped
 
     async def run(self) -> None:
         """Consume until `stop`; rebuilds the client after any fault. Raises Superseded on a new projection."""
@@ -145,55 +138,35 @@ class Consumer:
 
     async def caught_up(self, ends: dict[TopicPartition, int]) -> bool:
         """Whether everything before these offsets has been carried out."""
-        return self.assigned and all(self._expected.get(place, -1) >= end for place, end in ends.items())
+        return self.assigned and all(self._places.carried.get(place, -1) >= end for place, end in ends.items())
 
     async def _serve(self) -> None:
-        self._expected.clear()
-        self._reading.clear()
-        self._committed.clear()
+        self._places.clear()
         self._pending.clear()
         self._broken = None
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka_bootstrap_servers,
-            client_id=f"throughline-{self._group}",
-            group_id=self._settings.topic_prefix + self._group,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_uncommitted",
-            session_timeout_ms=int(self._settings.consumer_session_timeout.total_seconds() * 1000),
-            heartbeat_interval_ms=int(self._settings.consumer_session_timeout.total_seconds() * 250),
-            rebalance_timeout_ms=30_000,
-            max_poll_interval_ms=600_000,
-            max_partition_fetch_bytes=1_048_576,
-            fetch_max_bytes=16_777_216,
-            fetch_max_wait_ms=LONGEST_FETCH_MS,
-            request_timeout_ms=30_000,
-            metadata_max_age_ms=10_000,
-        )
-        # The client names all partitions in every fetch.
-        fetch_in_sessions(consumer._client, self._gather_ms)  # noqa: SLF001
+        consumer = member_of(self._settings, self._group, self._gather_ms)
+        committer = Committer(consumer, self._group, self._places.carried)
         consumer.subscribe(self._topics, listener=_Listener(self, consumer))
         self._client = consumer
         self._watchdog.unassigned()
         try:
             async with started(consumer, START_PATIENCE_S, stopped_within_s=5):
-                await self._do_duties(consumer)
+                await self._do_duties(consumer, committer)
         finally:
             self._client = None
             self._assigned.clear()
             self._find_no_more()
             if self._finding is not None:  # or it would go on behind a consumer that has ended, with a pool of its own
                 await asyncio.wait([self._finding], timeout=5)
-            if self._committing is not None:
-                self._committing.cancel()
+            committer.give_up()
 
-    async def _do_duties(self, consumer: AIOKafkaConsumer) -> None:
+    async def _do_duties(self, consumer: AIOKafkaConsumer, committer: Committer) -> None:
         """Read, write and watch until one of them is over."""
         writer = asyncio.create_task(self._write(), name=f"{self._group}-writer")
         duties = [writer]
         for name, duty in (
             ("reader", self._read(consumer)),
-            ("committer", self._commit_for_tools(consumer)),
+            ("committer", committer.run()),
             ("watchdog", self._watchdog.run()),
         ):
             duties.append(asyncio.create_task(duty, name=f"{self._group}-{name}"))
@@ -209,7 +182,7 @@ class Consumer:
                 task.cancel()
             await asyncio.wait(duties, timeout=5)
             if self._stopping:
-                await self._commit_within(2, consumer)
+                await committer.commit_within(2)
             self._client = None
 
     def take_over(self, client: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> None:
@@ -248,8 +221,7 @@ class Consumer:
         """Go on from an offset; what was read of the partition before is of no use."""
         assert self._client is not None
         self._client.seek(place, offset)
-        self._expected[place] = offset
-        self._reading[place] = offset
+        self._places.set(place, offset)
         self._pending.drop({place})
         self._drained.set()
 
@@ -266,9 +238,7 @@ class Consumer:
 
     def let_go(self, places: Sequence[TopicPartition]) -> None:
         """Partitions that are not ours any more."""
-        for place in places:
-            self._expected.pop(place, None)
-            self._reading.pop(place, None)
+        self._places.let_go(places)
         self._pending.drop(set(places))
         self._drained.set()
 
@@ -277,7 +247,7 @@ class Consumer:
             try:
                 fetched = await consumer.getmany(timeout_ms=500, max_records=FETCH_RECORDS)
             except (NoOffsetForPartitionError, OffsetOutOfRangeError) as exc:
-                if self._is_stale(exc):
+                if self._places.is_stale(exc):
                     continue
                 raise
             if self._broken is not None:
@@ -291,43 +261,12 @@ class Consumer:
                 await self._drained.wait()
             await asyncio.sleep(0)
 
-    def _is_stale(self, error: KafkaError) -> bool:
-        """Whether it is about an offset from before our own seek: the positions are PostgreSQL's, not Kafka's."""
-        asked = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-        return not any(self._reading.get(place) == offset for place, offset in asked.items())
-
     def _let_in(self, place: TopicPartition, records: Sequence[Any]) -> None:
-        reading = self._reading.get(place)
-        if reading is None or place in self._stopped:
-            return
-        if records[0].offset < reading:
-            records = [record for record in records if record.offset >= reading]
+        follows, records = self._places.read_on(place, records)
         if not records:
             return
-        last = records[-1]
-        self._reading[place] = last.offset + 1
-        topic = place.topic.removeprefix(self._settings.topic_prefix)
-        read = [decode(topic, record, self._processor.kinds) for record in records]
-        facts = [record for record in read if record.ce_type != WATERMARK_TYPE]
-        marks: list[Watermark] = []
-        if len(facts) != len(read):
-            marks = [mark for record in records if (mark := watermark_in(topic, record)) is not None]
-        awaited = [record for record in facts if record.error or self._processor.awaits(record)]
-        self._pending.put(
-            Chunk(
-                place,
-                topic,
-                facts,
-                marks,
-                follows=reading,
-                last=last.offset,
-                last_event_id=event_id_of(last.headers),
-                last_timestamp_ms=last.timestamp,
-                count=len(read),
-                awaited=bool(awaited),
-                hurried=any(record.event is not None and not record.event.is_calm for record in awaited),
-            )
-        )
+        kinds, awaits = self._processor.kinds, self._processor.awaits
+        self._pending.put(read_chunk(place, self._places.topic(place), records, follows, kinds, awaits))
 
     async def _write(self) -> None:
         try:
@@ -358,14 +297,14 @@ class Consumer:
         What does not go well together is tried by halves: PostgreSQL ends a transaction that takes too long.
         """
         attempt = 0
-        while self._going_on(taken):
+        while self._places.going_on(taken):
             try:
                 connection = await self._writer.connected()
-                if not (mine := self._going_on(taken)):  # they may be another's since
+                if not (mine := self._places.going_on(taken)):  # they may be another's since
                     return
                 if await self._repaired(mine):
                     continue
-                batch = self._batch(mine)
+                batch = self._places.batch(mine)
                 if self._keys_arrived is not None:
                     self._keys_arrived.clear()
                 with BATCH_SECONDS.labels(self._group).time(), self._busy():
@@ -401,16 +340,6 @@ class Consumer:
             async with asyncio.timeout(max(pause, KEYS_PATIENCE_S)):
                 await self._keys_arrived.wait()
 
-    def _going_on(self, taken: Sequence[Chunk]) -> list[Chunk]:
-        """Those chunks that go on from where their partition stands; it may have been given away or set back since."""
-        going_on: list[Chunk] = []
-        stands = dict(self._expected)
-        for chunk in taken:
-            if chunk.place not in self._stopped and stands.get(chunk.place) == chunk.follows:
-                stands[chunk.place] = chunk.last + 1
-                going_on.append(chunk)
-        return going_on
-
     @contextmanager
     def _busy(self) -> Iterator[None]:
         self._idle.clear()
@@ -427,7 +356,7 @@ class Consumer:
                 number, offset = mark.repair
                 if number <= self._repairs.setdefault(mark.place, number):
                     continue
-                expected = self._expected.get(chunk.place)
+                expected = self._places.carried.get(chunk.place)
                 if expected is not None and offset < expected:
                     await go_back(self._database, self._positions, mark, expected, keep=self._processor.serving)
                     self._set(chunk.place, offset)
@@ -435,29 +364,14 @@ class Consumer:
                 self._repairs[mark.place] = number
         return went
 
-    def _batch(self, chunks: Sequence[Chunk]) -> Batch:
-        batch = Batch()
-        for chunk in chunks:
-            key = (chunk.topic, chunk.place.partition)
-            expected = batch.spans[key].expected if key in batch.spans else self._expected[chunk.place]
-            batch.spans[key] = Span(expected, chunk.last + 1, chunk.last_event_id, chunk.last_timestamp_ms)
-            batch.records.extend(chunk.facts)
-            for mark in chunk.watermarks:
-                batch.watermarks[mark.place] = mark
-        return batch
-
     def _moved(self, batch: Batch) -> None:
-        for (topic, partition), span in batch.spans.items():
-            place = TopicPartition(self._settings.topic_prefix + topic, partition)
-            if self._expected.get(place) == span.expected:
-                self._expected[place] = span.next_offset
+        self._places.moved(batch)
         for mark in batch.watermarks.values():
             lag = (self._clock.now() - mark.at).total_seconds()
             LAG_SECONDS.labels(self._group, mark.topic, str(mark.partition)).set(max(lag, 0.0))
 
     def _stop_partition(self, stop: PartitionStopped) -> None:
-        place = TopicPartition(self._settings.topic_prefix + stop.topic, stop.partition)
-        self._stopped.add(place)
+        self._places.stop(stop.topic, stop.partition)
         log.critical(
             "partition_stopped",
             group=self._group,
@@ -465,42 +379,6 @@ class Consumer:
             partition=stop.partition,
             remedy="too many facts were refused: look at the deploy, then start the consumer again",
         )
-
-    async def _commit_for_tools(self, consumer: AIOKafkaConsumer) -> None:
-        """Tell Kafka the positions too, so that lag tools and autoscalers work. Nothing rests on it."""
-        while True:
-            await asyncio.sleep(1)
-            await self._commit_within(10, consumer)
-            ours = consumer.assignment()
-            for place, expected in self._expected.items():
-                end = consumer.highwater(place) if place in ours else None
-                if end is not None:
-                    labels = (self._group, place.topic, str(place.partition))
-                    LAG_RECORDS.labels(*labels).set(max(end - expected, 0))
-
-    async def _commit_within(self, seconds: float, consumer: AIOKafkaConsumer) -> None:
-        """Commit, but wait no longer. What is under way is let end: broken off, it ends behind us and unheard."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                if self._committing is not None:
-                    await asyncio.wait([self._committing])
-                self._committing = asyncio.create_task(self._commit_once(consumer), name=f"{self._group}-commit")
-                await asyncio.wait([self._committing])
-                self._committing.result()
-
-    async def _commit_once(self, consumer: AIOKafkaConsumer) -> None:
-        ours = consumer.assignment()
-        self._committed = {place: offset for place, offset in self._committed.items() if place in ours}
-        stands = {place: offset for place, offset in self._expected.items() if place in ours}
-        moved = {place: offset for place, offset in stands.items() if self._committed.get(place) != offset}
-        if moved:
-            with suppress(KafkaError):
-                await consumer.commit(moved)
-                self._committed |= moved
-
-    def _progress(self) -> dict[TopicPartition, int]:
-        """Where each partition stands that is to go on."""
-        return {place: expected for place, expected in self._expected.items() if place not in self._stopped}
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # untyped in aiokafka

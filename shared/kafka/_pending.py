@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aiokafka import TopicPartition
 
-from shared.kafka._records import Decoded, Watermark
+from shared.events import WATERMARK_TYPE
+from shared.kafka._records import Decoded, Watermark, decode, event_id_of, watermark_in
 
 PENDING_LIMIT = 4
 CALM_SHARE = 200
@@ -31,6 +33,37 @@ class Chunk:
     count: int
     awaited: bool
     hurried: bool
+
+
+def read_chunk(  # noqa: PLR0913  # what came, and what is wanted of it
+    place: TopicPartition,
+    topic: str,
+    records: Sequence[Any],
+    follows: int,
+    kinds: Collection[str],
+    awaits: Callable[[Decoded], bool],
+) -> Chunk:
+    """Fetched records, read: facts of these `kinds`, of which a handler `awaits` some; others are only counted."""
+    last = records[-1]
+    read = [decode(topic, record, kinds) for record in records]
+    facts = [record for record in read if record.ce_type != WATERMARK_TYPE]
+    marks: list[Watermark] = []
+    if len(facts) != len(read):
+        marks = [mark for record in records if (mark := watermark_in(topic, record)) is not None]
+    awaited = [record for record in facts if record.error or awaits(record)]
+    return Chunk(
+        place,
+        topic,
+        facts,
+        marks,
+        follows=follows,
+        last=last.offset,
+        last_event_id=event_id_of(last.headers),
+        last_timestamp_ms=last.timestamp,
+        count=len(read),
+        awaited=bool(awaited),
+        hurried=any(record.event is not None and not record.event.is_calm for record in awaited),
+    )
 
 
 class Pending:

@@ -27,7 +27,6 @@ WITHOUT_A_NAME = re.compile(r"(?:^|_)(?:utils?|helpers?|common|base|manager|misc
 LONG = 400
 LONGEST = 600
 LONGER_THAN_LONG = {
-    "shared/kafka/_consumer.py",
     "tests/service/test_embedded_gateway.py",
     "tests/service/test_nurture_sending.py",
     "tests/service/test_runtime_web.py",

@@ -54,7 +54,7 @@ async def test_what_is_given_away_while_a_batch_connects_is_left_out_of_it_and_t
     )
     database.consumer = consumer
     for place in (OURS, THEIRS):
-        consumer._expected[place] = consumer._reading[place] = 0
+        consumer._places.set(place, 0)
         consumer._let_in(place, [record(place)])
     await asyncio.wait_for(consumer._carry_out(consumer._pending.take()), 60)
     consumer._writer.hang_up()

@@ -89,7 +89,7 @@ def consumer_of(settings: Settings, noting: Noting) -> Consumer:
         settings, database, SystemClock(), group="capture", topics=["touches"], positions="capture.v1", processor=noting
     )
     for place in (ONE, OTHER, THIRD):
-        consumer._expected[place] = consumer._reading[place] = 0
+        consumer._places.set(place, 0)
     return consumer
 
 
