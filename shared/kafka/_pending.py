@@ -11,7 +11,6 @@ from aiokafka import TopicPartition
 from shared.events import WATERMARK_TYPE
 from shared.kafka._records import Decoded, Watermark, decode, event_id_of, watermark_in
 
-PENDING_LIMIT = 4
 CALM_SHARE = 200
 
 
@@ -83,13 +82,13 @@ class Pending:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more is to be read for now."""
-        return self.records > PENDING_LIMIT * self._batch
+        """Whether no more is to be read for now: one batch is here, besides the one that is under way."""
+        return self.records >= self._batch
 
     @property
     def awaited(self) -> bool:
         """Whether any of it is wanted now, or so much is here that it is not kept any longer."""
-        return self.records >= self._batch or any(chunk.awaited for chunk in self._chunks)
+        return self.is_full or any(chunk.awaited for chunk in self._chunks)
 
     def put(self, chunk: Chunk) -> None:
         """What was read last."""
