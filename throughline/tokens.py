@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from throughline.errors import BadSettings, CommandFailed
+from throughline.errors import BadSettings
 from throughline.options import DEFAULT_DATA_DIR, DataDir
 from throughline.settings import load_secret
 
@@ -44,4 +44,4 @@ def create(
     try:
         print(create_token(secrets, scope, expires, datetime.now(UTC), subject))
     except ValueError as exc:
-        raise CommandFailed(f"The token was not made: {exc}.") from exc
+        raise typer.BadParameter(str(exc), param_hint="--scope") from exc

@@ -105,4 +105,11 @@ def leads_router(runtime: Runtime) -> APIRouter:
         more = make_cursor(runtime.secrets, "stage-changes", rows[limit - 1]["revision"]) if len(rows) > limit else None
         return Page(items=[StageChangeOut(**dict(row)) for row in rows[:limit]], next_cursor=more)
 
+    @router.get(":stages")
+    async def stages_by_email(email: EmailParam, limit: Limit = 50, cursor: str | None = None) -> Page[StageChangeOut]:
+        """The same by `?email=`."""
+        async with database.reading() as connection:
+            lead_id = await find_by_email(connection, runtime.ids, email)
+        return await stages(lead_id, limit, cursor)
+
     return router

@@ -326,10 +326,11 @@ class Relay:
             ("ce_type", row["type"].encode()),
             ("ce_source", self._source),
             ("ce_time", row["occurred_at"].encode()),
-            ("ce_subject", row["subject"].encode()),
             ("ce_dataschema", f"urn:throughline:{row['type']}".encode()),
             ("content-type", b"application/json"),
         ]
+        if row["subject"]:  # CloudEvents allows an absent subject, and no empty one
+            headers.append(("ce_subject", row["subject"].encode()))
         if row["traceparent"]:
             headers.append(("traceparent", row["traceparent"].encode()))
         return {

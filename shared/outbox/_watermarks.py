@@ -34,6 +34,8 @@ class Watermarks:
     def next(self, read_at: datetime, tails: Tails) -> Iterator[tuple[Place, dict[str, object]]]:
         """Records that tell the partitions whose turn it is that all facts recorded before `read_at` are in them."""
         headers = [
+            ("ce_specversion", b"1.0"),
+            ("content-type", b"application/json"),
             ("ce_type", WATERMARK_TYPE.encode()),
             ("ce_source", f"/throughline/{self._service}".encode()),
             ("ce_id", self.event_id(read_at).encode()),

@@ -49,6 +49,7 @@ GET /attribution/v1/conversions/{conversion_id}/credits
 GET /attribution/v1/reports/attribution
 GET /attribution/v1/reports/compare
 """
+FOUND_BY_ANOTHER_ID = {"/nurture/v1/leads/{lead_id}/messages/{message_id}/explain"}
 PROVEN_BY_THEIR_ADDRESS = {"/nurture/v1/preferences/{token}"}
 
 
@@ -114,8 +115,21 @@ def test_every_call_below_v1_asks_for_a_token_but_those_whose_address_is_one(ser
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_what_is_told_about_a_lead_is_also_found_by_email(service: str) -> None:
-    calls = [operations["get"] for operations in document(service)["paths"].values() if "get" in operations]
-    assert any(parameter["name"] == "email" for call in calls for parameter in call.get("parameters", ()))
+    calls = {path: one["get"] for path, one in document(service)["paths"].items() if "get" in one}
+    asked = {path for path, call in calls.items() if any(one["name"] == "email" for one in call.get("parameters", ()))}
+    for path in calls.keys() - FOUND_BY_ANOTHER_ID:
+        before, lead, told = path.partition("/leads/{lead_id}")
+        if lead:
+            name = told.removeprefix("/")
+            ways = {f"{before}/{name}", f"{before}/{name}s", f"{before}/leads:{name}"} if name else {f"{before}/leads"}
+            assert asked & ways, path
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_body_that_is_read_is_described(service: str) -> None:
+    for path, operations in document(service)["paths"].items():
+        if "200" in operations.get("get", {}).get("responses", ()):
+            assert operations["get"]["responses"]["200"].get("content"), path
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -131,6 +131,8 @@ async def test_an_export_is_asked_for_and_then_read(capture: Importing) -> None:
     assert await exported(capture, "leads", "csv", since=ago(days=-1)) == []
     assert len(await exported(capture, "leads", "csv", since=ago(days=1))) == 1
     assert (await capture.post("exports", {"kind": "secrets"})).status_code == 422
+    for kind, status in (("leads", 201), ("leads", 201), ("consent", 422)):
+        assert (await capture.post("exports", {"kind": kind}, idempotency_key="once")).status_code == status
     assert (await capture.get("exports/secrets")).status_code == 422
 
 

@@ -167,6 +167,9 @@ def test_a_token_says_its_scopes_and_its_end(monkeypatch: pytest.MonkeyPatch) ->
     claims = jwt.decode(made.stdout.strip(), Secrets(SECRET).tokens, ["HS256"])
     assert claims["scope"] == "capture:write scoring:read"
     assert timedelta(seconds=claims["exp"] - claims["iat"]) == timedelta(days=30)
+    wrong = throughline("tokens", "create", "--scope", "capture:read", "--scope", "billing:read")
+    assert (wrong.exit_code, wrong.stdout) == (64, "")
+    assert "unknown scopes: billing:read" in wrong.stderr
 
 
 @pytest.mark.parametrize(

@@ -21,17 +21,24 @@ prefix, here `throughline.`. Personal data stands encrypted in `personal`, with 
 """
 _HEADERS: dict[str, Any] = {
     "type": "object",
-    "required": ["ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "ce_subject", "ce_dataschema"],
+    "required": ["ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "ce_dataschema"],
     "properties": {
         "ce_specversion": {"type": "string", "const": "1.0"},
         "ce_id": {"type": "string", "description": "The fact's id: the same however often it arrives."},
         "ce_type": {"type": "string", "description": "The kind of fact and its version."},
         "ce_source": {"type": "string", "description": "Who tells it.", "examples": ["/throughline/capture"]},
         "ce_time": {"type": "string", "format": "date-time", "description": "When it happened, UTC."},
-        "ce_subject": {"type": "string", "description": "The lead's id; empty where a fact is about no lead."},
+        "ce_subject": {
+            "type": "string",
+            "minLength": 1,
+            "description": "The lead's id, else what the fact is about; absent where there is no one such thing.",
+        },
         "ce_dataschema": {"type": "string", "description": "The `$id` of the value's JSON Schema."},
         "content-type": {"type": "string", "const": "application/json"},
-        "traceparent": {"type": "string", "description": "W3C trace context of what caused the fact."},
+        "traceparent": {
+            "type": "string",
+            "description": "W3C trace context of the request or fact that caused it, if one did.",
+        },
     },
 }
 
@@ -131,16 +138,29 @@ def _watermark() -> dict[str, Any]:
         "summary": "Every fact that `source` recorded before `at` stands before this record in its partition. No fact.",
         "headers": {
             "type": "object",
-            "required": ["ce_id", "ce_type", "ce_source"],
+            "required": ["ce_specversion", "ce_id", "ce_type", "ce_source"],
             "properties": {
+                "ce_specversion": {"type": "string", "const": "1.0"},
                 "ce_id": {"type": "string"},
                 "ce_type": {"type": "string", "const": WATERMARK_TYPE},
                 "ce_source": {"type": "string"},
+                "content-type": {"type": "string", "const": "application/json"},
             },
         },
         "payload": {
             "type": "object",
             "required": ["source", "at"],
-            "properties": {"source": {"type": "string"}, "at": {"type": "string", "format": "date-time"}},
+            "properties": {
+                "source": {"type": "string"},
+                "at": {"type": "string", "format": "date-time"},
+                "repair": {
+                    "type": "array",
+                    "description": "How often the source found that Kafka had lost records of this partition, and the "
+                    "offset from which they were told again.",
+                    "items": {"type": "integer"},
+                    "minItems": 2,
+                    "maxItems": 2,
+                },
+            },
         },
     }

@@ -11,6 +11,7 @@ from services.capture.consent.inputs import ChangedPage, ConsentEntries, Consent
 from services.capture.consent.views import changed_page, consent_out
 from services.capture.deciding import decided
 from services.capture.facts.domain import API
+from services.capture.leads.finding import EmailQuery, lead_with_address
 from services.capture.leads.telling import Cause
 from services.capture.reading import lead_id_of
 from shared.db import Tx
@@ -52,6 +53,19 @@ def consent_router(runtime: Runtime) -> APIRouter:
                 channel=channel,
                 purpose=purpose,
             )
+
+    @router.get("/v1/leads:consent", dependencies=may_read)
+    async def get_consent_by_email(
+        email: EmailQuery,
+        as_of: Moment = None,
+        known_at: Moment = None,
+        channel: ConsentChannel | None = None,
+        purpose: Annotated[Purpose | None, Query()] = None,
+    ) -> ConsentOut:
+        """The same by `?email=`."""
+        async with runtime.database.reading() as connection:
+            lead_id = await lead_with_address(connection, runtime.ids, email)
+        return await get_consent(lead_id, as_of, known_at, channel, purpose)
 
     @router.post(
         "/v1/leads/{lead_id}/consent",

@@ -11,6 +11,7 @@ from services.capture.duplicates.domain import SUGGESTED_FROM, Says
 from services.capture.duplicates.handlers import Suggestion, dismiss, suggested, suggestions_of
 from services.capture.facts.inputs import LeadIdText
 from services.capture.leads.domain import Profile
+from services.capture.leads.finding import EmailQuery, lead_with_address
 from services.capture.leads.merging import locked_persons
 from services.capture.leads.views import family_of
 from services.capture.reading import Strict, lead_id_of, read_body
@@ -106,6 +107,13 @@ def duplicates_router(runtime: Runtime) -> APIRouter:
             found = await suggestions_of(connection, [root], runtime.keys)
         items = [_likeness_out(root, one) for one in found if one.likeness.score >= min_score]
         return DuplicatesOut(lead_id=root, items=items)
+
+    @router.get("/v1/leads:duplicates", dependencies=may_read)
+    async def duplicates_by_email(email: EmailQuery, min_score: MinScore = SUGGESTED_FROM) -> DuplicatesOut:
+        """The same by `?email=`."""
+        async with runtime.database.reading() as connection:
+            lead_id = await lead_with_address(connection, runtime.ids, email)
+        return await duplicates_of_lead(lead_id, min_score)
 
     @router.post(
         "/v1/leads/{lead_id}/duplicates:dismiss",

@@ -27,6 +27,7 @@ from services.capture.enrichment.providers import (
 )
 from services.capture.enrichment.trying import try_provider
 from services.capture.enrichment.views import enrichment_out, version_out
+from services.capture.leads.finding import EmailQuery, lead_with_address
 from services.capture.leads.views import family_of
 from services.capture.reading import lead_id_of, read_body
 from shared.db import Tx
@@ -126,6 +127,15 @@ def enrichment_router(runtime: Runtime) -> APIRouter:
         async with runtime.database.reading() as connection:
             family = await family_of(connection, lead_id_of(lead_id), runtime.keys)
             return await enrichment_out(connection, family, runtime.settings.enrichment_off, field)
+
+    @router.get("/v1/leads:enrichment", dependencies=may_read)
+    async def get_enrichment_by_email(
+        email: EmailQuery, field: Annotated[str | None, Query(description="Only this field")] = None
+    ) -> EnrichmentOut:
+        """The same by `?email=`."""
+        async with runtime.database.reading() as connection:
+            lead_id = await lead_with_address(connection, runtime.ids, email)
+        return await get_enrichment(lead_id, field)
 
     @router.post("/v1/leads/{lead_id}:enrich", status_code=ACCEPTED, responses={ACCEPTED: {"model": EnrichmentOut}})
     async def enrich_lead(request: Request, lead_id: str) -> Response:

@@ -9,11 +9,13 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
+from services.capture.deciding import decided
 from services.capture.exports import queries
 from services.capture.exports.files import ExportKind
 from services.capture.exports.handlers import Exports
 from services.capture.imports.rows import Format
 from services.capture.reading import Strict, read_body
+from shared.db import Tx
 from shared.service import Runtime
 from shared.web import Endpoints, Instant, Principal, authorise, described_body, requires
 
@@ -59,12 +61,17 @@ def exports_router(runtime: Runtime) -> APIRouter:
     async def create_export(request: Request) -> Response:
         """Say what is to be exported; the answer has the address of the file."""
         await authorise(request, "capture:read")
-        asked = read_body(ExportInput, await request.body())
+        body = await request.body()
+        asked = read_body(ExportInput, body)
         since = asked.filter.since if asked.filter else None
         query = urlencode({"format": asked.format, **({"since": since.isoformat()} if since else {})})
         base = runtime.settings.public_url.rstrip("/")
         out = ExportOut(kind=asked.kind, format=asked.format, url=f"{base}/capture/v1/exports/{asked.kind}?{query}")
-        return Response(out.model_dump_json(), CREATED, media_type=JSON)
+
+        async def make(_tx: Tx) -> Response:
+            return Response(out.model_dump_json(), CREATED, media_type=JSON)
+
+        return await decided(runtime.database, request, body, make)
 
     @router.get(
         "/v1/exports/{kind}",

@@ -18,6 +18,7 @@ from services.capture.hosted.rendering import embedding_script, message_page, th
 from services.capture.hosted.words import ENGLISH, word
 from services.capture.lately import Lately
 from services.capture.settings import CaptureSettings
+from services.capture.sites.api import SCRIPT
 from services.capture.sites.collecting import cross_origin
 from shared.db import Tx
 from shared.errors import Rejected, Unavailable
@@ -46,7 +47,7 @@ def hosted_router(runtime: Runtime, settings: CaptureSettings) -> APIRouter:
 
     known = Lately(stored, fresh_s=0.0)  # always as it is now, except while the database is away
 
-    @router.get("/f/{form_id}.js", response_class=Response, summary="The script that embeds a form")
+    @router.get("/f/{form_id}.js", response_class=Response, responses=SCRIPT, summary="The script that embeds a form")
     async def embed(form_id: str) -> Response:
         row = await known.get(form_id.lower())
         script = embedding_script(row.form_id, row.document)

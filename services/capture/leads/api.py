@@ -17,6 +17,7 @@ from services.capture.facts.inputs import latest_allowed
 from services.capture.forgotten import Forgotten
 from services.capture.leads import queries
 from services.capture.leads.erasure import erase
+from services.capture.leads.finding import EmailQuery, lead_with_address
 from services.capture.leads.gathering import Gathering
 from services.capture.leads.handlers import Captured, LeadCall, capture_lead
 from services.capture.leads.identifying import Named, identify
@@ -144,6 +145,12 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         """Each field of the person's profile: the value that counts, by which rule, and those that lost against it."""
         async with runtime.database.reading() as connection:
             return await fields_out(connection, lead_id_of(lead_id), runtime.keys)
+
+    @router.get("/v1/leads:fields", dependencies=may_read)
+    async def get_fields_by_email(email: EmailQuery) -> FieldsOut:
+        """The same by `?email=`."""
+        async with runtime.database.reading() as connection:
+            return await fields_out(connection, await lead_with_address(connection, runtime.ids, email), runtime.keys)
 
     @router.post(
         "/v1/leads/{lead_id}:merge", openapi_extra=described_body(MergeInput), responses={OK: {"model": LeadOut}}

@@ -1,5 +1,7 @@
 """Sites over HTTP: their administration, the snippet, and the door for what pages send."""
 
+from typing import Any
+
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
@@ -36,6 +38,7 @@ CREATED = 201
 ACCEPTED = 202
 JSON = "application/json"
 SCOPE = "capture:write"
+SCRIPT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/javascript": {}}}}
 FRESH_S = 5.0  # as long a page of an origin that was taken away may still send
 
 
@@ -53,7 +56,7 @@ def sites_router(runtime: Runtime, forgotten: Forgotten, settings: CaptureSettin
 
     known = Lately(stored, FRESH_S)
 
-    @router.get("/t.js", response_class=Response, summary="The tracking snippet")
+    @router.get("/t.js", response_class=Response, responses=SCRIPT, summary="The tracking snippet")
     @router.head("/t.js", include_in_schema=False)
     async def snippet(request: Request) -> Response:
         headers = {**SERVED, "ETag": etag()}

@@ -1,9 +1,10 @@
 """What steps did for a lead beside sending messages, and what came of it."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 
 import asyncpg
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
 from services.nurture.acts import queries
@@ -11,7 +12,8 @@ from services.nurture.acts.domain import Kind
 from services.nurture.errors import NoSuchLead
 from services.nurture.parts import Parts
 from services.nurture.people import queries as people
-from shared.identity import resolve
+from shared.emails import Email
+from shared.identity import find_by_email, resolve
 from shared.ids import LeadId
 from shared.web import Endpoints, Limit, Page, make_cursor, read_cursor, requires
 
@@ -52,6 +54,15 @@ def acts_router(parts: Parts) -> APIRouter:
         last = rows[limit - 1] if len(rows) > limit else None
         more = make_cursor(runtime.secrets, "acts", [last["at"].isoformat(), last["act_id"]]) if last else None
         return Page(items=[_out(row) for row in rows[:limit]], next_cursor=more)
+
+    @router.get("/v1/acts")
+    async def acts_by_address(
+        email: Annotated[Email, Query(description="The lead's address")], limit: Limit = 50, cursor: str | None = None
+    ) -> Page[ActOut]:
+        """The same of the lead with this address."""
+        async with runtime.database.reading() as connection:
+            lead_id = await find_by_email(connection, runtime.ids, email)
+        return await acts_of_lead(lead_id, limit, cursor)
 
     return router
 

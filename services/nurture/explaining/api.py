@@ -225,6 +225,17 @@ def explaining_router(parts: Parts) -> APIRouter:
             paused = [{"pause_id": one.pause_id, "why": one.why, "until": one.until} for one in held]
             return _entering_explained(plan.sequence_id, version, plan.purpose, person, found, paused)
 
+    @router.get("/v1/sequences/{sequence_id}/explain")
+    async def explain_entering_by_address(
+        sequence_id: str,
+        email: Annotated[Email, Query(description="The lead's address")],
+        event: Token | None = None,
+    ) -> EnteringExplained:
+        """The same of the lead with this address."""
+        async with runtime.database.reading() as connection:
+            lead_id = await find_by_email(connection, runtime.ids, email)
+        return await explain_entering(lead_id, sequence_id, event)
+
     async def known(connection: Connection, person_id: LeadId) -> Person:
         person = await people.load_person(connection, parts.addresses, runtime.keys, person_id)
         if not person.known:

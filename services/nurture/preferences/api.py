@@ -16,7 +16,9 @@ from services.nurture.preferences.domain import rows_of
 from services.nurture.preferences.handlers import Sender, Visit
 from services.nurture.preferences.rendering import gone_page, preference_page
 from services.nurture.preferences.words import ENGLISH
+from shared.emails import Email
 from shared.errors import FieldError, Invalid
+from shared.identity import find_by_email
 from shared.ids import LeadId
 from shared.rules import documents_router
 from shared.web import Endpoints, address_of, network_of, requires
@@ -68,6 +70,15 @@ def preferences_router(parts: Parts) -> APIRouter:
                 for row in rows_of(page, person, page.document.default_language)
             ],
         )
+
+    @router.get("/v1/preferences", dependencies=[Depends(requires("nurture:read"))])
+    async def preferences_by_address(
+        email: Annotated[Email, Query(description="The lead's address")],
+    ) -> PreferencesOut:
+        """The same of the lead with this address."""
+        async with runtime.database.reading() as connection:
+            lead_id = await find_by_email(connection, runtime.ids, email)
+        return await preferences_of_lead(lead_id)
 
     @router.get(
         "/v1/preferences/{token}",

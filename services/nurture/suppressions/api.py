@@ -203,6 +203,7 @@ def suppressions_router(parts: Parts) -> APIRouter:
         "/v1/suppressions:export",
         dependencies=[Depends(requires("nurture:admin"))],
         response_class=StreamingResponse,
+        responses={200: {"content": {"text/csv": {}, "application/x-ndjson": {}}}},
     )
     async def export_suppressions(
         kind: Annotated[Format, Query(alias="format")] = "csv",

@@ -62,7 +62,12 @@ def tracking_router(parts: Parts) -> APIRouter:
             raise NoSuchLink("there is no such link any more")
         return RedirectResponse(target, status_code=302)
 
-    @router.get("/o/{token}", response_class=Response, summary="The open pixel")
+    @router.get(
+        "/o/{token}",
+        response_class=Response,
+        responses={200: {"content": {"image/gif": {}}}},
+        summary="The open pixel",
+    )
     @router.head("/o/{token}", include_in_schema=False)
     async def opened(request: Request, token: str) -> Response:
         place = links.read("o", token)

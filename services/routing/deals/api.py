@@ -40,7 +40,9 @@ def router(parts: Parts) -> APIRouter:
 def _add_writing(routes: APIRouter, parts: Parts) -> None:
     database = parts.runtime.database
 
-    @routes.post("", status_code=201, response_model=DealOut)
+    @routes.post(
+        "", status_code=201, response_model=DealOut, responses={200: {"model": DealOut, "description": "It was known"}}
+    )
     async def open_deal(told: DealInput, request: Request, principal: Writer) -> Response:
         """A new deal: 201, or 200 when the same deal was told before under its external id."""
         await handlers.await_lead(parts, told.lead)

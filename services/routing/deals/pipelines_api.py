@@ -19,10 +19,13 @@ from shared.rules import (
     DocumentOut,
     InvalidDocument,
     StoredDocument,
+    ValidationOut,
+    add_life,
     etag,
     expected_version,
     sent_within,
     time_to_come,
+    validation,
 )
 from shared.web import (
     Endpoints,
@@ -83,9 +86,50 @@ class ActivateIn(Input):
 def router(parts: Parts, simulate: Simulate) -> APIRouter:
     """All pipelines by their ids; `default` is the one that deals are in where none is told."""
     routes = Endpoints(prefix="/v1/pipelines", tags=["pipelines"])
+    _add_life(routes, parts)
     _add_reading(routes, parts, simulate)
     _add_writing(routes, parts)
     return routes
+
+
+def _add_life(routes: APIRouter, parts: Parts) -> None:
+    """Check, compare, plan, roll back and look back: before the paths that take whatever stands after the slash."""
+    runtime = parts.runtime
+
+    async def named(pipeline_id: PathPipeline) -> str:
+        """Which pipeline a path means. Raises NoSuchPipeline."""
+        async with runtime.database.reading() as connection:
+            await parts.pipelines.current(connection, pipeline_id)
+        return pipeline_id
+
+    async def tell(connection: Connection, stored: StoredDocument, pipeline_id: str) -> PipelineOut:
+        return await _out(connection, pipeline_id, stored)
+
+    async def try_out(request: Request, document: dict[str, Any]) -> ValidationOut:
+        pipeline_id = request.path_params["pipeline_id"]
+        told = validation(lambda sent: _compiled(sent, pipeline_id), document)
+        if not told.valid:
+            return told
+        async with runtime.database.reading() as connection:
+            try:
+                await _refuse_unknown_renewals(connection, parts, _compiled(document, pipeline_id))
+            except InvalidDocument as exc:
+                return ValidationOut.of(exc.errors)
+        return told
+
+    add_life(
+        routes,
+        runtime.database,
+        runtime.secrets,
+        parts.pipelines.store,
+        path="/{pipeline_id}",
+        check=lambda document: _compiled(document, ""),
+        shape=PipelineDocument,
+        tell=tell,
+        answer=PipelineOut,
+        named=named,
+        try_out=try_out,
+    )
 
 
 def _add_reading(routes: APIRouter, parts: Parts, simulate: Simulate) -> None:

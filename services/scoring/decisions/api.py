@@ -177,6 +177,11 @@ def _add_list(routes: APIRouter, decisions: _Decisions) -> None:
         """What was decided about a lead, the newest first."""
         return await decisions.listed(lead_id, limit, cursor)
 
+    @routes.get(":decisions", dependencies=[Depends(requires("scoring:read"))])
+    async def decisions_by_email(email: EmailQuery, limit: Limit = 50, cursor: str | None = None) -> Page[DecisionOut]:
+        """The same by `?email=`."""
+        return await decisions.listed(await decisions.by_email(email), limit, cursor)
+
 
 def _reasons_router(runtime: Runtime) -> APIRouter:
     """The list of reasons has the life of a rule document; tried out, it says which reasons in use it leaves out."""
