@@ -24,7 +24,8 @@ CREATE TABLE standings (
     engagement double precision NOT NULL,
     fit integer NOT NULL,
     total double precision NOT NULL,
-    grade text NOT NULL
+    grade text NOT NULL,
+    entered_at timestamptz
 ) WITH (fillfactor = 70);
 
 -- Companies as they were told last. One that was merged into another is that one.

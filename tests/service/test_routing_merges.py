@@ -8,7 +8,17 @@ import pytest
 
 from shared.events import LeadAssigned
 from shared.settings import Settings
-from tests.service.routing_support import Routing, captured, entered, lead_id, linked, merged, routing_service, unmerged
+from tests.service.routing_support import (
+    NOON,
+    Routing,
+    captured,
+    entered,
+    lead_id,
+    linked,
+    merged,
+    routing_service,
+    unmerged,
+)
 
 
 @pytest.fixture
@@ -59,6 +69,17 @@ async def test_who_has_the_lead_is_told_above_what_the_other_lead_had_before(rou
     last = (await routing.service.told(LeadAssigned))[-1]
     assert (last.assignment_id, last.lead_id, last.revision) == (accepted["assignment_id"], lead_id("one"), 3)
     assert (await routing.assignment("one"))["assignment_id"] == accepted["assignment_id"]
+
+
+async def test_who_has_the_lead_is_told_above_what_the_other_lead_had_as_often(routing: Routing) -> None:
+    await routing.hire("ann")
+    await routing.qualify("one")
+    await routing.answer("one", "reject", reason="a duplicate")
+    await routing.qualify("two")
+    accepted = (await routing.answer("two", "accept")).json()
+    await routing.service.deliver(merged("one", into="two"))
+    last = (await routing.service.told(LeadAssigned))[-1]
+    assert (last.assignment_id, last.lead_id, last.revision) == (accepted["assignment_id"], lead_id("two"), 2)
 
 
 async def test_a_merged_lead_that_comes_back_goes_to_whoever_had_either_last(routing: Routing) -> None:
@@ -177,3 +198,80 @@ async def test_an_anonymous_lead_linked_to_a_merged_one_does_not_make_a_second_o
     await routing.service.deliver(linked("browser", "old"))
     assert await current_owners(routing) == [ann]
     assert await routing.owner("browser") == ann
+
+
+async def test_who_turns_out_to_be_a_customer_has_no_rep_to_win_them_whichever_came_first(routing: Routing) -> None:
+    await routing.hire("ann")
+    await routing.qualify("one", "two")
+    for name in ("one", "two"):
+        await routing.answer(name, "accept")
+    won = {name: entered(name, "customer", "opportunity", at=NOON + timedelta(minutes=1)) for name in ("three", "four")}
+    await routing.service.deliver(merged("one", into="three"))
+    await routing.service.deliver(won["three"], won["four"])
+    await routing.service.deliver(merged("two", into="four"))
+    for name in ("one", "two"):
+        assignment = await routing.assignment(name)
+        assert (assignment["state"], assignment["current"]) == ("accepted", False)
+    assert await current_owners(routing) == []
+    assert all(kept == counted for kept, counted in (await routing.counted_loads()).values())
+
+
+@pytest.mark.parametrize("first", ["merged", "won"])
+async def test_whose_customer_is_parted_from_them_has_their_rep_again(routing: Routing, first: str) -> None:
+    ann = await routing.hire("ann")
+    await routing.qualify("one")
+    await routing.answer("one", "accept")
+    won = entered("two", "customer", "opportunity", at=NOON + timedelta(minutes=1))
+    both = [merged("one", into="two"), won]
+    routing.clock.move(timedelta(minutes=2))
+    for fact in both if first == "merged" else reversed(both):
+        await routing.service.deliver(fact)
+    assert await routing.owner("one") is None
+    await routing.service.deliver(unmerged("one", into="two", at=routing.clock.now()))
+    assert (await routing.owner("one"), (await routing.assignment("one"))["state"]) == (ann, "accepted")
+    last = max(await routing.service.told(LeadAssigned), key=lambda fact: fact.revision)
+    assert last.lead_id == lead_id("one"), "what was told of the other is told of its own lead again"
+
+
+async def test_an_assignment_that_ended_while_two_were_one_is_told_of_its_own_lead_again(routing: Routing) -> None:
+    await routing.hire("ann")
+    await routing.qualify("one", "two")
+    await routing.answer("two", "reject", reason="a duplicate")
+    await routing.service.deliver(entered("two", "lead", "mql"))
+    kept = (await routing.assignment("one"))["assignment_id"]
+    await routing.service.deliver(merged("one", into="two"))
+    assert (await routing.service.told(LeadAssigned))[-1].lead_id == lead_id("two")
+    await routing.answer("two", "reject", reason="a bad lead")
+    await routing.service.deliver(unmerged("one", into="two"))
+    assert await current_owners(routing) == []
+    told = [fact for fact in await routing.service.told(LeadAssigned) if fact.assignment_id == kept]
+    assert max(told, key=lambda fact: fact.revision).lead_id == lead_id("one")
+
+
+async def test_what_lost_to_an_assignment_that_is_still_the_person_s_does_not_live_again(routing: Routing) -> None:
+    ann = await routing.hire("ann")
+    await routing.hire("bob")
+    await routing.qualify("one", "two")
+    await routing.answer("one", "accept")
+    await routing.service.deliver(merged("two", into="one"))
+    routing.clock.move(timedelta(seconds=1))
+    await routing.service.deliver(entered("one", "recycled", "sal"))
+    await routing.qualify("three")
+    await routing.service.deliver(entered("three", "disqualified", "mql", at=NOON - timedelta(minutes=1)))
+    await routing.service.deliver(merged("three", into="one"))
+    await routing.service.deliver(unmerged("three", into="one"))
+    assert await current_owners(routing) == []
+    assert (await routing.assignment("two"))["rep_id"] == ann
+
+
+async def test_a_rep_who_accepts_a_recycled_person_s_other_lead_keeps_it(routing: Routing) -> None:
+    ann = await routing.hire("ann")
+    await routing.qualify("before", "since")
+    await routing.answer("before", "accept")
+    routing.clock.move(timedelta(minutes=2))
+    await routing.service.deliver(
+        *(entered(name, "recycled", "mql", at=NOON + timedelta(minutes=1)) for name in ("one", "two"))
+    )
+    await routing.answer("since", "accept")
+    await routing.service.deliver(merged("before", into="one"), merged("since", into="two"))
+    assert [await routing.owner(name) for name in ("before", "since")] == [None, ann]

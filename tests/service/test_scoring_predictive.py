@@ -79,6 +79,22 @@ async def test_with_too_few_wins_it_says_so(world: World) -> None:
     assert (advice["enough_data"], advice["won_deals"], advice["proposed_engagement"]) == (False, 19, None)
 
 
+async def test_whoever_two_leads_turn_out_to_be_was_handed_over_once(world: World) -> None:
+    first, second = [await world.captured(f"{name}@example.com") for name in ("first", "second")]
+    raised = world.touch(first.lead_id, "demo_requested", NOW - DAY)
+    await world.tell(first, second, raised)
+    assert (await world.score(first.lead_id))["stage"] == "mql"
+    await world.tell(world.deal(second.lead_id, "a deal", "open", 1))
+    apart = await get(world, "/v1/thresholds/advice")
+    assert (apart["opportunities"], apart["others"]) == (1, 1)
+    await world.tell(world.merged(first.lead_id, second.lead_id))
+    together = await get(world, "/v1/thresholds/advice")
+    assert (together["opportunities"], together["others"]) == (1, 0)
+    assert all(bar["value"] > 40 for bar in together["engagement"]), "as the first lead was handed over"
+    await world.tell(world.unmerged(first.lead_id, second.lead_id))
+    assert await get(world, "/v1/thresholds/advice") == apart
+
+
 async def test_a_lead_like_those_that_bought_has_a_better_chance_and_sees_why(world: World) -> None:
     await sell(world, 120, won=50)
     training = await learn(world)

@@ -156,6 +156,8 @@ def _options(header: str | bytes | None) -> dict[bytes, bytes]:
 def _multipart(request: HookRequest) -> list[tuple[str, str]]:
     """The fields by name; of a file only its name, since a lead has no place for more."""
     boundary = _options(request.headers.get("content-type")).get(b"boundary", b"")
+    if not boundary:  # a boundary of dashes alone would be read as the end of a form without fields
+        raise Unmappable("the multipart body names no boundary")
     parts = _Parts()
     try:
         parser = MultipartParser(boundary, parts.callbacks())

@@ -10,7 +10,7 @@ from services.routing.assignments.dispatch import Dispatcher, dispatching
 from services.routing.assignments.domain import Assignment, Trial
 from services.routing.assignments.facts import assignment_expired
 from services.routing.assignments.holds import Hold
-from services.routing.assignments.ownership import DONE, WORKED_ON, wants_rep
+from services.routing.assignments.ownership import BECAME, DONE, WORKED_ON, ended_by, wants_rep
 from services.routing.assignments.queries import Situation
 from services.routing.deals.queries import forget_texts
 from services.routing.fairness.queries import lock_dispatcher
@@ -136,10 +136,9 @@ async def _consider(dispatcher: Dispatcher, entered: Sequence[tuple[StageChanged
 
 async def _end_work(dispatcher: Dispatcher, who: Person, situation: Situation) -> Situation:
     current = situation.current
-    ends = ("accepted", "offered") if who.stage == "disqualified" else ("accepted",)
-    if current is None or current.state not in ends:
+    if current is None or current.state not in ended_by(who.stage):
         return situation
-    await queries.end(dispatcher.tx.connection, current.assignment_id, dispatcher.at, f"the lead became {who.stage}")
+    await queries.end(dispatcher.tx.connection, current.assignment_id, dispatcher.at, f"{BECAME} {who.stage}")
     return replace(situation, current=None)
 
 

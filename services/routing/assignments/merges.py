@@ -6,10 +6,11 @@ from datetime import datetime
 from services.routing.assignments import holds, queries
 from services.routing.assignments.domain import Assignment
 from services.routing.assignments.facts import lead_assigned
-from services.routing.assignments.ownership import one_owner
+from services.routing.assignments.ownership import BECAME, MERGED, is_over, lives_again, one_owner
 from services.routing.fairness.handlers import give_back, pay_again
 from services.routing.fairness.queries import lock_dispatcher
 from services.routing.parts import Parts
+from services.routing.people.handlers import person
 from services.routing.reps.queries import teams_of
 from services.routing.sla import queries as clocks
 from shared.db import Tx, agreed_now
@@ -17,7 +18,6 @@ from shared.events import IdentityLinked, LeadMerged, LeadUnmerged
 from shared.identity import resolve_many
 from shared.ids import LeadId
 
-MERGED = "merged"
 Group = list[tuple[Assignment, bool]]
 """Assignments of one person, each with whether it comes from another one."""
 
@@ -25,9 +25,10 @@ Group = list[tuple[Assignment, bool]]
 async def on_identity_changed(event: LeadMerged | LeadUnmerged | IdentityLinked, tx: Tx, *, parts: Parts) -> None:
     """Assignments and holds follow the person: of two current owners one goes on, told anew; see `one_owner`.
 
-    The other's assignment ends, and lives again when the merge is undone. Whoever reads goes by the highest revision,
-    so that a current assignment is also told anew where the other lead had more of them, and where its lead is parted
-    from the one that it was told of.
+    The other's assignment ends, and lives again when the merge is undone; so does one of somebody who turned out to
+    be a customer, or set aside. Whoever reads goes by the highest revision, so that a current assignment is also told
+    anew where the other lead had more of them, and the last one, ended or not, where its lead is parted from the one
+    that it was told of.
     """
     other = event.anonymous_lead_id if isinstance(event, IdentityLinked) else event.from_lead_id
     connection = tx.connection
@@ -41,12 +42,26 @@ async def on_identity_changed(event: LeadMerged | LeadUnmerged | IdentityLinked,
     await _move(tx, groups)
     left = {one.person_id for group in groups.values() for one, moved in group if moved}
     for owner, group in groups.items():
-        kept = await _revive(tx, group, at, some_left=owner in left)
+        who = await person(connection, owner)
+        parting = isinstance(event, LeadUnmerged)
+        kept = _kept_of(group)
+        if kept is None and not isinstance(event, LeadMerged):
+            ended = [
+                one
+                for one, moved in group
+                if (moved and parting) or ((moved or owner in left) and one.end_reason == MERGED)
+            ]
+            kept = await _revive(tx, lives_again(ended, [one for one, _ in group], who), at)
+        if kept is not None and is_over(kept, who):
+            await queries.end(connection, kept.assignment_id, at, f"{BECAME} {who.stage}")
+        if kept is None and parting:
+            kept = max((one for one, moved in group if moved), key=lambda one: one.revision, default=None)
         if kept is None:
             continue
         highest = max(one.revision for one, _ in group)
-        parted = isinstance(event, LeadUnmerged) and (kept, True) in group
-        if owner in crowded or kept.revision < highest or parted:
+        parted = parting and (kept, True) in group
+        overtaken = any(one.revision >= kept.revision for one, _ in group if one is not kept)
+        if owner in crowded or overtaken or parted:
             await queries.raise_revision(connection, kept.assignment_id, highest + 1)
             told = await queries.one(connection, kept.assignment_id)
             assert told is not None
@@ -93,19 +108,16 @@ async def _move(tx: Tx, groups: dict[LeadId, Group]) -> None:
         await queries.move(tx.connection, assignment_id, owner)
 
 
-async def _revive(tx: Tx, group: Group, at: datetime, *, some_left: bool) -> Assignment | None:
-    """The person's current assignment, if any.
-
-    Where a merge is undone, nobody may have the lead of one of the two: what the merge had ended lives again there.
-    """
-    kept = _kept_of(group)
-    ended_by_merge = [one for one, moved in group if (moved or some_left) and one.end_reason == MERGED]
-    if kept is None and ended_by_merge:
-        kept = one_owner(ended_by_merge)
-        await queries.reopen(tx.connection, kept.assignment_id)
-        await pay_again(tx.connection, kept, "the merge that had ended it was undone", at)
-        await clocks.resume(tx.connection, kept.assignment_id)
-    return kept
+async def _revive(tx: Tx, ended: Sequence[Assignment], at: datetime) -> Assignment | None:
+    """One of those that a merge had ended is the person's again, since nobody else has the lead."""
+    if not ended:
+        return None
+    revived = one_owner(ended)
+    await queries.reopen(tx.connection, revived.assignment_id)
+    if revived.end_reason == MERGED:
+        await pay_again(tx.connection, revived, "the merge that had ended it was undone", at)
+    await clocks.resume(tx.connection, revived.assignment_id)
+    return revived
 
 
 async def _move_holds(tx: Tx, ids: Sequence[LeadId]) -> None:

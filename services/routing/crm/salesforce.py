@@ -33,9 +33,18 @@ WANTED: Mapping[RecordKind, Mapping[str, str]] = {
     "lead": {"LastName": UNKNOWN, "Company": UNKNOWN},
     "deal": {"StageName": "Prospecting"},
 }
-LATER = frozenset({"UNABLE_TO_LOCK_ROW", "SERVER_UNAVAILABLE", "QUERY_TIMEOUT"})
-LIMITS = {"REQUEST_LIMIT_EXCEEDED": 900}  # of the last 24 hours, so that some is free again soon
-EXPIRED = frozenset({"INVALID_SESSION_ID", "INVALID_AUTH_HEADER"})
+LATER = frozenset(
+    {
+        "UNABLE_TO_LOCK_ROW",
+        "SERVER_UNAVAILABLE",
+        "QUERY_TIMEOUT",
+        "REQUEST_RUNNING_TOO_LONG",
+        "API_CURRENTLY_DISABLED",
+    }
+)
+# Requests are counted over the last 24 hours, so that some are free again soon; for storage somebody has to make room.
+LIMITS = {"REQUEST_LIMIT_EXCEEDED": 900, "STORAGE_LIMIT_EXCEEDED": 3_600}
+EXPIRED = frozenset({"INVALID_SESSION_ID", "INVALID_AUTH_HEADER", "API_DISABLED_FOR_ORG"})
 TWIN = "DUPLICATES_DETECTED"
 ACKNOWLEDGED = {**JSON, "sforce-duplicate-rule-header": "allowSave=true"}
 SESSION_S = 900  # an answer does not say how long; this is the shortest that an organization can set

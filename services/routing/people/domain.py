@@ -47,7 +47,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The stage one id entered last, with the scores that decided it, and the named `scores` at the time."""
+    """The stage one id entered last, and when, with the scores that decided it and the named `scores` at the time."""
 
     lead_id: LeadId
     revision: int
@@ -57,6 +57,7 @@ class Standing:
     total: float
     grade: Grade
     scores: Mapping[str, float] = field(default_factory=dict)
+    entered_at: datetime | None = None
 
     def score(self) -> Mapping[str, Any]:
         """`score` for expressions."""

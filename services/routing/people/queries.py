@@ -39,13 +39,14 @@ ON CONFLICT (lead_id, channel) DO UPDATE SET state = excluded.state, at = exclud
 WHERE (known.at, known.state = 'denied') < (excluded.at, excluded.state = 'denied')
 """
 FOLD_STANDINGS = """
-INSERT INTO standings AS known (lead_id, revision, stage, engagement, fit, total, grade)
+INSERT INTO standings AS known (lead_id, revision, stage, engagement, fit, total, grade, entered_at)
 SELECT * FROM unnest(
-    $1::text[], $2::bigint[], $3::text[], $4::double precision[], $5::integer[], $6::double precision[], $7::text[]
+    $1::text[], $2::bigint[], $3::text[], $4::double precision[], $5::integer[], $6::double precision[], $7::text[],
+    $8::timestamptz[]
 )
 ON CONFLICT (lead_id) DO UPDATE
 SET revision = excluded.revision, stage = excluded.stage, engagement = excluded.engagement, fit = excluded.fit,
-    total = excluded.total, grade = excluded.grade
+    total = excluded.total, grade = excluded.grade, entered_at = excluded.entered_at
 WHERE known.revision < excluded.revision
 """
 FOLD_SEGMENTS = """
@@ -95,7 +96,7 @@ SELECT below.person_id, link.anonymous_lead_id FROM below JOIN identity_links AS
 PROFILES = "SELECT lead_id, revision, captured_at, fields, personal FROM profiles WHERE lead_id = ANY($1)"
 CONSENTS = "SELECT lead_id, channel, state, at FROM consents WHERE lead_id = ANY($1)"
 STANDINGS = """
-SELECT lead_id, revision, stage, engagement, fit, total, grade, coalesce(scores, '{}') AS scores
+SELECT lead_id, revision, stage, engagement, fit, total, grade, entered_at, coalesce(scores, '{}') AS scores
 FROM standings LEFT JOIN lead_scores USING (lead_id, revision) WHERE lead_id = ANY($1)
 """
 ERASED = "SELECT lead_id FROM identity_erased WHERE lead_id = ANY($1)"
@@ -150,6 +151,7 @@ async def fold_standings(connection: Connection, events: Sequence[StageChanged])
         [event.fit for event in ordered],
         [event.total for event in ordered],
         [event.grade for event in ordered],
+        [event.occurred_at for event in ordered],
     )
 
 

@@ -65,15 +65,26 @@ GROUP BY 1, 2, 3, 4
 
 # Of each person the newest hand-off before the opportunity; without one, what scoring knew when it became one.
 HAND_OFFS = """
-WITH opportunities AS (
-    SELECT person_id, min(at) AS at FROM stage_changes WHERE stage IN ('opportunity', 'customer') GROUP BY person_id
+WITH RECURSIVE walk AS (
+    SELECT DISTINCT person_id AS id, person_id AS here, 0 AS depth
+    FROM stage_changes WHERE stage IN ('mql', 'opportunity', 'customer')
+    UNION ALL
+    SELECT walk.id, alias.into_id, walk.depth + 1
+    FROM walk JOIN identity_aliases AS alias ON alias.lead_id = walk.here AND alias.active WHERE walk.depth < 64
+), owners AS (
+    SELECT DISTINCT ON (id) id, here AS person_id FROM walk ORDER BY id, depth DESC
+), changes AS (
+    SELECT owners.person_id, change.stage, change.at, change.revision, change.engagement, change.fit, change.total
+    FROM stage_changes AS change JOIN owners ON owners.id = change.person_id
+    WHERE change.stage IN ('mql', 'opportunity', 'customer')
+), opportunities AS (
+    SELECT person_id, min(at) AS at FROM changes WHERE stage <> 'mql' GROUP BY person_id
 )
 SELECT DISTINCT ON (change.person_id) change.engagement, change.fit, change.total, change.at,
     opportunity.person_id IS NOT NULL AS became_opportunity
-FROM stage_changes AS change LEFT JOIN opportunities AS opportunity ON opportunity.person_id = change.person_id
+FROM changes AS change LEFT JOIN opportunities AS opportunity ON opportunity.person_id = change.person_id
 WHERE change.at >= $1 AND (opportunity.at IS NULL OR change.at <= opportunity.at)
-    AND change.stage IN ('mql', 'opportunity', 'customer')
-ORDER BY change.person_id, change.stage <> 'mql', change.revision DESC
+ORDER BY change.person_id, change.stage <> 'mql', change.at DESC, change.revision DESC
 """
 WON_DEALS = "SELECT count(*) FROM deals WHERE status = 'won'"
 NEW_LEADS = "SELECT count(*) FROM profiles WHERE captured_at >= $1 AND NOT erased"

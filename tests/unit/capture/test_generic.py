@@ -278,6 +278,7 @@ def test_a_list_needs_a_mapping() -> None:
         request(b"a=%ff", content_type=FORM),
         request(b"&".join(b"a%d=1" % n for n in range(1_001)), content_type=FORM),
         request(MULTIPART, content_type="multipart/form-data"),
+        request(MULTIPART.replace(b"--xyz", b"----xyz"), content_type="multipart/form-data; boundary="),
         request(MULTIPART[:-10], content_type="multipart/form-data; boundary=xyz"),
         request(MULTIPART, content_type="multipart/form-data; boundary=other"),
         request(MULTIPART.replace(b"A@acme", b"A\xff"), content_type="multipart/form-data; boundary=xyz"),
