@@ -18,6 +18,7 @@ from shared.faults import arm
 from shared.kafka import Consumer
 from shared.outbox import Lease, Relay, while_held
 from shared.service._consuming import Consuming
+from shared.service._protocol import BoundedProtocol
 from shared.service._runtime import Role, Runtime, ServiceCode, Timer, build_runtime
 from shared.service._upkeep import WrongSecret, check_secret, upkeep
 from shared.settings import Settings
@@ -48,7 +49,7 @@ def _server(app: Any, host: str, port: int) -> _Server:
         app,
         host=host,
         port=port,
-        http="httptools",
+        http=BoundedProtocol,
         loop="none",
         lifespan="off",
         access_log=False,

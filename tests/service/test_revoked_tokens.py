@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,10 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from shared.secrets import Secrets
-from shared.service import free_port, upkeep
+from shared.service import upkeep
 from shared.settings import Settings
 from shared.testing import eventually
 from shared.web import create_token
+from tests.service.api_process import serving
 from tests.service.runtime_world import environment_of, execute, fetch, runtime_of
 from throughline.main import app
 from throughline.services import SERVICES
@@ -54,27 +54,9 @@ class Company:
     @asynccontextmanager
     async def api(self) -> AsyncIterator[None]:
         """Scoring's API for the length of a block, once it is ready."""
-        port, management_port = str(free_port()), str(free_port())
-        self._address = f"http://127.0.0.1:{port}"
-        running = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "throughline", "run", "scoring", "api"),
-            env=environment_of(self.settings, port=port, management_port=management_port),
-            stdout=asyncio.subprocess.DEVNULL,
-        )
-
-        async def is_ready() -> bool:
-            try:
-                async with httpx.AsyncClient() as client:
-                    return (await client.get(f"http://127.0.0.1:{management_port}/readyz")).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        try:
-            await eventually(is_ready)
+        async with serving("scoring", self.settings) as port:
+            self._address = f"http://127.0.0.1:{port}"
             yield
-        finally:
-            running.kill()
-            await running.wait()
 
     async def answer(self, token: str) -> tuple[int, str]:
         """What a token is answered: the status, and why."""
