@@ -17,6 +17,8 @@ from shared.events import MessageState
 IDLE_S = 10.0
 WITHDRAWN = "the claim ran out before the message was handed over"
 LONGEST_REASON = 300
+_LOGIN_NEEDED = 530
+_BY_POLICY = "5.7."
 _SCHEMES = {"smtp": 25, "smtps": 465}
 _ADDRESS = re.compile(r"[^\s<>\"'(),:;]+@[^\s<>\"'(),:;]+")
 _NUMBER = re.compile(r"\+?\d{8,}")
@@ -54,14 +56,16 @@ Phase = Literal["envelope", "recipient", "data"]
 def outcome_of_reply(code: int, text: str, phase: Phase) -> Outcome:
     """What an SMTP reply means. A reply is certain in every phase: only its absence is not.
 
-    What is refused before a recipient is named says nothing about the message, and is tried again.
+    What is refused before a recipient is named, or for want of a login, says nothing about the message, and is tried
+    again. A refusal by policy (`5.7.…` of RFC 3463: relay denied, sender blocked) says nothing about the address.
     """
     said = without_addresses(f"{code} {text}").strip()
     if 200 <= code < 300:
         return Outcome("sent", said)
-    if code < 500 or phase == "envelope":
-        return Outcome("planned", f"the server said {said}", retry=True, in_trouble=phase == "envelope")
-    if phase == "recipient":
+    ours = phase == "envelope" or code == _LOGIN_NEEDED
+    if code < 500 or ours:
+        return Outcome("planned", f"the server said {said}", retry=True, in_trouble=ours)
+    if phase == "recipient" and not text.startswith(_BY_POLICY):
         return Outcome("bounced", f"the server refused the address: {said}")
     return Outcome("failed", f"the server said {said}")
 

@@ -82,4 +82,6 @@ app.add_typer(hooks_app, name="hooks")
 
 tokens_app = typer.Typer(help="Access tokens.", no_args_is_help=True)
 tokens_app.command("create")(tokens.create)
+tokens_app.command("list")(tokens.list_revoked)
+tokens_app.command("revoke")(tokens.revoke)
 app.add_typer(tokens_app, name="tokens")

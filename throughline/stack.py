@@ -114,7 +114,8 @@ def _detached(port: int, folder: DataFolder) -> str:
         raise
     if "url" in told:
         return str(told["url"])
-    supervisor.wait()
+    if supervisor.wait() == 0:
+        raise CannotStart(f"The stack on {folder.path} was told to stop while it started.")
     raise CannotStart(
         told.get(
             "error",

@@ -362,12 +362,13 @@ class Client(asyncio.Protocol):
             self.transport.close()
         elif self.state == "linger" or self.answering:
             self.transport.abort()
-        elif self.state == "head":
+        elif self.state == "head" or (self.state == "body" and self.transport.is_reading()):
+            self._give_up_upstream()
             self.refuse(
                 HTTPStatus.REQUEST_TIMEOUT,
                 "timeout",
                 "The request did not arrive in time.",
             )
-        else:
+        else:  # the service does not answer, or takes no more of the body
             self._give_up_upstream()
             self.unavailable()

@@ -38,7 +38,7 @@ class ProcessState:
     restarts: int
     port: int | None
     management_port: int | None
-    created: float | None = None
+    created: str | float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,10 +137,13 @@ def _read_fields(request: RequestHead, lines: list[bytes]) -> None:
 
 
 def _origin_form(target: bytes) -> bytes:
-    """The path and query of an absolute address; anything else addresses nothing here."""
+    """The path and query of an absolute address; anything else addresses nothing here. Raises `BadHead`."""
     if not target.lower().startswith((b"http://", b"https://")):
         return b"*"
-    url = httptools.parse_url(target)
+    try:
+        url = httptools.parse_url(target)
+    except httptools.HttpParserInvalidURLError:
+        raise BadHead(HTTPStatus.BAD_REQUEST, "The address of the request cannot be read.") from None
     return (url.path or b"/") + (b"?" + url.query if url.query else b"")
 
 

@@ -24,13 +24,13 @@ class ProcessId:
     """A process. The time of its birth tells it from a later one that was given the same number."""
 
     pid: int
-    created: float
+    created: str | float
 
 
 def identify(pid: int) -> ProcessId | None:
     """The living process with this number."""
     try:
-        return ProcessId(pid, psutil.Process(pid).create_time())
+        return ProcessId(pid, _birth(psutil.Process(pid)))
     except psutil.Error:
         return None
 
@@ -39,9 +39,22 @@ def is_alive(process: ProcessId) -> bool:
     """Whether this very process still runs (one that has ended and was not collected does not)."""
     try:
         found = psutil.Process(process.pid)
-        return abs(found.create_time() - process.created) < 0.1 and found.status() != psutil.STATUS_ZOMBIE
+        same = process.created in (_birth(found), found.create_time())  # earlier versions wrote the time of day
+        return same and found.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def _birth(process: psutil.Process) -> str:
+    """When a process was born: so long after which start of the machine.
+
+    The time of day of that start, and with it of every birth, is another one whenever the clock is set.
+    """
+    born = process.create_time()
+    this_start = Path(getattr(psutil, "PROCFS_PATH", "/proc"), "sys/kernel/random/boot_id")
+    if not this_start.is_file():  # no Linux
+        return f"{born:.2f}"
+    return f"{born - psutil.boot_time():.2f} {this_start.read_text().strip()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from shared.faults import arm
 from shared.kafka import Consumer
 from shared.outbox import Lease, Relay, while_held
 from shared.service._consuming import Consuming
+from shared.service._protocol import BoundedProtocol
 from shared.service._runtime import Role, Runtime, ServiceCode, Timer, build_runtime
 from shared.service._upkeep import WrongSecret, check_secret, upkeep
 from shared.settings import Settings
@@ -30,6 +31,7 @@ STARTED = gauge("throughline_started", "1 once every role of this process runs",
 GRACE_S = 20.0
 TIMERS_PATIENCE_S = 12.0
 TIME_EVERY_S = 10.0
+LASTING = ("relay", "timers", "loop-lag", "time", "revocations")
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
 
@@ -47,7 +49,7 @@ def _server(app: Any, host: str, port: int) -> _Server:
         app,
         host=host,
         port=port,
-        http="httptools",
+        http=BoundedProtocol,
         loop="none",
         lifespan="off",
         access_log=False,
@@ -131,15 +133,18 @@ class Process:
             self._runtimes.append(runtime)
             match role:
                 case "api":
-                    self._start_api(runtime)
+                    await self._start_api(runtime)
                 case "consumer":
                     self._start_consumer(runtime)
                 case "worker":
                     self._start_worker(runtime)
         self._start("time", _hear_time(self._runtimes[0]))
 
-    def _start_api(self, runtime: Runtime) -> None:
+    async def _start_api(self, runtime: Runtime) -> None:
         app = create_app(self._code.name, self._settings, runtime.secrets, self._code.routers(runtime))
+        revocations = app.state.authenticator.revocations
+        await revocations.know(runtime.database)
+        self._start("revocations", revocations.follow(runtime.database))
         self._start("event-log", runtime.log.run())
         self._start("api", self._serve(edged(app, self._settings), self._settings.port))
         self._checks["postgres"] = lambda: _database_fault(runtime)
@@ -226,7 +231,7 @@ class Process:
                 timers = [task for task in self._tasks if task.get_name() == "timers"]
                 if timers:  # a message that is being sent is sent, and its outcome known
                     await asyncio.wait(timers, timeout=TIMERS_PATIENCE_S)
-                lasting = [task for task in self._tasks if task.get_name() in ("relay", "timers", "loop-lag", "time")]
+                lasting = [task for task in self._tasks if task.get_name() in LASTING]
                 for task in lasting:
                     task.cancel()
                 await asyncio.wait(self._tasks, timeout=GRACE_S - TIMERS_PATIENCE_S - 2)

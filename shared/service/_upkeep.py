@@ -33,6 +33,7 @@ WHERE row.recorded_at < $1::date AND cursor.log = row.log AND row.position <= cu
 }
 QUICKLY = "SET LOCAL lock_timeout = '500ms'"
 FORGET_KEYS = "DELETE FROM idempotency_keys WHERE created_at < clock_timestamp() - interval '24 hours'"
+FORGET_REVOKED = "DELETE FROM revoked_tokens WHERE expires_at < clock_timestamp() - interval '1 day'"
 FINGERPRINT = """
 INSERT INTO installation (name, value) VALUES ('identity_key', $1)
 ON CONFLICT (name) DO UPDATE SET value = installation.value RETURNING value
@@ -99,6 +100,7 @@ def upkeep(runtime: Runtime) -> Timer:
         settings = runtime.settings
         async with runtime.database.reading() as connection:
             await connection.execute(FORGET_KEYS)
+            await connection.execute(FORGET_REVOKED)
             try:
                 await ensure_partitions(connection, runtime.service, today)
                 for table, days in (("event_log", settings.event_log_days), ("inbox", settings.inbox_days)):

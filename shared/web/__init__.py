@@ -24,9 +24,19 @@ from shared.web._models import (
 )
 from shared.web._problems import PROBLEM_JSON, faults_of, invalid, problem, problem_body, rejected, unavailable
 from shared.web._sheets import document, sheet, wants_sheet
-from shared.web._tokens import SCOPES, Authenticator, Principal, authorise, create_token, requires
+from shared.web._tokens import (
+    LONGEST,
+    SCOPES,
+    Authenticator,
+    Principal,
+    authorise,
+    create_token,
+    read_token,
+    requires,
+)
 
 __all__ = [
+    "LONGEST",
     "PROBLEM_JSON",
     "SCOPES",
     "Authenticator",
@@ -61,6 +71,7 @@ __all__ = [
     "problem_body",
     "read_body",
     "read_cursor",
+    "read_token",
     "readable_address",
     "rejected",
     "requires",

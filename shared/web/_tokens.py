@@ -4,7 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
@@ -17,10 +17,13 @@ from shared.ids import new_id
 from shared.secrets import Secrets
 from shared.settings import Settings
 from shared.web._limits import Limits
+from shared.web._revocations import Revocations
 
 ISSUER = "throughline"
 SERVICES = ("capture", "scoring", "routing", "nurture", "attribution")
 SCOPES = frozenset(f"{service}:{right}" for service in SERVICES for right in ("read", "write", "admin"))
+LONGEST = timedelta(days=3_650)
+"""No token is good for longer, so that what was revoked need not be known for ever."""
 _CACHED = 1_000
 _KEYS_WITHIN_S = 5
 """Tokens wait one behind another for an issuer that does not answer."""
@@ -45,15 +48,17 @@ class Principal:
 
 
 def create_token(secrets: Secrets, scopes: list[str], expires: timedelta, now: datetime, subject: str = "cli") -> str:
-    """A token for these scopes. Raises ValueError for a scope that does not exist."""
+    """A token for these scopes. Raises ValueError for a scope that does not exist, and a time that is too long."""
     unknown = sorted(set(scopes) - SCOPES)
     if unknown or not scopes:
         raise ValueError(f"unknown scopes: {', '.join(unknown) or 'none given'}; there are {', '.join(sorted(SCOPES))}")
+    if expires > LONGEST:
+        raise ValueError(f"no token is good for more than {LONGEST.days} days")
     claims = {
         "iss": ISSUER,
         "sub": subject,
         "scope": " ".join(sorted(set(scopes))),
-        "iat": int(now.timestamp()),
+        "iat": now.timestamp(),  # to the microsecond: one may be made in the second in which others are revoked
         "exp": int((now + expires).timestamp()),
         "jti": new_id(),
     }
@@ -61,12 +66,14 @@ def create_token(secrets: Secrets, scopes: list[str], expires: timedelta, now: d
 
 
 class Authenticator:
-    """Checks bearer tokens; a token that was good is remembered until it expires."""
+    """Checks bearer tokens; a token that was good is remembered until it expires, or others are revoked."""
 
     def __init__(self, settings: Settings, secrets: Secrets) -> None:
         self._key = secrets.tokens
         self._settings = settings
         self._good: OrderedDict[str, Principal] = OrderedDict()
+        self._good_as_of = 0
+        self.revocations = Revocations()
         self.limits = Limits(settings)
         self._jwks = jwt.PyJWKClient(settings.oidc_jwks_url, timeout=_KEYS_WITHIN_S) if settings.oidc_jwks_url else None
 
@@ -74,6 +81,9 @@ class Authenticator:
         """Who a request's Authorization header speaks for. Raises Unauthenticated."""
         if authorization is None:
             raise Unauthenticated("send `Authorization: Bearer <token>`; `throughline tokens create` makes one")
+        if self._good_as_of != self.revocations.number:
+            self._good.clear()
+            self._good_as_of = self.revocations.number
         principal = self._good.get(authorization)
         if principal is not None and principal.expires_at > present.now().timestamp():
             return principal
@@ -104,7 +114,7 @@ class Authenticator:
             else:
                 claims = jwt.decode(token, self._key, algorithms=["HS256"], issuer=ISSUER, options=TIMES_APART)
             now = present.now().timestamp()
-            begins, ends = int(claims.get("nbf", 0)), int(claims["exp"])
+            made, begins, ends = float(claims.get("iat", 0)), int(claims.get("nbf", 0)), int(claims["exp"])
         except jwt.PyJWKClientConnectionError as exc:
             raise Unavailable("the issuer of the token does not answer with its keys") from exc
         except (jwt.PyJWTError, TypeError, ValueError) as exc:
@@ -113,6 +123,8 @@ class Authenticator:
             raise Unauthenticated("the token has expired; make a new one")
         if begins > now:
             raise Unauthenticated("the token is not valid yet")
+        if self.revocations.cover(str(claims.get("jti", "")), str(claims.get("sub", "")), made):
+            raise Unauthenticated("the token was revoked; make a new one")
         return claims
 
 
@@ -126,6 +138,26 @@ async def authorise(request: Request, scope: str) -> Principal:
         raise OutOfScope(f"this needs the scope {scope}")
     request.state.principal = principal
     return principal
+
+
+def read_token(secrets: Secrets, token: str) -> tuple[str, datetime | None]:
+    """The id of a token, and until when it is good where it was made here. Raises ValueError for what has none."""
+    try:
+        claims = jwt.decode(token, secrets.tokens, ["HS256"], options=TIMES_APART, issuer=ISSUER)
+        ends = datetime.fromtimestamp(int(claims["exp"]), UTC)
+    except jwt.PyJWTError:
+        claims, ends = _of_others(token), None
+    if not claims.get("jti"):
+        raise ValueError("it has no id (`jti`)")
+    return str(claims["jti"]), ends
+
+
+def _of_others(token: str) -> dict[str, Any]:
+    try:
+        claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    except jwt.PyJWTError as exc:
+        raise ValueError("it is no token") from exc
+    return claims
 
 
 def requires(scope: str) -> Callable[[Request], Coroutine[Any, Any, Principal]]:

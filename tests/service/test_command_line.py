@@ -166,7 +166,7 @@ def test_a_token_says_its_scopes_and_its_end(monkeypatch: pytest.MonkeyPatch) ->
     made = throughline("tokens", "create", "--scope", "capture:write", "--scope", "scoring:read", "--expires", "30d")
     claims = jwt.decode(made.stdout.strip(), Secrets(SECRET).tokens, ["HS256"])
     assert claims["scope"] == "capture:write scoring:read"
-    assert timedelta(seconds=claims["exp"] - claims["iat"]) == timedelta(days=30)
+    assert timedelta(seconds=claims["exp"] - int(claims["iat"])) == timedelta(days=30)
     wrong = throughline("tokens", "create", "--scope", "capture:read", "--scope", "billing:read")
     assert (wrong.exit_code, wrong.stdout) == (64, "")
     assert "unknown scopes: billing:read" in wrong.stderr
@@ -178,6 +178,11 @@ def test_a_token_says_its_scopes_and_its_end(monkeypatch: pytest.MonkeyPatch) ->
         (("run", "billing", "api"), 64, "'billing' is no service"),
         (("run", "capture", "cook"), 64, "'cook' is no role"),
         (("tokens", "create", "--scope", "capture:read", "--expires", "soon"), 64, "'soon' is no length of time"),
+        (("tokens", "revoke"), 64, "name a token, or a subject"),
+        (("tokens", "revoke", "one", "--subject", "ann"), 64, "name a token, or a subject"),
+        (("tokens", "revoke", "one", "--before", "2026-01-01T00:00:00Z"), 64, "--before goes with --subject"),
+        (("tokens", "revoke", "--subject", "ann", "--before", "2026-01-01"), 64, "write its zone too"),
+        (("tokens", "revoke", "--subject", "ann", "--before", "9999-01-01T00:00:00Z"), 64, "has not come yet"),
         (("nothing",), 64, "No such command 'nothing'"),
         (("lag",), 78, "THROUGHLINE_DATABASE_URL"),
         (("tokens", "create", "--scope", "capture:read"), 78, "There is no secret"),
@@ -191,6 +196,12 @@ def test_what_cannot_be_done_is_said_in_a_sentence(words: tuple[str, ...], statu
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert not Path(".throughline").exists()
+
+
+def test_half_a_token_is_not_taken_for_the_id_of_one(given: Settings) -> None:
+    done = throughline("tokens", "revoke", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOi")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("Nothing was revoked: it is no token")
 
 
 def test_a_wrong_setting_is_named(given: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

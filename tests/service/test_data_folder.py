@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
+import psutil
 import pytest
 
 from deploy.embedded.child import Child
@@ -63,6 +64,27 @@ def test_a_supervisor_is_not_waited_for(tmp_path: Path) -> None:
         with pytest.raises(FolderInUse, match="stop it with `throughline down`"), other:
             pass
     assert folder.supervisor() is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="how Linux tells when a process was born")
+def test_a_supervisor_is_known_after_its_clock_was_set_and_not_after_a_start_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = DataFolder(tmp_path / "data")
+    folder.make()
+    later = tmp_path / "proc"
+    boot_id = later / "sys/kernel/random/boot_id"
+    boot_id.parent.mkdir(parents=True)
+    boot_id.write_text(Path("/proc/sys/kernel/random/boot_id").read_text())
+    (later / "stat").write_text(f"btime {int(psutil.boot_time()) - 3_600}\n")
+    (later / str(os.getpid())).symlink_to(f"/proc/{os.getpid()}")
+    with folder.held(supervising=True, within=0):
+        myself = folder.supervisor()
+        assert myself is not None
+        monkeypatch.setattr(psutil, "PROCFS_PATH", str(later))
+        assert folder.supervisor() == myself
+        boot_id.write_text("another")
+        assert folder.supervisor() is None
 
 
 def test_files_that_a_crash_cut_off_are_made_anew_but_never_the_secrets(tmp_path: Path) -> None:

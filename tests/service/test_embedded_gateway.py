@@ -407,6 +407,8 @@ def test_an_old_client_gets_a_plain_answer(gateway: Gateway) -> None:
         b"POST /odd/ HTTP/1.1\nHost: a\nContent-Length: 1\n\r\n\r\na",
         b"GET /odd/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         b"GET /odd/ HTTP/1.1\r\n\r\n",
+        b"GET http:// HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET http://[::1/odd/ HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /odd/ HTTP/1.1\r\nHost: a\x00b\r\n\r\n",
         b"GET /odd/ x HTTP/1.1\r\nHost: a\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",

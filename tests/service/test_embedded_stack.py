@@ -292,6 +292,16 @@ def test_a_stack_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) -
         assert marked(tmp_path.resolve()) == []
 
 
+def test_a_stack_that_is_stopped_while_it_starts_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    with clean(StackOnDisk(tmp_path / "data")) as stack, ThreadPoolExecutor(1) as beside:
+        starting = beside.submit(stack.up)
+        assert wait_until(lambda: stack.folder.supervisor() is not None, PATIENCE)
+        assert stack.run("down").returncode == 0
+        up = starting.result()
+        assert (up.returncode, up.stdout) == (1, "")
+        assert up.stderr == f"The stack on {stack.folder.path} was told to stop while it started.\n"
+
+
 def test_a_missing_java_is_told_before_anything_is_started(tmp_path: Path) -> None:
     up = StackOnDisk(tmp_path).up(PATH=str(tmp_path))
     assert (up.returncode, up.stdout) == (1, "")

@@ -250,6 +250,8 @@ def test_a_message_has_one_id_for_each_visit_of_a_step() -> None:
         (554, "spam", "data", "failed", False),
         (550, "5.1.1 no such user", "recipient", "bounced", False),
         (452, "4.2.2 full", "recipient", "planned", True),
+        (554, "5.7.1 <ann@acme.test>: Relay access denied", "recipient", "failed", False),
+        (530, "5.7.0 Authentication required", "recipient", "planned", True),
         (550, "relay denied", "envelope", "planned", True),
         (535, "wrong password", "envelope", "planned", True),
     ],
