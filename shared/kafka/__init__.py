@@ -3,6 +3,7 @@
 from shared.kafka._batch import Processor, Superseded, topics_of
 from shared.kafka._clients import started
 from shared.kafka._consumer import Consumer
+from shared.kafka._groups import forget_group
 from shared.kafka._guard import Guard
 from shared.kafka._keys import KeysProcessor
 from shared.kafka._positions import Fenced
@@ -23,6 +24,7 @@ __all__ = [
     "Route",
     "Superseded",
     "apply_topics",
+    "forget_group",
     "on",
     "on_batch",
     "probe",

@@ -26,7 +26,7 @@ class Drift:
 
 async def apply_topics(settings: Settings) -> list[str]:
     """Make the topics that are missing; answers their names. What is there is left as it is."""
-    admin = await _admin(settings)
+    admin = await admin_of(settings)
     try:
         there = set(await admin.list_topics())
         missing = [topic for topic in TOPICS if settings.topic_prefix + topic.name not in there]
@@ -43,7 +43,7 @@ async def apply_topics(settings: Settings) -> list[str]:
 
 async def topic_drift(settings: Settings) -> list[Drift]:
     """Where the broker's topics differ from the topic table."""
-    admin = await _admin(settings)
+    admin = await admin_of(settings)
     try:
         drifts: list[Drift] = []
         there = set(await admin.list_topics())
@@ -85,7 +85,8 @@ def _new_topic(settings: Settings, topic: Topic) -> NewTopic:
     )
 
 
-async def _admin(settings: Settings) -> AIOKafkaAdminClient:
+async def admin_of(settings: Settings) -> AIOKafkaAdminClient:
+    """A client for looking after the broker, which the caller closes. Raises Unavailable."""
     admin = AIOKafkaAdminClient(
         bootstrap_servers=settings.kafka_bootstrap_servers, client_id="throughline-topics", request_timeout_ms=10_000
     )

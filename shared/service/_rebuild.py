@@ -18,7 +18,7 @@ from shared.db import TRANSIENT, Connection, Database, projection_sql
 from shared.errors import Unavailable
 from shared.faults import failpoint
 from shared.ids import new_id
-from shared.kafka import Consumer, probe, topics_of
+from shared.kafka import Consumer, forget_group, probe, topics_of
 from shared.service._consuming import make_consumer, positions_name
 from shared.service._runtime import Runtime, ServiceCode, build_runtime
 from shared.settings import Settings
@@ -65,6 +65,7 @@ CONTENT = "SELECT count(*), sum(hashtextextended(row::text, 0)::numeric) FROM {s
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY tablename"
 NEAR_S = 2.0
 LOOK_AGAIN_S = 20.0
+OLD_READERS_S = 60
 PATIENCE_S = 600.0
 LONG_S = 24 * 3600.0
 
@@ -141,7 +142,9 @@ async def rebuild(code: ServiceCode, settings: Settings, progress: Progress) -> 
                     await code.settle(each)
 
         await settle()  # most of it while the serving projection goes on
-        return await _swap(code, runtime.database, turn, serving, settle, progress)
+        equal = await _swap(code, runtime.database, turn, serving, settle, progress)
+        await _drop_old(code.name, runtime.database, progress)
+        return equal
     finally:
         turn.give_back()
         for each in (runtime, serves):
@@ -164,12 +167,13 @@ async def _fold(code: ServiceCode, runtime: Runtime, turn: _Turn, version: int, 
             with suppress(TimeoutError):  # then the end is asked for again: Kafka may be away, or have lost its tail
                 async with asyncio.timeout(LOOK_AGAIN_S):
                     await _until_read(consumer, task, ends)
-                    progress(f"{code.name}: {sum(ends.values())} records read")
+            progress(f"{code.name}: {consumer.carried_out(ends)} of {sum(ends.values())} records read")
     finally:
         await consumer.stop()
         await asyncio.wait([task], timeout=20)
         task.cancel()
         await asyncio.wait([task])
+        await forget_group(runtime.settings, group)
 
 
 async def _ends(
@@ -279,6 +283,16 @@ async def _swap(  # noqa: PLR0913  # what is swapped, and who says so
             progress(f"{code.name}: waits for the serving projection to reach the same place; its consumer has to run")
             told = True
         await asyncio.sleep(0.2)
+
+
+async def _drop_old(service: str, database: Database, progress: Progress) -> None:
+    """What served before goes. Whoever still reads it is waited for, a while; else the next rebuild drops it."""
+    try:
+        async with database.reading() as connection, connection.transaction():
+            await connection.execute(f"SET LOCAL lock_timeout = '{OLD_READERS_S}s'; SET LOCAL statement_timeout = 0")
+            await connection.execute(f"DROP SCHEMA IF EXISTS {service}_old CASCADE")
+    except Unavailable:
+        progress(f"{service}: the projection before is still read; it stays as {service}_old until the next rebuild")
 
 
 async def _compare(connection: Connection, service: str) -> dict[str, bool]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from deploy.embedded.processes import running
-from shared.kafka import apply_topics, probe
+from shared.kafka import Probe, apply_topics, probe
 from shared.settings import Settings
 from tests.service.runtime_world import own_broker, touch
 from tests.service.test_runtime_consumer import all_applied, consuming, tell, world
@@ -34,6 +35,19 @@ async def test_a_client_that_is_broken_off_while_it_starts_leaves_no_connection(
                 await looking
         gc.collect()
     assert not [str(one.message) for one in seen if "AIOKafka" in str(one.message)]
+
+
+async def test_what_follows_a_record_that_was_looked_for_is_not_read(kafka_settings: Settings) -> None:
+    servers = kafka_settings.kafka_bootstrap_servers
+    topic = f"{kafka_settings.topic_prefix}touches"
+    places = [TopicPartition(topic, number) for number in range(kafka_settings.topic_partitions)]
+    async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
+        for place in places:
+            sent = await producer.send(topic, b"{}", partition=place.partition, headers=[("ce_id", b"first")])
+            assert (await sent).offset == 0
+    async with AIOKafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False) as consumer:
+        assert await Probe(consumer).missing(dict.fromkeys(places, (0, "first"))) == set()
+        assert consumer.paused() == set(places)
 
 
 async def test_nothing_goes_on_behind_a_consumer_and_a_relay_that_end_while_the_broker_is_frozen(

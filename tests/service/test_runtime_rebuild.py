@@ -2,12 +2,14 @@
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import psycopg
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from shared.service import RebuildRefused, Runtime, rebuild
 from shared.settings import Settings
@@ -40,6 +42,56 @@ async def scored(settings: Settings) -> AsyncIterator[Runtime]:
 
 def silent(_line: str) -> None:
     """Nobody is told how far a rebuild is."""
+
+
+async def test_a_rebuild_says_how_far_it_is_and_leaves_nothing_behind(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOOK_AGAIN_S", "NEAR_S"):  # how far it is, is said at once, and again when all is read
+        monkeypatch.setattr(f"shared.service._rebuild.{name}", 0)
+    read: list[tuple[int, int]] = []
+
+    def look(line: str) -> None:
+        if found := re.fullmatch(r"scoring: (\d+) of (\d+) records read", line):
+            read.append((int(found[1]), int(found[2])))
+            name = "NEAR_S" if read[-1][0] == read[-1][1] else "LOOK_AGAIN_S"
+            monkeypatch.setattr(f"shared.service._rebuild.{name}", 3_600)
+
+    async with scored(kafka_settings) as runtime:
+        version = await value(runtime.database, SERVES)
+        equal = await rebuild(CODE, kafka_settings, look)
+        assert all(equal.values()), equal
+        assert await value(runtime.database, "SELECT to_regnamespace('scoring_old')") is None
+        groups = await groups_of(kafka_settings)
+    assert read[0][0] < read[0][1]
+    assert read[-1][0] == read[-1][1]
+    assert f"scoring.rebuild{version + 1}" not in groups
+    assert "scoring" in groups
+
+
+async def test_who_still_reads_what_served_before_keeps_no_rebuild_from_its_end(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.service._rebuild.OLD_READERS_S", 1)
+    told: list[str] = []
+    async with scored(kafka_settings) as runtime:
+        async with runtime.database.reading() as connection, connection.transaction():
+            await connection.fetch("SELECT 1 FROM scoring_projection.profiles LIMIT 1")
+            equal = await rebuild(CODE, kafka_settings, told.append)
+        assert all(equal.values()), equal
+        assert "the projection before is still read" in told[-1]
+        await rebuild(CODE, kafka_settings, silent)
+        assert await value(runtime.database, "SELECT to_regnamespace('scoring_old')") is None
+
+
+async def groups_of(settings: Settings) -> set[str]:
+    """The consumer groups that the broker knows of, without the prefix of the installation."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        return {name.removeprefix(settings.topic_prefix) for name, *_ in await admin.list_consumer_groups()}
+    finally:
+        await admin.close()
 
 
 async def test_who_comes_second_is_refused(kafka_settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """The reports of the pipeline over HTTP, as JSON or CSV."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -55,8 +55,8 @@ def router(runtime: Runtime, answers: Answers) -> APIRouter:
                 now, then = await _sums(connection, asked, ways.kinds)
             former = {one.step for one in (*now, *then) if one.kind == ways.entered} - set(stages)
             stages = (*sorted(former), *stages)
-            lines = funnel_lines(now, ways, stages, _places(asked, len(asked.now)), within_days)
             past = funnel_lines(then, ways, stages, _places(asked, len(asked.then)), within_days)
+            lines = funnel_lines(now, ways, stages, _places(asked, len(asked.now), past), within_days)
             rows = [FunnelRow(**fields, stage=place.stage) for place, fields in _beside(asked, lines, past)]
             if asked.asked.as_csv:
                 return Told(sheet_of(rows, {}), None)
@@ -91,15 +91,16 @@ def router(runtime: Runtime, answers: Answers) -> APIRouter:
                 rates = await exchange(connection, convert_to, places, convert_through) if convert_to else None
             currency = convert_to or choose_currency(present, asked.asked.currency)
 
-            def lines(which: int, found: Sequence[Found]) -> Mapping[Place, BaseModel]:
+            def lines(which: int, found: Sequence[Found], past: Iterable[Place] = ()) -> Mapping[Place, BaseModel]:
                 pieces, kept = len(days[which]), present if rates else {currency}
                 stood = [one for one in before if one.place == which and one.currency in kept and any(one.total)]
                 here = [one for one in found if one.currency in kept]
                 worth_in = converted(rates, days[which]) if rates else as_they_are
-                return pipeline_lines(stood, here, _places(asked, pieces), pieces, stages, worth_in)
+                return pipeline_lines(stood, here, _places(asked, pieces, past), pieces, stages, worth_in)
 
-            ours = lines(0, now)
-            rows = [PipelineRow(**fields) for _, fields in _beside(asked, ours, lines(1, then))]
+            theirs = lines(1, then)
+            ours = lines(0, now, theirs)
+            rows = [PipelineRow(**fields) for _, fields in _beside(asked, ours, theirs)]
             crossed: dict[str, Any] = {}
             if rates:
                 crossed["crossed"] = {one: sorted(by) for one, by in sorted(rates.crossed.items())}
@@ -126,8 +127,8 @@ def router(runtime: Runtime, answers: Answers) -> APIRouter:
                 for some in (asked.now, asked.then)
             ]
             as_of = await reading.as_of(connection)
-        lines = speed_lines(now, since, _places(asked, len(asked.now)), in_time[0])
         past = speed_lines(then, since, _places(asked, len(asked.then)), in_time[1])
+        lines = speed_lines(now, since, _places(asked, len(asked.now), past), in_time[0])
         rows = [SpeedRow(**fields) for _, fields in _beside(asked, lines, past)]
         if asked.asked.as_csv:
             return sheet_of(rows, {})
@@ -145,9 +146,14 @@ async def _sums(connection: Connection, asked: Wanted, kinds: Sequence[Kind]) ->
     return now, [one._replace(place=one.place - first) for one in found if one.place >= first]
 
 
-def _places(asked: Wanted, pieces: int) -> list[Place]:
-    """Where there is a row in any case: where nothing is grouped by, in every piece of the period."""
-    return [] if asked.question.dimension else [Place(piece, "") for piece in range(pieces)]
+def _places(asked: Wanted, pieces: int, past: Iterable[Place] = ()) -> list[Place]:
+    """Where there is a row in any case: where nothing is grouped by, in every piece of the period.
+
+    Else where there is one in the period to compare with (`past`): what has come to nothing is a change too.
+    """
+    if asked.question.dimension is None:
+        return [Place(piece, "") for piece in range(pieces)]
+    return [place._replace(stage="") for place in past if place.piece < pieces]
 
 
 def _beside(

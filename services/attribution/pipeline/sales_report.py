@@ -25,7 +25,7 @@ ALL = ""
 """The step that stands for all steps of a kind together."""
 
 Totals = Mapping[tuple[Kind, str], Total]
-"""By kind and step, and of what stands also by kind alone, in the currency of the report. Recurring: in a year."""
+"""By kind and step, and of what stands also by kind alone, in the currency of the report. What recurs: in a year."""
 
 
 class Sum(BaseModel):
@@ -151,7 +151,9 @@ class Tally:
             name: Total(
                 number=sum(total.number for total in by_currency.values()),
                 value_minor=worth({currency: _in_a_year(name, total) for currency, total in by_currency.items()}),
-                weighted_minor=worth({currency: total.weighted_minor for currency, total in by_currency.items()}),
+                weighted_minor=worth(
+                    {currency: total.weighted_minor for currency, total in by_currency.items()}, PERCENT
+                ),
                 microseconds=sum(total.microseconds for total in by_currency.values()),
             )
             for name, by_currency in found.items()
@@ -238,8 +240,7 @@ def velocity(opportunities: int, won: Total, lost: int) -> int | None:
 
 
 def _open(total: Total) -> Open:
-    weighted = round(Fraction(total.weighted_minor, PERCENT))
-    return Open(number=total.number, value_minor=total.value_minor, weighted_minor=weighted)
+    return Open(number=total.number, value_minor=total.value_minor, weighted_minor=total.weighted_minor)
 
 
 def _by_stage(totals: Totals, stages: Sequence[str]) -> list[OpenInStage]:

@@ -6,24 +6,34 @@ what stood, what came and what went add up; what another row says of the same de
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
+from fractions import Fraction
+from typing import Protocol
 
 from services.attribution.rates.domain import Exchange
 from services.attribution.reports.domain import Period
 
-Worth = Callable[[Mapping[str, int]], int]
-"""Minor units of the report out of minor units by currency."""
+
+class Worth(Protocol):
+    """Minor units of the report out of parts of minor units by currency, rounded once; `parts` make a whole one."""
+
+    def __call__(self, amounts: Mapping[str, int], parts: int = 1) -> int:
+        """The sum. Raises MissingRates."""
+        ...
 
 
 def as_they_are(_piece: int) -> Worth:
     """Amounts of one currency."""
-    return lambda amounts: sum(amounts.values())
+    return lambda amounts, parts=1: round(Fraction(sum(amounts.values()), parts))
 
 
 def converted(rates: Exchange, days: Sequence[date]) -> Callable[[int], Worth]:
     """Amounts of all currencies, by the rates of one day for each piece of a period. Raises MissingRates."""
 
     def of_piece(piece: int) -> Worth:
-        return lambda amounts: rates.total({(currency, days[piece]): minor for currency, minor in amounts.items()})
+        def worth(amounts: Mapping[str, int], parts: int = 1) -> int:
+            return round(rates.exactly({(currency, days[piece]): each for currency, each in amounts.items()}) / parts)
+
+        return worth
 
     return of_piece
 

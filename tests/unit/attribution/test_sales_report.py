@@ -29,3 +29,11 @@ def test_open_deals_and_what_recurs_are_rounded_once() -> None:
     assert [(one.stage, one.value_minor) for one in figures.open_by_stage] == [(stage, 0) for stage in STAGES]
     recurring = figures.recurring
     assert (recurring.arr_before_minor, recurring.new_minor, recurring.arr_minor) == (18, 6, 24)
+
+
+def test_what_is_weighted_is_rounded_once() -> None:
+    """2.99 at a half is 1.495, which is one: not 1.50, which would be two."""
+    worth = converted(Exchange("EUR", [Rate(DAY, "USD", "EUR", Decimal("0.5"))]), [DAY])
+    here = [Found(0, "open", "", "first", "USD", Total(1, 10, 299), ())]
+    figures = pipeline_lines([], here, [Place(0, "")], 1, STAGES, worth)[Place(0, "")]
+    assert (figures.open.weighted_minor, figures.open_by_stage[0].weighted_minor) == (1, 1)
