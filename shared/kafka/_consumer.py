@@ -142,7 +142,7 @@ class Consumer:
 
     def carried_out(self, ends: dict[TopicPartition, int]) -> int:
         """How much of what is before these offsets has been carried out, counted from the beginning of the log."""
-        return sum(min(self._expected.get(place, 0), end) for place, end in ends.items())
+        return sum(min(self._places.carried.get(place, 0), end) for place, end in ends.items())
 
     async def _serve(self) -> None:
         self._places.clear()
