@@ -11,10 +11,8 @@ DONE: frozenset[Stage] = frozenset({"customer", "disqualified", "recycled"})
 """Stages at which the work of the rep who accepted is over, so that the lead no longer counts as held."""
 WORKED_ON: frozenset[Stage] = frozenset({"opportunity"})
 """Stages that a lead comes back from without having left its rep."""
-
-
-MERGED = "merged"
-BECAME = "the lead became"
+MERGED, BECAME = "merged", "the lead became"
+"""How an assignment's `end_reason` begins where the lead was another rep's, or the work on it over."""
 
 
 def ended_by(stage: Stage | None) -> tuple[State, ...]:
