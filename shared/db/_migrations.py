@@ -41,13 +41,19 @@ def schema_sql(service: str) -> str:
     )
 
 
+def search_path(service: str) -> str:
+    """Where a migration looks, and makes what names no schema: the service's own, which no rebuild drops, comes first."""
+    return f"SET LOCAL search_path TO {service}, {service}_projection"
+
+
 def run_sql(op: Operations, script: str) -> None:
     """Run a script of several statements in a migration, untouched: neither `:` nor `%` means anything in it."""
     import psycopg
 
     connection = op.get_bind().connection.driver_connection
     assert isinstance(connection, psycopg.Connection)
-    connection.execute(script.encode())
+    path = search_path(str(op.get_context().version_table_schema))
+    connection.execute(f"{path};\n{script}".encode())
 
 
 def _config(service: str) -> Config:
@@ -64,8 +70,8 @@ def _sync_url(url: str) -> str:
     return "postgresql+psycopg://" + url.split("://", 1)[1]
 
 
-def migrate(service: str, url: str) -> None:
-    """Bring a service's schema to the newest revision. Two at once wait for each other."""
+def migrate(service: str, url: str, revision: str = "head") -> None:
+    """Bring a service's schema to a revision, the newest by default. Two at once wait for each other."""
     import psycopg
     from alembic import command
     from psycopg import sql
@@ -80,7 +86,7 @@ def migrate(service: str, url: str) -> None:
                 config = _config(service)
                 config.attributes["connection"] = alembic_connection
                 config.attributes["service"] = service
-                command.upgrade(config, "head")
+                command.upgrade(config, revision)
         finally:
             engine.dispose()
 

@@ -107,14 +107,14 @@ async def test_colons_and_percent_signs_in_a_migration_mean_nothing(settings: Se
     try:
         with engine.begin() as connection:
             run_sql(
-                Operations(MigrationContext.configure(connection)),
+                Operations(MigrationContext.configure(connection, opts={"version_table_schema": "capture"})),
                 "CREATE TABLE odd (a text); INSERT INTO odd VALUES (':name %s %(x)s'::text), ('100%');",
             )
     finally:
         engine.dispose()
     database = Database(settings.database_url.get_secret_value(), "capture")
     try:
-        rows = await fetch(database, "SELECT a FROM public.odd ORDER BY a")
+        rows = await fetch(database, "SELECT a FROM capture.odd ORDER BY a")
     finally:
         await database.close()
     assert [row["a"] for row in rows] == ["100%", ":name %s %(x)s"]
