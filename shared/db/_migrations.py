@@ -42,7 +42,7 @@ def schema_sql(service: str) -> str:
 
 
 def search_path(service: str) -> str:
-    """Where a migration looks, and makes what names no schema: the service's own, which no rebuild drops, comes first."""
+    """Where a migration looks, and where it makes what names no schema: first what no rebuild drops."""
     return f"SET LOCAL search_path TO {service}, {service}_projection"
 
 
