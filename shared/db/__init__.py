@@ -1,7 +1,8 @@
 """PostgreSQL: connections, transactions that tell facts, migrations.
 
 A service's migration `0001` is `run_sql(op, schema_sql("<service>"))` followed by its own tables, also by `run_sql`;
-`op` is `alembic.op`. Tables of the projection stand in `services/<service>/projection.sql`.
+`op` is `alembic.op`. Tables of the projection stand in `services/<service>/projection.sql`. What a migration makes
+without naming a schema is the service's own.
 """
 
 from shared.db._bell import API_LOG, CONSUMER_LOG, Bell, noticed
