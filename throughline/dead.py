@@ -8,7 +8,7 @@ import typer
 from throughline.errors import CommandFailed, NotDone
 from throughline.operations import Service
 from throughline.options import DEFAULT_DATA_DIR, AsJson, DataDir
-from throughline.refused import AUDIT, LARGEST_ID, Limit, MaybeService, list_refused, processor_of, with_runtime
+from throughline.tables import AUDIT, LARGEST_ID, Limit, MaybeService, list_rows, processor_of, with_runtime
 
 if TYPE_CHECKING:
     from shared.service import Runtime
@@ -35,7 +35,7 @@ def list_dead(
 ) -> None:
     """List what could not be read, and why."""
     columns = ("id", "topic", "partition", "offset", "error", "received_at")
-    list_refused(service, data_dir, columns, LIST, limit, as_json=as_json)
+    list_rows(service, data_dir, columns, LIST, limit, as_json=as_json)
 
 
 def show(service: Service, letter_id: LetterId, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:

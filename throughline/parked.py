@@ -8,7 +8,7 @@ import typer
 from throughline.errors import CommandFailed, NotDone
 from throughline.operations import Service
 from throughline.options import DEFAULT_DATA_DIR, AsJson, DataDir
-from throughline.refused import AUDIT, LARGEST_ID, Limit, MaybeService, list_refused, processor_of, with_runtime
+from throughline.tables import AUDIT, LARGEST_ID, Limit, MaybeService, list_rows, processor_of, with_runtime
 
 if TYPE_CHECKING:
     from shared.service import Runtime
@@ -39,7 +39,7 @@ def list_parked(
 ) -> None:
     """List what is parked: the cause first, then what waits behind it."""
     columns = ("id", "lead_id", "type", "slug", "attempts", "parked_at")
-    list_refused(service, data_dir, columns, LIST, lead, limit, as_json=as_json)
+    list_rows(service, data_dir, columns, LIST, lead, limit, as_json=as_json)
 
 
 def show(service: Service, parked_id: ParkedId, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:

@@ -1,19 +1,17 @@
 """`throughline tokens`: access for people and programs, and how it is taken back."""
 
-import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from throughline.errors import BadSettings, CommandFailed
-from throughline.operations import print_table
 from throughline.options import DEFAULT_DATA_DIR, AsJson, DataDir
-from throughline.refused import AUDIT, MaybeService, with_runtime
 from throughline.services import SERVICES
 from throughline.settings import load_secret
+from throughline.tables import AUDIT, MaybeService, list_rows, with_runtime
 
 if TYPE_CHECKING:
     from shared.secrets import Secrets
@@ -29,7 +27,7 @@ LIST = """
 SELECT kind, name, issued_before::text AS issued_before, revoked_at::text AS revoked_at, expires_at::text AS expires_at
 FROM revoked_tokens ORDER BY kind DESC, name
 """
-COLUMNS = ("service", "kind", "name", "issued_before", "revoked_at", "expires_at")
+COLUMNS = ("kind", "name", "issued_before", "revoked_at", "expires_at")
 LOOKS_ENCODED = "eyJ"
 """How every token begins: `{"`, in Base64."""
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -130,16 +128,7 @@ def _revocation(
 
 def list_revoked(service: MaybeService = None, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """List what is revoked and would be good otherwise. Tokens that were made are written down nowhere."""
-
-    async def work(runtime: "Runtime") -> list[dict[str, Any]]:
-        async with runtime.database.reading() as connection:
-            return [{"service": runtime.service, **row} for row in await connection.fetch(LIST)]
-
-    rows = [row for name in ((service,) if service else SERVICES) for row in with_runtime(name, data_dir, work)]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-    else:
-        print_table(COLUMNS, [tuple(row[column] for column in COLUMNS) for row in rows])
+    list_rows(service, data_dir, COLUMNS, LIST, as_json=as_json)
 
 
 def _secrets(data_dir: Path) -> "Secrets":

@@ -17,10 +17,10 @@ from services.capture.facts.inputs import latest_allowed
 from services.capture.forgotten import Forgotten
 from services.capture.leads import queries
 from services.capture.leads.erasure import erase
-from services.capture.leads.finding import EmailQuery, lead_with_address
+from services.capture.leads.finding import EmailQuery, known_by, lead_with_address
 from services.capture.leads.gathering import Gathering
 from services.capture.leads.handlers import Captured, LeadCall, capture_lead
-from services.capture.leads.identifying import Named, identify
+from services.capture.leads.identifying import Named
 from services.capture.leads.inputs import FieldsOut, LeadInput, LeadOut, MergeInput
 from services.capture.leads.merging import merge_by_hand, unmerge_by_hand
 from services.capture.leads.telling import Cause
@@ -98,7 +98,7 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         )
         async with runtime.database.reading() as connection:
             if any((email, phone, external_id, anonymous_id)):
-                found = await _known_by(named, connection)
+                found = await known_by(connection, runtime.ids, named)
                 shown = await _page(found, connection)
                 return Page(items=[one for one in shown if account_id is None or _is_of(one, account_id)])
             if account_id is not None:
@@ -122,17 +122,6 @@ def leads_router(runtime: Runtime, forgotten: Forgotten) -> APIRouter:
         items = await _page(rows[:limit], connection)
         more = make_cursor(runtime.secrets, "account-leads", rows[limit - 1]) if len(rows) > limit else None
         return Page(items=items, next_cursor=more)
-
-    async def _known_by(named: Named, connection: Connection) -> list[LeadId]:
-        identified = await identify(connection, runtime.ids, named, None)
-        assert identified is not None, "nothing was stored that could be older than an erasure"
-        anonymous = [identified.anonymous] if identified.anonymous else []
-        own_ids = [identifier.own_id for identifier in (*identified.strong, *anonymous)]
-        roots = set((await queries.owners_of(connection, own_ids)).values())
-        for identifier in anonymous:
-            linked = {lead_id for _, lead_id in await queries.links_of(connection, identifier.own_id)}
-            roots |= {root for lead_id in linked if (root := await queries.root_of(connection, lead_id))}
-        return sorted(roots)
 
     @router.get("/v1/leads/{lead_id}", dependencies=may_read)
     async def get_lead(lead_id: str) -> LeadOut:

@@ -1,4 +1,4 @@
-"""What the commands about parked facts and about dead letters share."""
+"""What commands share that work on tables which every service has."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ MaybeService = Annotated[
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many of a service.")]
 
 
-def list_refused(
+def list_rows(
     service: str | None, data_dir: Path, columns: Sequence[str], statement: str, *arguments: object, as_json: bool
 ) -> None:
     """Print what a statement finds in one service, or in each."""
